@@ -1,0 +1,26 @@
+"""espnet_kd: multi-stage progressive knowledge distillation of ESPnet transducers.
+
+Symbols, used in every shape comment and docstring of this package:
+
+    B   utterances in a batch                     S   audio samples
+    T   encoder frames (after subsampling)        F   feature bins
+    U   labels of an utterance (no blank)         V   vocabulary, blank = 0 included
+    D   width of a layer                          N   lattice nodes, B * T * (U + 1)
+
+A lattice node is the pair (t, u): frame t, with u labels already emitted. The
+model leaves it by *blank* to (t + 1, u) or by the *next label* to (t, u + 1).
+
+Rooms, in reading order:
+
+    lattice/   the (t, u) grid: node log-probabilities, RNN-T recursion      torch only
+    losses/    one distillation objective a file                            torch only
+    students/  architecture arithmetic and weight inheritance               torch only
+    plan/      the compression plan (YAML) and the manifest of a student
+    espnet/    Task, model, trainer, version differences: all that knows ESPnet
+    data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
+    scoring/   WER and CER with sclite's counts, bootstrap
+    report/    exp/results.json, exp/RESULTS.md, plots
+    bin/       command lines, one verb a file
+"""
+
+__version__ = "0.1.0"

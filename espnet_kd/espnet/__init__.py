@@ -1,0 +1,10 @@
+"""The ESPnet extension: the only package of ours that imports ESPnet.
+
+    versions    every difference between the supported ESPnet versions
+    options     the distillation options (`kd_conf`)
+    teacher     a trained transducer, frozen
+    encode      features once, encoders under one chunk mask
+    model       ESPnet's transducer model with our losses
+    trainer     ESPnet's trainer with progress, history and facts
+    task        the Task that builds all this from a config
+"""

@@ -1,0 +1,87 @@
+"""Run an ESPnet transducer encoder under a chunk mask that the caller chose."""
+
+from typing import Optional, Tuple
+
+import torch
+from espnet2.asr_transducer.encoder.encoder import Encoder
+from espnet2.asr_transducer.utils import TooShortUttError, check_short_utt
+
+from espnet_kd.espnet.versions import run_blocks, subsampled_lengths
+
+
+def draw_chunk_size(encoder: Encoder, n_frames: int) -> Optional[int]:
+    """Draw a chunk size as `Encoder.forward` does (dynamic chunk training).
+
+    Args:
+        encoder: Its `short_chunk_threshold` and `short_chunk_size` are used.
+        n_frames: Frames T of the padded batch.
+
+    Returns:
+        Frames a chunk; None if the encoder does not train with chunks.
+    """
+    if not encoder.dynamic_chunk_training:
+        return None
+    size = int(torch.randint(1, max(n_frames, 2), (1,)))
+    if size > n_frames * encoder.short_chunk_threshold:
+        return n_frames
+    return size % encoder.short_chunk_size + 1
+
+
+def chunk_mask(
+    n_frames: int, chunk_size: int, num_left_chunks: int, device: torch.device
+) -> torch.Tensor:
+    """Forbid attention outside a frame's chunk and the chunks to its left.
+
+    Args:
+        n_frames: T
+        chunk_size: Frames a chunk.
+        num_left_chunks: Chunks to the left that can be seen; 0 or less: all.
+
+    Returns:
+        True where frame i (row) must not see frame j (column). (T, T)
+    """
+    chunk = torch.arange(n_frames, device=device) // chunk_size  # (T,)
+    distance = chunk[:, None] - chunk[None, :]  # (T, T), > 0: to the left
+    forbidden = distance < 0
+    if num_left_chunks > 0:
+        forbidden |= distance > num_left_chunks
+    return forbidden
+
+
+def encode(
+    encoder: Encoder,
+    feats: torch.Tensor,
+    feats_len: torch.Tensor,
+    chunk_size: Optional[int],
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Encode features under a given chunk size; padding never counts.
+
+    Args:
+        encoder: ESPnet's encoder.
+        feats: (B, T_in, F)
+        feats_len: (B,)
+        chunk_size: Frames a chunk; None or 0: full context.
+
+    Returns:
+        Encoder output (B, T, D) and its lengths (B,).
+
+    Raises:
+        TooShortUttError: an utterance is too short for the subsampling.
+    """
+    shortest = int(feats_len.min())
+    too_short, limit = check_short_utt(encoder.embed.subsampling_factor, shortest)
+    if too_short:
+        raise TooShortUttError(
+            f"an utterance has {shortest} feature frames; the subsampling needs more than "
+            f"{limit}: raise --min_wav_duration",
+            shortest,
+            limit,
+        )
+    x, _ = encoder.embed(feats, None)  # (B, T, D)
+    t_len = subsampled_lengths(encoder.embed, feats_len)  # (B,)
+    padding = torch.arange(x.size(1), device=x.device) >= t_len[:, None]  # (B, T)
+    forbidden = None
+    if chunk_size:
+        forbidden = chunk_mask(x.size(1), chunk_size, encoder.num_left_chunks, x.device)
+    x = run_blocks(encoder.encoders, x, encoder.pos_enc(x), padding, forbidden)  # (B, T, D)
+    return x, t_len

@@ -1,0 +1,200 @@
+"""ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
+
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from espnet2.asr_transducer.error_calculator import ErrorCalculator
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.asr_transducer.utils import get_transducer_task_io
+from espnet2.torch_utils.device_funcs import force_gatherable
+
+from espnet_kd.espnet.encode import draw_chunk_size, encode
+from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.teacher import FrozenTeacher
+from espnet_kd.lattice import node_log_probs, rnnt_loss
+from espnet_kd.losses import collapsed_kl, full_kl, reduce_nodes
+
+
+class DistilTransducer(ESPnetASRTransducerModel):
+    """ESPnet's transducer with the loss L = L_RNNT + lambda * KL(teacher || student).
+
+    It adds no parameter and no buffer: its checkpoints are ESPnet's own. With
+    `objective: none` it is ESPnet's model with another implementation of the RNN-T loss.
+    """
+
+    options: DistillOptions
+    teacher: Optional[FrozenTeacher]
+
+    @classmethod
+    def wrap(
+        cls,
+        model: ESPnetASRTransducerModel,
+        options: DistillOptions,
+        teacher: Optional[FrozenTeacher] = None,
+    ) -> "DistilTransducer":
+        """Turn a model that ESPnet's own Task built into a student.
+
+        The class of the object is changed rather than `build_model` copied, so that what
+        ESPnet adds to its model is here too.
+
+        Args:
+            model: Built by `ASRTransducerTask.build_model`.
+            options: Distillation options.
+            teacher: Needed if `options.distils`.
+
+        Raises:
+            UserError: teacher and student have different lattices.
+        """
+        if teacher is not None:
+            teacher.check_fits(model)
+        model.__class__ = cls
+        model.options = options
+        # nn.Module.__setattr__ is not told: nothing of the teacher becomes the student's.
+        object.__setattr__(model, "teacher", teacher)
+        return model
+
+    def _apply(self, fn, *args, **kwargs):
+        """Move the teacher wherever the student is moved (`to`, `cuda`, `float`)."""
+        super()._apply(fn, *args, **kwargs)
+        if self.teacher is not None:
+            self.teacher.model._apply(fn)
+        return self
+
+    def forward(
+        self,
+        speech: torch.Tensor,
+        speech_lengths: torch.Tensor,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        **kwargs: Any,
+    ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor], torch.Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            speech: (B, S)
+            speech_lengths: (B,)
+            text: Label IDs padded with `ignore_id`. (B, U)
+            text_lengths: (B,)
+            kwargs: `utt_id`, not used.
+
+        Returns:
+            Loss (nats an utterance), statistics, and the batch size as weight.
+        """
+        raw, feats, feats_len = self._features(speech, speech_lengths)
+        shift = self._chunk_size(feats_len)
+        enc, t_len = encode(self.encoder, feats, feats_len, shift)  # (B, T, D)
+        decoder_in, labels, _, u_len = get_transducer_task_io(
+            text[:, : text_lengths.max()], t_len, ignore_id=self.ignore_id
+        )  # (B, U + 1), (B, U), _, (B,)
+        self.decoder.set_device(enc.device)
+        dec = self.decoder(decoder_in)  # (B, U + 1, D)
+
+        logits = self.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))  # (B, T, U + 1, V)
+        teacher_logits = None
+        if self.teacher is not None:
+            context = shift if self.options.teacher_context == "shared" else None
+            teacher_logits, teacher_t = self.teacher.lattice(raw, feats_len, decoder_in, context)
+            if not torch.equal(teacher_t, t_len):
+                raise RuntimeError(f"frames differ: teacher {teacher_t}, student {t_len}")
+
+        with torch.autocast(logits.device.type, enabled=False):
+            loss_rnnt, loss_kd = self._lattice_losses(
+                logits.float(), teacher_logits, labels, t_len, u_len
+            )
+        loss = self.transducer_weight * loss_rnnt
+        stats = {"loss_transducer": loss_rnnt.detach()}
+        if loss_kd is not None:
+            loss = loss + self.options.weight * loss_kd
+            stats["loss_kd"] = loss_kd.detach()
+        if self.use_auxiliary_ctc:
+            loss_ctc = self._calc_ctc_loss(enc, labels, t_len.int(), u_len)
+            loss = loss + self.auxiliary_ctc_weight * loss_ctc
+            stats["loss_aux_ctc"] = loss_ctc.detach()
+        if self.use_auxiliary_lm_loss:
+            loss_lm = self._calc_lm_loss(dec, labels)
+            loss = loss + self.auxiliary_lm_loss_weight * loss_lm
+            stats["loss_aux_lm"] = loss_lm.detach()
+        if not self.training and (self.report_cer or self.report_wer):
+            stats["cer_transducer"], stats["wer_transducer"] = self._error_rates(
+                enc, labels, t_len
+            )
+        stats["loss"] = loss.detach()
+        return force_gatherable((loss, stats, speech.size(0)), loss.device)
+
+    def _features(
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor
+    ) -> Tuple[Optional[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Extract features, draw SpecAugment once, normalise.
+
+        Returns:
+            What the teacher hears, before normalisation (B, T_in, F) or None; what the
+            student hears, normalised (B, T_in, F); lengths (B,).
+        """
+        with torch.autocast(speech.device.type, enabled=False):
+            feats, feats_len = self._extract_feats(speech, speech_lengths)
+            # ESPnet's SpecAugment and normalisation write in place: hence the clones.
+            clean = self.teacher is not None and self.options.teacher_features == "clean"
+            raw = feats.clone() if clean else None
+            if self.specaug is not None and self.training:
+                feats, feats_len = self.specaug(feats, feats_len)
+            if self.teacher is not None and not clean:
+                raw = feats.clone()
+            if self.normalize is not None:
+                feats, feats_len = self.normalize(feats, feats_len)
+        return raw, feats, feats_len
+
+    def _chunk_size(self, feats_len: torch.Tensor) -> Optional[int]:
+        """Encoder frames a chunk for this batch: drawn in training, fixed in validation."""
+        encoder = self.encoder
+        if not encoder.dynamic_chunk_training:
+            return None
+        if self.training:
+            return draw_chunk_size(encoder, int(feats_len.max()) // encoder.embed.subsampling_factor)
+        fixed = self.options.valid_chunk_size
+        return encoder.short_chunk_size if fixed is None else fixed
+
+    def _lattice_losses(
+        self,
+        logits: torch.Tensor,
+        teacher_logits: Optional[torch.Tensor],
+        labels: torch.Tensor,
+        t_len: torch.Tensor,
+        u_len: torch.Tensor,
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """Mean over utterances of the RNN-T loss and of the distillation loss.
+
+        Args:
+            logits: (B, T, U + 1, V)
+            teacher_logits: (B, T, U + 1, V) or None
+            labels: (B, U)
+            t_len: (B,)
+            u_len: (B,)
+        """
+        two = node_log_probs(logits, labels)  # (B, T, U + 1, 2)
+        loss_rnnt = rnnt_loss(two, t_len, u_len, self.fastemit_lambda).mean()
+        if teacher_logits is None:
+            return loss_rnnt, None
+        teacher_logits = teacher_logits.float()
+        options = self.options
+        if options.objective == "collapsed":
+            kl = collapsed_kl(logits, teacher_logits, labels, u_len, options.temperature)
+        else:
+            kl = full_kl(logits, teacher_logits, options.temperature)  # (B, T, U + 1)
+        return loss_rnnt, reduce_nodes(kl, t_len, u_len, options.normalize).mean()
+
+    def _error_rates(
+        self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor
+    ) -> Tuple[Optional[float], Optional[float]]:
+        """CER and WER of a validation batch by ESPnet's own calculator."""
+        if self.error_calculator is None:
+            self.error_calculator = ErrorCalculator(
+                self.decoder,
+                self.joint_network,
+                self.token_list,
+                self.sym_space,
+                self.sym_blank,
+                nstep=self.validation_nstep,
+                report_cer=self.report_cer,
+                report_wer=self.report_wer,
+            )
+        return self.error_calculator(enc, labels, t_len)

@@ -1,0 +1,53 @@
+"""The ESPnet Task for teachers and students.
+
+The same Task trains both: a teacher has no `kd_conf`, or one with `objective: none`.
+"""
+
+import argparse
+from typing import Any, Dict
+
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.tasks.asr_transducer import ASRTransducerTask
+from espnet2.utils.nested_dict_action import NestedDictAction
+
+from espnet_kd.espnet.model import DistilTransducer
+from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
+from espnet_kd.espnet.trainer import DistilTrainer
+
+
+class DistilTransducerTask(ASRTransducerTask):
+    """`asr_transducer` of ESPnet plus `--kd_conf`.
+
+    The options stand under their own key: stock inference, which builds the model from the
+    other keys of `config.yaml`, passes over them.
+    """
+
+    trainer = DistilTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add ESPnet's arguments and ours."""
+        super().add_task_arguments(parser)
+        group = parser.add_argument_group("Distillation related")
+        group.add_argument(
+            "--kd_conf",
+            action=NestedDictAction,
+            default={},
+            help="Distillation options (espnet_kd.espnet.options.DistillOptions), "
+            "e.g. --kd_conf objective=collapsed --kd_conf weight=0.5",
+        )
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetASRTransducerModel:
+        """Build ESPnet's model and put our losses and, if any, the teacher on it.
+
+        Raises:
+            UserError: the options are wrong or the teacher does not fit.
+        """
+        conf: Dict[str, Any] = getattr(args, "kd_conf", None) or {}
+        options = DistillOptions.from_dict(conf)
+        teacher = None
+        if options.distils and not getattr(args, "collect_stats", False):
+            teacher = FrozenTeacher(load_transducer(options.teacher_config, options.teacher_model))
+        return DistilTransducer.wrap(super().build_model(args), options, teacher)

@@ -1,0 +1,154 @@
+"""A trained transducer, frozen, that is no part of its student."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Optional, Tuple
+
+import torch
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.tasks.asr_transducer import ASRTransducerTask
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.encode import encode
+
+
+def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnetASRTransducerModel:
+    """Load a standalone ESPnet transducer and check that the two files belong together.
+
+    ESPnet itself loads with `strict=False`: a checkpoint of another model leaves random
+    weights behind without a word.
+
+    Args:
+        config: The experiment's `config.yaml`.
+        checkpoint: A `.pth` of the same experiment.
+        device: Where to put it.
+
+    Raises:
+        UserError: a file is missing or unreadable, or parameters are missing or have other
+            shapes than the config asks for.
+    """
+    for path in (config, checkpoint):
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; a teacher needs a config.yaml and a .pth")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, _ = ASRTransducerTask.build_model_from_file(config, None, device)
+    except (TypeError, KeyError, ValueError, AttributeError) as e:
+        raise UserError(
+            f"{config}: not the config of a standalone ESPnet transducer "
+            f"(espnet2.bin.asr_transducer_train): {e}"
+        ) from e
+    except FileNotFoundError as e:
+        raise UserError(f"{config}: names {e.filename}, which is not there") from e
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as e:
+        raise UserError(f"{checkpoint}: not a readable checkpoint: {e}".splitlines()[0]) from e
+    if "model" in state and isinstance(state["model"], dict):  # checkpoint.pth of the trainer
+        state = state["model"]
+    own = model.state_dict()
+    for name in own:
+        if name not in state:
+            raise UserError(f"{checkpoint}: lacks '{name}', which {config} asks for")
+        if state[name].shape != own[name].shape:
+            raise UserError(
+                f"{checkpoint}: '{name}' has shape {tuple(state[name].shape)}; {config} asks "
+                f"for {tuple(own[name].shape)}"
+            )
+    extra = [name for name in state if name not in own]
+    if extra:
+        raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
+    model.load_state_dict(state)
+    return model
+
+
+class FrozenTeacher:
+    """A transducer in eval mode without gradients, held outside any module tree.
+
+    It is no `nn.Module`: a student that holds it has nothing of it in `parameters()`,
+    `state_dict()`, optimizers, averages or DDP.
+
+    Args:
+        model: A trained transducer.
+    """
+
+    def __init__(self, model: ESPnetASRTransducerModel) -> None:
+        self.model = model.requires_grad_(False).eval()
+
+    def check_fits(self, student: ESPnetASRTransducerModel) -> None:
+        """Refuse a student whose lattice is another one.
+
+        Raises:
+            UserError: token lists, subsampling or front ends differ.
+        """
+        for i, (a, b) in enumerate(zip(self.model.token_list, student.token_list)):
+            if a != b:
+                raise UserError(
+                    f"token lists differ: token {i} is '{a}' for the teacher, '{b}' for the student"
+                )
+        if len(self.model.token_list) != len(student.token_list):
+            raise UserError(
+                f"token lists differ: the teacher has {len(self.model.token_list)} tokens, the "
+                f"student {len(student.token_list)}"
+            )
+        factors = [m.encoder.embed.subsampling_factor for m in (self.model, student)]
+        vgg = [m.encoder.embed.vgg_like for m in (self.model, student)]
+        if factors[0] != factors[1] or vgg[0] != vgg[1]:
+            raise UserError(
+                f"subsampling differs: teacher {factors[0]} (vgg_like {vgg[0]}), student "
+                f"{factors[1]} (vgg_like {vgg[1]}); both must make the same frames"
+            )
+        fronts = [_front_end(m) for m in (self.model, student)]
+        for key in fronts[0]:
+            if fronts[0][key] != fronts[1].get(key):
+                raise UserError(
+                    f"front ends differ: {key} is {fronts[0][key]} for the teacher, "
+                    f"{fronts[1].get(key)} for the student"
+                )
+
+    @torch.no_grad()
+    def lattice(
+        self,
+        feats: torch.Tensor,
+        feats_len: torch.Tensor,
+        decoder_in: torch.Tensor,
+        chunk_size: Optional[int],
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Compute the teacher's logits.
+
+        Args:
+            feats: Features before normalisation. (B, T_in, F)
+            feats_len: (B,)
+            decoder_in: Labels with a blank before them. (B, U + 1)
+            chunk_size: Encoder frames a chunk; None: full context.
+
+        Returns:
+            Logits (B, T, U + 1, V) and frames (B,).
+        """
+        model = self.model
+        if model.training:
+            raise RuntimeError("the teacher was put into training mode")
+        if model.normalize is not None:
+            feats, feats_len = model.normalize(feats, feats_len)
+        enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+        model.decoder.set_device(enc.device)
+        dec = model.decoder(decoder_in)  # (B, U + 1, D)
+        return model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1)), t_len
+
+
+def _front_end(model: ESPnetASRTransducerModel) -> dict:
+    """What decides which features a model hears."""
+    front = model.frontend
+    if front is None:
+        return {"frontend": None}
+    found = {"frontend": type(front).__name__, "features": front.output_size()}
+    stft = getattr(front, "stft", None)
+    for key in ("n_fft", "win_length", "hop_length", "window"):
+        if stft is not None:
+            found[key] = getattr(stft, key, None)
+    logmel = getattr(front, "logmel", None)
+    if logmel is not None:
+        found.update(getattr(logmel, "mel_options", {}))
+    return found

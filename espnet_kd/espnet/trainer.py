@@ -1,0 +1,126 @@
+"""ESPnet's trainer that also says how far it is, how it went and what it cost."""
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List
+
+import torch
+from espnet2.train.reporter import SubReporter, aggregate
+from espnet2.train.trainer import Trainer
+
+from espnet_kd.fileio import atomic_open
+from espnet_kd.progress import Progress
+
+
+class DistilTrainer(Trainer):
+    """`espnet2.train.trainer.Trainer` with progress lines, `history.json`, `facts.json`.
+
+    ESPnet's own `train.log` names the epoch only once it has ended, and keeps the figures
+    of the epochs inside a checkpoint, where no report can read them without ESPnet.
+    """
+
+    @classmethod
+    def train_one_epoch(cls, iterator, reporter, options, distributed_option, **kwargs) -> bool:
+        """Train one epoch; see ESPnet's `Trainer.train_one_epoch`."""
+        main = _is_main(distributed_option)
+        start = time.perf_counter()
+        done = super().train_one_epoch(
+            iterator=_Counted(iterator, reporter, options) if main else iterator,
+            reporter=reporter,
+            options=options,
+            distributed_option=distributed_option,
+            **kwargs,
+        )
+        if main:
+            figures = _figures(reporter)
+            figures["seconds"] = time.perf_counter() - start
+            figures["updates"] = len(iterator) // options.accum_grad
+            _write_history(options, reporter.epoch, "train", figures)
+        return done
+
+    @classmethod
+    def validate_one_epoch(cls, reporter, options, distributed_option, **kwargs) -> None:
+        """Validate; see ESPnet's `Trainer.validate_one_epoch`."""
+        start = time.perf_counter()
+        super().validate_one_epoch(
+            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+        )
+        if _is_main(distributed_option):
+            figures = _figures(reporter)
+            figures["seconds"] = time.perf_counter() - start
+            _write_facts(options, _write_history(options, reporter.epoch, "valid", figures))
+
+
+class _Counted:
+    """A data iterator that reports progress over all epochs of a training."""
+
+    def __init__(self, batches: Iterable, reporter: SubReporter, options: Any) -> None:
+        self.batches, self.reporter, self.options = batches, reporter, options
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator:
+        name = Path(self.options.output_dir).name
+        epoch, epochs = self.reporter.epoch, self.options.max_epoch
+        progress = Progress(
+            f"train {name}", len(self) * epochs, "batch", done=len(self) * (epoch - 1)
+        )
+        for batch in self.batches:
+            yield batch
+            losses = self.reporter.stats.get("loss")
+            loss = f", loss {losses[-1].value:.2f}" if losses else ""
+            progress.update(note=f"epoch {epoch}/{epochs}{loss}")
+
+
+def _is_main(distributed_option: Any) -> bool:
+    return not distributed_option.distributed or distributed_option.dist_rank == 0
+
+
+def _figures(reporter: SubReporter) -> Dict[str, float]:
+    """Mean of each loss (and the learning rate) over the epoch."""
+    return {
+        key: float(aggregate(values))
+        for key, values in reporter.stats.items()
+        if not key.endswith("_time")
+    }
+
+
+def _write_history(
+    options: Any, epoch: int, part: str, figures: Dict[str, float]
+) -> List[Dict[str, Any]]:
+    """Add an epoch to `history.json`; one trained again after a kill replaces the old."""
+    path = Path(options.output_dir) / "history.json"
+    history = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    history = [h for h in history if h["epoch"] < epoch or (h["epoch"] == epoch and part == "valid")]
+    if not history or history[-1]["epoch"] != epoch:
+        history.append({"epoch": epoch})
+    history[-1][part] = figures
+    with atomic_open(path) as f:
+        json.dump(history, f, indent=1)
+    return history
+
+
+def _write_facts(options: Any, history: List[Dict[str, Any]]) -> None:
+    """Write what the training cost so far, interruptions left out."""
+    path = Path(options.output_dir) / "facts.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if options.ngpu > 0:
+        device, peak = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**20
+    else:
+        device, peak = "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    facts = {
+        "epochs": history[-1]["epoch"],
+        "updates": sum(h.get("train", {}).get("updates", 0) for h in history),
+        "train_seconds": round(
+            sum(h.get(part, {}).get("seconds", 0) for h in history for part in ("train", "valid")), 1
+        ),
+        "peak_memory_mb": round(max(peak, before.get("peak_memory_mb", 0)), 1),
+        "device": device,
+        "ngpu": options.ngpu,
+        "seed": options.seed,
+    }
+    with atomic_open(path) as f:
+        json.dump(facts, f, indent=1)

@@ -1,0 +1,66 @@
+"""Progress with an ETA, as plain lines that a log file can hold too.
+
+A line begins with `[progress]`; the recipe's local job runner copies such lines
+from a job's log to the terminal.
+"""
+
+import sys
+import time
+from typing import Iterable, Iterator, Optional, TypeVar
+
+Item = TypeVar("Item")
+MARK = "[progress]"
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as `M:SS` or `H:MM:SS`."""
+    minutes, s = divmod(int(seconds + 0.5), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class Progress:
+    """Count finished items and say now and then how long the rest will take.
+
+    Args:
+        label: What is being done, e.g. `decode test_seen`.
+        total: Items in all.
+        unit: Name of an item, e.g. `utt`.
+        interval: Seconds between two lines.
+        done: Items finished before this run (not counted in the speed).
+    """
+
+    def __init__(
+        self, label: str, total: int, unit: str = "utt", interval: float = 10.0, done: int = 0
+    ) -> None:
+        self.label, self.total, self.unit, self.interval = label, total, unit, interval
+        self.count = self.first = done
+        self.start = self.last = time.monotonic()
+
+    def update(self, n: int = 1, note: str = "") -> None:
+        """Add `n` finished items; print if `interval` has passed. `note` ends the line."""
+        self.count += n
+        now = time.monotonic()
+        if now - self.last >= self.interval:
+            self.last = now
+            speed = (self.count - self.first) / (now - self.start)
+            eta = clock((self.total - self.count) / speed) if speed > 0 else "?"
+            self._print(f"{speed:.1f} {self.unit}/s, ETA {eta}", note)
+
+    def close(self, note: str = "") -> None:
+        """Print the closing line."""
+        self._print(f"took {clock(time.monotonic() - self.start)}", note)
+
+    def _print(self, what: str, note: str) -> None:
+        note = f", {note}" if note else ""
+        line = f"{MARK} {self.label}: {self.count}/{self.total} {self.unit}, {what}{note}"
+        print(line, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[Item], label: str, total: Optional[int] = None, **kwargs) -> Iterator[Item]:
+    """Yield from `items` (sized, unless `total` is given) and report progress."""
+    progress = Progress(label, len(items) if total is None else total, **kwargs)
+    for item in items:
+        yield item
+        progress.update()
+    progress.close()
