@@ -57,7 +57,9 @@ class Progress:
         print(line, file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[Item], label: str, total: Optional[int] = None, **kwargs) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], label: str, total: Optional[int] = None, **kwargs
+) -> Iterator[Item]:
     """Yield from `items` (sized, unless `total` is given) and report progress."""
     progress = Progress(label, len(items) if total is None else total, **kwargs)
     for item in items:

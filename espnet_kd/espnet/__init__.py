@@ -1,5 +1,7 @@
 """The ESPnet extension: the only package of ours that imports ESPnet.
 
+In reading order:
+
     versions    every difference between the supported ESPnet versions
     options     the distillation options (`kd_conf`)
     teacher     a trained transducer, frozen

@@ -149,7 +149,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
         if not encoder.dynamic_chunk_training:
             return None
         if self.training:
-            return draw_chunk_size(encoder, int(feats_len.max()) // encoder.embed.subsampling_factor)
+            return draw_chunk_size(
+                encoder, int(feats_len.max()) // encoder.embed.subsampling_factor
+            )
         fixed = self.options.valid_chunk_size
         return encoder.short_chunk_size if fixed is None else fixed
 

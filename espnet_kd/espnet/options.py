@@ -78,8 +78,7 @@ class DistillOptions:
             raise UserError(f"{where}.temperature: must be positive, found {options.temperature}")
         if options.distils and not (options.teacher_config and options.teacher_model):
             raise UserError(
-                f"{where}: objective '{options.objective}' needs teacher_config and "
-                "teacher_model"
+                f"{where}: objective '{options.objective}' needs teacher_config and teacher_model"
             )
         return options
 

@@ -86,7 +86,8 @@ class FrozenTeacher:
         for i, (a, b) in enumerate(zip(self.model.token_list, student.token_list)):
             if a != b:
                 raise UserError(
-                    f"token lists differ: token {i} is '{a}' for the teacher, '{b}' for the student"
+                    f"token lists differ: token {i} is '{a}' for the teacher, '{b}' for the "
+                    "student"
                 )
         if len(self.model.token_list) != len(student.token_list):
             raise UserError(

@@ -1,6 +1,8 @@
 """ESPnet's trainer that also says how far it is, how it went and what it cost."""
 
+import contextlib
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_kd.fileio import atomic_open
+from espnet_kd.fileio import atomic_open, atomic_path
 from espnet_kd.progress import Progress
 
 
@@ -20,6 +22,12 @@ class DistilTrainer(Trainer):
     ESPnet's own `train.log` names the epoch only once it has ended, and keeps the figures
     of the epochs inside a checkpoint, where no report can read them without ESPnet.
     """
+
+    @classmethod
+    def run(cls, **kwargs) -> None:
+        """Train; see ESPnet's `Trainer.run`, which takes all its arguments by name."""
+        with _atomic_saves():
+            super().run(**kwargs)
 
     @classmethod
     def train_one_epoch(cls, iterator, reporter, options, distributed_option, **kwargs) -> bool:
@@ -51,6 +59,28 @@ class DistilTrainer(Trainer):
             figures = _figures(reporter)
             figures["seconds"] = time.perf_counter() - start
             _write_facts(options, _write_history(options, reporter.epoch, "valid", figures))
+
+
+@contextlib.contextmanager
+def _atomic_saves() -> Iterator[None]:
+    """Let `torch.save` write beside its target and rename.
+
+    ESPnet's trainer writes `checkpoint.pth` in place: a training killed in that moment
+    could not be resumed, and a full disk would leave half a file.
+    """
+    save = torch.save
+
+    def atomic(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(f, (str, os.PathLike)):
+            return save(obj, f, *args, **kwargs)
+        with atomic_path(f) as tmp:
+            save(obj, tmp, *args, **kwargs)
+
+    torch.save = atomic
+    try:
+        yield
+    finally:
+        torch.save = save
 
 
 class _Counted:
@@ -94,7 +124,9 @@ def _write_history(
     """Add an epoch to `history.json`; one trained again after a kill replaces the old."""
     path = Path(options.output_dir) / "history.json"
     history = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    history = [h for h in history if h["epoch"] < epoch or (h["epoch"] == epoch and part == "valid")]
+    history = [
+        h for h in history if h["epoch"] < epoch or (h["epoch"] == epoch and part == "valid")
+    ]
     if not history or history[-1]["epoch"] != epoch:
         history.append({"epoch": epoch})
     history[-1][part] = figures
@@ -115,7 +147,8 @@ def _write_facts(options: Any, history: List[Dict[str, Any]]) -> None:
         "epochs": history[-1]["epoch"],
         "updates": sum(h.get("train", {}).get("updates", 0) for h in history),
         "train_seconds": round(
-            sum(h.get(part, {}).get("seconds", 0) for h in history for part in ("train", "valid")), 1
+            sum(h.get(part, {}).get("seconds", 0) for h in history for part in ("train", "valid")),
+            1,
         ),
         "peak_memory_mb": round(max(peak, before.get("peak_memory_mb", 0)), 1),
         "device": device,

@@ -1,0 +1,76 @@
+r"""Derive a compression stage's student: its sizes, its first weights, its training config.
+
+    python -m espnet_kd.bin.derive_student --plan conf/compression.yaml --stage 1 \
+        --teacher_exp exp/asr_teacher --train_config conf/train_student.yaml \
+        --out exp/asr_kd_stage1
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.plan import load_plan
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    model = "valid.loss_transducer.ave.pth"
+    parser.add_argument("--plan", required=True, help="compression plan (YAML)")
+    parser.add_argument("--stage", type=int, required=True, help="stage of the plan, from 1")
+    parser.add_argument("--teacher_exp", required=True, help="experiment of the teacher")
+    parser.add_argument("--teacher_model", default=model, help="its checkpoint")
+    parser.add_argument("--first_teacher_exp", help="of the whole run; by default the teacher")
+    parser.add_argument("--first_teacher_model", default=model, help="its checkpoint")
+    parser.add_argument("--train_config", help="training config for students (YAML)")
+    parser.add_argument("--out", required=True, help="experiment of the student")
+    return parser
+
+
+@run_main
+def main(cmd=None) -> None:
+    """Derive and print the sizes."""
+    args = get_parser().parse_args(cmd)
+    logging.basicConfig(level="INFO", format="%(levelname)s: %(message)s")
+    stage = load_plan(args.plan).stage(args.stage)
+    base = _read_config(args.train_config) if args.train_config else {}
+
+    from espnet_kd.espnet.derive import derive
+
+    first = args.first_teacher_exp or args.teacher_exp
+    facts = derive(
+        stage,
+        Path(args.teacher_exp),
+        args.teacher_model,
+        Path(first),
+        args.first_teacher_model if args.first_teacher_exp else args.teacher_model,
+        base,
+        Path(args.out),
+    )
+    parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
+    print(
+        f"{stage.name}: {facts['params']:,} parameters ({parts}), "
+        f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "
+        f"{facts['kept_blocks']} of {args.teacher_exp}; {args.out}/student.yaml"
+    )
+
+
+def _read_config(path: str) -> dict:
+    import yaml
+
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; a training config for students is needed")
+    try:
+        with open(path, encoding="utf-8") as f:
+            config = yaml.safe_load(f) or {}
+    except yaml.YAMLError as e:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    return {**config, "__file__": path}
+
+
+if __name__ == "__main__":
+    main()

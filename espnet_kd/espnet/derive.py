@@ -1,0 +1,261 @@
+"""Derive a student's experiment from its teacher's: config, weights, forward check."""
+
+import copy
+import dataclasses
+import json
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+import torch
+import yaml
+from espnet2.tasks.asr_transducer import ASRTransducerTask
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.fileio import atomic_open, atomic_path
+from espnet_kd.plan import StagePlan
+from espnet_kd.students import Architecture, inherit, spaced_blocks
+
+# What makes the model and its input: a student has its teacher's, sizes apart.
+MODEL_KEYS = (
+    "token_list",
+    "input_size",
+    "frontend",
+    "frontend_conf",
+    "normalize",
+    "normalize_conf",
+    "encoder_conf",
+    "decoder",
+    "decoder_conf",
+    "joint_network_conf",
+    "model_conf",
+    "use_preprocessor",
+    "token_type",
+    "bpemodel",
+    "non_linguistic_symbols",
+    "cleaner",
+    "g2p",
+)
+
+
+@dataclasses.dataclass
+class Model:
+    """A trained transducer and its sizes."""
+
+    config: Dict[str, Any]
+    state: Dict[str, torch.Tensor]
+    sizes: Architecture
+
+
+def read_model(exp: Path, checkpoint: str) -> Model:
+    """Load an experiment's config and checkpoint, checked against each other.
+
+    Raises:
+        UserError: see `load_transducer` and `Architecture.from_config`.
+    """
+    model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
+    with open(exp / "config.yaml", encoding="utf-8") as f:
+        config = yaml.safe_load(f)
+    return Model(config, model.state_dict(), sizes_of(model, config))
+
+
+def sizes_of(model: torch.nn.Module, config: Mapping[str, Any]) -> Architecture:
+    """Read a built model's sizes.
+
+    Raises:
+        UserError: the model is not one that we can shrink.
+    """
+    features = model.frontend.output_size() if model.frontend else config["input_size"]
+    sizes = Architecture.from_config(config, features, model.vocab_size)
+    built = sum(
+        p.numel()
+        for part in (model.encoder, model.decoder, model.joint_network)
+        for p in part.parameters()
+    )
+    if built != sizes.params:
+        raise UserError(
+            f"the config gives {sizes.params:,} parameters by our count, the model has "
+            f"{built:,}: it uses an option that cannot be distilled yet"
+        )
+    return sizes
+
+
+def student_sizes(stage: StagePlan, teacher: Architecture, first: Architecture) -> Architecture:
+    """Decide a stage's student.
+
+    Raises:
+        UserError: the student is not smaller than its teacher.
+    """
+    if stage.target is not None:
+        return teacher.shrink_to(int(stage.target * first.params), f"{stage.where}.target")
+    student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
+    if student.params >= teacher.params and stage.number > 0:
+        raise UserError(
+            f"{stage.where}.student: {student.params:,} parameters are not fewer than its "
+            f"teacher's {teacher.params:,}"
+        )
+    return student
+
+
+def train_config(
+    stage: StagePlan,
+    teacher: Model,
+    student: Architecture,
+    kept: "list[int]",
+    base: Mapping[str, Any],
+    teacher_files: Tuple[Path, Path],
+) -> Dict[str, Any]:
+    """Compose the student's training config.
+
+    Args:
+        stage: The stage of the plan.
+        teacher: The teacher.
+        student: The student's sizes.
+        kept: The teacher's blocks that the student's come from.
+        base: The recipe's training config for students (optimizer, batches, ...).
+        teacher_files: Its `config.yaml` and checkpoint.
+
+    Raises:
+        UserError: the base config or the plan names an option that training does not have.
+    """
+    config = {key: teacher.config[key] for key in MODEL_KEYS if key in teacher.config}
+    config.update(student.to_config(teacher.config, kept))
+    model_conf = dict(config.get("model_conf") or {})
+    model_conf.pop("warmup_steps", None)  # ESPnet derives it from the scheduler
+    parser = DistilTransducerTask.get_parser()
+    known = {action.dest for action in parser._actions}
+    for where, part in (
+        (base.get("__file__", "training config"), base),
+        (stage.where, stage.train),
+    ):
+        for key, value in part.items():
+            if key == "__file__":
+                continue
+            if key not in known:
+                raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
+            if key == "model_conf":
+                model_conf.update(value)
+            elif isinstance(value, dict) and isinstance(config.get(key), dict):
+                config[key] = {**config[key], **value}
+            else:
+                config[key] = value
+    config["model_conf"] = model_conf
+    if stage.epochs is not None:
+        config["max_epoch"] = stage.epochs
+    kd = {**(config.get("kd_conf") or {}), **stage.kd}
+    if kd.get("objective", "none") != "none":
+        kd["teacher_config"], kd["teacher_model"] = map(str, teacher_files)
+    DistillOptions.from_dict(kd, stage.where)
+    config["kd_conf"] = kd
+    return config
+
+
+def forward_check(
+    config: Dict[str, Any], state: Optional[Mapping[str, torch.Tensor]]
+) -> Mapping[str, torch.Tensor]:
+    """Build the student as stock ESPnet would, load its weights, run a second of noise.
+
+    Args:
+        config: The student's config.
+        state: Inherited weights; None leaves the random ones.
+
+    Returns:
+        The state dict that was run.
+
+    Raises:
+        RuntimeError: the model cannot be built or its output is not finite: our mistake.
+    """
+    # ESPnet writes into the dicts it is given.
+    args = Namespace(**copy.deepcopy({"init": None, "specaug": None, **config}))
+    model = ASRTransducerTask.build_model(args).eval()
+    if state is not None:
+        model.load_state_dict(state)
+    if model.frontend is None:
+        speech = torch.randn(1, 100, config["input_size"])
+    else:
+        speech = torch.randn(1, 16000) * 0.1
+    with torch.no_grad():
+        enc, _ = model.encode(speech, torch.tensor([speech.size(1)]))
+        model.decoder.set_device(enc.device)
+        dec = model.decoder(torch.zeros(1, 2, dtype=torch.long))
+        logits = model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))
+    if not torch.isfinite(logits).all():
+        raise RuntimeError("forward check failed: the student's output is not finite")
+    logging.info("forward check passed: logits %s", tuple(logits.shape))
+    return model.state_dict()
+
+
+def derive(
+    stage: StagePlan,
+    teacher_exp: Path,
+    teacher_model: str,
+    first_exp: Path,
+    first_model: str,
+    base: Mapping[str, Any],
+    out: Path,
+) -> Dict[str, Any]:
+    """Write `student.yaml`, `init.pth` and `student.json` into `out`.
+
+    Returns:
+        The contents of `student.json`.
+
+    Raises:
+        UserError: see the functions above.
+    """
+    teacher = read_model(teacher_exp, teacher_model)
+    same = teacher_exp.resolve() == first_exp.resolve()
+    first = teacher if same else read_model(first_exp, first_model)
+    student = student_sizes(stage, teacher.sizes, first.sizes)
+    kept = spaced_blocks(teacher.sizes.num_blocks, student.num_blocks)
+    files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
+    config = train_config(stage, teacher, student, kept, base, files)
+    state = None
+    if stage.init == "teacher":
+        main_conf = config["encoder_conf"].get("main_conf") or {}
+        causal = bool(main_conf.get("dynamic_chunk_training", False))
+        state = inherit(teacher.state, teacher.sizes, student, kept, causal)
+        state = _without_dropped_heads(state, config)
+    state = forward_check(config, state)
+
+    facts = {
+        "stage": stage.number,
+        "name": stage.name,
+        "teacher": str(teacher_exp),
+        "first_teacher": str(first_exp),
+        "init": stage.init,
+        "kept_blocks": kept,
+        "params": student.params,
+        "params_by_part": student.count(),
+        "teacher_params": teacher.sizes.params,
+        "first_teacher_params": first.sizes.params,
+        "compression": 1 - student.params / first.sizes.params,
+        "sizes": dataclasses.asdict(student),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out / "init.pth") as tmp:
+        torch.save(state, tmp)
+    with atomic_open(out / "student.json") as f:
+        json.dump(facts, f, indent=1)
+    with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there
+        yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
+    return facts
+
+
+def _without_dropped_heads(
+    state: Dict[str, torch.Tensor], config: Mapping[str, Any]
+) -> Dict[str, torch.Tensor]:
+    """Leave out auxiliary heads that the student is trained without."""
+    weights = config["model_conf"]
+    heads = {
+        "ctc_lin.": weights.get("auxiliary_ctc_weight", 0) > 0,
+        "lm_lin.": weights.get("auxiliary_lm_loss_weight", 0) > 0,
+    }
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if all(wanted or not name.startswith(head) for head, wanted in heads.items())
+    }

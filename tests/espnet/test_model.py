@@ -1,0 +1,250 @@
+"""The model class: ESPnet's own with distillation off, and what the teacher may not do."""
+
+import copy
+
+import pytest
+import torch
+from espnet2.asr_transducer.utils import make_chunk_mask
+from torchaudio.functional import rnnt_loss
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.encode import chunk_mask, encode
+from espnet_kd.espnet.options import DistillOptions
+from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
+
+
+def capture(model, monkeypatch):
+    """Record what teacher and student are given."""
+    seen = {}
+    lattice = model.teacher.lattice
+
+    def spy(feats, feats_len, decoder_in, chunk_size):
+        seen.update(teacher=feats.clone(), teacher_chunk=chunk_size)
+        return lattice(feats, feats_len, decoder_in, chunk_size)
+
+    def spy_encode(encoder, feats, feats_len, chunk_size):
+        if encoder is model.encoder:
+            seen.update(student=feats.clone(), student_chunk=chunk_size)
+        return encode(encoder, feats, feats_len, chunk_size)
+
+    monkeypatch.setattr(model.teacher, "lattice", spy)
+    monkeypatch.setattr("espnet_kd.espnet.model.encode", spy_encode)
+    return seen
+
+
+def test_without_distillation_the_loss_is_espnets(batch):
+    """Each utterance alone, stock encoder, torchaudio's loss on the whole lattice."""
+    config = tiny_config(model_conf={})
+    config["encoder_conf"]["main_conf"]["dynamic_chunk_training"] = False
+    model = build(config).eval()
+    loss, stats, weight = model(**batch)
+    expected = []
+    for b in range(3):
+        n, u = batch["speech_lengths"][b : b + 1], batch["text_lengths"][b]
+        enc, enc_len = model.encode(batch["speech"][b : b + 1, :n], n)
+        labels = batch["text"][b : b + 1, :u]
+        model.decoder.set_device(enc.device)
+        dec = model.decoder(torch.nn.functional.pad(labels, (1, 0)))
+        logits = model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))
+        expected.append(
+            rnnt_loss(logits, labels.int(), enc_len.int(), torch.tensor([u]).int(), blank=0)
+        )
+    # Features at the end of a padded utterance see zeros where reflection would be.
+    torch.testing.assert_close(loss[0], torch.stack(expected).mean(), rtol=2e-3, atol=0)
+    assert weight == 3
+    assert set(stats) == {"loss", "loss_transducer"}
+
+
+def test_padding_does_not_count(batch, kd):
+    """A batch gives the mean of its utterances alone, on every supported ESPnet."""
+    model = build(tiny_config(), kd, seed=3).eval()
+    together = model(**batch)[1]
+    alone = []
+    for b in range(3):
+        n, u = batch["speech_lengths"][b], batch["text_lengths"][b]
+        # Padding of the audio stays: only padding of the lattice is compared.
+        stats = model(
+            batch["speech"][b : b + 1],
+            batch["speech_lengths"][b : b + 1],
+            batch["text"][b : b + 1, :u],
+            batch["text_lengths"][b : b + 1],
+        )[1]
+        assert n > 0
+        alone.append(stats)
+    for key in ("loss_transducer", "loss_kd", "loss_aux_ctc"):
+        mean = sum(float(s[key].sum()) for s in alone) / 3
+        assert float(together[key].sum()) == pytest.approx(mean, rel=2e-3), key
+
+
+def test_lengths_are_those_of_the_utterance_alone():
+    """The defect of 202511: padded to 400 frames, all would have 99."""
+    model = build(tiny_config())
+    lengths = torch.tensor([400, 200, 60])
+    _, t_len = encode(model.encoder, torch.randn(3, 400, 20), lengths, None)
+    assert t_len.tolist() == [99, 49, 14]
+
+
+def test_encoder_equals_stock_encoder():
+    model = build(tiny_config()).eval()
+    x = torch.randn(1, 90, 20)
+    mine, t_len = encode(model.encoder, x, torch.tensor([90]), None)
+    model.encoder.dynamic_chunk_training = False
+    theirs, n = model.encoder(x, torch.tensor([90]))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert t_len.tolist() == n.tolist()
+
+
+@pytest.mark.parametrize("size, chunk, left", [(9, 3, 0), (9, 4, 1), (5, 7, 2), (8, 1, 2)])
+def test_chunk_mask_equals_stock(size, chunk, left):
+    assert torch.equal(chunk_mask(size, chunk, left, "cpu"), make_chunk_mask(size, chunk, left))
+
+
+def test_nothing_of_the_teacher_is_in_the_student(kd):
+    plain, student = build(tiny_config()), build(tiny_config(), kd)
+    assert list(student.state_dict()) == list(plain.state_dict())
+    assert [n for n, _ in student.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    own = {id(p) for p in student.parameters()}
+    assert not own & {id(p) for p in student.teacher.model.parameters()}
+    assert "teacher" not in dict(student.named_modules())
+
+
+def test_the_teacher_stays_frozen_in_eval_and_moves_with_the_student(kd, batch):
+    student = build(tiny_config(), kd).train()
+    teacher = student.teacher.model
+    before = copy.deepcopy(teacher.state_dict())
+    assert not any(m.training for m in teacher.modules())
+    student(**batch)[0].backward()
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    student.double()
+    assert next(teacher.parameters()).dtype == torch.float64
+
+
+def test_a_copy_of_the_teacher_has_nothing_to_learn_from_it(kd, batch, teacher_exp):
+    student = build(tiny_config(), kd, seed=7).eval()
+    before = float(student(**batch)[1]["loss_kd"].sum())
+    student.load_state_dict(torch.load(teacher_exp / "model.pth", weights_only=True))
+    after = float(student(**batch)[1]["loss_kd"].sum())
+    assert before > 0.01
+    assert after == pytest.approx(0, abs=1e-4)
+
+
+SPECAUG = {
+    "specaug": "specaug",
+    "specaug_conf": {
+        "apply_time_warp": False,
+        "apply_freq_mask": True,
+        "freq_mask_width_range": [5, 10],
+        "apply_time_mask": True,
+        "time_mask_width_range": [5, 10],
+    },
+}
+
+
+def test_teacher_and_student_share_features_and_chunks(kd, batch, monkeypatch):
+    student = build(tiny_config(**SPECAUG), kd).train()
+    seen = capture(student, monkeypatch)
+    chunks = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        student(**batch)
+        assert torch.equal(seen["teacher"], seen["student"])
+        assert seen["teacher_chunk"] == seen["student_chunk"]
+        chunks.add(seen["student_chunk"])
+    assert len(chunks) > 1  # drawn anew for each batch
+    clean, _ = student._extract_feats(batch["speech"], batch["speech_lengths"])
+    assert not torch.equal(seen["student"], clean)  # SpecAugment did something
+
+
+def test_the_teacher_may_hear_clean_features_in_full_context(kd, batch, monkeypatch):
+    options = {**kd, "teacher_features": "clean", "teacher_context": "full"}
+    student = build(tiny_config(**SPECAUG), options).train()
+    seen = capture(student, monkeypatch)
+    student(**batch)
+    clean, _ = student._extract_feats(batch["speech"], batch["speech_lengths"])
+    assert torch.equal(seen["teacher"], clean)
+    assert not torch.equal(seen["student"], clean)
+    assert seen["teacher_chunk"] is None and seen["student_chunk"] is not None
+
+
+def test_validation_is_deterministic(kd, batch):
+    student = build(tiny_config(), kd).eval()
+    assert len({student(**batch)[0].item() for _ in range(4)}) == 1
+    other = build(tiny_config(), {**kd, "valid_chunk_size": 2}).eval()
+    other.load_state_dict(student.state_dict())
+    assert other(**batch)[0].item() != student(**batch)[0].item()
+
+
+@pytest.mark.parametrize("objective", ["collapsed", "full"])
+def test_distillation_brings_the_student_closer(kd, batch, objective):
+    # The KL alone: a random teacher knows nothing of the labels.
+    config = tiny_config(model_conf={"transducer_weight": 0.0})
+    student = build(config, {**kd, "objective": objective}, seed=9).train()
+    optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+    losses = []
+    for _ in range(15):
+        loss, stats, _ = student(**batch)
+        losses.append(float(stats["loss_kd"].sum()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    "conf, message",
+    [
+        ({"objectiv": "full"}, r"unknown key 'objectiv' \(did you mean 'objective'\?\)"),
+        ({"objective": "colapsed"}, r"did you mean 'collapsed'"),
+        ({"weight": "a lot"}, "expected a number, found 'a lot'"),
+        ({"weight": -1}, "must not be negative"),
+        ({"temperature": 0}, "must be positive"),
+        ({"valid_chunk_size": -2}, "whole number >= 0"),
+        ({"objective": "full"}, "needs teacher_config and teacher_model"),
+        ({"teacher_context": "half"}, "is not one of"),
+    ],
+)
+def test_options_are_checked(conf, message):
+    with pytest.raises(UserError, match=message):
+        DistillOptions.from_dict(conf)
+
+
+def _with(path, **conf):
+    config = tiny_config()
+    for key, value in conf.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    return write_experiment(path, config)
+
+
+@pytest.mark.parametrize(
+    "conf, message",
+    [
+        ({"token_list": TOKENS[:4] + ["X"] + TOKENS[5:]}, "token 4 is 'X' for the teacher, 'B'"),
+        ({"token_list": TOKENS[:-1] + ["D", "<sos/eos>"]}, "token 6 is 'D'"),
+        ({"frontend_conf": {"hop_length": 128}}, "hop_length is 128 for the teacher"),
+        ({"frontend_conf": {"fs": "8k"}}, "sr is 8000 for the teacher"),
+    ],
+)
+def test_a_teacher_of_another_kind_is_refused(tmp_path, conf, message):
+    exp = _with(tmp_path / "other", **conf)
+    kd = {
+        "objective": "full",
+        "teacher_config": str(exp / "config.yaml"),
+        "teacher_model": str(exp / "model.pth"),
+    }
+    with pytest.raises(UserError, match=message):
+        build(tiny_config(), kd)
+
+
+def test_another_subsampling_is_refused(tmp_path):
+    config = tiny_config()
+    config["encoder_conf"]["input_conf"]["subsampling_factor"] = 2
+    exp = write_experiment(tmp_path / "other", config)
+    kd = {
+        "objective": "full",
+        "teacher_config": str(exp / "config.yaml"),
+        "teacher_model": str(exp / "model.pth"),
+    }
+    with pytest.raises(UserError, match="subsampling differs: teacher 2"):
+        build(tiny_config(), kd)

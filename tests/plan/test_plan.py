@@ -1,0 +1,68 @@
+"""Plans: what is read, and what is refused in which words."""
+
+import pytest
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan import load_plan
+
+
+def write(tmp_path, text):
+    path = tmp_path / "compression.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_reads_stages(tmp_path):
+    plan = load_plan(
+        write(
+            tmp_path,
+            "stages:\n"
+            "- {target: 0.7, epochs: 3, weight: 0.5}\n"
+            "- name: tiny\n"
+            "  student: {encoder: {num_blocks: 2}}\n"
+            "  objective: full\n",
+        )
+    )
+    assert [s.name for s in plan.stages] == ["stage1", "tiny"]
+    assert plan.stage(1).kd == {"weight": 0.5, "objective": "collapsed"}
+    assert plan.stage(2).kd == {"objective": "full"}
+    with pytest.raises(UserError, match="no compression stage 3; the plan has 2"):
+        plan.stage(3)
+
+
+def test_a_fingerprint_tells_stages_apart(tmp_path):
+    a, b = load_plan(write(tmp_path, "stages: [{target: 0.7}, {target: 0.6}]")).stages
+    (c,) = load_plan(write(tmp_path, "stages: [{target: 0.7}]")).stages
+    assert a.fingerprint() == c.fingerprint() != b.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no 'stages'"),
+        ("stages: []", "'stages' is empty"),
+        ("stages: [3]", "expected keys and values, found '3'"),
+        ("a: {", "not valid YAML"),
+        ("stage: []", "no 'stages'"),
+        ("stages: [{target: 0.5}]\nnsme: x", "unknown key 'nsme'"),
+        ("stages: [{targt: 0.5}]", r"unknown key 'targt' \(did you mean 'target'\?\)"),
+        ("stages: [{target: 1.5}]", "fraction between 0 and 1"),
+        ("stages: [{target: yes}]", "fraction between 0 and 1"),
+        ("stages: [{epochs: 3}]", "either 'target' or 'student', found neither"),
+        ("stages: [{target: 0.5, student: {}}]", "found both"),
+        ("stages: [{target: 0.5, epochs: 0}]", "epochs: expected a whole number > 0, found '0'"),
+        ("stages: [{target: 0.5, init: teach}]", "did you mean 'teacher'"),
+        ("stages: [{target: 0.5, name: a/b}]", "may hold letters"),
+        ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "stands there twice"),
+    ],
+)
+def test_refuses(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as e:
+        load_plan(write(tmp_path, text))
+    assert "compression.yaml" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_plan(str(tmp_path / "none.yaml"))

@@ -1,0 +1,218 @@
+"""Student derivation: counts, sizes for a target, and what is inherited."""
+
+import dataclasses
+from argparse import Namespace
+from copy import deepcopy
+
+import pytest
+import torch
+
+from espnet_kd.errors import UserError
+from espnet_kd.students import Architecture, inherit, spaced_blocks
+from espnet_kd.students.axes import axis_roles
+from tests.espnet.tiny import build, tiny_config
+
+
+def sizes(config):
+    n_mels = config["frontend_conf"]["n_mels"]
+    return Architecture.from_config(config, n_mels, len(config["token_list"]))
+
+
+def variants():
+    yield "lstm", tiny_config()
+    config = tiny_config()
+    config["decoder_conf"] = {
+        "rnn_type": "gru",
+        "num_layers": 2,
+        "embed_size": 8,
+        "hidden_size": 16,
+    }
+    config["encoder_conf"]["input_conf"]["subsampling_factor"] = 6
+    yield "gru, two layers, subsampling 6", config
+    config = tiny_config(decoder="stateless", decoder_conf={"embed_size": 12})
+    config["encoder_conf"]["input_conf"]["subsampling_factor"] = 2
+    config["joint_network_conf"]["lin_dec_bias"] = False
+    yield "stateless, subsampling 2", config
+    config = tiny_config(model_conf={"auxiliary_ctc_weight": 0.3, "auxiliary_lm_loss_weight": 0.1})
+    config["encoder_conf"]["main_conf"]["dynamic_chunk_training"] = False
+    yield "full context, both auxiliary heads", config
+
+
+VARIANTS = list(variants())
+
+
+@pytest.mark.parametrize("config", [c for _, c in VARIANTS], ids=[n for n, _ in VARIANTS])
+def test_the_count_is_exact(config):
+    model = build(config)
+    count = sizes(config).count()
+    for part in ("encoder", "decoder", "joint_network"):
+        built = sum(p.numel() for p in getattr(model, part).parameters())
+        assert count[part] == built, part
+
+
+@pytest.mark.parametrize("config", [c for _, c in VARIANTS], ids=[n for n, _ in VARIANTS])
+def test_every_parameter_has_known_axes(config):
+    layers = config["decoder_conf"].get("num_layers", 1) if config["decoder"] == "rnn" else 0
+    for name, p in build(config).named_parameters():
+        roles = axis_roles(name, p.dim(), layers)
+        assert roles is not None and len(roles) == p.dim(), name
+
+
+@pytest.mark.parametrize("config", [c for _, c in VARIANTS], ids=[n for n, _ in VARIANTS])
+@pytest.mark.parametrize("fraction", [0.8, 0.5, 0.35])
+def test_a_derived_student_can_be_built_and_loaded(config, fraction):
+    teacher, model = sizes(config), build(config)
+    student = teacher.shrink_to(int(fraction * teacher.params), "plan")
+    assert 0.6 * fraction * teacher.params < student.params <= fraction * teacher.params
+    kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
+    state = inherit(model.state_dict(), teacher, student, kept)
+    small = {**config, **student.to_config(config, kept)}
+    built = build(small)
+    built.load_state_dict(state)  # strict: names and shapes
+    assert sizes(small) == student
+
+
+def forward(model, x):
+    with torch.no_grad():
+        model.encoder.dynamic_chunk_training = False
+        enc, _ = model.eval().encoder(x, torch.tensor([x.size(1)]))
+        model.decoder.set_device(enc.device)
+        dec = model.decoder(torch.tensor([[0, 3, 4]]))
+        return model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))
+
+
+def test_with_nothing_removed_the_student_is_its_teacher_bit_for_bit():
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    state = inherit(model.state_dict(), teacher, teacher, [0, 1, 2, 3])
+    copy = build(config, seed=5)
+    copy.load_state_dict(state)
+    x = torch.randn(1, 80, 20)
+    assert torch.equal(forward(model, x), forward(copy, x))
+
+
+def test_depth_alone_leaves_out_blocks_and_nothing_else():
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    student = dataclasses.replace(teacher, num_blocks=2)
+    kept = spaced_blocks(4, 2)
+    small = {**config, **student.to_config(config, kept)}
+    shallow = build(small, seed=5)
+    shallow.load_state_dict(inherit(model.state_dict(), teacher, student, kept))
+    blocks = model.encoder.encoders.blocks
+    model.encoder.encoders.blocks = torch.nn.ModuleList(blocks[i] for i in kept)
+    x = torch.randn(1, 80, 20)
+    assert torch.equal(forward(model, x), forward(shallow, x))
+
+
+def test_units_that_do_nothing_are_cut_first():
+    """Silence half of the feed-forward and joint units: without them nothing changes."""
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    with torch.no_grad():
+        for block in model.encoder.encoders.blocks:
+            for part in (block.feed_forward, block.feed_forward_macaron):
+                for i in range(1, 24, 2):
+                    part.w_1.weight[i] = part.w_1.bias[i] = 0
+                    part.w_2.weight[:, i] = 0
+        joint = model.joint_network
+        for i in range(0, 16, 2):
+            joint.lin_enc.weight[i] = joint.lin_enc.bias[i] = 0
+            joint.lin_dec.weight[i] = joint.lin_dec.bias[i] = 0
+            joint.lin_out.weight[:, i] = 0
+    student = dataclasses.replace(teacher, linear_size=12, joint_size=8)
+    small = {**config, **student.to_config(config, [0, 1, 2, 3])}
+    cut = build(small, seed=5)
+    cut.load_state_dict(inherit(model.state_dict(), teacher, student, [0, 1, 2, 3]))
+    x = torch.randn(1, 80, 20)
+    torch.testing.assert_close(forward(cut, x), forward(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_causal_kernel_keeps_the_present():
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    student = dataclasses.replace(teacher, kernel_size=3)
+    name = "encoder.encoders.blocks.0.conv_mod.depthwise_conv.weight"
+    whole = model.state_dict()[name]
+    causal = inherit(model.state_dict(), teacher, student, [0, 1, 2, 3])[name]
+    centred = inherit(model.state_dict(), teacher, student, [0, 1, 2, 3], causal=False)[name]
+    assert torch.equal(causal, whole[..., 2:])
+    assert torch.equal(centred, whole[..., 1:4])
+
+
+@pytest.mark.parametrize(
+    "teacher, student, blocks",
+    [(12, 5, [0, 3, 6, 8, 11]), (4, 4, [0, 1, 2, 3]), (4, 2, [0, 3]), (4, 1, [3]), (3, 2, [0, 2])],
+)
+def test_spaced_blocks(teacher, student, blocks):
+    assert spaced_blocks(teacher, student) == blocks
+
+
+def test_sizes_of_the_user():
+    teacher = sizes(tiny_config())
+    wanted = {"encoder": {"num_blocks": 2, "hidden_size": 8}, "decoder": {"hidden_size": 8}}
+    student = teacher.with_sizes(wanted, "plan")
+    assert (student.num_blocks, student.hidden_size, student.decoder_size) == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "wanted, message",
+    [
+        ({"encodr": {}}, r"unknown key 'encodr' \(did you mean 'encoder'\?\)"),
+        ({"encoder": {"hiden_size": 8}}, "did you mean 'hidden_size'"),
+        ({"encoder": {"hidden_size": 32}}, "32 is larger than the teacher's 16"),
+        ({"encoder": {"num_blocks": 0}}, "whole number > 0, found '0'"),
+        ({"encoder": {"num_blocks": 1.5}}, "whole number > 0, found '1.5'"),
+        ({"encoder": {"hidden_size": 15}}, "no multiple of heads"),
+        ({"encoder": {"conv_mod_kernel_size": 4}}, "must be odd"),
+        ({"encoder": 3}, "expected sizes by name"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(wanted, message):
+    with pytest.raises(UserError, match=message):
+        sizes(tiny_config()).with_sizes(wanted, "plan: stages[0].student")
+
+
+def test_targets_out_of_reach_are_refused():
+    teacher = sizes(tiny_config())
+    with pytest.raises(UserError, match="no student of at most 10 parameters"):
+        teacher.shrink_to(10, "plan")
+    with pytest.raises(UserError, match="not fewer than the teacher's"):
+        teacher.shrink_to(teacher.params, "plan")
+
+
+def _changed(path, value):
+    config = deepcopy(tiny_config())
+    place = config
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        (("decoder",), "rwkv", "'rwkv' cannot be distilled yet"),
+        (("encoder_conf", "input_conf", "vgg_like"), True, "vgg_like"),
+        (("encoder_conf", "main_conf", "simplified_att_score"), True, "simplified_att_score"),
+        (("encoder_conf", "body_conf", 0, "block_type"), "ebranchformer", "must be 'conformer'"),
+        (("encoder_conf", "body_conf"), [], "no blocks"),
+    ],
+)
+def test_models_that_cannot_be_shrunk_are_refused(path, value, message):
+    with pytest.raises(UserError, match=message):
+        sizes(_changed(path, value))
+
+
+def test_stock_espnet_builds_the_students_config():
+    """Without our Task: what the config names is ESPnet's own."""
+    from espnet2.tasks.asr_transducer import ASRTransducerTask
+
+    config = tiny_config()
+    teacher = sizes(config)
+    student = teacher.shrink_to(teacher.params // 2, "plan")
+    kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
+    small = {**config, **student.to_config(config, kept)}
+    stock = ASRTransducerTask.build_model(Namespace(**deepcopy(small)))
+    stock.load_state_dict(inherit(build(config).state_dict(), teacher, student, kept))
