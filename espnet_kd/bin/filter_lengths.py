@@ -1,0 +1,32 @@
+"""Stage 4: drop utterances that are too short, too long or without text."""
+
+import logging
+from pathlib import Path
+
+from espnet_kd.data.cli import new_parser
+from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.data.lengths import filter_lengths
+from espnet_kd.errors import run_main
+from espnet_kd.fileio import atomic_open
+
+
+@run_main
+def main() -> None:
+    """Read the command line and filter the data directory."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", required=True, help="directory to read, of dump/raw/org")
+    parser.add_argument("--out", required=True, help="directory to write, of dump/raw")
+    parser.add_argument("--min_wav_duration", type=float, default=0.1, help="in seconds")
+    parser.add_argument("--max_wav_duration", type=float, default=20.0, help="in seconds")
+    args = parser.parse_args()
+    tables = filter_lengths(
+        read_data_dir(args.data), args.min_wav_duration, args.max_wav_duration, args.data
+    )
+    with atomic_open(Path(args.out) / "feats_type") as f:  # ESPnet's asr.sh asks for it
+        f.write("raw\n")
+    write_data_dir(args.out, tables)
+    logging.info(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

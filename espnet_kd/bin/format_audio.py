@@ -1,0 +1,60 @@
+"""Stage 3: a data directory -> one mono sound file at one sampling rate an utterance."""
+
+import logging
+import signal
+from pathlib import Path
+
+from espnet_kd.data.cli import new_parser, positive_int, sampling_rate, share, str2bool
+from espnet_kd.data.format import Settings, format_audio
+from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.errors import run_main
+from espnet_kd.fileio import atomic_open
+
+
+@run_main
+def main() -> None:
+    """Read the command line and format the audio."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", required=True, help="data directory to read")
+    parser.add_argument("--out", required=True, help="directory to write, such as dump/raw/X")
+    parser.add_argument("--fs", type=sampling_rate, default="16k", help="sampling rate")
+    parser.add_argument("--audio_format", choices=("flac", "wav"), default="flac")
+    parser.add_argument("--nj", type=positive_int, default=1, help="parallel processes")
+    parser.add_argument(
+        "--resample", type=str2bool, default=False, help="convert other sampling rates to --fs"
+    )
+    parser.add_argument(
+        "--min_wav_duration",
+        type=float,
+        default=0.025,
+        help="shorter files are unusable (seconds)",
+    )
+    parser.add_argument(
+        "--check_audio",
+        type=str2bool,
+        default=True,
+        help="decode files that need no conversion too, to find broken ones now",
+    )
+    parser.add_argument(
+        "--max_bad_share",
+        type=share,
+        default=0.02,
+        help="refuse if a larger share is unreadable, zero-length or too short",
+    )
+    args = parser.parse_args()
+    # The recipe ends its jobs with TERM: close the worker processes as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    out = Path(args.out)
+    settings = Settings(
+        args.fs, args.audio_format, args.resample, args.min_wav_duration, args.check_audio
+    )
+    tables = read_data_dir(args.data)
+    tables = format_audio(tables, out, settings, args.nj, args.max_bad_share, args.data)
+    with atomic_open(out / "feats_type") as f:  # ESPnet's asr.sh asks for it
+        f.write("raw\n")
+    write_data_dir(out, tables)
+    logging.info(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

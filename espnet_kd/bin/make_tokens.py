@@ -1,0 +1,33 @@
+"""Stage 5: the token list, and for BPE its model, from the training transcripts."""
+
+import logging
+from pathlib import Path
+
+from espnet_kd.data.bpe import make_bpe
+from espnet_kd.data.cli import new_parser, positive_int
+from espnet_kd.data.tokens import count_tokens, read_sentences, write_token_list
+from espnet_kd.errors import run_main
+
+
+@run_main
+def main() -> None:
+    """Read the command line and make the token list."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--text", required=True, help="Kaldi text file of the training set")
+    parser.add_argument("--token_type", choices=("char", "bpe", "word"), default="bpe")
+    parser.add_argument("--nbpe", type=positive_int, default=500, help="size of the BPE list")
+    parser.add_argument("--bpemode", choices=("unigram", "bpe"), default="unigram")
+    parser.add_argument("--out", required=True, help="directory for tokens.txt and bpe.model")
+    args = parser.parse_args()
+    out = Path(args.out)
+    sentences = read_sentences(args.text)
+    if args.token_type == "bpe":
+        make_bpe(sentences, args.nbpe, args.bpemode, out)
+    else:
+        write_token_list(out / "tokens.txt", count_tokens(sentences, args.token_type))
+    with open(out / "tokens.txt", encoding="utf-8") as f:
+        logging.info(f"wrote {out / 'tokens.txt'}: {sum(1 for _ in f)} tokens")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Stage 2: a data directory -> the same with copies at other speeds."""
+
+import logging
+
+from espnet_kd.data.cli import new_parser
+from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.data.speed import parse_factors, perturb
+from espnet_kd.errors import run_main
+
+
+@run_main
+def main() -> None:
+    """Read the command line and perturb the data directory."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", required=True, help="data directory to read")
+    parser.add_argument("--factors", default="0.9 1.0 1.1", help="speeds, separated by spaces")
+    parser.add_argument("--out", required=True, help="data directory to write")
+    args = parser.parse_args()
+    factors = parse_factors(args.factors)
+    write_data_dir(args.out, perturb(read_data_dir(args.data), factors))
+    logging.info(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

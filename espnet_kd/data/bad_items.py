@@ -1,0 +1,51 @@
+"""Utterances that cannot be used: counted, the first few named, refused beyond a share."""
+
+import logging
+from typing import Dict, List
+
+from espnet_kd.errors import UserError
+
+NAMED = 3  # a corpus with 10,000 missing files must not print 10,000 lines
+
+
+class BadItems:
+    """Collect what is skipped, by kind.
+
+    Args:
+        where: The corpus or data directory, for the messages.
+        max_share: Share of all utterances that may be skipped.
+    """
+
+    def __init__(self, where: str, max_share: float) -> None:
+        self.where, self.max_share = where, max_share
+        self.by_kind: Dict[str, List[str]] = {}
+
+    def add(self, kind: str, name: str) -> None:
+        """Note that `name` is skipped because of `kind`, such as `unreadable audio`."""
+        self.by_kind.setdefault(kind, []).append(name)
+
+    @property
+    def count(self) -> int:
+        """Number of items skipped so far."""
+        return sum(map(len, self.by_kind.values()))
+
+    def refuse_beyond_share(self, total: int) -> None:
+        """Stop if more than `max_share` of `total` utterances are bad.
+
+        Raises:
+            UserError: they are; the message counts each kind and names an example.
+        """
+        if self.count > self.max_share * total:
+            what = "; ".join(
+                f"{len(names)} {kind} (e.g. {names[0]})" for kind, names in self.by_kind.items()
+            )
+            raise UserError(
+                f"{self.where}: {self.count} of {total} utterances are unusable, more than "
+                f"--max_bad_share {self.max_share:g} allows: {what}"
+            )
+
+    def log(self) -> None:
+        """Warn once for each kind, with its count and the first few names."""
+        for kind, names in self.by_kind.items():
+            more = ", ..." if len(names) > NAMED else ""
+            logging.warning(f"skipped {len(names)} {kind}: {', '.join(names[:NAMED])}{more}")

@@ -1,0 +1,65 @@
+"""BPE model and token list, as `spm_train` in stage 5 of ESPnet's `asr.sh` makes them."""
+
+import io
+import re
+from pathlib import Path
+from typing import List
+
+from espnet_kd.data.tokens import write_token_list
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import atomic_open, atomic_path
+
+META_PIECES = 3  # <unk>, <s>, </s>: replaced by ESPnet's <blank>, <unk>, <sos/eos>
+
+
+def make_bpe(sentences: List[str], vocabulary: int, mode: str, out: Path) -> None:
+    """Train a BPE model; write `bpe.model`, `bpe.vocab` and, last, `tokens.txt` to `out`.
+
+    Args:
+        sentences: The text.
+        vocabulary: Size of the token list, special tokens included.
+        mode: `unigram` or `bpe`.
+        out: The directory.
+
+    Raises:
+        UserError: the text cannot give a vocabulary of this size.
+    """
+    import sentencepiece  # here: token lists of characters need none
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            # Below 4 sentencepiece has no room for its own and fails without a reason.
+            vocab_size=max(vocabulary, 4),
+            model_type=mode,
+            character_coverage=1.0,
+            input_sentence_size=100000000,
+            minloglevel=2,
+        )
+    except RuntimeError as e:
+        raise UserError(_explain(str(e), vocabulary)) from None
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [processor.id_to_piece(i) for i in range(len(processor))]
+    with atomic_path(out / "bpe.model") as tmp, open(tmp, "wb") as f:
+        f.write(model.getvalue())
+    with atomic_open(out / "bpe.vocab") as f:
+        f.writelines(f"{piece}\t{processor.get_score(i):g}\n" for i, piece in enumerate(pieces))
+    write_token_list(out / "tokens.txt", pieces[META_PIECES:])
+
+
+def _explain(error: str, vocabulary: int) -> str:
+    too_large = re.search(r"Vocabulary size too high.*value <= (\d+)", error)
+    if too_large:
+        return (
+            f"--nbpe {vocabulary} is too large for this text; the largest possible is "
+            f"{too_large[1]}"
+        )
+    too_small = re.search(r"smaller than required_chars. \d+ vs (\d+)", error)
+    if too_small:
+        return (
+            f"--nbpe {vocabulary} is too small for the characters of this text; the smallest "
+            f"possible is {too_small[1]}"
+        )
+    return f"--nbpe {vocabulary}: sentencepiece failed: {' '.join(error.split())}"

@@ -1,0 +1,164 @@
+"""Data directory -> `dump/raw`: one mono sound file at one sampling rate an utterance.
+
+Finished files are found again after a kill: a file appears under its name only when it
+is complete, and counts as finished if it is newer than its source and as long as the
+source says it must be.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional
+
+from espnet_kd.data.audio import (
+    FAST_FORMATS,
+    BadAudio,
+    decode,
+    encode,
+    read_header,
+    resample,
+    resampled_frames,
+)
+from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.kaldi_dir import Tables, select
+from espnet_kd.data.parallel import parallel_map
+from espnet_kd.errors import UserError
+from espnet_kd.progress import Progress
+
+FILES_A_FOLDER = 1000
+
+
+class Settings(NamedTuple):
+    """What every file is made into."""
+
+    rate: int
+    audio_format: str = "flac"
+    resample: bool = False
+    min_seconds: float = 0.025
+    check_audio: bool = True
+
+
+class Job(NamedTuple):
+    """One utterance to format."""
+
+    utt: str
+    source: str
+    speed: float
+    target: str
+    settings: Settings
+
+
+class Result(NamedTuple):
+    """One utterance formatted, or why not."""
+
+    utt: str
+    path: str = ""
+    samples: int = 0
+    how: str = ""  # "kept", "written" or "found"
+    error: Optional[str] = None
+
+
+def format_audio(
+    tables: Tables, out: Path, settings: Settings, nj: int, max_bad_share: float, label: str
+) -> Tables:
+    """Make the sound files of a data directory.
+
+    Args:
+        tables: The data directory.
+        out: Directory under which `data/format.N/` is made.
+        settings: Rate, format and checks.
+        nj: Processes.
+        max_bad_share: Share of utterances that may be unusable; they are skipped.
+        label: Names the data set in messages.
+
+    Returns:
+        `wav.scp`, `text`, `utt2spk` and `utt2num_samples` of the usable utterances.
+
+    Raises:
+        UserError: a wrong sampling rate, a `wav.scp` with pipes, too many bad files.
+    """
+    total = len(tables["wav.scp"])
+    bad = BadItems(label, max_bad_share)
+    progress = Progress(f"format {label}", total)
+    wav, samples = {}, {}
+    how = {"kept": 0, "written": 0, "found": 0}
+    # closing: if we refuse midway, the workers stop before the message is printed.
+    results = parallel_map(format_one, _jobs(tables, out, settings), nj)
+    with contextlib.closing(results):
+        for result in results:
+            if result.error is not None:
+                bad.add("unusable sound files", f"{tables['wav.scp'][result.utt]}: {result.error}")
+                bad.refuse_beyond_share(total)
+            else:
+                wav[result.utt], samples[result.utt] = result.path, str(result.samples)
+                how[result.how] += 1
+            progress.update()
+    progress.close()
+    bad.log()
+    if not wav:
+        raise UserError(f"{label}: no usable utterance is left")
+    hours = sum(map(int, samples.values())) / settings.rate / 3600
+    logging.info(
+        f"{label}: {len(wav)} utterances, {hours:.2f} hours: {how['written']} files written, "
+        f"{how['found']} found from an earlier run, {how['kept']} used where they are (mono "
+        f"{settings.rate} Hz flac or wav already)"
+    )
+    kept = select({name: tables[name] for name in ("text", "utt2spk")}, wav)
+    return {"wav.scp": wav, "utt2num_samples": samples, **kept}
+
+
+def _jobs(tables: Tables, out: Path, settings: Settings) -> Iterator[Job]:
+    speeds = tables.get("utt2speed", {})
+    for n, (utt, source) in enumerate(sorted(tables["wav.scp"].items())):
+        if source.endswith("|"):
+            raise UserError(
+                f"wav.scp: '{utt}' is a pipe ({source}); this recipe reads sound files only"
+            )
+        folder = out / "data" / f"format.{n // FILES_A_FOLDER + 1}"
+        target = str(folder / f"{utt.replace('/', '_')}.{settings.audio_format}")
+        yield Job(utt, source, float(speeds.get(utt, 1)), target, settings)
+
+
+def format_one(job: Job) -> Result:
+    """Format one utterance; runs in a worker process.
+
+    Raises:
+        UserError: the sampling rate is wrong and resampling was not asked for.
+        OSError: the disk is full.
+    """
+    settings = job.settings
+    try:
+        header = read_header(job.source)
+        if header.rate != settings.rate and not settings.resample:
+            raise UserError(
+                f"{job.source}: sampling rate {header.rate} Hz found, {settings.rate} Hz wanted; "
+                "give that --fs, or --resample true to convert"
+            )
+        samples = resampled_frames(header.frames, header.rate, job.speed, settings.rate)
+        if samples < settings.min_seconds * settings.rate:
+            raise BadAudio(f"too short ({samples} samples)")
+        plain = header.rate == settings.rate and job.speed == 1
+        if plain and header.channels == 1 and header.format in FAST_FORMATS:
+            if settings.check_audio:
+                decode(job.source)
+            return Result(job.utt, job.source, samples, "kept")
+        if _finished(job, samples):
+            return Result(job.utt, job.target, samples, "found")
+        audio, _ = decode(job.source)
+    except BadAudio as e:
+        return Result(job.utt, error=str(e))
+    if not plain:
+        audio = resample(audio, header.rate, job.speed, settings.rate)
+    encode(job.target, audio, settings.rate, settings.audio_format)
+    return Result(job.utt, job.target, len(audio), "written")
+
+
+def _finished(job: Job, samples: int) -> bool:
+    try:
+        if os.path.getmtime(job.target) < os.path.getmtime(job.source):
+            return False
+        found = read_header(job.target)
+    except (OSError, BadAudio):
+        return False
+    return found.rate == job.settings.rate and found.frames == samples

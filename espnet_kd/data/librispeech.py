@@ -1,0 +1,194 @@
+"""LibriSpeech's folder layout -> Kaldi tables.
+
+    <corpus>/<set>/<speaker>/<chapter>/<utterance>.<flac|opus|...>
+    <corpus>/<set>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt
+
+A set may hold 280,000 files on a network disk, so folders are listed with `scandir`
+and chapters are read by threads, which wait together; only headers are read.
+"""
+
+import contextlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import soundfile
+
+from espnet_kd.data.audio import BadAudio, read_header
+from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.kaldi_dir import Tables
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.progress import track
+
+# RAW needs a rate that no header gives.
+EXTENSIONS = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {
+    ".opus", ".oga", ".aif", ".wave", ".sph",
+}  # fmt: skip
+THREADS = 16
+
+
+class Chapter(NamedTuple):
+    """What one chapter's folder holds."""
+
+    utts: List[Tuple[str, str, str]]  # (utterance, path, text)
+    bad: List[Tuple[str, str]]  # (kind, name)
+    seconds: float
+
+
+def find_corpus(corpus: str) -> Path:
+    """Return the folder that holds the sets: `corpus`, or `LibriSpeech` inside it.
+
+    Raises:
+        UserError: the folder is missing or empty.
+    """
+    root = Path(corpus)
+    if not root.is_dir():
+        raise UserError(f"{corpus}: no such corpus folder; name yours with --corpus")
+    if (root / "LibriSpeech").is_dir():
+        root = root / "LibriSpeech"
+    if not _folders(root):
+        raise UserError(
+            f"{root}: the corpus folder is empty; it must hold <set>/<speaker>/<chapter>"
+        )
+    return root
+
+
+def prepare(corpus: str, sets: Sequence[str], max_bad_share: float) -> Tables:
+    """Read sets of a corpus into one set of tables.
+
+    The speaker is `<speaker>-<chapter>`, as in Kaldi's and ESPnet's LibriSpeech recipe.
+    Where an utterance has several sound files, `.flac`, then `.wav`, then the first by
+    name is taken.
+
+    Args:
+        corpus: The folder with the sets, or its parent.
+        sets: Names of the sets to read and combine.
+        max_bad_share: Share of utterances that may lack audio or transcript, or be
+            unreadable; they are skipped.
+
+    Returns:
+        `wav.scp`, `text` and `utt2spk`.
+
+    Raises:
+        UserError: corpus or set missing or empty, an utterance twice, too many bad ones.
+    """
+    root = find_corpus(corpus)
+    chapters: List[Tuple[str, str]] = []  # (speaker-chapter, folder)
+    readers = set()
+    for name in sets:
+        for reader in _set_folders(root, name):
+            readers.add(os.path.basename(reader))
+            for folder in _folders(reader):
+                chapters.append((f"{os.path.basename(reader)}-{os.path.basename(folder)}", folder))
+
+    wav: Dict[str, str] = {}
+    text: Dict[str, str] = {}
+    utt2spk: Dict[str, str] = {}
+    bad = BadItems(f"{root} ({' '.join(sets)})", max_bad_share)
+    seconds = 0.0
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        read = pool.map(read_chapter, [folder for _, folder in chapters])
+        # closing: after an error or Ctrl-C the chapters still waiting are not read.
+        stack.enter_context(contextlib.closing(read))
+        label = f"prepare {' '.join(sets)}"
+        for chapter, (speaker, _) in zip(
+            track(read, label, total=len(chapters), unit="chapters"), chapters
+        ):
+            seconds += chapter.seconds
+            for kind, name in chapter.bad:
+                bad.add(kind, name)
+            for utt, path, words in chapter.utts:
+                if utt in wav:
+                    raise UserError(f"utterance '{utt}' stands twice: {wav[utt]} and {path}")
+                wav[utt], text[utt], utt2spk[utt] = path, words, speaker
+
+    if not wav and not bad.count:
+        raise UserError(
+            f"{bad.where}: no utterance found; expected <speaker>/<chapter>/<utterance>.flac and "
+            "<speaker>-<chapter>.trans.txt"
+        )
+    bad.refuse_beyond_share(len(wav) + bad.count)
+    bad.log()
+    if not wav:
+        raise UserError(f"{bad.where}: no usable utterance is left")
+    logging.info(
+        f"{' '.join(sets)}: {len(wav)} utterances, {seconds / 3600:.2f} hours, "
+        f"{len(readers)} speakers, {len(set(utt2spk.values()))} speaker-chapters"
+    )
+    return {"wav.scp": wav, "text": text, "utt2spk": utt2spk}
+
+
+def read_chapter(folder: str) -> Chapter:
+    """Match the sound files of a chapter with its transcript and read their headers.
+
+    Raises:
+        UserError: a transcript that is not UTF-8 or holds an utterance twice.
+    """
+    audio: Dict[str, str] = {}
+    text: Dict[str, str] = {}
+    with os.scandir(folder) as entries:
+        # The best file of an utterance comes last and stays in the dict.
+        for entry in sorted(entries, key=lambda e: _preference(e.name), reverse=True):
+            stem, extension = os.path.splitext(entry.name)
+            if entry.name.startswith("."):  # macOS leaves `._<name>.flac` beside each file
+                continue
+            if entry.name.endswith(".trans.txt"):
+                text.update(_read_transcript(entry.path))
+            elif extension.lower() in EXTENSIONS:
+                audio[stem] = entry.path
+    chapter = Chapter([], [], 0.0)
+    chapter.bad.extend(("transcripts without audio", utt) for utt in sorted(text.keys() - audio))
+    chapter.bad.extend(
+        ("sound files without transcript", audio[utt]) for utt in sorted(audio.keys() - text)
+    )
+    seconds = 0.0
+    for utt in sorted(audio.keys() & text):
+        try:
+            header = read_header(audio[utt])
+        except BadAudio as e:
+            chapter.bad.append(("unusable sound files", f"{audio[utt]}: {e}"))
+            continue
+        seconds += header.frames / header.rate
+        chapter.utts.append((utt, audio[utt], text[utt]))
+    return chapter._replace(seconds=seconds)
+
+
+def _preference(name: str) -> Tuple[bool, bool, str]:
+    extension = os.path.splitext(name)[1].lower()
+    return extension != ".flac", extension != ".wav", name
+
+
+def _read_transcript(path: str) -> Dict[str, str]:
+    text = {}
+    try:
+        with open(path, encoding="utf-8") as f:
+            for line in f:
+                utt, *words = line.split() or [""]
+                if utt in text:
+                    raise UserError(f"{path}: utterance '{utt}' stands there twice")
+                if utt:
+                    text[utt] = " ".join(words)
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
+    return text
+
+
+def _folders(path: os.PathLike) -> List[str]:
+    with os.scandir(path) as entries:
+        return sorted(e.path for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _set_folders(root: Path, name: str) -> List[str]:
+    # Data directories are named with underscores; a set may be named like them.
+    for folder in (root / name, root / name.replace("_", "-")):
+        if folder.is_dir():
+            return _folders(folder)
+    known = [os.path.basename(folder) for folder in _folders(root)]
+    more = ", ..." if len(known) > 10 else ""
+    raise UserError(
+        f"{root}: holds no set '{name}'{nearest(name, known)}; it has "
+        f"{', '.join(known[:10])}{more}"
+    )

@@ -1,0 +1,87 @@
+"""`local/data.sh` of the LibriSpeech recipe, in a recipe folder of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espnet_kd.fileio import read_table
+
+EGS2 = Path(__file__).resolve().parents[2] / "egs2"
+DIGITS = "--train_parts digits-train --dev_parts digits-dev --test_sets digits-dev"
+TINY = "--train_parts tiny-train --dev_parts tiny-dev --test_sets tiny-dev"
+
+
+@pytest.fixture
+def data_sh(tmp_path, monkeypatch):
+    """Return a function that runs data.sh and returns the finished process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scripts").symlink_to(EGS2 / "TEMPLATE" / "asr_kd" / "scripts")
+    (tmp_path / "local").symlink_to(EGS2 / "librispeech" / "asr_kd" / "local")
+    (tmp_path / "path.sh").write_text(f"export PYTHONPATH={EGS2.parent}\n")
+
+    def run(options, **environment: str) -> subprocess.CompletedProcess:
+        words = options.split() if isinstance(options, str) else options
+        env = {k: v for k, v in os.environ.items() if k != "LIBRISPEECH"}
+        return subprocess.run(
+            ["bash", "local/data.sh", "--python", sys.executable, *words],
+            capture_output=True,
+            text=True,
+            env={**env, **environment},
+        )
+
+    return run
+
+
+def keys(name):
+    return set(read_table(f"data/{name}/wav.scp"))
+
+
+def test_parts_are_combined_and_tests_named_after_their_set(data_sh, make_corpus):
+    make_corpus(2, name="part-a", first=0)
+    corpus = make_corpus(2, name="part-b", first=10)
+    done = data_sh(
+        ["--corpus", str(corpus), "--train_parts", "part-a part-b", "--dev_parts", "part-b",
+         "--test_sets", "part_b"]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert keys("dev") == {"7-30-0010", "11-5-0011"} == keys("part_b")
+    assert keys("train_960") == {"7-30-0000", "11-5-0001"} | keys("dev")
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "db.sh"])
+def test_the_corpus_is_named_in_three_ways(how, data_sh, make_corpus):
+    make_corpus(2, name="tiny-dev")
+    corpus = str(make_corpus(4))
+    Path("db.sh").write_text(f"LIBRISPEECH={corpus if how == 'db.sh' else 'downloads'}\n")
+    option = f" --corpus {corpus}" if how == "option" else ""
+    done = data_sh(TINY + option, **({"LIBRISPEECH": corpus} if how == "environment" else {}))
+    assert done.returncode == 0, done.stderr
+    assert [len(keys(name)) for name in ("train_960", "dev", "tiny_dev")] == [4, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (TINY, "no corpus named; give the folder that holds LibriSpeech/ with --corpus DIR"),
+        (TINY + " --corpus absent", "absent: no such corpus folder; unpack the corpus there"),
+        (TINY + " --corpus corpus --valid_set tiny_dev --dev_parts tiny-train", "would overwrite"),
+        (TINY + " --corpus corpus --train_set tiny_dev", "would overwrite data/tiny_dev"),
+        (TINY + " --corpus corpus --train_parts tiny-trian", "(did you mean 'tiny-train'?)"),
+    ],
+)
+def test_refused_in_one_line(options, words, data_sh, make_corpus):
+    make_corpus(2, name="tiny-dev")
+    make_corpus(4)
+    done = data_sh(options)
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[-1]
+    assert not Path("data").exists()
+
+
+def test_real_digits(data_sh, shared_data):
+    done = data_sh(f"--corpus {shared_data}/digits --train_set train {DIGITS}")
+    assert done.returncode == 0, done.stderr
+    assert [len(keys(name)) for name in ("train", "dev", "digits_dev")] == [1800, 240, 240]
