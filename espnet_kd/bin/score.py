@@ -1,0 +1,51 @@
+r"""Score decoded text: WER and CER with sclite's counts.
+
+    python -m espnet_kd.bin.score --ref dump/raw/test/text \
+        --hyp exp/asr_x/decode_y/test/text --out exp/asr_x/decode_y/test
+"""
+
+import argparse
+from pathlib import Path
+from typing import Optional, Sequence
+
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import read_table
+from espnet_kd.scoring.score import pair_up, score
+from espnet_kd.scoring.tokens import TYPES
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="score",
+        description="Write score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt, counts.tsv) "
+        "as stage 13 of ESPnet's asr.sh does; without sclite our own scorer counts the same.",
+    )
+    parser.add_argument("--ref", type=Path, required=True, help="text of the test set")
+    parser.add_argument("--hyp", type=Path, required=True, help="decoded text")
+    parser.add_argument("--out", type=Path, required=True, help="score_* are made in here")
+    parser.add_argument("--utt2spk", type=Path, help="default: beside --ref")
+    return parser
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(argv)
+    refs = read_table(args.ref)
+    hyps = pair_up(refs, read_table(args.hyp), args.ref, args.hyp)
+    utt2spk = args.utt2spk or args.ref.with_name("utt2spk")
+    speakers = read_table(utt2spk)
+    for utt in refs:
+        if utt not in speakers:
+            raise UserError(f"{utt2spk}: no speaker for '{utt}' of {args.ref}")
+    for score_type in TYPES:
+        out = args.out / f"score_{score_type}"
+        result = score(refs, hyps, speakers, out, score_type)
+        print(f"Write {score_type} result in {out}/result.txt")
+        rows = [line for line in result.splitlines() if "SPKR" in line or "Avg" in line]
+        print(*rows[:2], sep="\n")
+
+
+if __name__ == "__main__":
+    main()

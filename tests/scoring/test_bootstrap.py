@@ -1,0 +1,64 @@
+"""The paired bootstrap."""
+
+import numpy as np
+import pytest
+
+from espnet_kd.scoring import bootstrap
+from espnet_kd.scoring.bootstrap import paired_interval
+
+
+def naive(errors, baseline, words, draws, seed):
+    rng = np.random.default_rng(seed)
+    n = len(words)
+    diffs = []
+    for _ in range(draws):
+        picks = rng.integers(n, size=n)
+        e, b, w = (sum(x[i] for i in picks) for x in (errors, baseline, words))
+        diffs.append(100 * e / w - 100 * b / w)
+    return np.percentile(diffs, [2.5, 97.5])
+
+
+def test_equals_loop_in_any_chunking(monkeypatch):
+    rng = np.random.default_rng(3)
+    words = rng.integers(1, 9, 30)
+    a, b = rng.integers(0, 3, 30), rng.integers(0, 3, 30)
+    low, high = naive(a, b, words, 200, 5)
+    for picks in (1, 100, 10**6):
+        monkeypatch.setattr(bootstrap, "_MAX_PICKS", picks)
+        interval = paired_interval(a, b, words, draws=200, seed=5)
+        assert (interval.low, interval.high) == pytest.approx((low, high))
+        assert interval.diff == pytest.approx(100 * (a.sum() - b.sum()) / words.sum())
+
+
+def test_same_system_has_no_difference():
+    interval = paired_interval([1, 0, 2], [1, 0, 2], [3, 3, 3], draws=100)
+    assert (interval.diff, interval.low, interval.high) == (0, 0, 0)
+    assert not interval.significant
+
+
+def test_clear_difference_is_significant_and_pairing_helps():
+    rng = np.random.default_rng(0)
+    baseline = rng.integers(0, 5, 400)
+    words = np.full(400, 10)
+    worse = paired_interval(baseline + (rng.random(400) < 0.2), baseline, words, draws=2000)
+    assert worse.significant and 1 < worse.low < worse.diff < worse.high < 3
+    # The same rates from unrelated errors: a far wider interval.
+    shuffled = paired_interval(rng.permutation(baseline), baseline, words, draws=2000)
+    assert shuffled.high - shuffled.low > 3 * (worse.high - worse.low)
+
+
+def test_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        extra = rng.random(100) < 0.1
+        interval = paired_interval(extra, np.zeros(100), np.full(100, 5), draws=500)
+        hits += interval.low <= 2.0 <= interval.high
+    assert 0.88 < hits / 200 <= 1.0
+
+
+def test_bad_shapes():
+    with pytest.raises(ValueError, match="utterances"):
+        paired_interval([1], [1], [3, 4])
+    with pytest.raises(ValueError, match="0 words"):
+        paired_interval([0], [0], [0])
