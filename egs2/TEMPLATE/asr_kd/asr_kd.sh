@@ -1,0 +1,578 @@
+#!/usr/bin/env bash
+# From a corpus to a family of compressed streaming transducers: train a teacher, then
+# distil it stage by stage into smaller students. `--help` lists stages and options.
+#
+# A stage keeps the number it has in ESPnet's asr.sh where it means the same. Every stage
+# only calls command lines; scripts/ holds what several stages share.
+
+set -e
+set -u
+set -o pipefail
+
+# General
+stage=1
+stop_stage=10000
+skip_stages=
+force=false
+ngpu=1
+num_nodes=1
+nj=32
+inference_nj=32
+gpu_inference=false
+train_threads=
+dumpdir=dump
+expdir=exp
+python=python3
+seed=
+
+# Data
+local_data_opts=
+speed_perturb_factors=
+audio_format=flac
+fs=16k
+resample=false
+min_wav_duration=0.1
+max_wav_duration=20
+train_set=
+valid_set=
+test_sets=
+lang=noinfo
+
+# Tokens
+token_type=bpe
+nbpe=30
+bpemode=unigram
+
+# Teacher
+asr_config=conf/train_teacher.yaml
+asr_args=
+asr_tag=
+asr_exp=
+asr_stats_dir=
+feats_normalize=global_mvn
+asr_speech_fold_length=800
+asr_text_fold_length=150
+teacher_exp=
+teacher_model=
+
+# Compression
+compression_config=conf/compression.yaml
+student_config=conf/train_student.yaml
+compression_stage=1
+stop_compression_stage=10000
+kd_args=
+kd_tag=
+
+# Decoding and report
+inference_config=conf/decode.yaml
+inference_args=
+inference_tag=
+inference_asr_model=valid.loss_transducer.ave.pth
+use_streaming=false
+report_note=
+
+stage_titles=(
+    [1]="data: local/data.sh makes data/<set>"
+    [2]="speed perturbation of the training set"
+    [3]="audio: data/<set> to dump/raw at one sampling rate"
+    [4]="removal of too short and too long utterances"
+    [5]="token list, or import of the teacher that --teacher_exp names"
+    [10]="statistics: lengths, mean and variance"
+    [11]="training of the teacher"
+    [12]="decoding with the teacher"
+    [13]="scoring of the teacher"
+    [16]="compression: derive, distil, decode and score each student"
+    [17]="report: RESULTS.md, results.json, plots"
+)
+
+help_message() {
+    echo "Usage: $0 --train_set <name> --valid_set <name> --test_sets \"<names>\" [options]"
+    echo
+    echo "Stages (numbers as in ESPnet's asr.sh; 14 and 15, pack and upload, are left to it):"
+    local k
+    for k in "${!stage_titles[@]}"; do
+        printf '    %2d  %s\n' "${k}" "${stage_titles[k]}"
+    done
+    cat <<END
+
+Options, with the values they have now:
+    # General
+    --stage          # First stage to run (${stage}).
+    --stop_stage     # Last stage to run (${stop_stage}).
+    --skip_stages    # Stages to leave out, e.g. "2 4" (${skip_stages}).
+    --force          # Redo finished work of the stages asked for (${force}).
+    --ngpu           # GPUs of a machine for training, 0: CPU (${ngpu}).
+    --num_nodes      # Machines for training (${num_nodes}).
+    --nj             # Parallel jobs of data preparation and statistics (${nj}).
+    --inference_nj   # Parallel jobs of decoding, over all test sets (${inference_nj}).
+    --gpu_inference  # Decode on a GPU (${gpu_inference}).
+    --train_threads  # Threads of a training on the CPU (default: all cores) (${train_threads}).
+    --dumpdir        # Directory of the formatted audio (${dumpdir}).
+    --expdir         # Directory of the experiments (${expdir}).
+    --python         # Python that runs the commands (${python}).
+    --seed           # Seed of the trainings (default: the one in their configs) (${seed}).
+
+    # Data
+    --local_data_opts        # Options of local/data.sh; values with spaces in single quotes
+                             # (${local_data_opts}).
+    --speed_perturb_factors  # E.g. "0.9 1.0 1.1"; none: no perturbation (${speed_perturb_factors}).
+    --audio_format           # flac or wav (${audio_format}).
+    --fs                     # Sampling rate (${fs}).
+    --resample               # Convert other sampling rates instead of refusing them (${resample}).
+    --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
+    --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
+    --train_set              # Name of the training set (${train_set}).
+    --valid_set              # Name of the validation set (${valid_set}).
+    --test_sets              # Names of the test sets (${test_sets}).
+    --lang                   # Language, part of directory names (${lang}).
+
+    # Tokens
+    --token_type  # char or bpe (${token_type}).
+    --nbpe        # Number of BPE tokens (${nbpe}).
+    --bpemode     # unigram or bpe (${bpemode}).
+
+    # Teacher
+    --asr_config              # Training config (${asr_config}).
+    --asr_args                # More options of its training; they overrule the config (${asr_args}).
+    --asr_tag                 # Name of its directory, exp/asr_<tag> (${asr_tag}).
+    --asr_exp                 # Its directory; overrules --asr_tag (${asr_exp}).
+    --asr_stats_dir           # Directory of the statistics (${asr_stats_dir}).
+    --feats_normalize         # global_mvn or utterance_mvn (${feats_normalize}).
+    --asr_speech_fold_length  # fold_length of speech, for batch_type folded (${asr_speech_fold_length}).
+    --asr_text_fold_length    # fold_length of text, for batch_type folded (${asr_text_fold_length}).
+    --teacher_exp             # Take the transducer of this ESPnet experiment, train none (${teacher_exp}).
+    --teacher_model           # Its checkpoint, a file of that directory (${teacher_model}).
+
+    # Compression
+    --compression_config      # Plan of the compression stages (${compression_config}).
+    --student_config          # Training config of the students (${student_config}).
+    --compression_stage       # First compression stage to run (${compression_stage}).
+    --stop_compression_stage  # Last compression stage to run (${stop_compression_stage}).
+    --kd_args                 # More options of the students' training (${kd_args}).
+    --kd_tag                  # Students are exp/<tag>_<name in the plan> (${kd_tag}).
+
+    # Decoding and report
+    --inference_config     # Decoding config (${inference_config}).
+    --inference_args       # More options of decoding; they overrule the config (${inference_args}).
+    --inference_tag        # Name of the directory of its results (${inference_tag}).
+    --inference_asr_model  # Checkpoint to decode with and to distil from (${inference_asr_model}).
+    --use_streaming        # Decode chunk by chunk (${use_streaming}).
+    --report_note          # A sentence for the head of the report (${report_note}).
+END
+}
+
+run_command="./asr_kd.sh$(printf ' %q' "$@")" # for the report
+# shellcheck source=scripts/parse_options.sh
+. scripts/parse_options.sh
+# shellcheck source=scripts/messages.sh
+. scripts/messages.sh
+
+# ------------------------------------------------------------------ check the options
+[ $# -eq 0 ] ||
+    die "no positional arguments are taken, but '$1' was given; values with spaces need quotes"
+for name in stage stop_stage ngpu num_nodes nj inference_nj nbpe \
+    compression_stage stop_compression_stage; do
+    [[ "${!name}" =~ ^[0-9]+$ ]] || die "--${name} must be a whole number, not '${!name}'"
+done
+for name in num_nodes nj inference_nj compression_stage; do
+    [ "${!name}" -ge 1 ] || die "--${name} must be at least 1"
+done
+for name in ${skip_stages}; do
+    [[ "${name}" =~ ^[0-9]+$ ]] || die "--skip_stages takes stage numbers, not '${name}'"
+done
+case "${token_type}" in
+char | bpe) ;;
+*) die "--token_type must be char or bpe, not '${token_type}'" ;;
+esac
+for name in train_set valid_set test_sets; do
+    [ -n "${!name}" ] || die "--${name} is required"
+done
+
+. ./path.sh
+. ./cmd.sh
+if [ "${num_nodes}" -gt 1 ] && [ "${cmd_backend}" = local ]; then
+    die "--num_nodes ${num_nodes} needs a scheduler: set cmd_backend in cmd.sh (the local backend has one machine)"
+fi
+if [ -z "${train_threads}" ]; then
+    # A scheduler's machines are not this one: ask it for a modest number.
+    if [ "${cmd_backend}" = local ]; then train_threads=$(env -u OMP_NUM_THREADS nproc); else train_threads=4; fi
+fi
+
+# shellcheck source=scripts/finished.sh
+. scripts/finished.sh
+# shellcheck source=scripts/jobs.sh
+. scripts/jobs.sh
+# shellcheck source=scripts/collect_stats.sh
+. scripts/collect_stats.sh
+# shellcheck source=scripts/train.sh
+. scripts/train.sh
+# shellcheck source=scripts/decode.sh
+. scripts/decode.sh
+# shellcheck source=scripts/score.sh
+. scripts/score.sh
+
+# ------------------------------------------------------------------ names, as in asr.sh
+data_feats="${dumpdir}/raw"
+# shellcheck disable=SC2034 # used in scripts/
+case "${audio_format}" in
+*ark*) audio_type=kaldi_ark ;;
+*) audio_type=sound ;;
+esac
+
+base_train_set="${train_set}"
+sp_suffix=
+if [ -n "${speed_perturb_factors}" ]; then
+    train_set+=_sp
+    sp_suffix=_sp
+fi
+lang_part=
+[ "${lang}" = noinfo ] || lang_part="${lang}_"
+if [ -n "${teacher_exp}" ]; then
+    # An imported teacher brings its own tokens: beside the recipe's, not over them.
+    teacher_exp="${teacher_exp%/}"
+    [ -d "${teacher_exp}" ] || die "--teacher_exp ${teacher_exp}: no such directory"
+    name=$(basename "$(cd "${teacher_exp}" && pwd)")
+    [ -n "${asr_tag}" ] || asr_tag="imported_${name#asr_}"
+    [ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
+    name=$(sed -n 's/^token_type: *//p' "${teacher_exp}/config.yaml" 2>/dev/null || true)
+    [ -z "${name}" ] || token_type="${name}"
+    name=$(basename "${asr_exp}")
+    token_name="${token_type}_${name#asr_}"
+    token_dir="data/${lang_part}token_list/${token_name}"
+elif [ "${token_type}" = bpe ]; then
+    token_name="bpe${nbpe}"
+    token_dir="data/${lang_part}token_list/bpe_${bpemode}${nbpe}"
+else
+    token_name=char
+    token_dir="data/${lang_part}token_list/char"
+fi
+
+# "--max_epoch 10" as a part of a directory name.
+tag_of() {
+    echo "$1" | sed -e "s/--/_/g" -e "s/[ |=/]//g"
+}
+
+if [ -z "${asr_tag}" ]; then
+    asr_tag="$(basename "${asr_config}" .yaml)_raw_${lang_part}${token_name}"
+    asr_tag+="$(tag_of "${asr_args}")${sp_suffix}"
+fi
+[ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
+[ -n "${asr_stats_dir}" ] || asr_stats_dir="${expdir}/asr_stats_raw_${lang_part}${token_name}${sp_suffix}"
+if [ -z "${kd_tag}" ]; then
+    plan_tag=$(basename "${compression_config}" .yaml)
+    name=$(basename "${asr_exp}")
+    kd_tag="kd_${name#asr_}$(tag_of "${kd_args}")"
+    [ "${plan_tag}" = compression ] || kd_tag+="_${plan_tag}"
+fi
+if [ -z "${inference_tag}" ]; then
+    inference_tag=inference
+    [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
+    inference_tag+=$(tag_of "${inference_args}")
+    inference_tag+="_asr_model_${inference_asr_model%.*}"
+    if "${use_streaming}"; then inference_tag+=_streaming; fi
+fi
+token_list="${token_dir}/tokens.txt"
+# shellcheck disable=SC2034 # used in scripts/
+case "${token_type}" in
+bpe) bpemodel="${token_dir}/bpe.model" ;;
+*) bpemodel=none ;;
+esac
+
+# The stage that makes dump/raw/SET: what is trained or validated on is filtered by length.
+maker_of_set() {
+    if [ "$1" = "${train_set}" ] || [ "$1" = "${valid_set}" ]; then echo 4; else echo 3; fi
+}
+
+# ------------------------------------------------------------------ what is to be run
+want() {
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && [[ " ${skip_stages} " != *" $1 "* ]]
+}
+
+current_stage=
+current_log=
+stage_start=0
+begin_stage() {
+    want "$1" || return 1
+    current_stage=$1
+    stage_start=${SECONDS}
+    log "Stage $1: ${stage_titles[$1]}"
+}
+end_stage() {
+    log "Stage ${current_stage} took $(clock $((SECONDS - stage_start)))"
+    current_stage=
+    current_log=
+}
+
+# need_config OPTION STAGE...: the file that --OPTION names, if one of the stages will run.
+need_config() {
+    local option=$1 k
+    shift
+    for k in "$@"; do
+        if want "${k}" && [ ! -f "${!option}" ]; then
+            die "--${option} ${!option}: no such file (stage ${k} reads it)"
+        fi
+    done
+}
+need_config asr_config 10
+[ -n "${teacher_exp}" ] || need_config asr_config 11
+need_config student_config 16
+need_config compression_config 16 17
+[ -z "${inference_config}" ] || need_config inference_config 12 16
+
+# The plan is read before anything runs: a mistake in it shows now, not after the teacher.
+student_names=()
+student_ids=()
+if want 16 || want 17; then
+    # shellcheck disable=SC2086
+    plan=$(${python} -m espnet_kd.bin.plan_stages --plan "${compression_config}") ||
+        { rc=$?; explained=true; exit "${rc}"; }
+    while read -r k name id; do
+        student_names[k]=${name}
+        # What the plan says of this stage; a plan without it: the whole file.
+        student_ids[k]=${id:-$(file_id "${compression_config}")}
+    done <<<"${plan}"
+    if want 16 && [ "${compression_stage}" -gt "${#student_names[@]}" ]; then
+        die "--compression_stage ${compression_stage}: ${compression_config} has ${#student_names[@]} stages"
+    fi
+fi
+student_dir() {
+    echo "${expdir}/${kd_tag}_${student_names[$1]}"
+}
+
+listed=
+for k in "${!stage_titles[@]}"; do
+    if want "${k}"; then listed+=$(printf '\n    %2d  %s' "${k}" "${stage_titles[k]}"); fi
+done
+[ -n "${listed}" ] ||
+    die "no stage to run: --stage ${stage} --stop_stage ${stop_stage} --skip_stages '${skip_stages}'"
+log "Stages to run:${listed}"
+run_start=${SECONDS}
+# shellcheck disable=SC2086
+mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
+
+# ------------------------------------------------------------------ data
+if begin_stage 1; then
+    [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
+    # shellcheck disable=SC2086
+    for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
+        # A set that is missing, although the stage is done, has been asked for since.
+        [ -e "data/${dset}/wav.scp" ] || rm -f data/.done.data
+    done
+    marker=("local_data_opts=${local_data_opts}")
+    if step_needed data data data/.done.data "${marker[@]}"; then
+        # Split as a shell would: a value with spaces stands in quotes. The names of the sets
+        # are handed on, for a script that can make any set by its name.
+        mapfile -t options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
+        call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
+            python="${python}" local/data.sh "${options[@]}"
+        # shellcheck disable=SC2086
+        for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
+            [ -s "data/${dset}/wav.scp" ] ||
+                die "local/data.sh made no data/${dset};" \
+                    "check --train_set, --valid_set, --test_sets and --local_data_opts"
+        done
+        step_done data data "${marker[@]}"
+    fi
+    end_stage
+fi
+
+if begin_stage 2; then
+    if [ -z "${speed_perturb_factors}" ]; then
+        log "Stage 2: nothing to do (--speed_perturb_factors is empty)"
+    else
+        need "data/${base_train_set}/wav.scp" 1
+        marker=("speed_perturb_factors=${speed_perturb_factors}" "$(data_inputs "data/${base_train_set}")")
+        if step_needed "data/${train_set}" perturb_speed "data/${train_set}/wav.scp" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.perturb_speed --data "data/${base_train_set}" \
+                --factors "${speed_perturb_factors}" --out "data/${train_set}"
+            step_done "data/${train_set}" perturb_speed "${marker[@]}"
+        fi
+    fi
+    end_stage
+fi
+
+if begin_stage 3; then
+    for dset in "${all_sets[@]}"; do
+        maker=1
+        if [ -n "${speed_perturb_factors}" ] && [ "${dset}" = "${train_set}" ]; then maker=2; fi
+        need "data/${dset}/wav.scp" "${maker}"
+        out="${data_feats}/${dset}"
+        # Sets to be filtered by length wait in org/; test sets stay whole.
+        [ "$(maker_of_set "${dset}")" = 3 ] || out="${data_feats}/org/${dset}"
+        marker=("fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" "$(data_inputs "data/${dset}")")
+        if step_needed "${out}" format_audio "${out}/wav.scp" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
+                --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}"
+            step_done "${out}" format_audio "${marker[@]}"
+        fi
+    done
+    end_stage
+fi
+
+if begin_stage 4; then
+    for dset in $(unique "${train_set}" "${valid_set}"); do
+        need "${data_feats}/org/${dset}/wav.scp" 3
+        out="${data_feats}/${dset}"
+        marker=("min_wav_duration=${min_wav_duration}" "max_wav_duration=${max_wav_duration}"
+            "$(data_inputs "${data_feats}/org/${dset}")")
+        if step_needed "${out}" filter_lengths "${out}/wav.scp" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.filter_lengths \
+                --data "${data_feats}/org/${dset}" --out "${out}" \
+                --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}"
+            step_done "${out}" filter_lengths "${marker[@]}"
+        fi
+    done
+    end_stage
+fi
+
+if begin_stage 5; then
+    if [ -n "${teacher_exp}" ]; then
+        [ -n "${teacher_model}" ] || teacher_model="${inference_asr_model}"
+        [ -f "${teacher_exp}/${teacher_model}" ] ||
+            die "--teacher_exp ${teacher_exp} has no ${teacher_model};" \
+                "name one of its checkpoints with --teacher_model"
+        marker=("teacher_exp=${teacher_exp}" "teacher_model=${teacher_model}" "fs=${fs}"
+            "$(file_inputs "${teacher_exp}/config.yaml")")
+        if step_needed "${asr_exp}" train "${asr_exp}/config.yaml" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.import_teacher --teacher_exp "${teacher_exp}" \
+                --teacher_model "${teacher_model}" --fs "${fs}" \
+                --token_dir "${token_dir}" --out "${asr_exp}"
+            # All later stages look for one file name in every model's directory.
+            if [ ! -e "${asr_exp}/${inference_asr_model}" ]; then
+                ln -s "$(basename "${teacher_model}")" "${asr_exp}/${inference_asr_model}"
+            fi
+            step_done "${asr_exp}" train "${marker[@]}"
+        fi
+    else
+        need "${data_feats}/${train_set}/text" 4
+        marker=("token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}"
+            "$(file_inputs "${data_feats}/${train_set}/text")")
+        if step_needed "${token_dir}" make_tokens "${token_list}" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.make_tokens --text "${data_feats}/${train_set}/text" \
+                --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" --out "${token_dir}"
+            step_done "${token_dir}" make_tokens "${marker[@]}"
+        fi
+    fi
+    end_stage
+fi
+
+if begin_stage 10; then
+    collect_stats
+    end_stage
+fi
+
+# ------------------------------------------------------------------ the teacher
+teacher_stage=11 # the stage that makes the teacher
+[ -z "${teacher_exp}" ] || teacher_stage=5
+
+if begin_stage 11; then
+    if [ -n "${teacher_exp}" ]; then
+        log "Stage 11: nothing to train, the teacher is ${teacher_exp}"
+    else
+        options=(--config "${asr_config}" --frontend_conf "fs=${fs}")
+        if [ "${feats_normalize}" = global_mvn ]; then
+            options+=(--normalize global_mvn --normalize_conf "stats_file=${asr_stats_dir}/train/feats_stats.npz")
+        else
+            options+=(--normalize "${feats_normalize}")
+        fi
+        # shellcheck disable=SC2206
+        options+=(${asr_args})
+        train_model "${asr_exp}" \
+            "asr_config=${asr_config} ($(file_id "${asr_config}"))" "asr_args=${asr_args}" \
+            "fs=${fs}" "feats_normalize=${feats_normalize}" \
+            -- "${options[@]}"
+    fi
+    end_stage
+fi
+
+if begin_stage 12; then
+    decode_model "${asr_exp}" "${teacher_stage}"
+    end_stage
+fi
+
+if begin_stage 13; then
+    score_model "${asr_exp}" 12
+    end_stage
+fi
+
+# ------------------------------------------------------------------ compression
+# derive_student K TEACHER_DIR: the config and the first weights of student K.
+derive_student() {
+    local k=$1 teacher=$2 dir marker
+    dir=$(student_dir "${k}")
+    marker=("compression_stage=${k} ${student_names[k]}" "plan=${compression_config} (${student_ids[k]})"
+        "student_config=${student_config} ($(file_id "${student_config}"))")
+    mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
+    step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
+    # shellcheck disable=SC2086
+    call ${python} -m espnet_kd.bin.derive_student --plan "${compression_config}" --stage "${k}" \
+        --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
+        --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
+        --train_config "${student_config}" --out "${dir}"
+    step_done "${dir}" derive "${marker[@]}"
+}
+
+if begin_stage 16; then
+    for k in "${!student_names[@]}"; do
+        if [ "${k}" -lt "${compression_stage}" ] || [ "${k}" -gt "${stop_compression_stage}" ]; then
+            continue
+        fi
+        log "Compression stage ${k} of ${#student_names[@]}: ${student_names[k]}"
+        stage_titles[16]="compression stage ${k}, ${student_names[k]}"
+        teacher="${asr_exp}"
+        maker="${teacher_stage}"
+        if [ "${k}" -gt 1 ]; then
+            teacher=$(student_dir $((k - 1)))
+            maker="16 (--compression_stage $((k - 1)))"
+        fi
+        need "${teacher}/config.yaml" "${maker}"
+        need "${teacher}/${inference_asr_model}" "${maker}"
+        dir=$(student_dir "${k}")
+        derive_student "${k}" "${teacher}"
+        # shellcheck disable=SC2086
+        train_model "${dir}" \
+            "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
+            "$(file_inputs "${dir}/.done.derive")" \
+            -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" ${kd_args}
+        decode_model "${dir}" 16
+        score_model "${dir}" 16
+    done
+    end_stage
+fi
+
+# ------------------------------------------------------------------ report
+if begin_stage 17; then
+    # shellcheck disable=SC2086
+    for dset in ${test_sets}; do
+        need "${asr_exp}/${inference_tag}/${dset}/score_wer/result.txt" 13
+    done
+    models=(--model "teacher=${asr_exp}")
+    for k in "${!student_names[@]}"; do
+        dir=$(student_dir "${k}")
+        scored=true
+        # shellcheck disable=SC2086
+        for dset in ${test_sets}; do
+            [ -f "${dir}/${inference_tag}/${dset}/score_wer/result.txt" ] || scored=false
+        done
+        if "${scored}"; then
+            models+=(--model "${student_names[k]}=${dir}")
+        else
+            log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k})"
+        fi
+    done
+    [ -z "${report_note}" ] || models+=(--note "${report_note}")
+    # shellcheck disable=SC2086
+    call ${python} -m espnet_kd.bin.report --exp "${expdir}" "${models[@]}" \
+        --inference_tag "${inference_tag}" --test_sets "${test_sets}" \
+        --inference_model "${inference_asr_model}" --command "${run_command}"
+    log "The table of ${expdir}/RESULTS.md:"
+    awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"
+    end_stage
+fi
+
+log "Done in $(clock $((SECONDS - run_start)))"

@@ -1,0 +1,68 @@
+# shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
+# Stage 10: lengths of all utterances, mean and variance of the features.
+
+# The part of a training config that the statistics depend on: its front end.
+front_end_id() {
+    awk '/^[^ #]/ { keep = /^frontend/ } keep' "$1" | cksum | cut -d ' ' -f 1
+}
+
+collect_stats() {
+    local train_dir="${data_feats}/${train_set}" valid_dir="${data_feats}/${valid_set}"
+    local logdir="${asr_stats_dir}/logdir" jobs out dirs="" n set marker vocabulary
+
+    need "${train_dir}/wav.scp" 4
+    need "${valid_dir}/wav.scp" 4
+    need "${token_list}" 5
+    marker=("token_list=$(file_id "${token_list}")" "front_end=$(front_end_id "${asr_config}")" "fs=${fs}")
+    mapfile -t -O "${#marker[@]}" marker < <(
+        data_inputs "${train_dir}" "${valid_dir}"
+    )
+    step_needed "${asr_stats_dir}" stats "${asr_stats_dir}/train/feats_stats.npz" "${marker[@]}" || return 0
+
+    jobs=$(min "${nj}" "$(wc -l <"${train_dir}/wav.scp")" "$(wc -l <"${valid_dir}/wav.scp")")
+    rm -rf "${logdir}"
+    mkdir -p "${logdir}"
+    split_keys "${train_dir}/wav.scp" "${jobs}" "${logdir}/train"
+    split_keys "${valid_dir}/wav.scp" "${jobs}" "${logdir}/valid"
+    out="${logdir}/stats.JOB"
+    # Nothing to add up: the only job writes where the sum would be.
+    [ "${jobs}" -gt 1 ] || out="${asr_stats_dir}"
+
+    current_log="${logdir}/stats.*.log"
+    log "Statistics of ${train_dir} and ${valid_dir} with ${jobs} job(s), log: ${current_log}"
+    # The shape files only list the utterances of a job here.
+    # shellcheck disable=SC2086
+    call ${train_cmd} JOB=1:"${jobs}" "${logdir}/stats.JOB.log" \
+        ${python} -m espnet_kd.bin.train \
+        --collect_stats true \
+        --use_preprocessor true \
+        --bpemodel "${bpemodel}" \
+        --token_type "${token_type}" \
+        --token_list "${token_list}" \
+        --train_data_path_and_name_and_type "${train_dir}/wav.scp,speech,${audio_type}" \
+        --train_data_path_and_name_and_type "${train_dir}/text,text,text" \
+        --valid_data_path_and_name_and_type "${valid_dir}/wav.scp,speech,${audio_type}" \
+        --valid_data_path_and_name_and_type "${valid_dir}/text,text,text" \
+        --train_shape_file "${logdir}/train.JOB.scp" \
+        --valid_shape_file "${logdir}/valid.JOB.scp" \
+        --output_dir "${out}" \
+        --config "${asr_config}" --frontend_conf fs="${fs}" ${asr_args}
+
+    if [ "${jobs}" -gt 1 ]; then
+        for n in $(seq "${jobs}"); do
+            dirs+="--input_dir ${logdir}/stats.${n} "
+        done
+        # shellcheck disable=SC2086
+        call ${python} -m espnet2.bin.aggregate_stats_dirs ${dirs} --output_dir "${asr_stats_dir}"
+    fi
+
+    # The sampler counts the elements of a batch: it needs the width of the output, too.
+    vocabulary=$(wc -l <"${token_list}")
+    for set in train valid; do
+        sort -o "${asr_stats_dir}/${set}/speech_shape" "${asr_stats_dir}/${set}/speech_shape"
+        sort "${asr_stats_dir}/${set}/text_shape" | sed "s/\$/,${vocabulary}/" \
+            >"${asr_stats_dir}/${set}/text_shape.${token_type}"
+    done
+    current_log=
+    step_done "${asr_stats_dir}" stats "${marker[@]}"
+}

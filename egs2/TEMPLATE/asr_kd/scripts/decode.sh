@@ -1,0 +1,93 @@
+# shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
+# Decode all test sets with one model (stages 12 and 16). Up to inference_nj jobs run at a
+# time, over all sets: a process needs many seconds before it decodes its first utterance.
+
+# decode_model DIR STAGE: STAGE is the one that trains the model in DIR.
+decode_model() {
+    local exp=$1 maker=$2 dset dir todo=() at_once share jobs marker
+    need "${exp}/config.yaml" "${maker}"
+    need "${exp}/${inference_asr_model}" "${maker}"
+    for dset in ${test_sets}; do
+        need "${data_feats}/${dset}/wav.scp" "$(maker_of_set "${dset}")"
+        dir="${exp}/${inference_tag}/${dset}"
+        _decode_marker "${exp}" "${dset}"
+        if step_needed "${dir}" decode "${dir}/text" "${marker[@]}"; then
+            todo+=("${dset}")
+        fi
+    done
+    [ ${#todo[@]} -gt 0 ] || return 0
+
+    at_once=$(min "${#todo[@]}" "${inference_nj}")
+    share=$((inference_nj / at_once))
+    current_log="${exp}/${inference_tag}/*/logdir/asr_inference.*.log"
+    log "Decoding ${todo[*]} with ${exp}, log: ${current_log}"
+    while [ ${#todo[@]} -gt 0 ]; do
+        for dset in "${todo[@]:0:at_once}"; do
+            dir="${exp}/${inference_tag}/${dset}"
+            jobs=$(min "${share}" "$(wc -l <"${data_feats}/${dset}/wav.scp")")
+            # What an earlier run left would be counted with this one.
+            rm -rf "${dir}"
+            mkdir -p "${dir}/logdir"
+            split_keys "${data_feats}/${dset}/wav.scp" "${jobs}" "${dir}/logdir/keys"
+            _start_decoding "${exp}" "${dset}" "${jobs}"
+        done
+        wait_all
+        for dset in "${todo[@]:0:at_once}"; do
+            dir="${exp}/${inference_tag}/${dset}"
+            _join_decoded "${dir}" "${data_feats}/${dset}/wav.scp"
+            _decode_marker "${exp}" "${dset}"
+            step_done "${dir}" decode "${marker[@]}"
+        done
+        todo=("${todo[@]:at_once}")
+    done
+    current_log=
+}
+
+# Sets `marker` of the caller.
+_decode_marker() {
+    marker=(
+        "inference_asr_model=${inference_asr_model}"
+        "inference_config=${inference_config} ($(file_id "${inference_config}"))"
+        "inference_args=${inference_args}"
+        "use_streaming=${use_streaming}"
+    )
+    mapfile -t -O "${#marker[@]}" marker < <(
+        file_inputs "$1/.done.train"
+        data_inputs "${data_feats}/$2"
+    )
+}
+
+_start_decoding() {
+    local exp=$1 dset=$2 jobs=$3 cmd=${decode_cmd} gpus=0 options=()
+    local logdir="${exp}/${inference_tag}/${dset}/logdir"
+    if "${gpu_inference}"; then
+        cmd=${cuda_cmd}
+        gpus=1
+    fi
+    [ -z "${inference_config}" ] || options+=(--config "${inference_config}")
+    # `--streaming false` would be read as true: name it only when it is wanted.
+    if "${use_streaming}"; then options+=(--streaming true); fi
+    # shellcheck disable=SC2086
+    start ${cmd} --gpu "${gpus}" JOB=1:"${jobs}" "${logdir}/asr_inference.JOB.log" \
+        ${python} -m espnet_kd.bin.decode \
+        --ngpu "${gpus}" \
+        --data_path_and_name_and_type "${data_feats}/${dset}/wav.scp,speech,${audio_type}" \
+        --key_file "${logdir}/keys.JOB.scp" \
+        --asr_train_config "${exp}/config.yaml" \
+        --asr_model_file "${exp}/${inference_asr_model}" \
+        --output_dir "${logdir}/output.JOB" \
+        "${options[@]}" ${inference_args}
+}
+
+# Join the jobs' output into DIR, sorted by utterance.
+_join_decoded() {
+    local dir=$1 keys=$2 file
+    for file in token token_int score text; do
+        if [ -f "${dir}/logdir/output.1/1best_recog/${file}" ]; then
+            cat "${dir}"/logdir/output.*/1best_recog/"${file}" | sort -k 1 >"${dir}/${file}"
+        fi
+    done
+    [ "$(wc -l <"${dir}/text")" -eq "$(wc -l <"${keys}")" ] ||
+        die "decoding left $(wc -l <"${dir}/text") hypotheses in ${dir}/text," \
+            "but ${keys} lists $(wc -l <"${keys}") utterances (log: ${dir}/logdir)"
+}

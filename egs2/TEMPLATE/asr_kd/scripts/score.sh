@@ -1,0 +1,19 @@
+# shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
+# WER and CER of one model on all test sets (stages 13 and 16).
+
+# score_model DIR STAGE: STAGE is the one that decodes with the model in DIR.
+score_model() {
+    local exp=$1 decoder=$2 dset dir marker
+    for dset in ${test_sets}; do
+        dir="${exp}/${inference_tag}/${dset}"
+        need "${data_feats}/${dset}/text" "$(maker_of_set "${dset}")"
+        need "${dir}/text" "${decoder}"
+        mapfile -t marker < <(file_inputs "${dir}/text" "${data_feats}/${dset}/text")
+        if step_needed "${dir}" score "${dir}/score_wer/result.txt" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.score \
+                --ref "${data_feats}/${dset}/text" --hyp "${dir}/text" --out "${dir}"
+            step_done "${dir}" score "${marker[@]}"
+        fi
+    done
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Stage 1 for LibriSpeech, or any corpus in its layout: data/<set>/{wav.scp,text,utt2spk,spk2utt}.
+
+set -e
+set -u
+set -o pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+SECONDS=0
+
+# The environment goes before db.sh, where ESPnet writes a default for everybody.
+corpus=${LIBRISPEECH:-}
+if [ -e ./db.sh ]; then
+    # shellcheck disable=SC1091
+    . ./db.sh
+fi
+corpus=${corpus:-${LIBRISPEECH:-}}
+train_parts="train-clean-100 train-clean-360 train-other-500"
+dev_parts="dev-clean dev-other"
+test_sets="test-clean test-other dev-clean dev-other"
+train_set=train_960
+valid_set=dev
+max_bad_share=0.02
+python=${python:-python3} # asr_kd.sh hands its own on
+
+help_message() {
+    cat <<EOF
+Usage: $0 [options]
+
+Options:
+    --corpus         # Folder that holds the sets, or LibriSpeech/ with them; default: the
+                     # variable LIBRISPEECH, of the environment or db.sh ("${corpus}").
+    --train_parts    # Sets of the corpus combined into data/<train_set> ("${train_parts}").
+    --dev_parts      # Sets of the corpus combined into data/<valid_set> ("${dev_parts}").
+    --test_sets      # Sets of the corpus to test on, each into a directory of its own name,
+                     # written with underscores ("${test_sets}").
+    --train_set      # Name of the training directory ("${train_set}").
+    --valid_set      # Name of the validation directory ("${valid_set}").
+    --max_bad_share  # Share of utterances that may be unusable ("${max_bad_share}").
+    --python         # Python to run ("${python}").
+EOF
+}
+
+# shellcheck disable=SC1091  # links of the recipe's folder
+. ./path.sh
+# shellcheck disable=SC1091
+. scripts/parse_options.sh
+
+if [ $# -ne 0 ]; then
+    echo "${0##*/}: error: no positional arguments are required: $*" >&2
+    exit 2
+fi
+if [ -z "${corpus}" ]; then
+    echo "${0##*/}: error: no corpus named; give the folder that holds LibriSpeech/ with" \
+        "--corpus DIR, or set LIBRISPEECH=DIR in db.sh or the environment" >&2
+    exit 1
+fi
+if [ ! -d "${corpus}" ]; then
+    echo "${0##*/}: error: ${corpus}: no such corpus folder; unpack the corpus there, or name" \
+        "another folder with --corpus DIR or LIBRISPEECH=DIR" >&2
+    exit 1
+fi
+
+# prepare DIR SET...: combine sets of the corpus into one data directory.
+prepare() {
+    local dir=$1
+    shift
+    ${python} -m espnet_kd.bin.prepare_librispeech \
+        --corpus "${corpus}" --set "$@" --out "${dir}" --max_bad_share "${max_bad_share}"
+}
+
+# A directory that serves two purposes must hold the same utterances for both.
+for part in ${test_sets}; do
+    name=${part//-/_}
+    if [ "${name}" = "${train_set}" ] \
+        || { [ "${name}" = "${valid_set}" ] && [ "${part}" != "${dev_parts}" ]; }; then
+        echo "${0##*/}: error: the test set ${part} would overwrite data/${name};" \
+            "choose another --train_set or --valid_set" >&2
+        exit 1
+    fi
+done
+
+log "Preparing data/${train_set}, data/${valid_set} and the test sets from ${corpus}"
+# shellcheck disable=SC2086  # names of sets, separated by spaces
+prepare "data/${train_set}" ${train_parts}
+# shellcheck disable=SC2086
+prepare "data/${valid_set}" ${dev_parts}
+for part in ${test_sets}; do
+    prepare "data/${part//-/_}" "${part}"
+done
+
+log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -1,0 +1,120 @@
+"""A recipe folder in a temporary egs2/, run with a stub in python's place."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+TEMPLATE = REPO / "egs2/TEMPLATE/asr_kd"
+STUB = Path(__file__).with_name("stub_python.py")
+
+DATA_SH = """#!/usr/bin/env bash
+set -e
+[ "${1:-}" != --fail ] || { echo "data.sh: error: no such corpus" >&2; exit 3; }
+for set in train dev test_a test_b; do
+    mkdir -p data/${set}
+    for file in wav.scp text utt2spk; do
+        for i in 1 2 3; do echo "${set}-${i} x"; done >data/${set}/${file}
+    done
+done
+printf '%s\\n' "$@" >data/options
+"""
+PLAN = "1 big\n2 mid\n3 small\n"
+OPTIONS = {
+    "train_set": "train",
+    "valid_set": "dev",
+    "test_sets": "test_a test_b",
+    "token_type": "char",
+    "ngpu": "0",
+    "nj": "2",
+    "inference_nj": "2",
+    "asr_exp": "exp/teacher",
+    "kd_tag": "kd",
+    "inference_tag": "decode",
+}
+
+
+class Recipe:
+    """`egs2/<corpus>/asr_kd` below `root`, made by setup.sh."""
+
+    def __init__(self, root: Path) -> None:
+        template = root / "egs2/TEMPLATE/asr_kd"
+        shutil.copytree(TEMPLATE, template)
+        self.dir = root / "egs2/my/asr_kd"
+        subprocess.run([template / "setup.sh", self.dir], check=True, capture_output=True)
+        self.write("local/data.sh", DATA_SH)
+        self.write("conf/compression.yaml", PLAN)
+        for name in "train_teacher", "train_student", "decode":
+            self.write(f"conf/{name}.yaml", "frontend: default\n")
+        self.calls_file = root / "calls"
+
+    def write(self, path: str, text: str) -> None:
+        (self.dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.dir / path).write_text(text)
+
+    def start(self, env=(), capture=True, **options) -> subprocess.Popen:
+        words = ["./asr_kd.sh"]
+        python = f"{sys.executable} -S {STUB}"
+        for name, value in {**OPTIONS, "python": python, **options}.items():
+            words += [f"--{name}", str(value)]
+        return subprocess.Popen(
+            words,
+            cwd=self.dir,
+            env={**os.environ, "STUB_CALLS": str(self.calls_file), **dict(env)},
+            stdout=subprocess.PIPE if capture else None,
+            stderr=subprocess.PIPE if capture else None,
+            text=True,
+        )
+
+    def run(self, env=(), **options) -> subprocess.CompletedProcess:
+        process = self.start(env=env, **options)
+        out, err = process.communicate(timeout=50)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def ok(self, env=(), **options) -> str:
+        """Run, expect success, return what was printed."""
+        done = self.run(env, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def error(self, env=(), **options) -> str:
+        """Run, expect exactly one line on stderr and a failure; return the line."""
+        done = self.run(env, **options)
+        assert done.returncode != 0, done.stdout
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr.strip()
+
+    def calls(self, clear: bool = True) -> list:
+        """`[module, word, ...]` of each call since the last look."""
+        if not self.calls_file.exists():
+            return []
+        calls = [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+        if clear:
+            self.calls_file.unlink()
+        return calls
+
+    def verbs(self) -> list:
+        """The command lines called since the last look, without the package."""
+        return [call[0].rpartition(".")[2] for call in self.calls()]
+
+
+def value(call: list, option: str) -> str:
+    """The word after `option`."""
+    return call[call.index(option) + 1]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as f:
+        return f.read().rpartition(")")[2].split()[0] != "Z"
+
+
+INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM

@@ -1,0 +1,138 @@
+"""Stands in for `--python`: leaves the files each command line would leave, and trains nothing.
+
+Every call is appended to $STUB_CALLS as a JSON list. $STUB_FAIL names a module that fails
+when the word after the colon is among its arguments (`espnet_kd.bin.train:exp/asr_x`).
+$STUB_SLEEP=MODULE:SECONDS makes one slow.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+
+AUDIO = "wav.scp", "text", "utt2spk"
+
+
+def write(path, text):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def copy_dir(args):
+    out = pathlib.Path(args["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    for name in AUDIO:
+        shutil.copy(pathlib.Path(args["data"]) / name, out / name)
+
+
+def make_tokens(args):
+    write(args["out"] + "/tokens.txt", "<blank>\n<unk>\nA\n<sos/eos>\n")
+    if args["token_type"] == "bpe":
+        write(args["out"] + "/bpe.model", "")
+
+
+def train(args):
+    out = args["output_dir"]
+    if args.get("collect_stats") == "true":
+        for part in "train", "valid":
+            keys = [x.split()[0] for x in open(args[f"{part}_shape_file"])]
+            write(f"{out}/{part}/speech_shape", "".join(f"{k} 16000\n" for k in keys))
+            write(f"{out}/{part}/text_shape", "".join(f"{k} 3\n" for k in reversed(keys)))
+            write(f"{out}/{part}/feats_stats.npz", "")
+        return
+    print("[progress] train: 1/2 epoch", flush=True)
+    print("not for the terminal")
+    write(f"{out}/config.yaml", "")
+    write(f"{out}/valid.loss_transducer.ave.pth", str(args["config"]))
+
+
+def decode(args):
+    keys = [x.split()[0] for x in open(args["key_file"])]
+    for name in "text", "token", "score":
+        write(f"{args['output_dir']}/1best_recog/{name}", "".join(f"{k} A\n" for k in keys))
+
+
+def score(args):
+    write(args["out"] + "/score_wer/result.txt", "| SPKR | # Snt |\n| Sum/Avg | 2 |\n")
+
+
+def plan_stages(args):
+    if not os.path.exists(args["plan"]) or "bad" in open(args["plan"]).read():
+        sys.exit("plan_stages: error: the plan is bad")
+    print(open(args["plan"]).read(), end="")
+
+
+def derive_student(args):
+    write(args["out"] + "/student.yaml", args["stage"])
+    write(args["out"] + "/init.pth", "")
+
+
+def import_teacher(args):
+    make_tokens({"out": args["token_dir"], "token_type": "char"})
+    write(args["out"] + "/config.yaml", "")
+    write(f"{args['out']}/{args['teacher_model']}", "")
+
+
+def report(args):
+    write(
+        args["exp"] + "/RESULTS.md", "# R\n\n| model | WER |\n|---|---|\n| teacher | 1 |\n\nend\n"
+    )
+
+
+def aggregate(args):
+    for part in "train", "valid":
+        for name in "speech_shape", "text_shape", "feats_stats.npz":
+            texts = [open(f"{d}/{part}/{name}").read() for d in args["input_dir"]]
+            write(f"{args['output_dir']}/{part}/{name}", "".join(texts))
+
+
+MODULES = {
+    "espnet_kd.bin.format_audio": copy_dir,
+    "espnet_kd.bin.filter_lengths": copy_dir,
+    "espnet_kd.bin.perturb_speed": copy_dir,
+    "espnet_kd.bin.make_tokens": make_tokens,
+    "espnet_kd.bin.train": train,
+    "espnet_kd.bin.decode": decode,
+    "espnet_kd.bin.score": score,
+    "espnet_kd.bin.plan_stages": plan_stages,
+    "espnet_kd.bin.derive_student": derive_student,
+    "espnet_kd.bin.import_teacher": import_teacher,
+    "espnet_kd.bin.report": report,
+    "espnet2.bin.aggregate_stats_dirs": aggregate,
+}
+
+
+def parse(words):
+    """`--name value` pairs; a name given more than once holds a list."""
+    args = {}
+    for name, value in zip(words[::2], words[1::2]):
+        name = name.removeprefix("--")
+        args[name] = value if name not in args else [*_list(args[name]), value]
+    args["input_dir"] = _list(args.get("input_dir", []))
+    return args
+
+
+def _list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def main():
+    if sys.argv[1] == "-c":
+        return
+    module, words = sys.argv[2], sys.argv[3:]
+    with open(os.environ["STUB_CALLS"], "a") as f:
+        f.write(json.dumps([module, *words, "OMP=" + os.environ["OMP_NUM_THREADS"]]) + "\n")
+    slow, _, seconds = os.environ.get("STUB_SLEEP", "").partition(":")
+    if slow == module:
+        time.sleep(float(seconds))
+    name, _, word = os.environ.get("STUB_FAIL", "").partition(":")
+    if name == module and (not word or word in words):
+        print("some output")
+        sys.exit(f"{module.split('.')[-1]}: error: wanted to fail")
+    MODULES[module](parse(words))
+
+
+main()

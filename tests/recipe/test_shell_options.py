@@ -1,0 +1,97 @@
+"""Options of the stage script: parsing, checks, help."""
+
+import re
+import subprocess
+
+import pytest
+from shell_recipe import REPO, TEMPLATE, Recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return Recipe(tmp_path_factory.mktemp("options"))
+
+
+def run(recipe, *words):
+    return subprocess.run(
+        ["./asr_kd.sh", *words], cwd=recipe.dir, capture_output=True, text=True, timeout=20
+    )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--stge", "3"], "unknown option --stge (did you mean '--stage'?)"),
+        (["--inference-njobs", "3"], "(did you mean '--inference_nj'?)"),
+        (["--qqqqqqqqqq", "3"], "unknown option --qqqqqqqqqq; --help lists them all"),
+        (["--PATH", "/"], "unknown option --PATH"),
+        (["--current_stage", "1"], "unknown option --current_stage"),
+        (["--stage"], "option --stage needs a value"),
+        (["--force", "yes"], "--force must be true or false, not 'yes'"),
+        (["--use-streaming=1"], "--use-streaming must be true or false, not '1'"),
+        (["--stage", "two"], "--stage must be a whole number, not 'two'"),
+        (["--nj", "0"], "--nj must be at least 1"),
+        (["--skip_stages", "2,4"], "--skip_stages takes stage numbers, not '2,4'"),
+        (["--stage", "1", "2"], "no positional arguments are taken, but '2' was given"),
+        (["--train_set", "x"], "--valid_set is required"),
+        (["--token_type", "word"], "--token_type must be char or bpe, not 'word'"),
+    ],
+)
+def test_a_mistake_is_one_line(recipe, words, message):
+    done = run(recipe, *words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("asr_kd.sh: error: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_help_lists_every_stage_and_option_with_its_value(recipe):
+    done = run(recipe, "--fs", "8k", "--asr-args=--max_epoch 3", "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    script = (TEMPLATE / "asr_kd.sh").read_text()
+    block = script[script.index("# General") : script.index("stage_titles=(")]
+    names = re.findall(r"^(\w+)=", block, re.M)
+    assert len(names) > 40
+    for name in names:
+        assert re.search(rf"^    --{name}\s", done.stdout, re.M), name
+    for number in 1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17:
+        assert re.search(rf"^ +{number}  \w", done.stdout, re.M), number
+    assert "Sampling rate (8k)" in done.stdout
+    assert "(--max_epoch 3)" in done.stdout
+    assert "(conf/compression.yaml)" in done.stdout
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "mini_speech"])
+def test_run_sh_hands_its_defaults_and_the_users_options_on(corpus):
+    folder = REPO / "egs2" / corpus / "asr_kd"
+    done = subprocess.run(
+        ["./run.sh", "--nj", "7", "--help"], cwd=folder, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0
+    assert "statistics (7)" in done.stdout
+    assert "Name of the training set (train" in done.stdout
+    assert ("SYNTHETIC" in done.stdout) == (corpus == "mini_speech")
+
+
+def test_parse_options_in_a_script_without_help(tmp_path):
+    script = tmp_path / "s.sh"
+    script.write_text(
+        f"corpus=a\nquiet=false\n. {TEMPLATE}/scripts/parse_options.sh\n"
+        'echo "$corpus/$quiet/$#/$*"\n'
+    )
+    words = ["--corpus", 'x  "y" $z', "--quiet=true", "p", "--q"]
+    done = subprocess.run(["bash", "-eu", script, *words], capture_output=True, text=True)
+    assert done.stdout == 'x  "y" $z/true/2/p --q\n'
+    done = subprocess.run(["bash", "-eu", script, "--corpsu", "x"], capture_output=True, text=True)
+    assert "did you mean '--corpus'?" in done.stderr and done.returncode == 1
+
+
+def test_setup_refuses_a_folder_that_is_in_use(recipe):
+    setup = recipe.dir / "../../TEMPLATE/asr_kd/setup.sh"
+    for folder, message in [
+        (recipe.dir, "run.sh is there already; nothing was changed"),
+        (recipe.dir.parents[2] / "elsewhere", "must be egs2/<corpus>/asr_kd"),
+    ]:
+        done = subprocess.run([setup, folder], capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert message in done.stderr

@@ -1,0 +1,440 @@
+"""The stage script from end to end, with a stub that leaves the files of each command line."""
+
+import contextlib
+import os
+import pty
+import shutil
+import signal
+import time
+
+import pytest
+from shell_recipe import INTERRUPT, PLAN, TERMINATE, Recipe, alive, value
+
+SETS = ["test_a", "test_b"]
+DATA_VERBS = ["format_audio"] * 4 + ["filter_lengths"] * 2 + ["make_tokens"]
+DECODE_VERBS = ["decode"] * 2 + ["score"] * 2
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe that has run through once: `(recipe, calls, what was printed)`."""
+    recipe = Recipe(tmp_path_factory.mktemp("finished"))
+    printed = recipe.ok(local_data_opts="--a 'b c'", seed=5, report_note="a note")
+    calls = recipe.calls()
+    shutil.copytree(recipe.dir.parents[2], recipe.dir.parents[2] / "kept", symlinks=True)
+    return recipe, calls, printed
+
+
+@pytest.fixture
+def recipe(finished, tmp_path):
+    """The finished recipe, put back into its first state before each test."""
+    recipe, _, _ = finished
+    kept = recipe.dir.parents[2] / "kept/egs2/my"
+    shutil.rmtree(recipe.dir.parent)
+    shutil.copytree(kept, recipe.dir.parent, symlinks=True)
+    recipe.calls()
+    return recipe
+
+
+SAME = {"local_data_opts": "--a 'b c'", "seed": 5}
+
+
+def test_the_whole_run(finished):
+    recipe, calls, printed = finished
+    verbs = [call[0].rpartition(".")[2] for call in calls]
+    assert verbs == (
+        ["plan_stages"]
+        + DATA_VERBS
+        + ["train"] * 2  # statistics, two jobs
+        + ["aggregate_stats_dirs", "train"]
+        + DECODE_VERBS
+        + (["derive_student", "train"] + DECODE_VERBS) * 3
+        + ["report"]
+    )
+    assert (recipe.dir / "data/options").read_text() == "--a\nb c\n"
+    assert "| teacher | 1 |" in printed and "end\n" not in printed
+    assert "Stage 16 took 0:" in printed and "[progress] train: 1/2 epoch" in printed
+    assert "not for the terminal" not in printed
+
+
+def test_training_and_decoding_are_called_as_espnet_calls_them(finished):
+    recipe, calls, _ = finished
+    statistics = [call for call in calls if "--collect_stats" in call]
+    assert sorted(value(call, "--output_dir") for call in statistics) == [
+        f"exp/asr_stats_raw_char/logdir/stats.{n}" for n in (1, 2)
+    ]
+    shapes = recipe.dir / "exp/asr_stats_raw_char/train"
+    assert (shapes / "text_shape.char").read_text() == "".join(
+        f"train-{i} 3,4\n" for i in (1, 2, 3)
+    )
+    assert (shapes / "speech_shape").read_text().count("\n") == 3
+
+    trained = [c for c in calls if c[0].endswith(".train") and "--collect_stats" not in c]
+    teacher, student = trained[:2]
+    for call in trained:
+        assert value(call, "--token_list") == "data/token_list/char/tokens.txt"
+        assert (
+            value(call, "--train_data_path_and_name_and_type")
+            == "dump/raw/train/wav.scp,speech,sound"
+        )
+        assert value(call, "--valid_shape_file") == "exp/asr_stats_raw_char/valid/speech_shape"
+        assert value(call, "--bpemodel") == "none"
+        assert value(call, "--seed") == "5" and value(call, "--ngpu") == "0"
+        assert call[-1] == f"OMP={len(os.sched_getaffinity(0))}"
+    assert value(teacher, "--normalize") == "global_mvn"
+    assert (
+        value(teacher, "--normalize_conf")
+        == "stats_file=exp/asr_stats_raw_char/train/feats_stats.npz"
+    )
+    assert value(teacher, "--config") == "conf/train_teacher.yaml"
+    assert value(student, "--config") == "exp/kd_big/student.yaml"
+    assert value(student, "--init_param") == "exp/kd_big/init.pth"
+    assert "--normalize" not in student and "--frontend_conf" not in student
+
+    decoded = [call for call in calls if call[0].endswith(".decode")]
+    assert {value(c, "--output_dir") for c in decoded[:2]} == {
+        f"exp/teacher/decode/{name}/logdir/output.1" for name in SETS
+    }
+    for call in decoded:
+        assert "--streaming" not in call and call[-1] == "OMP=1"
+    text = (recipe.dir / "exp/kd_small/decode/test_b/text").read_text()
+    assert text == "".join(f"test_b-{i} A\n" for i in (1, 2, 3))
+
+
+def test_each_student_is_the_teacher_of_the_next(finished):
+    _, calls, _ = finished
+    derived = [call for call in calls if call[0].endswith(".derive_student")]
+    assert [value(call, "--teacher_exp") for call in derived] == [
+        "exp/teacher", "exp/kd_big", "exp/kd_mid"
+    ]  # fmt: skip
+    assert {value(call, "--first_teacher_exp") for call in derived} == {"exp/teacher"}
+    report = calls[-1]
+    assert [report[i + 1] for i, word in enumerate(report) if word == "--model"] == [
+        "teacher=exp/teacher", "big=exp/kd_big", "mid=exp/kd_mid", "small=exp/kd_small"
+    ]  # fmt: skip
+    assert value(report, "--test_sets") == "test_a test_b" and value(report, "--note") == "a note"
+
+
+def test_finished_work_is_skipped_and_says_so(recipe):
+    printed = recipe.ok(**SAME)
+    assert recipe.verbs() == ["plan_stages", "report"]
+    for name in "dump/raw/org/train", "dump/raw/train", "exp/teacher", "exp/kd_mid/decode/test_a":
+        assert f"already done, skipped ({name})" in printed
+
+
+@pytest.mark.parametrize(
+    "options, stage, message",
+    [
+        ({"fs": "8k"}, 3, "was done in dump/raw/org/train with other options (fs 16k, now fs 8k)"),
+        ({"max_wav_duration": 9}, 4, "(max_wav_duration 20, now max_wav_duration 9)"),
+        ({"asr_args": "--max_epoch 2"}, 11, "(asr_args , now asr_args --max_epoch 2)"),
+        ({"seed": 6}, 11, "(seed 5, now seed 6)"),
+        ({"inference_args": "--beam_size 2"}, 12, "exp/teacher/decode/test_a with other"),
+        ({"kd_args": "--kd_conf weight=2"}, 16, "exp/kd_big with other options (kd_args"),
+        (
+            {"local_data_opts": "--c d"},
+            1,
+            "(local_data_opts --a 'b c', now local_data_opts --c d)",
+        ),
+    ],
+)
+def test_other_options_are_refused_and_nothing_is_overwritten(recipe, options, stage, message):
+    error = recipe.error(stage=stage, stop_stage=stage, **{**SAME, **options})
+    assert message in error and "--force true redoes it" in error
+    assert set(recipe.verbs()) <= {"plan_stages"}
+
+
+def test_an_edited_config_is_noticed(recipe):
+    recipe.write("conf/train_teacher.yaml", "frontend: default\nmax_epoch: 3\n")
+    assert "exp/teacher with other options (asr_config" in recipe.error(stage=11, **SAME)
+    # The statistics hang on its front end only.
+    recipe.ok(stage=10, stop_stage=10, **SAME)
+    recipe.write("conf/train_teacher.yaml", "frontend: other\n")
+    assert "(front_end " in recipe.error(stage=10, **SAME)
+
+
+def test_force_redoes_the_stages_asked_for(recipe):
+    old = recipe.dir / "exp/teacher/checkpoint.pth"
+    old.write_text("")
+    recipe.ok(stage=11, stop_stage=12, force="true", seed=6)
+    assert recipe.verbs() == ["train", "decode", "decode"]
+    assert not old.exists()
+    assert (recipe.dir / "exp/teacher/train.1.log").exists()
+    # Scores follow by themselves; a student of the old teacher is not overwritten.
+    recipe.ok(stage=13, stop_stage=13)
+    assert recipe.verbs() == ["score", "score"]
+    error = recipe.error(stage=16)
+    assert "exp/kd_big was trained before its input was made anew (exp/teacher/.done.tr" in error
+
+
+def test_cheap_steps_follow_a_changed_input(recipe):
+    recipe.write("dump/raw/test_a/text", "test_a-1 y\ntest_a-2 x\ntest_a-3 x\n")
+    printed = recipe.ok(stage=12, stop_stage=13, **SAME)
+    assert "made again, its input has changed (dump/raw/test_a)" in printed
+    assert recipe.verbs() == ["decode", "decode", "score"]
+    recipe.write("dump/raw/train/text", "train-1 y\ntrain-2 x\ntrain-3 x\n")
+    error = recipe.error(stage=11, stop_stage=11, **SAME)
+    assert "exp/teacher was trained before its input was made anew (dump/raw/train)" in error
+
+
+def test_a_part_of_the_compression_is_run_again(recipe):
+    shutil.rmtree(recipe.dir / "exp/kd_mid")
+    recipe.ok(stage=16, stop_stage=16, compression_stage=2, stop_compression_stage=2, **SAME)
+    calls = recipe.calls()
+    assert [call[0].rpartition(".")[2] for call in calls] == [
+        "plan_stages", "derive_student", "train", *DECODE_VERBS
+    ]  # fmt: skip
+    assert value(calls[1], "--teacher_exp") == "exp/kd_big"
+
+
+def test_the_digest_of_a_plan_stage_keeps_the_others(recipe):
+    digests = "1 big aa\n2 mid bb\n3 small cc\n"
+    recipe.write("conf/compression.yaml", digests)
+    recipe.ok(stage=16, stop_stage=16, force="true", **SAME)
+    recipe.calls()
+    recipe.write("conf/compression.yaml", digests.replace("cc", "dd"))
+    error = recipe.error(stage=16, stop_stage=16, **SAME)
+    assert "exp/kd_small" in error and "plan conf/compression.yaml (cc)" in error
+
+
+@pytest.mark.parametrize(
+    "missing, options, message",
+    [
+        ("data/dev", {"stage": 3}, "stage 3 needs data/dev/wav.scp, which stage 1 makes"),
+        ("dump/raw/org", {"stage": 4}, "needs dump/raw/org/train/wav.scp, which stage 3 makes"),
+        ("dump/raw/train", {"stage": 5}, "needs dump/raw/train/text, which stage 4 makes"),
+        ("data/token_list", {"stage": 10}, "tokens.txt, which stage 5 makes"),
+        ("exp/asr_stats_raw_char", {"stage": 11}, "feats_stats.npz, which stage 10 makes"),
+        ("exp/teacher", {"stage": 12}, "exp/teacher/config.yaml, which stage 11 makes"),
+        ("dump/raw/test_b", {"stage": 12}, "dump/raw/test_b/wav.scp, which stage 3 makes"),
+        ("exp/teacher/decode", {"stage": 13}, "decode/test_a/text, which stage 12 makes"),
+        ("exp/teacher", {"stage": 16}, "exp/teacher/config.yaml, which stage 11 makes"),
+        (
+            "exp/kd_mid",
+            {"stage": 16, "compression_stage": 3},
+            "exp/kd_mid/config.yaml, which stage 16 (--compression_stage 2) makes",
+        ),
+        ("exp/teacher/decode", {"stage": 17}, "score_wer/result.txt, which stage 13 makes"),
+    ],
+)
+def test_a_stage_before_the_one_it_needs(recipe, missing, options, message):
+    shutil.rmtree(recipe.dir / missing)
+    assert message in recipe.error(**SAME, **options)
+    assert set(recipe.verbs()) <= {"plan_stages"}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"asr_config": "conf/no.yaml"}, "--asr_config conf/no.yaml: no such file (stage 10"),
+        ({"compression_config": "conf/no.yaml"}, "--compression_config conf/no.yaml: no such"),
+        ({"compression_stage": 4}, "--compression_stage 4: conf/compression.yaml has 3 stages"),
+        ({"teacher_exp": "nowhere"}, "--teacher_exp nowhere: no such directory"),
+        ({"stage": 5, "teacher_exp": "conf"}, "--teacher_exp conf has no valid.loss_trans"),
+        ({"stage": 6, "stop_stage": 9}, "no stage to run"),
+        ({"num_nodes": 2}, "--num_nodes 2 needs a scheduler"),
+        ({"python": "no_such_python"}, "no_such_python (not found) cannot import espnet_kd"),
+        ({"test_sets": "test_a more"}, "local/data.sh made no data/more"),
+    ],
+)
+def test_bad_input(recipe, options, message):
+    assert message in recipe.error(**{**SAME, **options})
+    assert set(recipe.verbs()) <= {"plan_stages"}
+
+
+def test_a_mistake_in_the_plan_shows_before_anything_runs(recipe):
+    recipe.write("conf/compression.yaml", "bad")
+    assert recipe.error(**SAME) == "plan_stages: error: the plan is bad"
+    assert recipe.verbs() == ["plan_stages"]
+
+
+def test_a_failing_tool_ends_the_run_with_stage_and_log(recipe):
+    done = recipe.run(stage=1, local_data_opts="--fail", force="true")
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "data.sh: error: no such corpus",
+        "asr_kd.sh: error: stage 1 (data: local/data.sh makes data/<set>) failed (exit code 3)",
+    ]
+    fail = {"STUB_FAIL": "espnet_kd.bin.train:exp/kd_mid"}
+    shutil.rmtree(recipe.dir / "exp/kd_mid")
+    done = recipe.run(fail, stage=16, **SAME)
+    assert done.returncode == 1
+    log = "exp/kd_mid/train.log"
+    assert done.stderr.splitlines() == [
+        f"run_local.sh: failed (exit code 1), log: {log}: train: error: wanted to fail",
+        f"asr_kd.sh: error: stage 16 (compression stage 2, mid) failed (exit code 1), log: {log}",
+    ]
+
+
+@pytest.mark.parametrize("number, code", [(TERMINATE, 143), (INTERRUPT, 130)])
+def test_an_interrupted_training_is_resumed_with_the_same_options_only(recipe, number, code):
+    shutil.rmtree(recipe.dir / "exp/teacher")
+    options = {**SAME, "stage": 11, "stop_stage": 11}
+    process = recipe.start(env={"STUB_SLEEP": "espnet_kd.bin.train:60"}, **options)
+    while not recipe.calls(clear=False):
+        time.sleep(0.05)
+    children = [
+        int(pid)
+        for pid in os.listdir("/proc")
+        if pid.isdigit()
+        and "exp/teacher" in _command(pid)
+        and "espnet_kd.bin.train" in _command(pid)
+    ]
+    assert children
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "interrupted in stage 11 (training of the teacher); run the same command" in err
+    assert not any(alive(pid) for pid in children)
+
+    assert "holds an interrupted run with other options" in recipe.error(**{**options, "seed": 7})
+    assert "going on with the interrupted run in exp/teacher" in recipe.ok(**options)
+    assert "already done" in recipe.ok(**options)
+
+
+def test_control_c_on_a_terminal(recipe):
+    shutil.rmtree(recipe.dir / "exp/teacher")
+    pid, terminal = pty.fork()
+    if pid == 0:  # the child: its controlling terminal is a new one
+        env = {"STUB_SLEEP": "espnet_kd.bin.train:60"}
+        process = recipe.start(env=env, capture=False, stage=11, stop_stage=11, **SAME)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os._exit(process.wait())
+    while not recipe.calls(clear=False):
+        time.sleep(0.05)
+    os.write(terminal, b"\x03")
+    printed = b""
+    with contextlib.suppress(OSError):  # the terminal is gone
+        while chunk := os.read(terminal, 4096):
+            printed += chunk
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert b"interrupted in stage 11" in printed, printed
+    assert not [p for p in os.listdir("/proc") if p.isdigit() and "exp/teacher" in _command(p)]
+
+
+def _command(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+def test_a_teacher_trained_elsewhere(recipe):
+    recipe.write("../given/asr_theirs/best.pth", "")
+    recipe.write("../given/asr_theirs/config.yaml", "token_type: bpe\n")
+    options = {**SAME, "teacher_exp": "../given/asr_theirs/", "teacher_model": "best.pth"}
+    options |= {"asr_exp": "", "kd_tag": ""}
+    recipe.ok(stage=5, **options)
+    calls = recipe.calls()
+    exp = "exp/asr_imported_theirs"
+    assert (recipe.dir / exp / "valid.loss_transducer.ave.pth").resolve().name == "best.pth"
+    imported = next(call for call in calls if call[0].endswith(".import_teacher"))
+    assert value(imported, "--token_dir") == "data/token_list/bpe_imported_theirs"
+    verbs = [call[0].rpartition(".")[2] for call in calls]
+    assert "make_tokens" not in verbs
+    assert verbs.count("train") == 2 + 3  # statistics and students
+    trained = [call for call in calls if call[0].endswith(".train")]
+    assert {value(call, "--token_list") for call in trained} == {
+        "data/token_list/bpe_imported_theirs/tokens.txt"
+    }
+    assert calls[-1][calls[-1].index("--model") + 1] == f"teacher={exp}"
+    recipe.ok(stage=5, **options)
+    assert recipe.verbs() == ["plan_stages", "report"]
+
+
+def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path):
+    recipe = Recipe(tmp_path)
+    recipe.ok(
+        stop_stage=12, skip_stages="13", token_type="bpe", nbpe=50, lang="en",
+        speed_perturb_factors="0.9 1.0", nj=1, inference_nj=4, use_streaming="true",
+        test_sets="dev test_a", asr_exp="", inference_tag="", fs="8k",
+    )  # fmt: skip
+    calls = recipe.calls()
+    made = [value(call, "--out") for call in calls if "--out" in call]
+    assert made == [
+        "data/train_sp", "dump/raw/org/train_sp", "dump/raw/org/dev", "dump/raw/test_a",
+        "dump/raw/train_sp", "dump/raw/dev", "data/en_token_list/bpe_unigram50",
+    ]  # fmt: skip
+    statistics, teacher = [call for call in calls if call[0].endswith(".train")]
+    assert value(statistics, "--output_dir") == "exp/asr_stats_raw_en_bpe50_sp"
+    assert value(teacher, "--bpemodel") == "data/en_token_list/bpe_unigram50/bpe.model"
+    decoded = [call for call in calls if call[0].endswith(".decode")]
+    assert len(decoded) == 4  # two jobs for each of two sets
+    name = "decode_asr_model_valid.loss_transducer.ave_streaming"
+    for call in decoded:
+        assert value(call, "--streaming") == "true"
+        assert f"exp/asr_train_teacher_raw_en_bpe50_sp/{name}/" in value(call, "--output_dir")
+
+
+def test_a_copy_inside_an_espnet_checkout(tmp_path):
+    recipe = Recipe(tmp_path / "house")
+    recipe.dir = shutil.copytree(recipe.dir, tmp_path / "espnet/egs2/corpus/asr_kd")
+    assert not any(path.is_symlink() for path in recipe.dir.rglob("*"))
+    recipe.write("../../../tools/activate_python.sh", "echo activated >&2\n")
+    env = {"VIRTUAL_ENV": "", "CONDA_PREFIX": ""}
+    assert "activated" in recipe.ok(env, stop_stage=3)
+
+
+def test_the_checkouts_own_environment_is_found(tmp_path):
+    recipe = Recipe(tmp_path)
+    recipe.write("../../../.venv/bin/python3", '#!/bin/sh\necho used >>"${STUB_CALLS}"\n')
+    (tmp_path / ".venv/bin/python3").chmod(0o755)
+    env = {"VIRTUAL_ENV": "", "CONDA_PREFIX": ""}
+    recipe.ok(env, python="python3", stop_stage=1)
+    assert recipe.calls_file.read_text() == "used\n"
+    fake = tmp_path / "active/python3"
+    fake.parent.mkdir()
+    fake.symlink_to("/bin/true")
+    env = {"VIRTUAL_ENV": str(fake.parent), "PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    recipe.ok(env, python="python3", stop_stage=1)
+    assert recipe.calls_file.read_text() == "used\n"
+
+
+SCHEDULER = """#!/usr/bin/env bash
+echo "$(basename $0) $*" >>scheduled
+while [[ "$1" == -* ]]; do shift 2; done
+if [[ "$1" == JOB=* ]]; then shift; set -- "${@//JOB/1}"; fi
+log=$1; shift
+mkdir -p "$(dirname "${log}")"
+"$@" >"${log}" 2>&1
+"""
+
+
+@pytest.mark.parametrize("backend, script", [("slurm", "slurm.pl"), ("sge", "queue.pl")])
+def test_a_scheduler(recipe, tmp_path, backend, script):
+    shutil.rmtree(recipe.dir / "exp/teacher")
+    options = {**SAME, "stage": 11, "stop_stage": 12, "inference_nj": 1, "train_threads": 3}
+    env = {"cmd_backend": backend, "KALDI_ROOT": "", "ESPNET_ROOT": str(tmp_path / "nothing")}
+    error = recipe.error(env, **options)
+    assert f"cmd.sh: error: cmd_backend={backend} needs Kaldi's {script}: set KALDI_ROOT" in error
+
+    path = tmp_path / "espnet/egs2/TEMPLATE/asr1/utils" / script
+    path.parent.mkdir(parents=True)
+    path.write_text(SCHEDULER)
+    path.chmod(0o755)
+    recipe.ok({**env, "ESPNET_ROOT": str(tmp_path / "espnet")}, **options)
+    scheduled = (recipe.dir / "scheduled").read_text().splitlines()
+    head = f"{script} --name teacher --gpu 0 --num-threads 3 exp/teacher/train.log env OMP_NUM"
+    assert scheduled[0].startswith(head)
+    assert scheduled[1].startswith(f"{script} --gpu 0 JOB=1:1 exp/teacher/decode/test_a/logdir/")
+
+
+def test_an_unknown_backend(recipe):
+    error = recipe.error({"cmd_backend": "cray"}, **SAME)
+    assert error == "cmd.sh: error: cmd_backend is local, slurm, sge, pbs or ssh, not 'cray'"
+
+
+def test_several_gpus_go_through_espnets_launcher(recipe):
+    shutil.rmtree(recipe.dir / "exp/teacher")
+    done = recipe.run(stage=11, stop_stage=11, ngpu=2, **SAME)
+    assert done.returncode != 0  # the stub has no launcher
+    call = recipe.calls()[-1]
+    assert call[0] == "espnet2.bin.launch" and value(call, "--ngpu") == "2"
+    assert value(call, "--cmd") == "scripts/run_local.sh --name teacher"
+    assert value(call, "--init_file_prefix") == "exp/teacher/.dist_init_"
+    assert call.index("--") < call.index("espnet_kd.bin.train")
+
+
+def test_plan_is_what_the_tests_assume():
+    assert PLAN.split()[1::2] == ["big", "mid", "small"]
