@@ -37,7 +37,8 @@ class Architecture:
         linear_size: Units of each feed-forward module (two a block).
         heads: Attention heads.
         kernel_size: Taps of the depthwise convolution.
-        conv_size: Channels of the convolution front end.
+        conv_size: Channels of the convolution front end, of its last layers if `vgg_like`.
+        conv_size1: Channels of its first layers if `vgg_like`, else 0.
         subsampling: Its factor.
         decoder: `rnn` or `stateless`.
         rnn_type: `lstm` or `gru`.
@@ -56,6 +57,7 @@ class Architecture:
     heads: int
     kernel_size: int
     conv_size: int
+    conv_size1: int
     subsampling: int
     decoder: str
     rnn_type: str
@@ -97,9 +99,14 @@ class Architecture:
         if (encoder.get("main_conf") or {}).get("simplified_att_score"):
             raise UserError("encoder_conf.main_conf.simplified_att_score: true is not supported")
         front = encoder.get("input_conf") or {}
-        if front.get("vgg_like"):
-            raise UserError("encoder_conf.input_conf.vgg_like: true cannot be shrunk; use false")
         block = blocks[0]
+        conv_size = front.get("conv_size") or block["hidden_size"]
+        conv_size1 = 0
+        if front.get("vgg_like"):
+            pair = front.get("conv_size", (64, 128))  # ESPnet's default
+            conv_size1, conv_size = (pair, pair) if isinstance(pair, int) else pair
+        elif not isinstance(conv_size, int):
+            conv_size = conv_size[0]
         decoder = config.get("decoder") or "rnn"
         if decoder not in ("rnn", "stateless"):
             raise UserError(f"decoder: '{decoder}' cannot be distilled yet; use rnn or stateless")
@@ -114,7 +121,8 @@ class Architecture:
             linear_size=block["linear_size"],
             heads=block.get("heads", 4),
             kernel_size=block["conv_mod_kernel_size"],
-            conv_size=front.get("conv_size") or block["hidden_size"],
+            conv_size=conv_size,
+            conv_size1=conv_size1,
             subsampling=front.get("subsampling_factor") or 4,
             decoder=decoder,
             rnn_type=dec.get("rnn_type", "lstm"),
@@ -160,6 +168,11 @@ class Architecture:
                         f"{getattr(self, field)}"
                     )
                 changes[field] = value
+        if self.conv_size1 and changes.get("conv_size", self.conv_size) != self.conv_size:
+            raise UserError(
+                f"{where}.encoder.conv_size: the teacher's VGG-like front end is kept whole; "
+                "leave conv_size out"
+            )
         if self.decoder == "stateless" and "embed_size" in changes:
             changes["decoder_size"] = changes["embed_size"]
         student = dataclasses.replace(self, **changes)
@@ -180,15 +193,22 @@ class Architecture:
     @property
     def front_end_bins(self) -> int:
         """Feature bins that are left after the convolution front end."""
+        # ESPnet's own formulas (get_convinput_module_parameters).
+        if self.conv_size1:
+            return ((self.features - 1) // 2 - 1) // 2
         kernel, stride = {2: (3, 1), 4: (3, 2), 6: (5, 3)}[self.subsampling]
-        # ESPnet's own formula (get_convinput_module_parameters).
         return ((self.features - 1) // 2 - (kernel - stride)) // stride
 
     def count(self) -> Dict[str, int]:
         """Count parameters exactly: encoder, decoder, joint network (no auxiliary heads)."""
         d, f, c = self.hidden_size, self.linear_size, self.conv_size
-        kernel2 = {2: 3, 4: 3, 6: 5}[self.subsampling]
-        front = (9 * c + c) + (c * c * kernel2**2 + c) + (c * self.front_end_bins * d + d)
+        if self.conv_size1:
+            channels = (1, self.conv_size1, self.conv_size1, c, c)
+            front = sum(9 * a * b + b for a, b in zip(channels, channels[1:]))
+        else:
+            kernel2 = {2: 3, 4: 3, 6: 5}[self.subsampling]
+            front = (9 * c + c) + (c * c * kernel2**2 + c)
+        front += c * self.front_end_bins * d + d
         feed_forward = 2 * (2 * d * f + f + d)
         attention = 4 * (d * d + d) + d * d + 2 * d  # q, k, v, out; linear_pos; two biases
         # pointwise 1 (to twice the width), depthwise, batch norm, pointwise 2
@@ -245,7 +265,8 @@ class Architecture:
             num_blocks=depth,
             hidden_size=width(self.hidden_size, 2 * self.heads),
             linear_size=width(self.linear_size, 8),
-            conv_size=width(self.conv_size, 4),
+            # A VGG-like front end is kept whole.
+            conv_size=self.conv_size if self.conv_size1 else width(self.conv_size, 4),
             embed_size=width(self.embed_size, 8),
             decoder_size=width(self.decoder_size, 8)
             if self.decoder == "rnn"
@@ -279,11 +300,11 @@ class Architecture:
             else:
                 merged.append(block)
         encoder["body_conf"] = merged
+        conv_size = [self.conv_size1, self.conv_size] if self.conv_size1 else self.conv_size
         encoder["input_conf"] = {
             **(encoder.get("input_conf") or {}),
-            "conv_size": self.conv_size,
+            "conv_size": conv_size,
             "subsampling_factor": self.subsampling,
-            "vgg_like": False,
         }
         # ESPnet's validation fills this in with the width; a stale one would win over it.
         encoder["input_conf"].pop("output_size", None)

@@ -21,6 +21,7 @@ _PAIR = r"\.(?:weight|bias)"
 _TABLE: Sequence[Tuple[str, Tuple[Role, ...]]] = (
     (r"encoder\.embed\.conv\.0" + _PAIR, ("c1", None, None, None)),
     (r"encoder\.embed\.conv\.2" + _PAIR, ("c2", "c1", None, None)),
+    (r"encoder\.embed\.conv\.[57]" + _PAIR, (None, None, None, None)),  # VGG-like
     (r"encoder\.embed\.output" + _PAIR, ("hidden", "c2*bins")),
     (_BLOCK + r"norm_\w+" + _PAIR, ("hidden",)),
     (_BLOCK + r"feed_forward\.w_1" + _PAIR, ("ff{}", "hidden")),

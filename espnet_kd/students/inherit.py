@@ -68,10 +68,11 @@ def inherit(
 def _kept_units(
     state: State, teacher: Architecture, student: Architecture, layers: int
 ) -> Dict[str, torch.Tensor]:
-    """Choose the units of every role. Indices are sorted: order is kept."""
+    """Choose the units of every role that shrinks. Indices are sorted: order is kept."""
     t, s = teacher, student
     sizes = {"hidden": (t.hidden_size, s.hidden_size), "joint": (t.joint_size, s.joint_size)}
     sizes["embed"] = (t.embed_size, s.embed_size)
+    # A VGG-like front end has other layers, but its channels never shrink.
     sizes["c1"] = sizes["c2"] = (t.conv_size, s.conv_size)
     for n in range(layers):
         sizes[f"rnn{n}"] = (t.decoder_size, s.decoder_size)
@@ -79,29 +80,41 @@ def _kept_units(
         sizes[f"ff{b}"] = sizes[f"mac{b}"] = (t.linear_size, s.linear_size)
         sizes[f"conv{b}"] = (t.hidden_size, s.hidden_size)
     energy = _energies(state, sizes, layers)
-    index = {}
-    for role, (before, after) in sizes.items():
-        best = energy[role].topk(after).indices if after < before else torch.arange(before)
-        index[role] = best.sort().values  # (after,)
-
-    # Attention: the same number of dimensions of every head that stays.
-    d_t, d_s = t.hidden_size // t.heads, s.hidden_size // s.heads
-    for b in range(s.num_blocks):
-        heads, dims = torch.arange(s.heads), torch.arange(d_s) * d_t // d_s
-        index[f"att{b}/heads"], index[f"att{b}/d_k"] = heads, dims
-        index[f"att{b}"] = (heads[:, None] * d_t + dims).flatten()  # (heads * d_k,)
-        conv = index[f"conv{b}"]
-        index[f"2*conv{b}"] = torch.cat([conv, conv + t.hidden_size])  # value, then gate
-    # Sinusoids of another width have other frequencies: take the teacher's nearest.
-    pair = torch.arange(s.hidden_size // 2) * t.hidden_size // s.hidden_size
-    index["frequency"] = (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
-    bins = torch.arange(t.front_end_bins)
-    index["c2*bins"] = (index["c2"][:, None] * t.front_end_bins + bins).flatten()
+    index = {
+        role: energy[role].topk(after).indices.sort().values  # (after,)
+        for role, (before, after) in sizes.items()
+        if after < before
+    }
+    if "c2" in index:
+        bins = torch.arange(t.front_end_bins)
+        index["c2*bins"] = (index["c2"][:, None] * t.front_end_bins + bins).flatten()
     gates = {"lstm": 4, "gru": 3}[t.rnn_type]
     for n in range(layers):
-        unit = index[f"rnn{n}"]
-        index[f"gates*rnn{n}"] = torch.cat([unit + g * t.decoder_size for g in range(gates)])
-    index["taps"] = torch.tensor([t.kernel_size, s.kernel_size])  # see `_cut`
+        if f"rnn{n}" in index:
+            unit = index[f"rnn{n}"]
+            index[f"gates*rnn{n}"] = torch.cat([unit + g * t.decoder_size for g in range(gates)])
+    if "hidden" in index or s.heads < t.heads:
+        index.update(_attention_units(t, s))
+    if "hidden" in index:
+        for b in range(s.num_blocks):
+            conv = index[f"conv{b}"]
+            index[f"2*conv{b}"] = torch.cat([conv, conv + t.hidden_size])  # value, then gate
+        # Sinusoids of another width have other frequencies: take the teacher's nearest.
+        pair = torch.arange(s.hidden_size // 2) * t.hidden_size // s.hidden_size
+        index["frequency"] = (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
+    if s.kernel_size < t.kernel_size:
+        index["taps"] = torch.tensor([t.kernel_size, s.kernel_size])  # see `_cut`
+    return index
+
+
+def _attention_units(t: Architecture, s: Architecture) -> Dict[str, torch.Tensor]:
+    """Keep the same number of dimensions of every head that stays."""
+    d_t, d_s = t.hidden_size // t.heads, s.hidden_size // s.heads
+    heads, dims = torch.arange(s.heads), torch.arange(d_s) * d_t // d_s
+    units = (heads[:, None] * d_t + dims).flatten()  # (heads * d_k,)
+    index = {}
+    for b in range(s.num_blocks):
+        index[f"att{b}"], index[f"att{b}/heads"], index[f"att{b}/d_k"] = units, heads, dims
     return index
 
 
@@ -136,7 +149,7 @@ def _cut(
     if roles is None:
         return tensor.clone()
     for axis, role in enumerate(roles):
-        if role is None:
+        if role not in index:
             continue
         if role == "taps":
             before, after = index["taps"].tolist()

@@ -36,6 +36,13 @@ def variants():
     config = tiny_config(model_conf={"auxiliary_ctc_weight": 0.3, "auxiliary_lm_loss_weight": 0.1})
     config["encoder_conf"]["main_conf"]["dynamic_chunk_training"] = False
     yield "full context, both auxiliary heads", config
+    config = tiny_config()
+    config["encoder_conf"]["input_conf"] = {
+        "vgg_like": True,
+        "subsampling_factor": 6,
+        "conv_size": [4, 6],
+    }
+    yield "vgg, subsampling 6", config
 
 
 VARIANTS = list(variants())
@@ -194,7 +201,6 @@ def _changed(path, value):
     "path, value, message",
     [
         (("decoder",), "rwkv", "'rwkv' cannot be distilled yet"),
-        (("encoder_conf", "input_conf", "vgg_like"), True, "vgg_like"),
         (("encoder_conf", "main_conf", "simplified_att_score"), True, "simplified_att_score"),
         (("encoder_conf", "body_conf", 0, "block_type"), "ebranchformer", "must be 'conformer'"),
         (("encoder_conf", "body_conf"), [], "no blocks"),

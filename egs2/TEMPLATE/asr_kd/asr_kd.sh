@@ -437,10 +437,15 @@ if begin_stage 5; then
         marker=("teacher_exp=${teacher_exp}" "teacher_model=${teacher_model}" "fs=${fs}"
             "$(file_inputs "${teacher_exp}/config.yaml")")
         if step_needed "${asr_exp}" train "${asr_exp}/config.yaml" "${marker[@]}"; then
+            mkdir -p "${asr_exp}"
+            current_log="${asr_exp}/import.log"
             # shellcheck disable=SC2086
-            call ${python} -m espnet_kd.bin.import_teacher --teacher_exp "${teacher_exp}" \
+            call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.import_teacher \
+                --teacher_exp "${teacher_exp}" \
                 --teacher_model "${teacher_model}" --fs "${fs}" \
                 --token_dir "${token_dir}" --out "${asr_exp}"
+            log "$(grep "^imported " "${current_log}" || echo "imported, log: ${current_log}")"
+            current_log=
             # All later stages look for one file name in every model's directory.
             if [ ! -e "${asr_exp}/${inference_asr_model}" ]; then
                 ln -s "$(basename "${teacher_model}")" "${asr_exp}/${inference_asr_model}"
@@ -509,11 +514,16 @@ derive_student() {
         "student_config=${student_config} ($(file_id "${student_config}"))")
     mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
     step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
+    mkdir -p "${dir}"
+    current_log="${dir}/derive.log"
     # shellcheck disable=SC2086
-    call ${python} -m espnet_kd.bin.derive_student --plan "${compression_config}" --stage "${k}" \
+    call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.derive_student --plan "${compression_config}" --stage "${k}" \
         --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
         --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
         --train_config "${student_config}" --out "${dir}"
+    # What was derived stands on one line, after what ESPnet says when it is imported.
+    log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
+    current_log=
     step_done "${dir}" derive "${marker[@]}"
 }
 
