@@ -169,3 +169,5 @@ def test_a_foreign_folder_stays_untouched(make_venv):
 def test_pip_options_reach_pip(make_venv):
     make_venv(options=("--no-deps",))
     assert "--no-deps" in pip_calls(make_venv)[0]
+    # How it was installed is not what was installed: nothing to do without them.
+    assert make_venv().stdout == ""

@@ -128,7 +128,7 @@ fi
 constraints=$(constraints_for "${py_version}")
 # The folder counts too: an editable install points at it.
 fingerprint=$(
-    { cat setup.py pyproject.toml "${constraints}" && echo "${extras} ${PWD} $*"; } | cksum
+    { cat setup.py "${constraints}" && echo "${extras} ${PWD}"; } | cksum
 )
 [ "${state}" != "${fingerprint}" ] || exit 0
 
@@ -138,7 +138,7 @@ if [ "${state}" = new ]; then
     echo "make: ${venv}: installing espnet_kd[${extras}] with the tested set" \
         "$(basename "${constraints}" .txt): 2 to 5 minutes, 6 GB of disk"
 else
-    echo "make: ${venv}: setup.py, constraints, options or folder changed; updating"
+    echo "make: ${venv}: setup.py, constraints, extras or folder changed; updating"
     echo outdated >"${stamp}"
 fi
 # A PYTHONPATH or a pip option of the user's must not lead pip out of the environment.

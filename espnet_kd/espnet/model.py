@@ -10,9 +10,9 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.options import DistillOptions
-from espnet_kd.espnet.teacher import FrozenTeacher
-from espnet_kd.lattice import node_log_probs, rnnt_loss
-from espnet_kd.losses import collapsed_kl, full_kl, reduce_nodes
+from espnet_kd.espnet.teacher import FrozenTeacher, project
+from espnet_kd.lattice import Joint, node_stats, rnnt_loss
+from espnet_kd.losses import FullKL, collapsed_kl, reduce_nodes
 
 
 class DistilTransducer(ESPnetASRTransducerModel):
@@ -81,26 +81,24 @@ class DistilTransducer(ESPnetASRTransducerModel):
             Loss (nats an utterance), statistics, and the batch size as weight.
         """
         raw, feats, feats_len = self._features(speech, speech_lengths)
-        shift = self._chunk_size(feats_len)
-        enc, t_len = encode(self.encoder, feats, feats_len, shift)  # (B, T, D)
+        chunk_size = self._chunk_size(feats_len)
+        enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         decoder_in, labels, _, u_len = get_transducer_task_io(
             text[:, : text_lengths.max()], t_len, ignore_id=self.ignore_id
         )  # (B, U + 1), (B, U), _, (B,)
         self.decoder.set_device(enc.device)
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
 
-        logits = self.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))  # (B, T, U + 1, V)
-        teacher_logits = None
+        joint = project(self.joint_network, enc, dec)
+        teacher = None
         if self.teacher is not None:
-            context = shift if self.options.teacher_context == "shared" else None
-            teacher_logits, teacher_t = self.teacher.lattice(raw, feats_len, decoder_in, context)
+            context = chunk_size if self.options.teacher_context == "shared" else None
+            teacher, teacher_t = self.teacher.joint(raw, feats_len, decoder_in, context)
             if not torch.equal(teacher_t, t_len):
                 raise RuntimeError(f"frames differ: teacher {teacher_t}, student {t_len}")
 
-        with torch.autocast(logits.device.type, enabled=False):
-            loss_rnnt, loss_kd = self._lattice_losses(
-                logits.float(), teacher_logits, labels, t_len, u_len
-            )
+        with torch.autocast(enc.device.type, enabled=False):
+            loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
         loss = self.transducer_weight * loss_rnnt
         stats = {"loss_transducer": loss_rnnt.detach()}
         if loss_kd is not None:
@@ -157,8 +155,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
     def _lattice_losses(
         self,
-        logits: torch.Tensor,
-        teacher_logits: Optional[torch.Tensor],
+        joint: Joint,
+        teacher: Optional[Joint],
         labels: torch.Tensor,
         t_len: torch.Tensor,
         u_len: torch.Tensor,
@@ -166,23 +164,31 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """Mean over utterances of the RNN-T loss and of the distillation loss.
 
         Args:
-            logits: (B, T, U + 1, V)
-            teacher_logits: (B, T, U + 1, V) or None
+            joint: The student's projected joint network.
+            teacher: The teacher's, or None.
             labels: (B, U)
             t_len: (B,)
             u_len: (B,)
         """
-        two = node_log_probs(logits, labels)  # (B, T, U + 1, 2)
-        loss_rnnt = rnnt_loss(two, t_len, u_len, self.fastemit_lambda).mean()
-        if teacher_logits is None:
+        options, tau = self.options, self.options.temperature
+        lattice = (labels, t_len, u_len)
+        in_walk = None  # a divergence that the walk itself computes
+        if teacher is not None and options.objective == "full":
+            in_walk = FullKL(teacher.tempered(tau), options.divergence)
+        # At another temperature than 1 the student has two lattices.
+        stats = node_stats(joint, *lattice, in_walk if tau == 1 else None)  # (B, T, U + 1, 3 or 4)
+        loss_rnnt = rnnt_loss(stats[..., :2], t_len, u_len, self.fastemit_lambda).mean()
+        if teacher is None:
             return loss_rnnt, None
-        teacher_logits = teacher_logits.float()
-        options = self.options
-        if options.objective == "collapsed":
-            kl = collapsed_kl(logits, teacher_logits, labels, u_len, options.temperature)
+        if tau != 1:
+            stats = node_stats(joint.tempered(tau), *lattice, in_walk)
+        if in_walk is not None:
+            kl = stats[..., 3]  # (B, T, U + 1)
         else:
-            kl = full_kl(logits, teacher_logits, options.temperature)  # (B, T, U + 1)
-        return loss_rnnt, reduce_nodes(kl, t_len, u_len, options.normalize).mean()
+            three = node_stats(teacher.tempered(tau), *lattice)  # (B, T, U + 1, 3)
+            kl = collapsed_kl(stats, three, options.divergence)  # (B, T, U + 1)
+        # tau^2 keeps the size of the gradient (Hinton et al. 2015, section 2).
+        return loss_rnnt, tau**2 * reduce_nodes(kl, t_len, u_len, options.normalize).mean()
 
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any, Dict, Mapping, Optional
 
 from espnet_kd.errors import UserError, nearest
-from espnet_kd.losses.reduce import NORMALIZATIONS
+from espnet_kd.losses import KINDS, NORMALIZATIONS
 
 CHOICES = {
     "objective": ("none", "collapsed", "full"),
+    "divergence": KINDS,
     "normalize": NORMALIZATIONS,
     "teacher_features": ("shared", "clean"),
     "teacher_context": ("shared", "full"),
@@ -21,7 +22,8 @@ class DistillOptions:
     Attributes:
         objective: `none` trains with the RNN-T loss alone; `collapsed`: KL over {blank,
             next label, rest}; `full`: KL over the vocabulary.
-        weight: lambda of L = L_RNNT + lambda * KL.
+        divergence: `forward`: KL(teacher || student); `reverse`; `symmetric`.
+        weight: lambda of L = L_RNNT + lambda * divergence.
         temperature: Divides the logits of teacher and student.
         normalize: How node divergences are summed: see `losses.reduce_nodes`.
         teacher_config: The teacher's `config.yaml`.
@@ -36,6 +38,7 @@ class DistillOptions:
     """
 
     objective: str = "none"
+    divergence: str = "forward"
     weight: float = 1.0
     temperature: float = 1.0
     normalize: str = "path"

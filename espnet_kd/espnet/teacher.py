@@ -7,10 +7,12 @@ from typing import Optional, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.asr_transducer.joint_network import JointNetwork
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
+from espnet_kd.lattice import Joint
 
 
 def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnetASRTransducerModel:
@@ -110,14 +112,14 @@ class FrozenTeacher:
                 )
 
     @torch.no_grad()
-    def lattice(
+    def joint(
         self,
         feats: torch.Tensor,
         feats_len: torch.Tensor,
         decoder_in: torch.Tensor,
         chunk_size: Optional[int],
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Compute the teacher's logits.
+    ) -> Tuple[Joint, torch.Tensor]:
+        """Run the teacher up to its joint network.
 
         Args:
             feats: Features before normalisation. (B, T_in, F)
@@ -126,7 +128,7 @@ class FrozenTeacher:
             chunk_size: Encoder frames a chunk; None: full context.
 
         Returns:
-            Logits (B, T, U + 1, V) and frames (B,).
+            Its projected joint network and frames (B,).
         """
         model = self.model
         if model.training:
@@ -136,7 +138,27 @@ class FrozenTeacher:
         enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         model.decoder.set_device(enc.device)
         dec = model.decoder(decoder_in)  # (B, U + 1, D)
-        return model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1)), t_len
+        return project(model.joint_network, enc, dec), t_len
+
+
+def project(network: JointNetwork, enc: torch.Tensor, dec: torch.Tensor) -> Joint:
+    """Apply the projections of ESPnet's joint network, not its output layer.
+
+    Args:
+        network: ESPnet's joint network.
+        enc: Encoder output. (B, T, D)
+        dec: Predictor output. (B, U + 1, D)
+    """
+    enc, dec = network.lin_enc(enc), network.lin_dec(dec)
+    activation = network.joint_activation
+    return Joint(
+        enc,
+        dec,
+        # Under autocast the projections are half precision: so is the output layer then.
+        network.lin_out.weight.to(enc.dtype),
+        network.lin_out.bias.to(enc.dtype),
+        None if isinstance(activation, torch.nn.Tanh) else activation,
+    )
 
 
 def _front_end(model: ESPnetASRTransducerModel) -> dict:

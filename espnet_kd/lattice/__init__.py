@@ -1,6 +1,17 @@
-"""The (t, u) lattice of a transducer. Imports torch only."""
+"""The (t, u) lattice of a transducer. Imports torch only.
 
-from espnet_kd.lattice.nodes import node_log_probs, node_mask
+In reading order:
+
+    joint       the joint network, already projected
+    chunks      the lattices of a batch in pieces of a bounded size
+    stats       the walk: a few numbers a node out, one gradient back
+    recursion   the RNN-T forward-backward recursion on two of those numbers
+    nodes       which nodes belong to an utterance
+"""
+
+from espnet_kd.lattice.joint import Joint
+from espnet_kd.lattice.nodes import node_mask
 from espnet_kd.lattice.recursion import rnnt_loss
+from espnet_kd.lattice.stats import node_stats
 
-__all__ = ["node_log_probs", "node_mask", "rnnt_loss"]
+__all__ = ["Joint", "node_mask", "node_stats", "rnnt_loss"]

@@ -80,6 +80,9 @@ class _Recursion(torch.autograd.Function):
         t = torch.arange(T, device=log_probs.device)  # (T,)
         u = torch.arange(U1, device=log_probs.device)  # (U + 1,)
         in_time = (t < t_len[:, None])[:, :, None]  # (B, T, 1)
+        # Occupancies are exponentials of differences of sums over hundreds of arcs: float32
+        # would leave three or four digits of them. A node has two numbers only.
+        ctx.dtype, log_probs = log_probs.dtype, log_probs.double()
         blank = log_probs[..., 0].masked_fill(~(in_time & (u <= u_len[:, None])[:, None]), NEG_INF)
         label = log_probs[..., 1].masked_fill(~(in_time & (u < u_len[:, None])[:, None]), NEG_INF)
         blank, label = _skew(blank, NEG_INF), _skew(label, NEG_INF)  # (T + U, B, U + 1)
@@ -91,7 +94,7 @@ class _Recursion(torch.autograd.Function):
         ctx.fastemit = fastemit
         ctx.size = (T, U1)
         ctx.save_for_backward(alpha, blank, label, log_p, last, u_len)
-        return -log_p
+        return -log_p.to(ctx.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -112,7 +115,7 @@ class _Recursion(torch.autograd.Function):
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
         occ = occ.masked_fill(~torch.isfinite(log_p)[:, None, None, None], 0.0)
         occ[..., 1] *= 1.0 + ctx.fastemit
-        return -occ * grad[:, None, None, None], None, None, None
+        return (-occ * grad[:, None, None, None]).to(ctx.dtype), None, None, None
 
 
 def check_lattice(shape: torch.Size, t_len: torch.Tensor, u_len: torch.Tensor) -> None:
@@ -139,7 +142,7 @@ def rnnt_loss(
 
     Args:
         log_probs: log p(blank) and log p(next label) of each node, from
-            `node_log_probs`; float32 or float64. (B, T, U + 1, 2)
+            `node_stats`; float32 or float64. (B, T, U + 1, 2)
         t_len: Frames of each utterance, 1 <= t_len <= T. (B,)
         u_len: Labels of each utterance, 0 <= u_len <= U. (B,)
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the

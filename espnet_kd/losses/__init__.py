@@ -1,10 +1,12 @@
 """Distillation objectives, one a file. Imports torch only.
 
-Every objective is a divergence at each lattice node, summed by `reduce_nodes`.
+Every objective is a divergence at each lattice node, summed by `reduce_nodes`. Temperature
+is a matter of the joint network (`Joint.tempered`), not of the objective.
 """
 
 from espnet_kd.losses.collapsed import collapsed_kl
-from espnet_kd.losses.full import full_kl
+from espnet_kd.losses.full import FullKL
+from espnet_kd.losses.kl import KINDS, divergence
 from espnet_kd.losses.reduce import NORMALIZATIONS, reduce_nodes
 
-__all__ = ["NORMALIZATIONS", "collapsed_kl", "full_kl", "reduce_nodes"]
+__all__ = ["KINDS", "NORMALIZATIONS", "FullKL", "collapsed_kl", "divergence", "reduce_nodes"]

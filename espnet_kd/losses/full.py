@@ -2,25 +2,46 @@
 
 import torch
 
+from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.joint import Joint
+from espnet_kd.losses.kl import KINDS, divergence
 
-def full_kl(
-    student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0
-) -> torch.Tensor:
-    """Compute KL(teacher || student) over V at each node, times temperature^2.
 
-    The row u = U needs no care here: its distribution over {blank, any label} is as
-    defined as that of any other row.
+class FullKL:
+    """The `Divergence` of a lattice walk whose teacher is another joint network.
+
+    The row u = U needs no care: its distribution over {blank, any label} is as defined as
+    that of any other row.
 
     Args:
-        student: Logits of the student's joint network. (B, T, U + 1, V)
-        teacher: Logits of the teacher's. (B, T, U + 1, V)
-        temperature: Divides both logits; the square keeps the size of the gradient.
-
-    Returns:
-        Nats. Nodes in the padding hold finite numbers without meaning. (B, T, U + 1)
+        teacher: The teacher's projected joint network; its D may be another.
+        kind: See `losses.kl.divergence`.
     """
-    log_q = (student / temperature).log_softmax(dim=-1)  # (B, T, U + 1, V)
-    log_p = (teacher / temperature).log_softmax(dim=-1).detach()  # (B, T, U + 1, V)
-    return temperature**2 * torch.nn.functional.kl_div(
-        log_q, log_p, log_target=True, reduction="none"
-    ).sum(-1)
+
+    def __init__(self, teacher: Joint, kind: str = "forward") -> None:
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
+        self.teacher = teacher.detach()
+        self.kind = kind
+
+    def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
+        """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
+        return divergence(self._log_p(chunk), log_q, self.kind)
+
+    def add_grad(
+        self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+    ) -> None:
+        """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
+        log_p = self._log_p(chunk)  # (n, V)
+        weight = weight[:, None]  # (n, 1)
+        if self.kind == "symmetric":
+            weight = weight / 2
+        if self.kind != "forward":
+            q = log_q.exp()
+            excess = log_q - log_p
+            grad.add_(weight * q * (excess - (q * excess).sum(-1, keepdim=True)))
+        if self.kind != "reverse":
+            grad.add_(weight * log_q.exp()).sub_(weight * log_p.exp())
+
+    def _log_p(self, chunk: Chunk) -> torch.Tensor:
+        return self.teacher.logits(self.teacher.hidden(chunk)).log_softmax(-1)  # (n, V)

@@ -28,6 +28,7 @@ from espnet_kd.errors import UserError, nearest
 # Keys of a stage that are handed to `kd_conf` as they are.
 KD_KEYS = (
     "objective",
+    "divergence",
     "weight",
     "temperature",
     "normalize",

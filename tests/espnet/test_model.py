@@ -16,18 +16,18 @@ from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 def capture(model, monkeypatch):
     """Record what teacher and student are given."""
     seen = {}
-    lattice = model.teacher.lattice
+    joint = model.teacher.joint
 
     def spy(feats, feats_len, decoder_in, chunk_size):
         seen.update(teacher=feats.clone(), teacher_chunk=chunk_size)
-        return lattice(feats, feats_len, decoder_in, chunk_size)
+        return joint(feats, feats_len, decoder_in, chunk_size)
 
     def spy_encode(encoder, feats, feats_len, chunk_size):
         if encoder is model.encoder:
             seen.update(student=feats.clone(), student_chunk=chunk_size)
         return encode(encoder, feats, feats_len, chunk_size)
 
-    monkeypatch.setattr(model.teacher, "lattice", spy)
+    monkeypatch.setattr(model.teacher, "joint", spy)
     monkeypatch.setattr("espnet_kd.espnet.model.encode", spy_encode)
     return seen
 

@@ -5,15 +5,15 @@ import itertools
 import pytest
 import torch
 
-from espnet_kd.lattice import node_log_probs, rnnt_loss
+from espnet_kd.lattice import rnnt_loss
 from espnet_kd.lattice.recursion import torchaudio_rnnt_loss
 
 
 def random_log_probs(B, T, U, V=5, dtype=torch.float64, seed=0):
+    """log p(blank) and log p(label) of a vocabulary of V. (B, T, U + 1, 2)"""
     torch.manual_seed(seed)
     logits = torch.randn(B, T, U + 1, V, dtype=dtype)
-    labels = torch.randint(1, V, (B, U))
-    return node_log_probs(logits, labels)
+    return logits.log_softmax(-1)[..., :2].contiguous()
 
 
 def enumerate_paths(log_probs, t_len, u_len):
@@ -112,13 +112,23 @@ def test_fastemit_scales_label_arcs_only():
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4])
-def test_extreme_logits_stay_finite(size):
-    logits = torch.zeros(1, 4, 3, 5)
-    logits[..., 0] = size
-    logits.requires_grad_()
-    two = node_log_probs(logits, torch.tensor([[1, 2]]))
-    rnnt_loss(two, torch.tensor([4]), torch.tensor([2])).sum().backward()
-    assert torch.isfinite(logits.grad).all()
+def test_extreme_log_probs_stay_finite(size):
+    log_probs = torch.zeros(1, 4, 3, 2)
+    log_probs[..., 0] = min(size, 0)
+    log_probs[..., 1] = min(-size, 0)
+    log_probs.requires_grad_()
+    rnnt_loss(log_probs, torch.tensor([4]), torch.tensor([2])).sum().backward()
+    assert torch.isfinite(log_probs.grad).all()
+
+
+def test_an_utterance_without_any_path_has_infinite_loss_and_no_gradient():
+    log_probs = torch.full((2, 3, 2, 2), -1.0)
+    log_probs[0, :, :, 1] = float("-inf")  # its label can never be said
+    log_probs.requires_grad_()
+    loss = rnnt_loss(log_probs, torch.tensor([3, 3]), torch.tensor([1, 1]))
+    assert loss[0] == float("inf") and torch.isfinite(loss[1])
+    loss.sum().backward()
+    assert log_probs.grad[0].abs().max() == 0 and torch.isfinite(log_probs.grad).all()
 
 
 @pytest.mark.parametrize("t_len, u_len", [([0], [1]), ([5], [1]), ([2], [3]), ([2], [-1])])

@@ -1,0 +1,110 @@
+"""The mini_speech recipe in a folder of its own, with models small enough for a test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Sequence
+
+import yaml
+
+REPO = Path(__file__).resolve().parents[2]
+RECIPE = REPO / "egs2/mini_speech/asr_kd"
+MADE = ("data", "dump", "exp", "downloads", "__pycache__")
+
+CORPUS = "--train_utts 48 --dev_utts 8 --test_utts 6 --voices 6 --new_voices 2 --nj 1"
+# One core, one process at a time: a process of ESPnet's spends most of its life importing.
+OPTIONS = {
+    "python": sys.executable,
+    "nj": "1",
+    "inference_nj": "1",
+    "train_threads": "1",
+    "test_sets": "test_seen",
+    "local_data_opts": CORPUS,
+}
+# As many epochs as it takes until a model says something: a test that compares
+# hypotheses would pass with empty ones.
+TEACHER_EPOCHS = 30
+STAGES = [
+    {"name": "half", "target": 0.7, "epochs": 4, "objective": "full", "weight": 0.5},
+    {"name": "third", "target": 0.38, "epochs": 10, "objective": "collapsed", "weight": 0.5},
+]
+TRAINING = {
+    "num_workers": 0,  # no process more
+    "batch_size": 4,
+    "keep_nbest_models": 2,
+    "optim_conf": {"lr": 0.01},
+    "scheduler_conf": {"warmup_steps": 30},
+}
+
+
+def environment(*folders: Path, **more: str) -> Dict[str, str]:
+    """The environment of a command line; `folders` come first on Python's path."""
+    paths = [*map(str, folders), str(REPO), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": ":".join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+    # Or path.sh would look for the environment of a checkout.
+    return {**env, "VIRTUAL_ENV": sys.prefix, **more}
+
+
+class MiniRun:
+    """`egs2/mini_speech/asr_kd` without its links, below `root`, as in an ESPnet checkout."""
+
+    teacher = Path("exp/asr_train_teacher_raw_en_char")
+    students = [Path(f"exp/kd_train_teacher_raw_en_char_{stage['name']}") for stage in STAGES]
+    inference_tag = "decode_asr_model_valid.loss_transducer.ave"
+    model = "valid.loss_transducer.ave.pth"
+
+    def __init__(self, root: Path) -> None:
+        self.dir = root / "egs2/mini_speech/asr_kd"
+        shutil.copytree(RECIPE, self.dir, ignore=shutil.ignore_patterns(*MADE))
+        teacher = self._config("train_teacher", **TRAINING, max_epoch=TEACHER_EPOCHS)
+        teacher["frontend_conf"]["n_mels"] = 20
+        encoder = teacher["encoder_conf"]
+        encoder["input_conf"]["conv_size"] = 8
+        encoder["body_conf"][0].update(num_blocks=2, hidden_size=32, linear_size=48, heads=2)
+        encoder["body_conf"][0]["conv_mod_kernel_size"] = 7
+        teacher["decoder_conf"].update(embed_size=16, hidden_size=32)
+        teacher["joint_network_conf"]["joint_space_size"] = 32
+        self.write("train_teacher", teacher)
+        self.write("train_student", self._config("train_student", **TRAINING))
+        self.write("compression", {"stages": STAGES})
+
+    def _config(self, name: str, **changes: object) -> dict:
+        config = yaml.safe_load((RECIPE / f"conf/{name}.yaml").read_text())
+        return {**config, **changes}
+
+    def write(self, name: str, config: dict) -> None:
+        (self.dir / f"conf/{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def run(self, **options: object) -> subprocess.CompletedProcess:
+        words = ["./run.sh"]
+        for name, value in {**OPTIONS, **options}.items():
+            words += [f"--{name}", str(value)]
+        return self.command(words)
+
+    def command(self, words: Sequence, **env: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=self.dir,
+            env=environment(**env),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    def ok(self, **options: object) -> str:
+        """Run, expect success, return what was printed on stdout."""
+        done = self.run(**options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def state(self, *folders: Path) -> Dict[str, int]:
+        """When each file below the folders (by default everything made) was last written."""
+        folders = folders or [Path(name) for name in ("data", "dump", "exp", "downloads")]
+        return {
+            str(path.relative_to(self.dir)): path.lstat().st_mtime_ns
+            for folder in folders
+            for path in sorted((self.dir / folder).rglob("*"))
+            if not path.is_dir()
+        }
