@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, TextIO, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, TextIO, Union
 
 from espnet_kd.errors import UserError
 
@@ -32,6 +32,20 @@ def atomic_open(path: PathLike) -> Iterator[TextIO]:
     """Open `path` for writing UTF-8 text; nothing is seen there until the block succeeds."""
     with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f:
         yield f
+
+
+def save_tensors(obj: Any, path: PathLike, save: Callable[..., None], **kwargs: Any) -> None:
+    """Call `torch.save`, which is handed in, so that a full disk is an `OSError`.
+
+    Given a path, `torch.save` says of a full disk only that it is at an unexpected position.
+    """
+    with open(path, "wb") as f:
+        try:
+            save(obj, f, **kwargs)
+        except RuntimeError as e:
+            if isinstance(e.__context__, OSError):  # what Python's file said to it
+                raise e.__context__ from None
+            raise
 
 
 def read_table(path: PathLike) -> Dict[str, str]:

@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Callable, Iterable, Iterator, List, TypeVar
 
@@ -39,7 +41,8 @@ def parallel_map(
     waiting: deque = deque()
     try:
         while chunk := list(itertools.islice(items, CHUNK)):
-            waiting.append(pool.submit(_work_chunk, work, chunk))
+            with _ctrl_c_held():  # the first of them start the workers
+                waiting.append(pool.submit(_work_chunk, work, chunk))
             if len(waiting) >= processes * AHEAD:
                 yield from waiting.popleft().result()
         while waiting:
@@ -53,13 +56,26 @@ def parallel_map(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Hold Ctrl-C back, here and for ever in processes that are started meanwhile.
+
+    It reaches the whole group; the parent answers it. A worker that is still importing
+    would print a traceback.
+    """
+    resource_tracker.ensure_running()  # would itself release what is held
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _work_chunk(work: Callable[[Item], Result], chunk: List[Item]) -> List[Result]:
     return [work(item) for item in chunk]
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole group: the parent answers it, the workers end with the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

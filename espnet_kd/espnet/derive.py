@@ -16,7 +16,7 @@ from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.espnet.teacher import load_transducer
-from espnet_kd.fileio import atomic_open, atomic_path
+from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
 from espnet_kd.students import Architecture, inherit, spaced_blocks
 
@@ -237,7 +237,7 @@ def derive(
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
-        torch.save(state, tmp)
+        save_tensors(state, tmp, torch.save)
     with atomic_open(out / "student.json") as f:
         json.dump(facts, f, indent=1)
     with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there

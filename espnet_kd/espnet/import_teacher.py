@@ -13,7 +13,7 @@ import yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.derive import sizes_of
 from espnet_kd.espnet.teacher import load_transducer
-from espnet_kd.fileio import atomic_open, atomic_path
+from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 
 
 def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Path) -> str:
@@ -79,7 +79,7 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
     finally:
         trial.unlink()
     with atomic_path(out / checkpoint) as tmp:
-        torch.save(model.state_dict(), tmp)
+        save_tensors(model.state_dict(), tmp, torch.save)
     with atomic_open(out / "config.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(local, f, sort_keys=False, allow_unicode=True)
     return (

@@ -4,6 +4,7 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 """
 
 import argparse
+import importlib.util
 from typing import Any, Dict
 
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -29,6 +30,12 @@ class DistilTransducerTask(ASRTransducerTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add ESPnet's arguments and ours."""
         super().add_task_arguments(parser)
+        # ESPnet has both on by default and fails without the packages, which it does not
+        # ask for: they belong to our extra `plot`.
+        parser.set_defaults(
+            use_tensorboard=importlib.util.find_spec("tensorboard") is not None,
+            use_matplotlib=importlib.util.find_spec("matplotlib") is not None,
+        )
         group = parser.add_argument_group("Distillation related")
         group.add_argument(
             "--kd_conf",

@@ -12,7 +12,7 @@ import torch
 from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_kd.fileio import atomic_open, atomic_path
+from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.progress import Progress
 
 
@@ -66,21 +66,28 @@ def _atomic_saves() -> Iterator[None]:
     """Let `torch.save` write beside its target and rename.
 
     ESPnet's trainer writes `checkpoint.pth` in place: a training killed in that moment
-    could not be resumed, and a full disk would leave half a file.
+    could not be resumed, and a full disk would leave half a file. It then writes the epoch's
+    model: killed between the two, a resumed training would miss a model when it averages.
+    So the checkpoint waits until that model is there.
     """
     save = torch.save
+    with contextlib.ExitStack() as waiting:
 
-    def atomic(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(f, (str, os.PathLike)):
-            return save(obj, f, *args, **kwargs)
-        with atomic_path(f) as tmp:
-            save(obj, tmp, *args, **kwargs)
+        def atomic(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+            if not isinstance(f, (str, os.PathLike)):
+                save(obj, f, *args, **kwargs)
+            elif Path(f).name == "checkpoint.pth":
+                save_tensors(obj, waiting.enter_context(atomic_path(f)), save, **kwargs)
+            else:
+                with atomic_path(f) as tmp:
+                    save_tensors(obj, tmp, save, **kwargs)
+                waiting.close()
 
-    torch.save = atomic
-    try:
-        yield
-    finally:
-        torch.save = save
+        torch.save = atomic
+        try:
+            yield
+        finally:
+            torch.save = save
 
 
 class _Counted:

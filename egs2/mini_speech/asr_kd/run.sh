@@ -9,6 +9,8 @@ exec ./asr_kd.sh \
     --ngpu 0 \
     --nj 2 \
     --inference_nj 2 \
+    --train_threads 1 \
+    --use_streaming true \
     --token_type char \
     --fs 16k \
     --train_set train \

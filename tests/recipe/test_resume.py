@@ -1,0 +1,186 @@
+"""A student's training that was interrupted goes on, and ends as if it had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mini_run import environment
+from toy import TRAINING, call, inside, train_words, write_data, write_teacher, write_yaml
+
+import espnet_kd.espnet.model
+
+EPOCHS = TRAINING["max_epoch"]
+LATE = 3  # the epoch that is interrupted
+WORDS = {"config": "derived/student.yaml"}
+PLAN = {"stages": [{"target": 0.6, "objective": "full", "weight": 0.5, "epochs": EPOCHS}]}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data, a teacher and a derived student."""
+    with inside(tmp_path_factory.mktemp("resume")) as folder:
+        write_data()
+        write_teacher(Path("teacher"))
+        write_yaml("plan.yaml", PLAN)
+        write_yaml("train.yaml", TRAINING)
+        command = "--plan plan.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth "
+        command += "--train_config train.yaml --out derived"
+        code, err = call("derive_student", command.split())
+        assert code == 0, err
+    return folder
+
+
+def words(out):
+    return train_words(out, "--init_param", "derived/init.pth", **WORDS)
+
+
+@pytest.fixture
+def train(place, monkeypatch):
+    """Return a function that trains into a folder and returns (exit code, stderr)."""
+    monkeypatch.chdir(place)
+    return lambda out: call("train", words(out))
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """What a training leaves that nobody interrupts."""
+    with inside(place):
+        # In a process of its own, as the recipe does it; the others run in this one.
+        command = [sys.executable, "-m", "espnet_kd.bin.train", *words("whole")]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return outcome(Path("whole"))
+
+
+def outcome(folder):
+    """Everything that counts of a finished training: figures, weights, files."""
+    history = json.loads((folder / "history.json").read_text())
+    for epoch in history:
+        for part in ("train", "valid"):
+            del epoch[part]["seconds"]
+    facts = json.loads((folder / "facts.json").read_text())
+    states = {
+        path.name: torch.load(path, map_location="cpu", weights_only=True)
+        for path in folder.glob("*.pth")
+        if path.name != "checkpoint.pth"
+    }
+    # The reporter of 202511 is not made of tensors alone.
+    checkpoint = torch.load(folder / "checkpoint.pth", map_location="cpu", weights_only=False)
+    states["checkpoint.pth"] = checkpoint["model"]
+    steps = [int(s["step"]) for s in checkpoint["optimizers"][0]["state"].values()]
+    return {
+        "history": history,
+        "facts": (facts["epochs"], facts["updates"]),
+        "links": {p.name: os.readlink(p) for p in folder.iterdir() if p.is_symlink()},
+        "steps": set(steps),
+        "states": states,
+    }
+
+
+def assert_same(folder, whole):
+    found = outcome(folder)
+    for key in ("history", "facts", "links", "steps"):
+        assert found[key] == whole[key], key
+    assert set(found["states"]) == set(whole["states"])
+    for name, state in whole["states"].items():
+        for key, tensor in state.items():
+            assert torch.equal(found["states"][name][key], tensor), (name, key)
+    assert not list(folder.glob(".*.tmp")) and not list(folder.glob("*.tmp"))
+
+
+def interrupt():
+    """What Ctrl-C does to a training in this process."""
+    raise KeyboardInterrupt
+
+
+def in_the_middle_of_an_epoch(monkeypatch):
+    forward = espnet_kd.espnet.model.DistilTransducer.forward
+    calls = []
+
+    def count(self, *args, **kwargs):
+        calls.append(self.training)
+        if sum(calls) == 3 * (LATE - 1) + 2:  # three updates an epoch
+            interrupt()
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(espnet_kd.espnet.model.DistilTransducer, "forward", count)
+
+
+def while_writing(name, nth):
+    """Half a file is written, the `nth` time that `name` is to be saved."""
+
+    def patch(monkeypatch):
+        save = torch.save
+        seen = []
+
+        def half(obj, f, *args, **kwargs):
+            save(obj, f, *args, **kwargs)
+            seen.append(name in str(getattr(f, "name", f)))
+            if seen[-1] and sum(seen) == nth:
+                f.truncate(f.tell() // 2)
+                interrupt()
+
+        monkeypatch.setattr(torch, "save", half)
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        in_the_middle_of_an_epoch,
+        while_writing("checkpoint.pth", LATE),
+        # The checkpoint of this epoch is complete, its model is not.
+        while_writing(f"{LATE}epoch.pth", 1),
+        while_writing("ave_2best.pth", 1),
+    ],
+    ids=["epoch", "checkpoint", "model", "average"],
+)
+def test_an_interrupted_training_ends_as_if_it_had_not_been(
+    damage, train, whole, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        damage(patch)
+        code, err = train(str(tmp_path / "run"))
+    assert code == 130
+    assert err.splitlines()[-1] == "train: interrupted; run the same command to go on"
+    assert "Traceback" not in err
+    assert not (tmp_path / "run/valid.loss_transducer.ave.pth").exists()
+    code, err = train(str(tmp_path / "run"))
+    assert code == 0, err
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_killed_training_goes_on(place, train, whole, tmp_path):
+    """SIGKILL, as when memory runs out or the machine is lost: nothing can be tidied up."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "espnet_kd.bin.train", *words(str(out))]
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (out / f"{LATE - 1}epoch.pth").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / f"{EPOCHS}epoch.pth").exists()
+    code, err = train(str(out))
+    assert code == 0, err
+    for path in out.glob(".*.tmp"):  # what the kill may have left
+        path.unlink()
+    assert_same(out, whole)
+
+
+def test_a_finished_training_is_not_trained_again(train, whole, place, tmp_path):
+    before = {p.name: p.stat().st_mtime_ns for p in Path("whole").glob("*epoch.pth")}
+    code, err = train("whole")
+    assert code == 0, err
+    assert {p.name: p.stat().st_mtime_ns for p in Path("whole").glob("*epoch.pth")} == before
+    assert_same(Path("whole"), whole)
