@@ -49,16 +49,16 @@ def answer(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
         f"The smallest student, {student.name}, is {100 * student.compression:.1f} % smaller than "
         f"the teacher: {student.params:,} parameters instead of {teacher.params:,}."
     )
-    changes = [_change(s, teacher, student, unit=not k) for k, s in enumerate(test_sets)]
-    return f"{size} On {'; on '.join(changes)}."
+    changes = "; on ".join(_change(s, teacher, student) for s in test_sets)
+    return f"{size} Its word error rate (WER, the teacher's in brackets) is, on {changes}."
 
 
-def _change(test_set: str, teacher: Row, student: Row, unit: bool) -> str:
+def _change(test_set: str, teacher: Row, student: Row) -> str:
     i = student.wer_diff[test_set]
     verdict = "significant" if i.significant else "not significant"
+    side = "higher" if i.diff > 0 else "lower"
     return (
-        f"{test_set} it {'gains' if i.diff < 0 else 'loses'} {abs(i.diff):.1f} points"
-        f"{' of word error rate, WER' if unit else ''} "
-        f"({teacher.wer[test_set]:.1f} → {student.wer[test_set]:.1f} %; "
-        f"95 % interval {interval(i)}: {verdict})"
+        f"{test_set}, {student.wer[test_set]:.1f} % ({teacher.wer[test_set]:.1f} %): "
+        f"{abs(i.diff):.1f} points {side}, {verdict} (95 % interval of the difference "
+        f"{interval(i)})"
     )

@@ -26,9 +26,10 @@ def test_answer():
     ]
     assert answer(rows, ["clean", "other"]) == (
         "The smallest student, s2, is 63.0 % smaller than the teacher: 370 parameters instead of "
-        "1,000. On clean it loses 0.4 points of word error rate, WER (4.8 → 5.2 %; 95 % interval "
-        "−0.2 to +1.1: not significant); on other it gains 0.4 points (4.2 → 3.8 %; 95 % interval "
-        "−0.9 to −0.2: significant)."
+        "1,000. Its word error rate (WER, the teacher's in brackets) is, on clean, 5.2 % (4.8 %): "
+        "0.4 points higher, not significant (95 % interval of the difference −0.2 to +1.1); on "
+        "other, 3.8 % (4.2 %): 0.4 points lower, significant (95 % interval of the difference "
+        "−0.9 to −0.2)."
     )
     assert answer(rows[:1], ["clean"]).startswith("The only model, teacher, has 1,000 parameters")
 
