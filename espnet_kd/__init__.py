@@ -15,6 +15,8 @@ Rooms, in reading order:
     lattice/   the (t, u) grid: node log-probabilities, RNN-T recursion      torch only
     losses/    one distillation objective a file                            torch only
     students/  architecture arithmetic and weight inheritance               torch only
+    objective  all of that as one public function               torch only
+    teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
     plan/      the compression plan (YAML) and the manifest of a student
     espnet/    Task, model, trainer, version differences: all that knows ESPnet
     data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw

@@ -1,6 +1,6 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -8,11 +8,13 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
+from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.lattice import Joint, node_stats, rnnt_loss
-from espnet_kd.losses import FullKL, collapsed_kl, reduce_nodes
+from espnet_kd.lattice import Joint
+from espnet_kd.objective import Posteriors, distillation_losses
+from espnet_kd.teachers import unpack
 
 
 class DistilTransducer(ESPnetASRTransducerModel):
@@ -24,6 +26,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
     options: DistillOptions
     teacher: Optional[FrozenTeacher]
+    updates: float = 0.0  # of the student so far; the trainer counts them
 
     @classmethod
     def wrap(
@@ -40,13 +43,21 @@ class DistilTransducer(ESPnetASRTransducerModel):
         Args:
             model: Built by `ASRTransducerTask.build_model`.
             options: Distillation options.
-            teacher: Needed if `options.distils`.
+            teacher: Needed if `options.distils` without a cache.
 
         Raises:
-            UserError: teacher and student have different lattices.
+            UserError: teacher and student have different lattices or frames.
         """
         if teacher is not None:
             teacher.check_fits(model)
+            if options.teacher_features == "clean" and getattr(
+                model.specaug, "apply_time_warp", False
+            ):
+                raise UserError(
+                    "kd_conf.teacher_features: 'clean' with specaug_conf.apply_time_warp: the "
+                    "warp moves the student's frames away from the teacher's; set "
+                    "apply_time_warp: false or teacher_features: shared"
+                )
         model.__class__ = cls
         model.options = options
         # nn.Module.__setattr__ is not told: nothing of the teacher becomes the student's.
@@ -75,7 +86,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
             speech_lengths: (B,)
             text: Label IDs padded with `ignore_id`. (B, U)
             text_lengths: (B,)
-            kwargs: `utt_id`, not used.
+            kwargs: `utt_id`, for messages; `teacher`: entries of a teacher cache, if the
+                set has one. (B, L, 1)
 
         Returns:
             Loss (nats an utterance), statistics, and the batch size as weight.
@@ -91,7 +103,11 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         joint = project(self.joint_network, enc, dec)
         teacher = None
-        if self.teacher is not None:
+        if self.options.teacher_cache and "teacher" in kwargs:
+            size = (joint.enc.size(1), joint.dec.size(1))
+            entries, names = kwargs["teacher"], kwargs.get("utt_id")
+            teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
+        elif self.teacher is not None:
             context = chunk_size if self.options.teacher_context == "shared" else None
             teacher, teacher_t = self.teacher.joint(raw, feats_len, decoder_in, context)
             if not torch.equal(teacher_t, t_len):
@@ -102,8 +118,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
         loss = self.transducer_weight * loss_rnnt
         stats = {"loss_transducer": loss_rnnt.detach()}
         if loss_kd is not None:
-            loss = loss + self.options.weight * loss_kd
-            stats["loss_kd"] = loss_kd.detach()
+            weight = self.options.weight_at(self.updates)
+            loss = loss + weight * loss_kd
+            stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
         if self.use_auxiliary_ctc:
             loss_ctc = self._calc_ctc_loss(enc, labels, t_len.int(), u_len)
             loss = loss + self.auxiliary_ctc_weight * loss_ctc
@@ -156,7 +173,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     def _lattice_losses(
         self,
         joint: Joint,
-        teacher: Optional[Joint],
+        teacher: Union[Joint, Posteriors, None],
         labels: torch.Tensor,
         t_len: torch.Tensor,
         u_len: torch.Tensor,
@@ -165,30 +182,15 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         Args:
             joint: The student's projected joint network.
-            teacher: The teacher's, or None.
+            teacher: The teacher's, or what a cache has of it, or None.
             labels: (B, U)
             t_len: (B,)
             u_len: (B,)
         """
-        options, tau = self.options, self.options.temperature
-        lattice = (labels, t_len, u_len)
-        in_walk = None  # a divergence that the walk itself computes
-        if teacher is not None and options.objective == "full":
-            in_walk = FullKL(teacher.tempered(tau), options.divergence)
-        # At another temperature than 1 the student has two lattices.
-        stats = node_stats(joint, *lattice, in_walk if tau == 1 else None)  # (B, T, U + 1, 3 or 4)
-        loss_rnnt = rnnt_loss(stats[..., :2], t_len, u_len, self.fastemit_lambda).mean()
-        if teacher is None:
-            return loss_rnnt, None
-        if tau != 1:
-            stats = node_stats(joint.tempered(tau), *lattice, in_walk)
-        if in_walk is not None:
-            kl = stats[..., 3]  # (B, T, U + 1)
-        else:
-            three = node_stats(teacher.tempered(tau), *lattice)  # (B, T, U + 1, 3)
-            kl = collapsed_kl(stats, three, options.divergence)  # (B, T, U + 1)
-        # tau^2 keeps the size of the gradient (Hinton et al. 2015, section 2).
-        return loss_rnnt, tau**2 * reduce_nodes(kl, t_len, u_len, options.normalize).mean()
+        losses = distillation_losses(
+            joint, teacher, labels, t_len, u_len, self.options.matched, self.fastemit_lambda
+        )
+        return losses.rnnt.mean(), None if losses.kd is None else losses.kd.mean()
 
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor

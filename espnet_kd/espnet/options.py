@@ -1,18 +1,21 @@
 """The distillation options, `kd_conf` in a training config."""
 
 import dataclasses
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.losses import KINDS, NORMALIZATIONS
+from espnet_kd.objective import NODES, OBJECTIVES, Objective
 
 CHOICES = {
-    "objective": ("none", "collapsed", "full"),
+    "objective": ("none",) + OBJECTIVES,
     "divergence": KINDS,
     "normalize": NORMALIZATIONS,
+    "nodes": NODES,
     "teacher_features": ("shared", "clean"),
     "teacher_context": ("shared", "full"),
 }
+CACHED = ("collapsed", "full_sum")  # objectives that a teacher cache can serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +23,17 @@ class DistillOptions:
     """What `kd_conf` may hold.
 
     Attributes:
-        objective: `none` trains with the RNN-T loss alone; `collapsed`: KL over {blank,
-            next label, rest}; `full`: KL over the vocabulary.
-        divergence: `forward`: KL(teacher || student); `reverse`; `symmetric`.
-        weight: lambda of L = L_RNNT + lambda * divergence.
-        temperature: Divides the logits of teacher and student.
-        normalize: How node divergences are summed: see `losses.reduce_nodes`.
+        objective: `none` trains with the RNN-T loss alone; the others, and `divergence`,
+            `temperature`, `normalize`, `nodes`, `frame_shift` and `top_k`, are those of
+            `espnet_kd.objective.Objective`.
+        weight: lambda of L = L_RNNT + lambda * distillation loss.
+        weight_schedule: Points (update, factor): lambda is multiplied by a factor that goes
+            linearly from point to point and stays at the last. [[0, 0], [500, 1]]: the
+            teacher is faded in over 500 updates.
         teacher_config: The teacher's `config.yaml`.
         teacher_model: The teacher's checkpoint.
+        teacher_cache: Directory of a teacher cache (`espnet_kd.bin.cache_teacher`), which
+            takes the teacher's place; the two keys above are then only compared with it.
         teacher_features: `shared`: the teacher hears the student's SpecAugment draw;
             `clean`: the features without it.
         teacher_context: `shared`: the teacher attends under the student's chunk mask;
@@ -40,10 +46,15 @@ class DistillOptions:
     objective: str = "none"
     divergence: str = "forward"
     weight: float = 1.0
+    weight_schedule: Optional[List[List[float]]] = None
     temperature: float = 1.0
     normalize: str = "path"
+    nodes: str = "all"
+    frame_shift: int = 0
+    top_k: int = 8
     teacher_config: Optional[str] = None
     teacher_model: Optional[str] = None
+    teacher_cache: Optional[str] = None
     teacher_features: str = "shared"
     teacher_context: str = "shared"
     valid_chunk_size: Optional[int] = None
@@ -52,6 +63,26 @@ class DistillOptions:
     def distils(self) -> bool:
         """Whether a teacher takes part."""
         return self.objective != "none"
+
+    def weight_at(self, update: float) -> float:
+        """Return lambda after `update` updates of the student."""
+        if not self.weight_schedule:
+            return self.weight
+        (x0, y0), *rest = self.weight_schedule
+        for x1, y1 in rest:
+            if update < x1:
+                part = max(0.0, (update - x0) / (x1 - x0))
+                return self.weight * (y0 + part * (y1 - y0))
+            x0, y0 = x1, y1
+        return self.weight * y0
+
+    @property
+    def matched(self) -> Objective:
+        """What the lattice loss needs of the options."""
+        names = [f.name for f in dataclasses.fields(Objective)]
+        values = {name: getattr(self, name) for name in names}
+        # Without distillation there is no teacher, and the objective is not looked at.
+        return Objective(**(values if self.distils else {**values, "objective": "collapsed"}))
 
     @classmethod
     def from_dict(cls, conf: Mapping[str, Any], where: str = "kd_conf") -> "DistillOptions":
@@ -79,6 +110,9 @@ class DistillOptions:
             raise UserError(f"{where}.weight: must not be negative, found {options.weight}")
         if options.temperature <= 0:
             raise UserError(f"{where}.temperature: must be positive, found {options.temperature}")
+        if options.distils and options.teacher_cache:
+            _check_for_cache(where, options, conf)
+            return dataclasses.replace(options, teacher_features="clean")
         if options.distils and not (options.teacher_config and options.teacher_model):
             raise UserError(
                 f"{where}: objective '{options.objective}' needs teacher_config and teacher_model"
@@ -95,7 +129,50 @@ def _checked(where: str, key: str, value: Any, default: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError(f"{where}.{key}: expected a number, found '{value}'")
         return float(value)
-    if key == "valid_chunk_size" and value is not None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise UserError(f"{where}.{key}: expected a whole number >= 0, found '{value}'")
+    if key == "weight_schedule" and value is not None:
+        return _points(f"{where}.{key}", value)
+    least = {"valid_chunk_size": 0, "top_k": 1, "frame_shift": None}
+    if key in least and value is not None:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or (least[key] is not None and value < least[key]):
+            bound = "" if least[key] is None else f" >= {least[key]}"
+            raise UserError(f"{where}.{key}: expected a whole number{bound}, found '{value}'")
     return value
+
+
+def _points(where: str, value: Any) -> List[List[float]]:
+    """Check a schedule: pairs of numbers, updates rising, factors not negative."""
+    pairs = isinstance(value, (list, tuple)) and all(
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in pair)
+        for pair in value
+    )
+    if not pairs or not value:
+        raise UserError(f"{where}: expected points [[update, factor], ...], found '{value}'")
+    updates, factors = zip(*value)
+    if sorted(set(updates)) != list(updates) or min(factors) < 0:
+        raise UserError(f"{where}: updates must rise and factors not be negative, found '{value}'")
+    return [[float(x), float(y)] for x, y in value]
+
+
+def _check_for_cache(where: str, options: DistillOptions, conf: Mapping[str, Any]) -> None:
+    """Refuse what a cache of collapsed posteriors, made once, cannot serve."""
+    wants = {
+        "objective": (options.objective in CACHED, " or ".join(f"'{name}'" for name in CACHED)),
+        "temperature": (options.temperature == 1, "1: it cannot be re-tempered"),
+        "teacher_features": (
+            conf.get("teacher_features", "clean") == "clean",
+            "'clean': it holds no draw of SpecAugment",
+        ),
+        "teacher_context": (
+            conf.get("teacher_context", "full") == "full",
+            "'full' or left out: it was made with one chunk size",
+        ),
+    }
+    for key, (fits, expected) in wants.items():
+        if not fits:
+            found = getattr(options, key)
+            raise UserError(
+                f"{where}.{key}: with a teacher cache it must be {expected}; found '{found}'"
+            )

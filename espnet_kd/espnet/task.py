@@ -5,12 +5,13 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 
 import argparse
 import importlib.util
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
+from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
@@ -46,15 +47,24 @@ class DistilTransducerTask(ASRTransducerTask):
         )
 
     @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> Tuple[str, ...]:
+        """Allow the entries of a teacher cache as one more data stream."""
+        return super().optional_data_names(train, inference) + (() if inference else (NAME,))
+
+    @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetASRTransducerModel:
         """Build ESPnet's model and put our losses and, if any, the teacher on it.
 
         Raises:
-            UserError: the options are wrong or the teacher does not fit.
+            UserError: the options are wrong, or the teacher or its cache does not fit.
         """
         conf: Dict[str, Any] = getattr(args, "kd_conf", None) or {}
         options = DistillOptions.from_dict(conf)
         teacher = None
-        if options.distils and not getattr(args, "collect_stats", False):
+        trains = not getattr(args, "collect_stats", False)
+        if trains and options.distils and not options.teacher_cache:
             teacher = FrozenTeacher(load_transducer(options.teacher_config, options.teacher_model))
-        return DistilTransducer.wrap(super().build_model(args), options, teacher)
+        student = DistilTransducer.wrap(super().build_model(args), options, teacher)
+        if trains:
+            check_cache(args, options, student)
+        return student

@@ -103,7 +103,7 @@ class FrozenTeacher:
                 f"subsampling differs: teacher {factors[0]} (vgg_like {vgg[0]}), student "
                 f"{factors[1]} (vgg_like {vgg[1]}); both must make the same frames"
             )
-        fronts = [_front_end(m) for m in (self.model, student)]
+        fronts = [front_end(m) for m in (self.model, student)]
         for key in fronts[0]:
             if fronts[0][key] != fronts[1].get(key):
                 raise UserError(
@@ -161,8 +161,8 @@ def project(network: JointNetwork, enc: torch.Tensor, dec: torch.Tensor) -> Join
     )
 
 
-def _front_end(model: ESPnetASRTransducerModel) -> dict:
-    """What decides which features a model hears."""
+def front_end(model: ESPnetASRTransducerModel) -> dict:
+    """Return what decides which features a model hears."""
     front = model.frontend
     if front is None:
         return {"frontend": None}

@@ -34,8 +34,9 @@ class DistilTrainer(Trainer):
         """Train one epoch; see ESPnet's `Trainer.train_one_epoch`."""
         main = _is_main(distributed_option)
         start = time.perf_counter()
+        model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
         done = super().train_one_epoch(
-            iterator=_Counted(iterator, reporter, options) if main else iterator,
+            iterator=_Counted(iterator, reporter, options, model, main),
             reporter=reporter,
             options=options,
             distributed_option=distributed_option,
@@ -91,10 +92,17 @@ def _atomic_saves() -> Iterator[None]:
 
 
 class _Counted:
-    """A data iterator that reports progress over all epochs of a training."""
+    """A data iterator that counts the model's updates and reports progress over all epochs.
 
-    def __init__(self, batches: Iterable, reporter: SubReporter, options: Any) -> None:
+    Counted from the number of the epoch: a training that was resumed goes on with the count
+    (and what is scheduled by it) as if it had not stopped.
+    """
+
+    def __init__(
+        self, batches: Iterable, reporter: SubReporter, options: Any, model: Any, main: bool
+    ) -> None:
         self.batches, self.reporter, self.options = batches, reporter, options
+        self.model, self.main = model, main
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -102,14 +110,15 @@ class _Counted:
     def __iter__(self) -> Iterator:
         name = Path(self.options.output_dir).name
         epoch, epochs = self.reporter.epoch, self.options.max_epoch
-        progress = Progress(
-            f"train {name}", len(self) * epochs, "batch", done=len(self) * (epoch - 1)
-        )
-        for batch in self.batches:
+        done = len(self) * (epoch - 1)
+        progress = Progress(f"train {name}", len(self) * epochs, "batch", done=done)
+        for n, batch in enumerate(self.batches, done):
+            self.model.updates = n / self.options.accum_grad
             yield batch
             losses = self.reporter.stats.get("loss")
             loss = f", loss {losses[-1].value:.2f}" if losses else ""
-            progress.update(note=f"epoch {epoch}/{epochs}{loss}")
+            if self.main:
+                progress.update(note=f"epoch {epoch}/{epochs}{loss}")
 
 
 def _is_main(distributed_option: Any) -> bool:

@@ -6,7 +6,18 @@ is a matter of the joint network (`Joint.tempered`), not of the objective.
 
 from espnet_kd.losses.collapsed import collapsed_kl
 from espnet_kd.losses.full import FullKL
+from espnet_kd.losses.full_sum import full_sum
 from espnet_kd.losses.kl import KINDS, divergence
 from espnet_kd.losses.reduce import NORMALIZATIONS, reduce_nodes
+from espnet_kd.losses.top_k import TopKKL
 
-__all__ = ["KINDS", "NORMALIZATIONS", "FullKL", "collapsed_kl", "divergence", "reduce_nodes"]
+__all__ = [
+    "KINDS",
+    "NORMALIZATIONS",
+    "FullKL",
+    "TopKKL",
+    "collapsed_kl",
+    "divergence",
+    "full_sum",
+    "reduce_nodes",
+]

@@ -1,5 +1,7 @@
 """From divergences at nodes to one figure an utterance."""
 
+from typing import Optional
+
 import torch
 
 from espnet_kd.lattice.nodes import node_mask
@@ -12,6 +14,7 @@ def reduce_nodes(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     normalize: str = "path",
+    weight: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
     """Sum node divergences over each utterance's own lattice.
 
@@ -20,24 +23,27 @@ def reduce_nodes(
         t_len: Frames of each utterance. (B,)
         u_len: Labels of each utterance. (B,)
         normalize: `sum`: over nodes, as in Panchapagesan et al. 2020 (arXiv 2011.06110,
-            eq. 7); grows with T * U. `node`: the mean over nodes. `path`: that mean times
-            the T + U nodes that one path visits, which is in nats an utterance like the
-            RNN-T loss, so that one weight fits short and long utterances (ours).
+            eq. 7); grows with T * U. `node`: the weighted mean over nodes. `path`: that mean
+            times the T + U nodes that one path visits, which is in nats an utterance like
+            the RNN-T loss, so that one lambda fits short and long utterances (ours).
+        weight: Of each node, 0 leaves it out; by default 1. (B, T, U + 1)
 
     Returns:
-        (B,)
+        Zero for an utterance whose nodes all have weight 0. (B,)
 
     Raises:
         ValueError: unknown `normalize`.
     """
-    mask = node_mask(t_len, u_len, divergence.shape)
-    # where, not multiplication: padding may hold anything, NaN included.
-    total = torch.where(mask, divergence, 0.0).sum(dim=(1, 2))  # (B,)
-    nodes = (t_len * (u_len + 1)).to(total)  # (B,)
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize must be one of {NORMALIZATIONS}: got '{normalize}'")
+    counts = node_mask(t_len, u_len, divergence.shape)  # (B, T, U + 1)
+    if weight is not None:
+        counts = counts & (weight > 0)
+    # where, not multiplication: what is left out may hold anything, NaN included.
+    weighted = divergence if weight is None else weight * divergence
+    total = torch.where(counts, weighted, 0.0).sum(dim=(1, 2))  # (B,)
     if normalize == "sum":
         return total
-    if normalize == "node":
-        return total / nodes
-    if normalize == "path":
-        return total * (t_len + u_len).to(total) / nodes
-    raise ValueError(f"normalize must be one of {NORMALIZATIONS}: got '{normalize}'")
+    mass = (counts if weight is None else torch.where(counts, weight, 0.0)).sum(dim=(1, 2))
+    mean = total / mass.to(total).clamp_min(torch.finfo(total.dtype).tiny)  # (B,)
+    return mean if normalize == "node" else mean * (t_len + u_len).to(total)

@@ -30,8 +30,12 @@ KD_KEYS = (
     "objective",
     "divergence",
     "weight",
+    "weight_schedule",
     "temperature",
     "normalize",
+    "nodes",
+    "frame_shift",
+    "top_k",
     "teacher_features",
     "teacher_context",
 )

@@ -168,6 +168,13 @@ def test_the_teacher_may_hear_clean_features_in_full_context(kd, batch, monkeypa
     assert seen["teacher_chunk"] is None and seen["student_chunk"] is not None
 
 
+def test_time_warp_is_refused_when_the_teacher_hears_clean_features(kd):
+    warped = {"specaug": "specaug", "specaug_conf": {"apply_time_warp": True}}
+    build(tiny_config(**warped), kd)  # one draw for both is fine
+    with pytest.raises(UserError, match="apply_time_warp: false or teacher_features: shared"):
+        build(tiny_config(**warped), {**kd, "teacher_features": "clean"})
+
+
 def test_validation_is_deterministic(kd, batch):
     student = build(tiny_config(), kd).eval()
     assert len({student(**batch)[0].item() for _ in range(4)}) == 1
@@ -192,9 +199,22 @@ def test_distillation_brings_the_student_closer(kd, batch, objective):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_lambda_follows_its_schedule(kd, batch):
+    options = {**kd, "weight": 0.5, "weight_schedule": [[10, 0], [20, 1], [40, 0.2]]}
+    student = build(tiny_config(), options).eval()
+    for update, factor in ((0, 0), (10, 0), (15, 0.5), (20, 1), (30, 0.6), (40, 0.2), (99, 0.2)):
+        student.updates = update
+        loss, stats, _ = student(**batch)
+        assert stats["kd_weight"].item() == pytest.approx(0.5 * factor)
+        expected = stats["loss_transducer"] + 0.5 * stats["loss_aux_ctc"]
+        torch.testing.assert_close(loss, expected + 0.5 * factor * stats["loss_kd"])
+
+
 @pytest.mark.parametrize(
     "conf, message",
     [
+        ({"weight_schedule": [[0, 1], [0, 2]]}, "updates must rise"),
+        ({"weight_schedule": [1, 2]}, r"expected points \[\[update, factor\]"),
         ({"objectiv": "full"}, r"unknown key 'objectiv' \(did you mean 'objective'\?\)"),
         ({"objective": "colapsed"}, r"did you mean 'collapsed'"),
         ({"weight": "a lot"}, "expected a number, found 'a lot'"),

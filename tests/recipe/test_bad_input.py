@@ -4,19 +4,14 @@ One line says what and where, the exit code is not 0, and nothing is overwritten
 tests/data/test_bad_data.py has more about data directories, one command at a time.
 """
 
-import re
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 import yaml
-from mini_run import OPTIONS, REPO, environment
 from toy import TRAINING, call, inside, train_words, write_data, write_teacher, write_yaml
 
 from tests.espnet.tiny import TOKENS

@@ -62,6 +62,8 @@ compression_stage=1
 stop_compression_stage=10000
 kd_args=
 kd_tag=
+use_teacher_cache=false
+cache_band=0
 
 # Decoding and report
 inference_config=conf/decode.yaml
@@ -150,6 +152,8 @@ Options, with the values they have now:
     --stop_compression_stage  # Last compression stage to run (${stop_compression_stage}).
     --kd_args                 # More options of the students' training (${kd_args}).
     --kd_tag                  # Students are exp/<tag>_<name in the plan> (${kd_tag}).
+    --use_teacher_cache       # Run each teacher once, not in every epoch (${use_teacher_cache}).
+    --cache_band              # Labels a frame that the cache keeps, 0: all (${cache_band}).
 
     # Decoding and report
     --inference_config     # Decoding config (${inference_config}).
@@ -171,7 +175,7 @@ run_command="./asr_kd.sh$(printf ' %q' "$@")" # for the report
 [ $# -eq 0 ] ||
     die "no positional arguments are taken, but '$1' was given; values with spaces need quotes"
 for name in stage stop_stage ngpu num_nodes nj inference_nj nbpe \
-    compression_stage stop_compression_stage; do
+    compression_stage stop_compression_stage cache_band; do
     [[ "${!name}" =~ ^[0-9]+$ ]] || die "--${name} must be a whole number, not '${!name}'"
 done
 for name in num_nodes nj inference_nj compression_stage; do
@@ -204,6 +208,8 @@ fi
 . scripts/jobs.sh
 # shellcheck source=scripts/collect_stats.sh
 . scripts/collect_stats.sh
+# shellcheck source=scripts/cache.sh
+. scripts/cache.sh
 # shellcheck source=scripts/train.sh
 . scripts/train.sh
 # shellcheck source=scripts/decode.sh
@@ -544,11 +550,14 @@ if begin_stage 16; then
         need "${teacher}/${inference_asr_model}" "${maker}"
         dir=$(student_dir "${k}")
         derive_student "${k}" "${teacher}"
+        cache_teacher "${dir}" "${teacher}"
         # shellcheck disable=SC2086
         train_model "${dir}" \
             "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
+            "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
             "$(file_inputs "${dir}/.done.derive")" \
-            -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" ${kd_args}
+            -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
+            "${cache_options[@]}" ${kd_args}
         decode_model "${dir}" 16
         score_model "${dir}" 16
     done

@@ -1,0 +1,80 @@
+# shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
+# What a student's teacher says of each utterance, computed once (stage 16).
+
+# cache_teacher DIR TEACHER: make DIR/teacher_cache with the model in TEACHER, for the student
+# in DIR. Sets `cache_options` to what the student's training needs to read it.
+cache_teacher() {
+    local dir=$1 teacher=$2 cache="$1/teacher_cache" marker command jobs=1 made=false
+    local run=${train_cmd} device=()
+    local train_dir="${data_feats}/${train_set}" valid_dir="${data_feats}/${valid_set}"
+    cache_options=()
+    "${use_teacher_cache}" || return 0
+    # A finished training reads it no more: it may have been deleted.
+    if [ -f "${dir}/.done.train" ] && [ -e "${dir}/${inference_asr_model}" ] && ! "${force}"; then
+        return 0
+    fi
+
+    need "${train_dir}/wav.scp" 4
+    need "${valid_dir}/wav.scp" 4
+    marker=("cache_band=${cache_band}")
+    mapfile -t -O "${#marker[@]}" marker < <(
+        file_inputs "${teacher}/.done.train"
+        data_inputs "${train_dir}" "${valid_dir}"
+    )
+    [ ! -f "${cache}/.done.cache" ] || made=true
+    if step_needed "${cache}" cache "${cache}/${train_set}/teacher.scp" "${marker[@]}"; then
+        # Finished once, and made anew: of another teacher or of other data.
+        if "${made}" || "${force}"; then rm -rf "${cache}"; fi
+        mkdir -p "${cache}"
+        step_started "${cache}" cache "${marker[@]}"
+
+        # shellcheck disable=SC2206
+        command=(
+            ${python} -m espnet_kd.bin.cache_teacher
+            --teacher_exp "${teacher}"
+            --teacher_model "${inference_asr_model}"
+            --data "${train_dir}"
+            --data "${valid_dir}"
+            --audio_type "${audio_type}"
+            --out "${cache}"
+            --band "${cache_band}"
+            --student_config "${dir}/student.yaml"
+            "--student_args=${kd_args}" # one word: it begins with dashes
+        )
+        if [ "${ngpu}" -gt 0 ]; then
+            # The local backend hands out no GPUs: two jobs would share one.
+            [ "${cmd_backend}" = local ] || jobs="${ngpu}"
+            run="${cuda_cmd} --gpu 1"
+            device=(--ngpu 1)
+        else
+            jobs=$(min "${nj}" "$(wc -l <"${train_dir}/wav.scp")")
+        fi
+        log "Teacher cache ${cache} with ${jobs} job(s), log: ${cache}/cache*.log"
+        if [ "${jobs}" -gt 1 ]; then
+            current_log="${cache}/cache.*.log"
+            # shellcheck disable=SC2086
+            call ${run} JOB=1:"${jobs}" "${cache}/cache.JOB.log" \
+                "${command[@]}" "${device[@]}" --nj "${jobs}" --job JOB
+            run=${train_cmd}
+            device=()
+        fi
+        # Alone it does all; after others it joins what they have made.
+        current_log="${cache}/cache.log"
+        # shellcheck disable=SC2086
+        call ${run} "${current_log}" "${command[@]}" "${device[@]}"
+        log "$(grep "^teacher cache .*utterances, " "${current_log}" || echo "no teacher cache is needed")"
+        current_log=
+        if [ ! -e "${cache}/${train_set}/teacher.scp" ]; then # a student that does not distil
+            rm -rf "${cache}"
+            return 0
+        fi
+        rm -f "${cache}/.started.cache"
+        step_done "${cache}" cache "${marker[@]}"
+    fi
+    # shellcheck disable=SC2034 # used in asr_kd.sh
+    cache_options=(
+        --kd_conf "teacher_cache=${cache}"
+        --train_data_path_and_name_and_type "${cache}/${train_set}/teacher.scp,teacher,kaldi_ark"
+        --valid_data_path_and_name_and_type "${cache}/${valid_set}/teacher.scp,teacher,kaldi_ark"
+    )
+}

@@ -1,0 +1,80 @@
+"""What a teacher cache was made from, read off ESPnet's models and configs."""
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import torch
+import yaml
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.teacher import front_end
+from espnet_kd.teachers.fingerprint import Fingerprint, file_digest, list_digest
+
+# What makes the teacher in its config. Statistics of the features are in its checkpoint,
+# and where it was trained from does not matter.
+MODEL_KEYS = (
+    "input_size",
+    "frontend",
+    "frontend_conf",
+    "normalize",
+    "encoder_conf",
+    "decoder",
+    "decoder_conf",
+    "joint_network_conf",
+)
+
+
+def fingerprint_of(
+    model: torch.nn.Module, config: Path, checkpoint: Path, chunk_size: int, band: int
+) -> Fingerprint:
+    """Describe a cache that is to be made.
+
+    Args:
+        model: The teacher.
+        config: Its `config.yaml`.
+        checkpoint: Its checkpoint.
+        chunk_size: Encoder frames a chunk; 0: full context.
+        band: Rows kept of each frame; 0: all.
+    """
+    return Fingerprint(
+        **teacher_fields(config, checkpoint),
+        **lattice_fields(model),
+        chunk_size=chunk_size,
+        band=band,
+        made_from=str(checkpoint),
+    )
+
+
+def lattice_fields(model: torch.nn.Module) -> Dict[str, Any]:
+    """What teacher and student must share."""
+    embed = model.encoder.embed
+    features = {key: _plain(value) for key, value in front_end(model).items()}
+    return {
+        "tokens": list_digest(list(model.token_list)),
+        "features": features,
+        "subsampling": {"factor": embed.subsampling_factor, "vgg_like": bool(embed.vgg_like)},
+    }
+
+
+def teacher_fields(config: Optional[Path], checkpoint: Optional[Path]) -> Dict[str, Any]:
+    """What is the teacher's own, of the files that are given.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    fields = {}
+    for path in (config, checkpoint):
+        if path is not None and not path.is_file():
+            raise UserError(f"{path}: no such file; it is to be compared with the teacher cache")
+    if checkpoint is not None:
+        fields["teacher_model"] = file_digest(checkpoint)
+    if config is not None:
+        with open(config, encoding="utf-8") as f:
+            found = yaml.safe_load(f)
+        fields["teacher_config"] = list_digest({key: found.get(key) for key in MODEL_KEYS})
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)

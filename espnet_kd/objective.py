@@ -1,0 +1,234 @@
+"""The distillation loss of a transducer as one function; torch only, no ESPnet.
+
+    student = Joint(enc, dec, weight, bias)         # projections and output layer
+    teacher = Joint(...)                            # its widths may be others
+    objective = Objective("collapsed", divergence="forward")
+    losses = distillation_losses(student, teacher, labels, t_len, u_len, objective)
+    (losses.rnnt + 0.5 * losses.kd).mean().backward()
+
+`examples/torchaudio_rnnt.py` distils torchaudio's own RNN-T model with it.
+"""
+
+import dataclasses
+from typing import NamedTuple, Optional, Tuple, Union
+
+import torch
+
+from espnet_kd.lattice import Joint, node_stats, rnnt_loss
+from espnet_kd.lattice.paths import best_path, occupancy
+from espnet_kd.losses import (
+    KINDS,
+    NORMALIZATIONS,
+    FullKL,
+    TopKKL,
+    collapsed_kl,
+    full_sum,
+    reduce_nodes,
+)
+
+OBJECTIVES = ("collapsed", "full", "top_k", "full_sum")
+NODES = ("all", "occupancy", "one_best")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What of the teacher is matched, and where.
+
+    Attributes:
+        objective: `collapsed`: {blank, next label, rest} (arXiv 2011.06110); `full`: the
+            vocabulary (arXiv 1503.02531); `top_k`: the teacher's k likeliest tokens and
+            the rest; `full_sum`: log P(y | x) (arXiv 2303.05958).
+        divergence: `forward`, `reverse` or `symmetric`: see `losses.kl.divergence`.
+        temperature: Divides the logits of both; the loss is multiplied by its square
+            (Hinton et al. 2015, section 2).
+        normalize: See `losses.reduce_nodes`.
+        nodes: `all` with equal weight; `occupancy`: each by the probability that a path of
+            the teacher visits it; `one_best`: those of the teacher's best path alone
+            (Yang et al. 2021, arXiv 2110.03334).
+        frame_shift: The student's frame t is compared with the teacher's frame
+            t - frame_shift: a streaming student emits later than a full-context teacher.
+            Frames without a partner count nothing.
+        top_k: k of `top_k`.
+    """
+
+    objective: str = "collapsed"
+    divergence: str = "forward"
+    temperature: float = 1.0
+    normalize: str = "path"
+    nodes: str = "all"
+    frame_shift: int = 0
+    top_k: int = 8
+
+    def __post_init__(self) -> None:
+        choices = {
+            "objective": OBJECTIVES,
+            "divergence": KINDS,
+            "normalize": NORMALIZATIONS,
+            "nodes": NODES,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}: got '{getattr(self, name)}'")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive: got {self.temperature}")
+
+
+class Posteriors(NamedTuple):
+    """A teacher whose collapsed posteriors were computed before (a cache).
+
+    Attributes:
+        three: log p of {blank, next label, rest} at temperature 1. (B, T, U + 1, 3)
+        weight: 0 at nodes that the cache does not hold; None: it holds all. (B, T, U + 1)
+    """
+
+    three: torch.Tensor
+    weight: Optional[torch.Tensor] = None
+
+
+class Losses(NamedTuple):
+    """Losses of each utterance in nats.
+
+    Attributes:
+        rnnt: -log P(y | x). (B,)
+        kd: Distillation loss; None without a teacher. (B,)
+    """
+
+    rnnt: torch.Tensor
+    kd: Optional[torch.Tensor]
+
+
+def distillation_losses(
+    student: Joint,
+    teacher: Union[Joint, Posteriors, None],
+    labels: torch.Tensor,
+    t_len: torch.Tensor,
+    u_len: torch.Tensor,
+    objective: Objective = Objective(),
+    fastemit_lambda: float = 0.0,
+    budget: Optional[int] = None,
+) -> Losses:
+    """Compute the RNN-T loss and the distillation loss of a batch.
+
+    Neither lattice of B * T * (U + 1) * V logits is ever in memory.
+
+    Args:
+        student: The student's projected joint network.
+        teacher: The teacher's; `Posteriors` of a cache; None: no distillation.
+        labels: Padded with anything in [0, V). (B, U)
+        t_len: Frames of each utterance, the same for both models. (B,)
+        u_len: Labels of each utterance. (B,)
+        objective: What is matched.
+        fastemit_lambda: See `lattice.rnnt_loss`; the RNN-T term only.
+        budget: Bytes of a chunk: see `lattice.node_stats`.
+
+    Returns:
+        Differentiable with respect to the student.
+
+    Raises:
+        ValueError: an objective that a cache cannot serve, or shapes that do not fit.
+    """
+    lattice = (labels, t_len, u_len)
+    if teacher is None:
+        stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
+        return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), None)
+    _check(student, teacher, objective)
+    if objective.objective == "full_sum":
+        three = _posteriors(teacher, lattice, budget).three
+        stats = node_stats(student, *lattice, budget=budget)
+        rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)
+        target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
+        return Losses(rnnt, full_sum(rnnt, target, t_len, u_len))
+
+    weight = _node_weight(teacher, lattice, objective, budget)  # (B, T, U + 1) or None
+    teacher = _shift(teacher, objective.frame_shift)
+    tau = objective.temperature
+    in_walk = None  # a divergence that the walk itself computes
+    if objective.objective == "full":
+        in_walk = FullKL(teacher.tempered(tau), objective.divergence)
+    elif objective.objective == "top_k":
+        in_walk = TopKKL(teacher.tempered(tau), objective.top_k, objective.divergence)
+    # At another temperature than 1 the student has two lattices.
+    stats = node_stats(student, *lattice, in_walk if tau == 1 else None, budget)
+    rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)  # (B,)
+    if tau != 1:
+        stats = node_stats(student.tempered(tau), *lattice, in_walk, budget)
+    if in_walk is not None:
+        nodes = stats[..., 3]  # (B, T, U + 1)
+    else:
+        hot = teacher.tempered(tau) if isinstance(teacher, Joint) else teacher
+        three = _posteriors(hot, lattice, budget).three  # (B, T, U + 1, 3)
+        nodes = collapsed_kl(stats, three, objective.divergence)  # (B, T, U + 1)
+    return Losses(rnnt, tau**2 * reduce_nodes(nodes, t_len, u_len, objective.normalize, weight))
+
+
+Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _posteriors(
+    teacher: Union[Joint, Posteriors], lattice: Lattice, budget: Optional[int]
+) -> Posteriors:
+    """The teacher's collapsed posteriors, cached or walked for."""
+    if isinstance(teacher, Posteriors):
+        return teacher
+    return Posteriors(node_stats(teacher.detach(), *lattice, budget=budget))
+
+
+def _node_weight(
+    teacher: Union[Joint, Posteriors],
+    lattice: Lattice,
+    objective: Objective,
+    budget: Optional[int],
+) -> Optional[torch.Tensor]:
+    """How much each node of the student's lattice counts; None: all alike. (B, T, U + 1)"""
+    _, t_len, u_len = lattice
+    weight = teacher.weight if isinstance(teacher, Posteriors) else None
+    if objective.nodes != "all":
+        three, held = _posteriors(teacher, lattice, budget)
+        visits = occupancy if objective.nodes == "occupancy" else best_path
+        weight = visits(three[..., :2], t_len, u_len)  # (B, T, U + 1)
+        weight = weight if held is None else weight * held
+    if objective.frame_shift == 0:
+        return weight
+    if weight is None:
+        size = (
+            [s.size(1) for s in (teacher.enc, teacher.dec)]
+            if isinstance(teacher, Joint)
+            else (teacher.three.shape[1:3])
+        )
+        weight = torch.ones(len(t_len), *size, device=t_len.device)
+    T = weight.size(1)
+    source = torch.arange(T, device=t_len.device) - objective.frame_shift  # (T,)
+    inside = (source >= 0) & (source < t_len[:, None])  # (B, T): the teacher has that frame
+    return weight[:, source.clamp(0, T - 1)] * inside[:, :, None]
+
+
+def _shift(teacher: Union[Joint, Posteriors], shift: int) -> Union[Joint, Posteriors]:
+    """Move the teacher `shift` frames later; frames that it lacks hold another one."""
+    if shift == 0:
+        return teacher
+    frames = teacher.enc if isinstance(teacher, Joint) else teacher.three
+    T = frames.size(1)
+    source = (torch.arange(T, device=frames.device) - shift).clamp(0, T - 1)  # (T,)
+    if isinstance(teacher, Joint):
+        return teacher._replace(enc=frames[:, source])
+    return Posteriors(frames[:, source], teacher.weight)
+
+
+def _check(student: Joint, teacher: Union[Joint, Posteriors], objective: Objective) -> None:
+    size = (*student.enc.shape[:2], student.dec.size(1))
+    if isinstance(teacher, Posteriors):
+        if objective.objective in ("full", "top_k") or objective.temperature != 1:
+            raise ValueError(
+                "a cache of collapsed posteriors serves 'collapsed' and 'full_sum' at temperature "
+                f"1: got '{objective.objective}' at temperature {objective.temperature}"
+            )
+        found = tuple(teacher.three.shape[:3])
+    else:
+        found = (*teacher.enc.shape[:2], teacher.dec.size(1))
+        if teacher.weight.size(0) != student.weight.size(0):
+            raise ValueError(
+                f"vocabularies differ: teacher {teacher.weight.size(0)}, student "
+                f"{student.weight.size(0)}"
+            )
+    if found != size:
+        raise ValueError(f"lattices differ (B, T, U + 1): teacher {found}, student {size}")

@@ -1,0 +1,143 @@
+"""What a cache was made from. One that does not fit is refused, not used."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, Mapping, Tuple
+
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import atomic_open
+from espnet_kd.teachers.record import FORMAT
+
+FILE = "fingerprint.json"
+__all__ = ["FORMAT", "Fingerprint", "file_digest", "list_digest"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """All that determines the numbers of a cache, besides audio and transcripts.
+
+    Attributes:
+        teacher_model: SHA-256 of the checkpoint.
+        teacher_config: SHA-256 of what makes the model in its `config.yaml`.
+        tokens: SHA-256 of the token list.
+        features: The front end: kind, sizes, sampling rate.
+        subsampling: How encoder frames are made of feature frames.
+        chunk_size: Encoder frames a chunk; 0: full context.
+        band: Rows kept of each frame; 0: all.
+        temperature: Always 1: a collapsed distribution cannot be made softer afterwards.
+        format: Layout of the records.
+        made_from: The teacher's files; for the reader, never compared.
+    """
+
+    teacher_model: str
+    teacher_config: str
+    tokens: str
+    features: Mapping[str, Any]
+    subsampling: Mapping[str, Any]
+    chunk_size: int
+    band: int
+    temperature: float = 1.0
+    format: int = FORMAT
+    made_from: str = dataclasses.field(default="", compare=False)
+
+    def digest(self) -> str:
+        """One SHA-256 over all fields that count."""
+        return hashlib.sha256(_canonical(self.fields()).encode()).hexdigest()
+
+    def fields(self) -> Dict[str, Any]:
+        """Return the fields that count."""
+        fields = dataclasses.asdict(self)
+        del fields["made_from"]
+        return fields
+
+    def claim(self, folder: Path) -> None:
+        """Begin a cache, or go on with one.
+
+        Raises:
+            UserError: the directory holds a cache that was made from something else.
+        """
+        if (folder / FILE).exists():
+            hint = "remove it or choose another --out"
+            Fingerprint.load(folder).check(folder, self.fields(), hint)
+            return
+        with atomic_open(folder / FILE) as f:
+            json.dump({**dataclasses.asdict(self), "sha256": self.digest()}, f, indent=1)
+            f.write("\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Fingerprint":
+        """Read `fingerprint.json`.
+
+        Raises:
+            UserError: there is none, it is damaged, or of another format.
+        """
+        path = folder / FILE
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            digest = found.pop("sha256")
+            if found["format"] != FORMAT:
+                raise UserError(
+                    f"{path}: format is {found['format']} in the cache, {FORMAT} here; "
+                    "make the cache again"
+                )
+            fingerprint = cls(**found)
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder}: not a teacher cache, it has no {FILE}; make one with "
+                "espnet_kd.bin.cache_teacher"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}: not readable; make the cache again") from None
+        if fingerprint.digest() != digest:
+            raise UserError(f"{path}: was changed by hand; make the cache again")
+        return fingerprint
+
+    def check(self, folder: Path, expected: Mapping[str, Any], hint: str) -> None:
+        """Compare with what is expected.
+
+        Args:
+            folder: Where the fingerprint comes from, for the message.
+            expected: Some of the fields; the others may be anything.
+            hint: What to do, the end of the message.
+
+        Raises:
+            UserError: a field differs; the first one is named.
+        """
+        fields = self.fields()
+        for name, value in expected.items():
+            for key, found, wanted in _differences(name, fields[name], value):
+                found, wanted = _short(found), _short(wanted)
+                raise UserError(f"{folder}: {key} is {found} in the cache, {wanted} here; {hint}")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def list_digest(items: Iterable[Any]) -> str:
+    """SHA-256 of a list or mapping of plain values."""
+    return hashlib.sha256(_canonical(items).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _differences(name: str, a: Any, b: Any) -> Iterator[Tuple[str, Any, Any]]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in {**a, **b}:
+            yield from _differences(f"{name}.{key}", a.get(key), b.get(key))
+    elif a != b:
+        yield name, a, b
+
+
+def _short(value: Any) -> Any:
+    """A digest in a few letters."""
+    return value[:8] if isinstance(value, str) and len(value) == 64 else value

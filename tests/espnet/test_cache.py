@@ -1,0 +1,460 @@
+"""A teacher cache from the teacher to a finished training, and everything it refuses."""
+
+import dataclasses
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.train.dataset import ESPnetDataset
+
+from espnet_kd.espnet import cache_teacher, task
+from espnet_kd.espnet.cache_data import Utterances
+from espnet_kd.fileio import read_table
+from espnet_kd.teachers import archive
+from espnet_kd.teachers.record import HEADER
+from tests.espnet.tiny import TOKENS, build, tiny_config
+from tests.recipe.toy import (
+    TRAINING,
+    UTTERANCES,
+    call,
+    inside,
+    train_words,
+    write_data,
+    write_teacher,
+    write_yaml,
+)
+
+SPECAUG = {
+    "specaug": "specaug",
+    "specaug_conf": {"apply_time_warp": False, "time_mask_width_range": [1, 4]},
+}
+STREAMS = {
+    part: [
+        f"--{part}_data_path_and_name_and_type",
+        f"cache/{name}/teacher.scp,teacher,kaldi_ark",
+    ]
+    for part, name in {"train": "train", "valid": "dev"}.items()
+}
+
+
+def cache_words(out="cache", *more):
+    words = ["--teacher_exp", "teacher", "--teacher_model", "model.pth", "--out", out]
+    words += ["--data", "dump/train", "dump/dev", "--num_workers", "0"]
+    return words + list(map(str, more))
+
+
+def make(out="cache", *more):
+    code, err = call("cache_teacher", cache_words(out, *more))
+    assert code == 0, err
+    return err
+
+
+def write_student(file="train.yaml", **changes):
+    """A training config that reads the cache."""
+    model = {k: v for k, v in tiny_config(**SPECAUG).items() if k != "token_list"}
+    kd = {"objective": "collapsed", "teacher_cache": "cache", **changes.pop("kd_conf", {})}
+    write_yaml(file, {**model, **TRAINING, "max_epoch": 1, "kd_conf": kd, **changes})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Data, an untrained teacher and its cache, each utterance a batch of its own."""
+    with inside(tmp_path_factory.mktemp("cache")) as folder:
+        write_data()
+        for name in UTTERANCES:
+            shutil.copy(f"stats/{name}/speech_shape", f"dump/{name}/utt2num_samples")
+        write_teacher(Path("teacher"))
+        make("cache", "--batch_bins", 1)
+        write_student()
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    """Work where the data is."""
+    monkeypatch.chdir(place)
+
+
+@pytest.fixture
+def copy(place, tmp_path, monkeypatch):
+    """Work in a copy, which a test may damage."""
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("out*"))
+    monkeypatch.chdir(tmp_path / "copy")
+
+
+def load(*utterances):
+    """A batch of the training set as ESPnet's loader makes it."""
+    data = Utterances([Path("dump/train")], "sound", Path("teacher/config.yaml"))
+    cache = ESPnetDataset([("cache/train/teacher.scp", "teacher", "kaldi_ark")])
+    pairs = [(utt, {**data[0, utt][1], **cache[utt][1]}) for utt in utterances]
+    names, batch = CommonCollateFn(0.0, -1)(pairs)
+    return {**batch, "utt_id": names}
+
+
+KD = {
+    "objective": "collapsed",
+    "teacher_config": "teacher/config.yaml",
+    "teacher_model": "teacher/model.pth",
+    "teacher_features": "clean",
+}
+
+
+def students(**kd):
+    """One student with the teacher beside it, one with the cache; same weights."""
+    online = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
+    cached = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
+    cached.options = type(cached.options).from_dict({**KD, **kd, "teacher_cache": "cache"})
+    object.__setattr__(cached, "teacher", None)
+    return online, cached
+
+
+@pytest.mark.parametrize("kd", [{}, {"divergence": "reverse"}, {"objective": "full_sum"}])
+@pytest.mark.parametrize("training", [True, False])
+def test_cached_loss_and_gradient_are_those_of_the_teacher(here, monkeypatch, kd, training):
+    online, cached = (model.train(training) for model in students(**kd))
+    # The cache was made under the teacher's short_chunk_size.
+    monkeypatch.setattr("espnet_kd.espnet.model.draw_chunk_size", lambda encoder, n: 4)
+    batch = load("train-03")
+    found = []
+    for model in (online, cached):
+        torch.manual_seed(0)  # one draw of SpecAugment
+        # The same without the teacher's term, so that no other gradient hides its own.
+        loss, stats, _ = model(**batch)
+        model.options, options = dataclasses.replace(model.options, weight=0.0), model.options
+        torch.manual_seed(0)
+        loss = loss - model(**batch)[0]
+        model.options = options
+        grads = torch.autograd.grad(loss.sum(), list(model.parameters()), allow_unused=True)
+        grad = torch.cat([g.flatten() for g in grads if g is not None])
+        found.append((float(stats["loss_kd"]), grad))
+    (a, grad_a), (b, grad_b) = found
+    assert a > 1e-3
+    # full_sum squares a difference of two sums over the lattice.
+    rounding = 5e-3 if kd.get("objective") == "full_sum" else 1e-3
+    assert b == pytest.approx(a, rel=rounding)
+    assert 0 < (grad_a - grad_b).norm() < 5e-3 * grad_a.norm()
+
+
+def test_a_batch_gives_the_mean_of_its_utterances(here):
+    _, cached = students()
+    names = ["train-01", "train-04", "train-07"]
+    together = float(cached.eval()(**load(*names))[1]["loss_kd"])
+    # Padding of the audio changes the last features a little.
+    alone = [float(cached(**load(name))[1]["loss_kd"]) for name in names]
+    assert together == pytest.approx(sum(alone) / 3, rel=0.02)
+
+
+def entries(cache):
+    """All that a cache holds, as ESPnet reads it."""
+    found = {}
+    for name in UTTERANCES:
+        scp = f"{cache}/{name}/teacher.scp"
+        data = ESPnetDataset([(scp, "teacher", "kaldi_ark")])
+        found.update({utt: data[utt][1]["teacher"].round() for utt in read_table(scp)})
+    return found
+
+
+def assert_same(cache, other="cache"):
+    a, b = entries(cache), entries(other)
+    assert set(a) == set(b) and len(a) == sum(UTTERANCES.values())
+    for utt in a:
+        assert (a[utt] == b[utt]).all(), utt
+
+
+def parts(cache):
+    return sorted(Path(cache).glob("*/parts/*.scp"))
+
+
+def test_an_interrupted_cache_goes_on(here, tmp_path, monkeypatch):
+    out = str(tmp_path / "cache")
+    monkeypatch.setattr(archive, "PART_SECONDS", 0.0)  # each utterance is a part
+    records = cache_teacher._records
+    done = []
+
+    def interrupted(*args):
+        for item in records(*args):
+            yield item
+            done.append(item[0])
+            if len(done) == 5:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_teacher, "_records", interrupted)
+        code, err = call("cache_teacher", cache_words(out, "--batch_bins", 1))
+    assert code == 130 and "run the same command to go on" in err.splitlines()[-1]
+    assert len(parts(out)) == 5 and not list(Path(out).glob("*/teacher.scp"))
+    kept = {path: path.stat().st_mtime_ns for path in parts(out)}
+    make(out, "--batch_bins", 1)
+    assert len(parts(out)) == 16
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # not done again
+    assert_same(out)
+    make(out, "--batch_bins", 1)  # finished: nothing to do
+    assert len(parts(out)) == 16
+
+
+def test_jobs_share_the_work(here, tmp_path, capsys):
+    out = str(tmp_path / "cache")
+    for job in (3, 1):
+        make(out, "--batch_bins", 1, "--nj", 3, "--job", job)
+        assert not list(Path(out).glob("*/teacher.scp"))
+    finished = [archive.Archive(Path(out, name)).finished() for name in UTTERANCES]
+    assert sum(map(len, finished)) == 11
+    capsys.readouterr()
+    make(out, "--batch_bins", 1, "--nj", 3)  # job 2 was lost
+    assert "5 of 16 utterances to do" in capsys.readouterr().out
+    assert_same(out)
+
+
+def test_batches_and_processes_that_read(here, tmp_path):
+    out = str(tmp_path / "cache")
+    make(out, "--batch_bins", 40_000, "--num_workers", 1)
+    a, b = entries(out), entries("cache")
+    assert {utt: len(x) for utt, x in a.items()} == {utt: len(x) for utt, x in b.items()}
+    assert all((a[utt][:HEADER] == b[utt][:HEADER]).all() for utt in a)
+
+
+def test_the_estimate(here, tmp_path, capsys, monkeypatch):
+    for band in (0, 2):
+        out = str(tmp_path / f"cache{band}")
+        make(out, "--band", band)
+        said = capsys.readouterr().out.splitlines()
+        about = float(said[0].split("about ")[1].split(" kB")[0])
+        size = sum(path.stat().st_size for path in Path(out).glob("*/parts/*.ark")) / 1000
+        assert about == pytest.approx(size, rel=0.03)
+        assert said[-1].endswith(f"16 utterances, {size:.1f} kB")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**6, 10**6, 1000))
+    code, err = call("cache_teacher", cache_words(str(tmp_path / "full")))
+    assert code == 1
+    line = err.splitlines()[-1]
+    assert "the cache needs about" in line and "the disk has 1.0 kB left" in line
+    assert "--band 5 needs a fraction" in line
+    assert not list((tmp_path / "full").glob("*/parts"))
+
+
+def test_a_short_chunk_size_and_full_context_differ(here, tmp_path):
+    make(str(tmp_path / "full"), "--chunk_size", 0, "--batch_bins", 1)
+    assert json.loads(Path("cache/fingerprint.json").read_text())["chunk_size"] == 4
+    assert json.loads((tmp_path / "full/fingerprint.json").read_text())["chunk_size"] == 0
+    a, b = entries(str(tmp_path / "full")), entries("cache")
+    assert any((a[utt] != b[utt]).any() for utt in a)
+
+
+def test_two_sets_may_share_names_of_utterances(here, tmp_path):
+    shutil.copytree("dump/dev", tmp_path / "other")
+    lines = (tmp_path / "other/wav.scp").read_text().split("\n")
+    # The audio of dev-00 under the name of dev-01, and the other way round.
+    lines[:2] = lines[0].replace("dev-00 ", "dev-01 "), lines[1].replace("dev-01 ", "dev-00 ")
+    (tmp_path / "other/wav.scp").write_text("\n".join(lines))
+    out = tmp_path / "cache"
+    make(str(out), "--batch_bins", 1, "--data", str(tmp_path / "other"))
+    assert_same(str(out))
+    scps = (str(out / name / "teacher.scp") for name in ("dev", "other"))
+    dev, other = (ESPnetDataset([(scp, "teacher", "kaldi_ark")]) for scp in scps)
+    frames = [[int(x[f"dev-0{i}"][1]["teacher"][1, 0]) for i in range(3)] for x in (dev, other)]
+    assert frames[0][0] != frames[0][1]
+    assert frames[1] == [frames[0][1], frames[0][0], frames[0][2]]
+
+
+def history(out):
+    return json.loads(Path(out, "history.json").read_text())[0]
+
+
+@pytest.mark.parametrize("streams", [["train"], ["train", "valid"]], ids="+".join)
+def test_a_training_reads_the_cache_and_needs_no_teacher(here, monkeypatch, streams):
+    def forbidden(*args):
+        raise AssertionError("the teacher was loaded")
+
+    monkeypatch.setattr(task, "load_transducer", forbidden)
+    out = "out_" + "_".join(streams)
+    more = [word for part in streams for word in STREAMS[part]]
+    code, err = call("train", train_words(out, *more))
+    assert code == 0, err
+    epoch = history(out)
+    assert epoch["train"]["loss_kd"] > 0
+    assert ("loss_kd" in epoch["valid"]) == ("valid" in streams)
+    assert Path(out, "1epoch.pth").exists()
+    # The config decodes with stock ESPnet: the cache stands under our own key only.
+    saved = yaml.safe_load(Path(out, "config.yaml").read_text())
+    assert saved["kd_conf"]["teacher_cache"] == "cache" and "teacher" not in saved
+
+
+def test_a_training_with_a_band(here, tmp_path):
+    make(str(tmp_path / "band"), "--band", 2)
+    write_student(tmp_path / "band.yaml", kd_conf={"teacher_cache": str(tmp_path / "band")})
+    stream = f"{tmp_path}/band/train/teacher.scp,teacher,kaldi_ark"
+    words = ["--train_data_path_and_name_and_type", stream]
+    words = train_words("out_band", *words, config=str(tmp_path / "band.yaml"))
+    code, err = call("train", words)
+    assert code == 0, err
+    assert history("out_band")["train"]["loss_kd"] > 0
+
+
+def edit(path, old, new):
+    def damage():
+        text = Path(path).read_text()
+        assert old in text
+        Path(path).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def student(**changes):
+    return lambda: write_student(**changes)
+
+
+def drop(utt):
+    """Take an utterance out of the cache."""
+
+    def damage():
+        scp = Path("cache", utt.split("-")[0], "teacher.scp")
+        kept = [line for line in scp.read_text().splitlines() if not line.startswith(utt)]
+        scp.write_text("\n".join(kept) + "\n")
+
+    return damage
+
+
+def other_teacher():
+    state = torch.load("teacher/model.pth", weights_only=True)
+    state["decoder.embed.weight"][3] += 1
+    torch.save(state, "teacher/model.pth")
+
+
+def swap(a, b):
+    """Give an utterance the entry of another."""
+
+    def damage():
+        table = read_table("cache/train/teacher.scp")
+        table[a], table[b] = table[b], table[a]
+        Path("cache/train/teacher.scp").write_text("".join(f"{k} {v}\n" for k, v in table.items()))
+
+    return damage
+
+
+def new_text():
+    lines = Path("dump/train/text").read_text().splitlines()
+    changed = [f"{line[:-1]}{'B' if line[-1] != 'B' else 'A'}" for line in lines]
+    Path("dump/train/text").write_text("\n".join(changed) + "\n")
+
+
+def remake(*more):
+    def damage():
+        shutil.rmtree("cache")
+        make("cache", *more)
+
+    return damage
+
+
+def tokens():
+    Path("tokens.txt").write_text("\n".join(TOKENS[:3] + ["B", "A"] + TOKENS[5:]) + "\n")
+
+
+FRONT = {**tiny_config()["frontend_conf"], "hop_length": 128}
+NAMED = {"teacher_config": "teacher/config.yaml", "teacher_model": "teacher/model.pth"}
+WARP = {"specaug": "specaug", "specaug_conf": {"time_mask_width_range": [1, 4]}}
+TRAIN = STREAMS["train"]
+REFUSED = [
+    # --- options that a cache cannot serve
+    (student(kd_conf={"objective": "full"}), TRAIN, "kd_conf.objective: with a teacher cache"),
+    (student(kd_conf={"objective": "top_k"}), TRAIN, "must be 'collapsed' or 'full_sum'; found"),
+    (student(kd_conf={"temperature": 2}), TRAIN, "1: it cannot be re-tempered; found '2.0'"),
+    (student(kd_conf={"teacher_features": "shared"}), TRAIN, "teacher_features: with a teacher"),
+    (student(kd_conf={"teacher_context": "shared"}), TRAIN, "it was made with one chunk size"),
+    (student(kd_conf={"teacher_context": "full"}), TRAIN, "chunk_size is 4 in the cache, 0 here"),
+    (student(**WARP), TRAIN, "specaug_conf.apply_time_warp: moves frames"),
+    (student(train_dtype="float16"), TRAIN, "--train_dtype float16: would round"),
+    # --- streams
+    (lambda: None, [], "the training does not read it: add --train_data_path_and_name_and_type "),
+    (lambda: None, STREAMS["valid"], "the training does not read it"),
+    (student(kd_conf={"teacher_cache": "other"}), TRAIN, "other: not a teacher cache, it has no"),
+    (student(kd_conf={"teacher_cache": None, **NAMED}), TRAIN, "no objective or no teacher_cache"),
+    (student(kd_conf={"objective": "none"}), TRAIN, "no objective or no teacher_cache"),
+    (lambda: shutil.copytree("cache", "other"),
+     [TRAIN[0], TRAIN[1].replace("cache", "other")], "is other/train/teacher.scp, which is no"),
+    # --- made from something else
+    (tokens, TRAIN, "cache: tokens is "),
+    (student(frontend_conf=FRONT), TRAIN, "features.hop_length is 160 in the cache, 128 here"),
+    (student(kd_conf=NAMED, encoder_conf={
+        **tiny_config()["encoder_conf"],
+        "input_conf": {"vgg_like": False, "subsampling_factor": 2, "conv_size": 8}}), TRAIN,
+     "subsampling.factor is 4 in the cache, 2 here"),
+    (lambda: (student(kd_conf=NAMED)(), other_teacher()), TRAIN, "teacher_model is "),
+    (lambda: (student(kd_conf=NAMED)(), edit("teacher/config.yaml", "heads: 2", "heads: 4")()),
+     TRAIN, "the teacher is another one; make the cache again"),
+    (student(kd_conf={**NAMED, "teacher_model": "gone.pth"}), TRAIN, "gone.pth: no such file"),
+    (edit("cache/fingerprint.json", '"band": 0', '"band": 5'), TRAIN, "changed by hand"),
+    (lambda: (student(kd_conf={"nodes": "one_best"})(), remake("--band", 2)()), TRAIN,
+     "a teacher cache with a band serves objective 'collapsed' with nodes 'all'"),
+    # --- utterances
+    (lambda: Path("cache/train/teacher.scp").unlink(), TRAIN, "the cache is not finished"),
+    (drop("train-05"), TRAIN, "lacks 1 utterances of stats/train/speech_shape ('train-05'"),
+    (drop("dev-02"), TRAIN + STREAMS["valid"], "of stats/dev/speech_shape ('dev-02'"),
+    (swap("train-00", "train-01"), TRAIN, "encoder frames, the student "),
+    (new_text, TRAIN, "the cache was made for another transcript or with other tokens"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage, streams, message", REFUSED, ids=[row[2][:40] for row in REFUSED])
+def test_a_training_refuses(copy, damage, streams, message):
+    damage()
+    code, err = call("train", train_words("out", *streams))
+    assert code == 1, err
+    line = err.splitlines()[-1]
+    assert line.startswith("train: error: ") and message in line, line
+    assert "Traceback" not in err
+    if "the student" in message or "transcript" in message:
+        assert ": train-" in line  # names the utterance
+
+
+CACHE_REFUSED = [
+    (other_teacher, [], "cache: teacher_model is "),
+    (lambda: None, ["--band", 5], "band is 0 in the cache, 5 here; remove it or choose another"),
+    (lambda: None, ["--chunk_size", 0], "chunk_size is 4 in the cache, 0 here"),
+    (lambda: None, ["--job", 2], "--job 2: there are 1 (--nj)"),
+    (lambda: None, ["--teacher_model", "no.pth"], "teacher/no.pth: no such file"),
+    (lambda: None, ["--data", "dump/nowhere"], "dump/nowhere/wav.scp: no such file"),
+    (lambda: None, ["--data", "audio/../dump/dev"], "two directories are called 'dev'"),
+    (lambda: None, ["--ngpu", 1], "no GPU is available"),
+    (edit("dump/train/text", "train-03 ", "train-33 "), [], "dump/train/text: lacks 'train-03'"),
+    (edit("dump/train/utt2num_samples", "train-03 ", "train-03 x"), [], "utt2num_samples: inval"),
+    (lambda: Path("audio/train-03.wav").write_bytes(b""), ["--out", "new"],
+     "train-03: audio cannot be read: "),
+    (lambda: Path("audio/train-03.wav").unlink(), ["--out", "new", "--num_workers", 1],
+     "error: train-03: audio cannot be read: Error opening"),
+    # --- a look at the student before the work begins
+    (student(kd_conf={"objective": "full"}), ["--student_config", "train.yaml"],
+     "train.yaml: kd_conf.objective: with a teacher cache it must be"),
+    (student(**WARP), ["--student_config", "train.yaml"], "train.yaml: specaug_conf.apply_time_w"),
+    (lambda: None, ["--student_config", "train.yaml", "--student_args=--kd_conf objective=full"],
+     "train.yaml: kd_conf.objective: with a teacher cache it must be"),
+    (lambda: None, ["--student_config", "train.yaml", "--student_args=--kd_con"],
+     "--student_args: "),
+    (lambda: None, ["--student_config", "no.yaml"], "no.yaml: no such file"),
+    (student(kd_conf={"objective": "full_sum"}), ["--student_config", "train.yaml", "--band", 3],
+     "a teacher cache with a band serves objective 'collapsed'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "damage, more, message", CACHE_REFUSED, ids=[r[2][:40] for r in CACHE_REFUSED]
+)
+def test_a_cache_refuses(copy, monkeypatch, damage, more, message):
+    if "GPU" in message:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    damage()
+    code, err = call("cache_teacher", cache_words("cache", *more))
+    line = err.splitlines()[-1]
+    assert code == 1 and line.startswith("cache_teacher: error: ") and message in line, err
+    assert "Traceback" not in err
+
+
+def test_a_student_that_does_not_distil_needs_no_cache(copy, capsys):
+    write_student(kd_conf={"objective": "none"})
+    make("unused", "--student_config", "train.yaml")
+    assert "train.yaml: does not distil" in capsys.readouterr().out
+    assert not Path("unused").exists()

@@ -1,0 +1,62 @@
+"""Two processes give the gradient of one."""
+
+import os
+import socket
+import sys
+
+import torch
+
+from tests.espnet.tiny import build, tiny_config
+
+
+def big_batch():
+    """Four utterances; ranks take two each, of other lengths and padding."""
+    torch.manual_seed(3)
+    lengths = torch.tensor([16000, 9000, 12000, 7000])
+    text_lengths = torch.tensor([4, 2, 1, 3])
+    text = torch.randint(2, 6, (4, 4))
+    text[torch.arange(4) >= text_lengths[:, None]] = -1
+    return 0.1 * torch.randn(4, 16000), lengths, text, text_lengths
+
+
+def gradients(model, rows):
+    speech, lengths, text, text_lengths = (x[rows] for x in big_batch())
+    loss = model(speech[:, : lengths.max()], lengths, text[:, : text_lengths.max()], text_lengths)[
+        0
+    ]
+    loss.sum().backward()
+
+
+def student(kd):
+    # Without batch statistics and dropout, which differ between a batch and its halves.
+    return build(tiny_config(), kd, seed=5).eval()
+
+
+def rank_main(rank, port, kd, out):
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://localhost:{port}", rank=rank, world_size=2
+    )
+    model = student(kd)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    gradients(wrapped, slice(2 * rank, 2 * rank + 2))
+    if rank == 0:
+        torch.save({n: p.grad for n, p in model.named_parameters()}, out)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_gradient_of_one(kd, tmp_path):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    out = tmp_path / "grads.pth"
+    torch.multiprocessing.spawn(rank_main, (port, kd, str(out)), nprocs=2)
+    model = student(kd)
+    gradients(model, slice(0, 4))
+    together = torch.load(out, weights_only=True)
+    assert set(together) == {n for n, _ in model.named_parameters()}
+    assert not any("teacher" in name for name in together)
+    for name, p in model.named_parameters():
+        # The end of a padded utterance sees zeros where reflection would be: hence 1e-3.
+        assert (together[name] - p.grad).norm() <= 1e-3 * p.grad.norm() + 1e-6, name
