@@ -419,7 +419,9 @@ def said(done):
     return lines
 
 
-@pytest.mark.parametrize("damage, options, tool, words", SHELL_CASES)
+@pytest.mark.parametrize(
+    "damage, options, tool, words", SHELL_CASES, ids=[f"{c[2]}-{c[3]}" for c in SHELL_CASES]
+)
 def test_stages(damage, options, tool, words, recipe):
     damage()
     before = contents()
