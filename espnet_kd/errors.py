@@ -37,7 +37,8 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
         try:
             sys.exit(main(*args, **kwargs) or 0)
         except UserError as e:
-            print(f"{program}: error: {e}", file=sys.stderr)
+            # The words of another program in it may run over several lines.
+            print(f"{program}: error: {' '.join(str(e).splitlines())}", file=sys.stderr)
             sys.exit(1)
         except OSError as e:
             if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -9,10 +10,11 @@ import humanfriendly
 import numpy as np
 import torch
 import yaml
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.derive import sizes_of
-from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.espnet.teacher import load_state, load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 
 
@@ -53,31 +55,19 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         bpe = _find(config_file, "bpemodel", config.get("bpemodel"), roots)
         local["bpemodel"] = str(token_dir / "bpe.model")
     stats = _stats(config_file, config, roots, exp / checkpoint)
-    if stats is not None:
-        local["normalize_conf"] = {
-            **config["normalize_conf"],
-            "stats_file": str(out / "feats_stats.npz"),
-        }
+    model = _checked(local, stats, exp, checkpoint)
+    sizes = sizes_of(model, local)
 
     out.mkdir(parents=True, exist_ok=True)
     token_dir.mkdir(parents=True, exist_ok=True)
     if stats is not None:
         with atomic_path(out / "feats_stats.npz") as tmp, open(tmp, "wb") as f:
             np.savez(f, **stats)
+        local["normalize_conf"] = _with_stats(local, out / "feats_stats.npz")
     if bpe is not None:
         _copy(bpe, token_dir / "bpe.model")
     with atomic_open(token_dir / "tokens.txt") as f:
         f.writelines(f"{token}\n" for token in local["token_list"])
-    trial = out / "config.yaml.checked"
-    with atomic_open(trial) as f:
-        yaml.safe_dump(local, f, sort_keys=False, allow_unicode=True)
-    try:
-        model = load_transducer(str(trial), str(exp / checkpoint))
-        sizes = sizes_of(model, local)
-    except UserError as e:
-        raise UserError(str(e).replace(str(trial), str(config_file))) from e
-    finally:
-        trial.unlink()
     with atomic_path(out / checkpoint) as tmp:
         save_tensors(model.state_dict(), tmp, torch.save)
     with atomic_open(out / "config.yaml") as f:  # last: its presence says all is there
@@ -108,6 +98,28 @@ def _read(path: Path) -> Dict[str, Any]:
             "espnet2.bin.asr_transducer_train"
         )
     return config
+
+
+def _checked(
+    config: Dict[str, Any], stats: Optional[Dict[str, Any]], exp: Path, checkpoint: str
+) -> ESPnetASRTransducerModel:
+    """Load the teacher before anything is written where the recipe looks for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "config.yaml"
+        if stats is not None:
+            file = Path(folder) / "feats_stats.npz"
+            np.savez(file, **stats)
+            config = {**config, "normalize_conf": _with_stats(config, file)}
+        with open(trial, "w", encoding="utf-8") as f:
+            yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
+        try:
+            return load_transducer(str(trial), str(exp / checkpoint))
+        except UserError as e:
+            raise UserError(str(e).replace(str(trial), str(exp / "config.yaml"))) from e
+
+
+def _with_stats(config: Dict[str, Any], stats_file: Path) -> Dict[str, Any]:
+    return {**(config.get("normalize_conf") or {}), "stats_file": str(stats_file)}
 
 
 def _rate(fs: Any) -> int:
@@ -146,13 +158,11 @@ def _stats(
         return None
     name = (config.get("normalize_conf") or {}).get("stats_file")
     try:
-        with np.load(_find(config_file, "normalize_conf.stats_file", name, roots)) as stats:
-            return dict(stats)
+        return _read_stats(_find(config_file, "normalize_conf.stats_file", name, roots))
     except UserError:
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint}: no such file; --teacher_model names it") from None
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state = state.get("model", state)
+        state = load_state(str(checkpoint))
         if "normalize.mean" not in state or "normalize.std" not in state:
             raise
         # GlobalMVN turns count, sum and sum of squares into mean and deviation again.
@@ -161,6 +171,15 @@ def _stats(
             state["normalize.std"].double().numpy(),
         )
         return {"count": np.array(1.0), "sum": mean, "sum_square": std**2 + mean**2}
+
+
+def _read_stats(path: Path) -> Dict[str, Any]:
+    try:
+        with np.load(path) as stats:
+            return dict(stats)
+    except Exception as e:  # a file of another kind makes numpy raise almost anything
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise UserError(f"{path}: not the statistics of features: {reason}") from e
 
 
 def _copy(source: Path, to: Path) -> None:

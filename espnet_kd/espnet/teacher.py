@@ -1,11 +1,11 @@
 """A trained transducer, frozen, that is no part of its student."""
 
-import pickle
 import warnings
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
+import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.asr_transducer.joint_network import JointNetwork
 from espnet2.tasks.asr_transducer import ASRTransducerTask
@@ -37,19 +37,16 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, _ = ASRTransducerTask.build_model_from_file(config, None, device)
-    except (TypeError, KeyError, ValueError, AttributeError) as e:
-        raise UserError(
-            f"{config}: not the config of a standalone ESPnet transducer "
-            f"(espnet2.bin.asr_transducer_train): {e}"
-        ) from e
     except FileNotFoundError as e:
         raise UserError(f"{config}: names {e.filename}, which is not there") from e
-    try:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as e:
-        raise UserError(f"{checkpoint}: not a readable checkpoint: {e}".splitlines()[0]) from e
-    if "model" in state and isinstance(state["model"], dict):  # checkpoint.pth of the trainer
-        state = state["model"]
+    except yaml.YAMLError as e:
+        raise UserError(f"{config}: not valid YAML: {' '.join(str(e).split())}") from e
+    except Exception as e:  # ESPnet checks little of a config: anything may come of a wrong one
+        raise UserError(
+            f"{config}: not the config of a standalone ESPnet transducer "
+            f"(espnet2.bin.asr_transducer_train): {type(e).__name__}: {e}"
+        ) from e
+    state = load_state(checkpoint, device)
     own = model.state_dict()
     for name in own:
         if name not in state:
@@ -64,6 +61,26 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
         raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
     model.load_state_dict(state)
     return model
+
+
+def load_state(checkpoint: str, device: str = "cpu") -> Dict[str, torch.Tensor]:
+    """Read the parameters of a model.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception as e:  # a damaged file makes torch raise almost anything
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise UserError(f"{checkpoint}: not a readable checkpoint: {reason}") from e
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # checkpoint.pth of the trainer
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        raise UserError(f"{checkpoint}: not the parameters of a model (a dict of tensors)")
+    return state
 
 
 class FrozenTeacher:

@@ -26,6 +26,10 @@ class DistilTrainer(Trainer):
     @classmethod
     def run(cls, **kwargs) -> None:
         """Train; see ESPnet's `Trainer.run`, which takes all its arguments by name."""
+        if _is_main(kwargs["distributed_option"]):
+            # What a killed training was writing; large models would fill the disk in time.
+            for path in Path(kwargs["trainer_options"].output_dir).glob(".*.pth.*.tmp"):
+                path.unlink()
         with _atomic_saves():
             super().run(**kwargs)
 

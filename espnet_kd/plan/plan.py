@@ -101,7 +101,8 @@ def load_plan(path: str) -> CompressionPlan:
 
     Raises:
         UserError: no file, no YAML, no stages, an unknown key (naming the nearest right
-            one), a value of the wrong kind, or a name that stands there twice.
+            one), a value of the wrong kind, a name that stands there twice, or targets that
+            do not go down.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; a compression plan is needed")
@@ -124,6 +125,14 @@ def load_plan(path: str) -> CompressionPlan:
         stage = _stage(f"{path}: stages[{i}]", i + 1, entry)
         if stage.name in {s.name for s in stages}:
             raise UserError(f"{stage.where}.name: '{stage.name}' stands there twice")
+        for before in stages:
+            # Said now, not after the teachers are trained.
+            if None not in (before.target, stage.target) and stage.target >= before.target:
+                raise UserError(
+                    f"{stage.where}.target: {stage.target:g} is not smaller than the "
+                    f"{before.target:g} of '{before.name}'; a student must be smaller than its "
+                    "teacher"
+                )
         stages.append(stage)
     return CompressionPlan(path, stages)
 

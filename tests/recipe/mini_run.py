@@ -22,6 +22,7 @@ OPTIONS = {
     "train_threads": "1",
     "test_sets": "test_seen",
     "local_data_opts": CORPUS,
+    "use_streaming": "true",
 }
 # As many epochs as it takes until a model says something: a test that compares
 # hypotheses would pass with empty ones.
@@ -47,17 +48,24 @@ def environment(*folders: Path, **more: str) -> Dict[str, str]:
     return {**env, "VIRTUAL_ENV": sys.prefix, **more}
 
 
+def copy_recipe(corpus: str, root: Path) -> Path:
+    """`egs2/<corpus>/asr_kd` without its links, below `root`, as in an ESPnet checkout."""
+    folder = root / f"egs2/{corpus}/asr_kd"
+    ignored = shutil.ignore_patterns(*MADE)
+    return Path(shutil.copytree(REPO / f"egs2/{corpus}/asr_kd", folder, ignore=ignored))
+
+
 class MiniRun:
-    """`egs2/mini_speech/asr_kd` without its links, below `root`, as in an ESPnet checkout."""
+    """A copy of the recipe, below `root`, and where things lie in it."""
 
     teacher = Path("exp/asr_train_teacher_raw_en_char")
     students = [Path(f"exp/kd_train_teacher_raw_en_char_{stage['name']}") for stage in STAGES]
-    inference_tag = "decode_asr_model_valid.loss_transducer.ave"
+    offline_tag = "decode_asr_model_valid.loss_transducer.ave"
+    inference_tag = f"{offline_tag}_streaming"
     model = "valid.loss_transducer.ave.pth"
 
     def __init__(self, root: Path) -> None:
-        self.dir = root / "egs2/mini_speech/asr_kd"
-        shutil.copytree(RECIPE, self.dir, ignore=shutil.ignore_patterns(*MADE))
+        self.dir = copy_recipe("mini_speech", root)
         teacher = self._config("train_teacher", **TRAINING, max_epoch=TEACHER_EPOCHS)
         teacher["frontend_conf"]["n_mels"] = 20
         encoder = teacher["encoder_conf"]

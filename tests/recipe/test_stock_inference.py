@@ -48,12 +48,13 @@ def test_espnet_kd_is_really_kept_away(run, without_us):
 @pytest.mark.parametrize("streaming", [False, True], ids=["offline", "streaming"])
 def test_stock_inference_says_what_ours_says(run, without_us, tmp_path, streaming):
     student = run.students[-1]
-    tag = run.inference_tag
-    options = []
     if streaming:
-        tag += "_streaming"
+        tag = run.inference_tag
         options = ["--streaming", "true", "--decoding_window", "640"]
-        run.ok(stage=16, stop_stage=16, compression_stage=2, use_streaming="true")
+    else:
+        tag = run.offline_tag
+        options = []  # `--streaming false` would be read as true
+        run.ok(stage=16, stop_stage=16, compression_stage=2, use_streaming="false")
     ours = run.dir / student / tag / "test_seen"
     assert json.loads((ours / WHERE / "rtf.json").read_text())["streaming"] == streaming
     # Paths inside config.yaml (statistics of the features) start at the recipe's folder.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# LibriSpeech, or any corpus in its layout: name its folder in db.sh or --local_data_opts,
-# and its sets here or on the command line.
+# LibriSpeech, or any corpus in its layout: name its folder by LIBRISPEECH=DIR (environment
+# or db.sh), and its sets here or on the command line.
 set -e
 set -u
 set -o pipefail
@@ -13,7 +13,6 @@ exec ./asr_kd.sh \
     --token_type bpe \
     --nbpe 500 \
     --max_wav_duration 30 \
-    --local_data_opts "--train_parts train-clean-100 --train_set train_clean_100" \
     --train_set train_clean_100 \
     --valid_set dev \
     --test_sets "test_clean test_other dev_clean dev_other" \

@@ -18,11 +18,12 @@ if [ -e ./db.sh ]; then
     . ./db.sh
 fi
 corpus=${corpus:-${LIBRISPEECH:-}}
-train_parts="train-clean-100 train-clean-360 train-other-500"
-dev_parts="dev-clean dev-other"
-test_sets="test-clean test-other dev-clean dev-other"
-train_set=train_960
-valid_set=dev
+# asr_kd.sh hands on the names it was given.
+train_set=${train_set:-train_960}
+valid_set=${valid_set:-dev}
+test_sets=${test_sets:-test-clean test-other dev-clean dev-other}
+train_parts=
+dev_parts=
 max_bad_share=0.02
 python=${python:-python3} # asr_kd.sh hands its own on
 
@@ -33,8 +34,10 @@ Usage: $0 [options]
 Options:
     --corpus         # Folder that holds the sets, or LibriSpeech/ with them; default: the
                      # variable LIBRISPEECH, of the environment or db.sh ("${corpus}").
-    --train_parts    # Sets of the corpus combined into data/<train_set> ("${train_parts}").
-    --dev_parts      # Sets of the corpus combined into data/<valid_set> ("${dev_parts}").
+    --train_parts    # Sets of the corpus combined into data/<train_set>; default: the three
+                     # of train_960, else the set of that name ("${train_parts}").
+    --dev_parts      # Sets of the corpus combined into data/<valid_set>; default: dev-clean
+                     # and dev-other for dev, else the set of that name ("${dev_parts}").
     --test_sets      # Sets of the corpus to test on, each into a directory of its own name,
                      # written with underscores ("${test_sets}").
     --train_set      # Name of the training directory ("${train_set}").
@@ -52,6 +55,14 @@ EOF
 if [ $# -ne 0 ]; then
     echo "${0##*/}: error: no positional arguments are required: $*" >&2
     exit 2
+fi
+if [ -z "${train_parts}" ]; then
+    train_parts=${train_set}
+    [ "${train_set}" != train_960 ] || train_parts="train-clean-100 train-clean-360 train-other-500"
+fi
+if [ -z "${dev_parts}" ]; then
+    dev_parts=${valid_set}
+    [ "${valid_set}" != dev ] || dev_parts="dev-clean dev-other"
 fi
 if [ -z "${corpus}" ]; then
     echo "${0##*/}: error: no corpus named; give the folder that holds LibriSpeech/ with" \
@@ -76,7 +87,7 @@ prepare() {
 for part in ${test_sets}; do
     name=${part//-/_}
     if [ "${name}" = "${train_set}" ] \
-        || { [ "${name}" = "${valid_set}" ] && [ "${part}" != "${dev_parts}" ]; }; then
+        || { [ "${name}" = "${valid_set}" ] && [ "${name}" != "${dev_parts//-/_}" ]; }; then
         echo "${0##*/}: error: the test set ${part} would overwrite data/${name};" \
             "choose another --train_set or --valid_set" >&2
         exit 1

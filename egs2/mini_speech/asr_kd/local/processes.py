@@ -1,5 +1,7 @@
 """Run each job in a process of its own."""
 
+import contextlib
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -9,10 +11,13 @@ from typing import Any, Callable, Iterator, Sequence
 
 from espnet_kd.errors import UserError
 
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
-def _child(function: Callable, job: Any, answer) -> None:
+
+def _child(function: Callable, job: Any, answer, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the parent does at its end
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    _end_with_parent(parent)
     try:
         answer.send((function(job), None))
     except (UserError, OSError) as e:
@@ -20,6 +25,17 @@ def _child(function: Callable, job: Any, answer) -> None:
     except Exception:
         # As text: not every exception survives pickling, and no traceback does.
         answer.send((None, RuntimeError(traceback.format_exc())))
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ask Linux to end this process when its parent is killed and can end nobody.
+
+    It would write on into a folder that the next run clears away.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # elsewhere: it ends with its job
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before we could ask
+        os._exit(1)
 
 
 def run_each(function: Callable, jobs: Sequence, nj: int) -> Iterator[Any]:
@@ -40,7 +56,9 @@ def run_each(function: Callable, jobs: Sequence, nj: int) -> Iterator[Any]:
     def start() -> None:
         for job in waiting:
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(function, job, theirs), daemon=True)
+            process = context.Process(
+                target=_child, args=(function, job, theirs, os.getpid()), daemon=True
+            )
             process.start()
             theirs.close()
             running[ours] = process
