@@ -169,7 +169,8 @@ def test_the_teacher_may_hear_clean_features_in_full_context(kd, batch, monkeypa
 
 
 def test_time_warp_is_refused_when_the_teacher_hears_clean_features(kd):
-    warped = {"specaug": "specaug", "specaug_conf": {"apply_time_warp": True}}
+    conf = {**SPECAUG["specaug_conf"], "apply_time_warp": True}
+    warped = {"specaug": "specaug", "specaug_conf": conf}
     build(tiny_config(**warped), kd)  # one draw for both is fine
     with pytest.raises(UserError, match="apply_time_warp: false or teacher_features: shared"):
         build(tiny_config(**warped), {**kd, "teacher_features": "clean"})
