@@ -178,7 +178,7 @@ def _records(
     text = batch["text"][:, : batch["text_lengths"].max()]
     decoder_in, labels, _, u_len = get_transducer_task_io(text, feats_len, ignore_id=IGNORE)
     try:
-        joint, t_len = teacher.joint(feats, feats_len, decoder_in, settings.chunk_size or None)
+        joint, t_len, *_ = teacher.joint(feats, feats_len, decoder_in, settings.chunk_size or None)
     except TooShortUttError as e:
         raise UserError(f"{items[int(feats_len.argmin())][1]}: {e}") from None
     three = node_stats(joint, labels, t_len, u_len)  # (B, T, U + 1, 3)

@@ -1,6 +1,6 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -11,8 +11,9 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.options import DistillOptions
-from espnet_kd.espnet.teacher import FrozenTeacher, project
+from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
 from espnet_kd.lattice import Joint
+from espnet_kd.losses import ctc_kl, encoder_distance
 from espnet_kd.objective import Posteriors, distillation_losses
 from espnet_kd.teachers import unpack
 
@@ -20,8 +21,9 @@ from espnet_kd.teachers import unpack
 class DistilTransducer(ESPnetASRTransducerModel):
     """ESPnet's transducer with the loss L = L_RNNT + lambda * KL(teacher || student).
 
-    It adds no parameter and no buffer: its checkpoints are ESPnet's own. With
-    `objective: none` it is ESPnet's model with another implementation of the RNN-T loss.
+    It adds no parameter and no buffer (but `kd_projection`, if `encoder_weight` asks for
+    it): its checkpoints are ESPnet's own. With `objective: none` it is ESPnet's model with
+    another implementation of the RNN-T loss.
     """
 
     options: DistillOptions
@@ -50,14 +52,11 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """
         if teacher is not None:
             teacher.check_fits(model)
-            if options.teacher_features == "clean" and getattr(
-                model.specaug, "apply_time_warp", False
-            ):
-                raise UserError(
-                    "kd_conf.teacher_features: 'clean' with specaug_conf.apply_time_warp: the "
-                    "warp moves the student's frames away from the teacher's; set "
-                    "apply_time_warp: false or teacher_features: shared"
-                )
+            _check_auxiliary(model, teacher, options)
+            if options.encoder_weight > 0:
+                # Trained with the student and saved with it; decoding passes over it.
+                widths = model.encoder.output_size, teacher.model.encoder.output_size
+                model.kd_projection = torch.nn.Linear(*widths, bias=False)
         model.__class__ = cls
         model.options = options
         # nn.Module.__setattr__ is not told: nothing of the teacher becomes the student's.
@@ -102,16 +101,17 @@ class DistilTransducer(ESPnetASRTransducerModel):
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
 
         joint = project(self.joint_network, enc, dec)
-        teacher = None
+        teacher = said = None
         if self.options.teacher_cache and "teacher" in kwargs:
             size = (joint.enc.size(1), joint.dec.size(1))
             entries, names = kwargs["teacher"], kwargs.get("utt_id")
             teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
         elif self.teacher is not None:
             context = chunk_size if self.options.teacher_context == "shared" else None
-            teacher, teacher_t = self.teacher.joint(raw, feats_len, decoder_in, context)
-            if not torch.equal(teacher_t, t_len):
-                raise RuntimeError(f"frames differ: teacher {teacher_t}, student {t_len}")
+            said = self.teacher.joint(raw, feats_len, decoder_in, context)
+            if not torch.equal(said.t_len, t_len):
+                raise RuntimeError(f"frames differ: teacher {said.t_len}, student {t_len}")
+            teacher = said.joint
 
         with torch.autocast(enc.device.type, enabled=False):
             loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
@@ -121,6 +121,10 @@ class DistilTransducer(ESPnetASRTransducerModel):
             weight = self.options.weight_at(self.updates)
             loss = loss + weight * loss_kd
             stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
+        if said is not None:
+            for name, weight, value in self._encoder_losses(enc, said, t_len):
+                loss = loss + weight * value
+                stats[name] = value.detach()
         if self.use_auxiliary_ctc:
             loss_ctc = self._calc_ctc_loss(enc, labels, t_len.int(), u_len)
             loss = loss + self.auxiliary_ctc_weight * loss_ctc
@@ -192,6 +196,27 @@ class DistilTransducer(ESPnetASRTransducerModel):
         )
         return losses.rnnt.mean(), None if losses.kd is None else losses.kd.mean()
 
+    def _encoder_losses(
+        self, enc: torch.Tensor, said: TeacherOutput, t_len: torch.Tensor
+    ) -> Iterator[Tuple[str, float, torch.Tensor]]:
+        """Yield name, weight and value of each auxiliary loss; means over utterances.
+
+        Args:
+            enc: Encoder output. (B, T, D)
+            said: What the teacher says of the batch.
+            t_len: (B,)
+        """
+        options = self.options
+        with torch.autocast(enc.device.type, enabled=False):
+            if options.ctc_weight > 0:
+                logits = self.ctc_lin(enc.float())  # (B, T, V)
+                value = ctc_kl(logits, said.ctc.float(), t_len, options.divergence).mean()
+                yield "loss_kd_ctc", options.ctc_weight, value
+            if options.encoder_weight > 0:
+                projected = self.kd_projection(enc.float())  # (B, T, D of the teacher)
+                value = encoder_distance(projected, said.enc.float(), t_len).mean()
+                yield "loss_kd_encoder", options.encoder_weight, value
+
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor
     ) -> Tuple[Optional[float], Optional[float]]:
@@ -208,3 +233,22 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 report_wer=self.report_wer,
             )
         return self.error_calculator(enc, labels, t_len)
+
+
+def _check_auxiliary(
+    model: ESPnetASRTransducerModel, teacher: FrozenTeacher, options: DistillOptions
+) -> None:
+    """Raise UserError for options that these two models cannot serve."""
+    if options.teacher_features == "clean" and getattr(model.specaug, "apply_time_warp", False):
+        raise UserError(
+            "kd_conf.teacher_features: 'clean' with specaug_conf.apply_time_warp: the warp moves "
+            "the student's frames away from the teacher's; set apply_time_warp: false or "
+            "teacher_features: shared"
+        )
+    if options.ctc_weight > 0:
+        for who, m in (("teacher", teacher.model), ("student", model)):
+            if not m.use_auxiliary_ctc:
+                raise UserError(
+                    f"kd_conf.ctc_weight: the {who} has no CTC head "
+                    "(model_conf.auxiliary_ctc_weight is 0)"
+                )

@@ -30,6 +30,11 @@ class DistillOptions:
         weight_schedule: Points (update, factor): lambda is multiplied by a factor that goes
             linearly from point to point and stays at the last. [[0, 0], [500, 1]]: the
             teacher is faded in over 500 updates.
+        ctc_weight: Of the divergence of the auxiliary CTC heads (`losses.encoder.ctc_kl`),
+            which teacher and student must both have.
+        encoder_weight: Of the distance of the encoder outputs
+            (`losses.encoder.encoder_distance`); the student gets a projection to the
+            teacher's width, `kd_projection`, which decoding passes over.
         teacher_config: The teacher's `config.yaml`.
         teacher_model: The teacher's checkpoint.
         teacher_cache: Directory of a teacher cache (`espnet_kd.bin.cache_teacher`), which
@@ -52,6 +57,8 @@ class DistillOptions:
     nodes: str = "all"
     frame_shift: int = 0
     top_k: int = 8
+    ctc_weight: float = 0.0
+    encoder_weight: float = 0.0
     teacher_config: Optional[str] = None
     teacher_model: Optional[str] = None
     teacher_cache: Optional[str] = None
@@ -106,8 +113,11 @@ class DistillOptions:
                 )
             values[key] = _checked(where, key, value, fields[key].default)
         options = cls(**values)
-        if options.weight < 0:
-            raise UserError(f"{where}.weight: must not be negative, found {options.weight}")
+        for key in ("weight", "ctc_weight", "encoder_weight"):
+            if getattr(options, key) < 0:
+                raise UserError(
+                    f"{where}.{key}: must not be negative, found {getattr(options, key)}"
+                )
         if options.temperature <= 0:
             raise UserError(f"{where}.temperature: must be positive, found {options.temperature}")
         if options.distils and options.teacher_cache:
@@ -161,6 +171,8 @@ def _check_for_cache(where: str, options: DistillOptions, conf: Mapping[str, Any
     wants = {
         "objective": (options.objective in CACHED, " or ".join(f"'{name}'" for name in CACHED)),
         "temperature": (options.temperature == 1, "1: it cannot be re-tempered"),
+        "ctc_weight": (options.ctc_weight == 0, "0: it holds nothing of the encoder"),
+        "encoder_weight": (options.encoder_weight == 0, "0: it holds nothing of the encoder"),
         "teacher_features": (
             conf.get("teacher_features", "clean") == "clean",
             "'clean': it holds no draw of SpecAugment",

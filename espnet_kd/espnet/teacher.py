@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, NamedTuple, Optional
 
 import torch
 import yaml
@@ -56,10 +56,11 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
                 f"{checkpoint}: '{name}' has shape {tuple(state[name].shape)}; {config} asks "
                 f"for {tuple(own[name].shape)}"
             )
-    extra = [name for name in state if name not in own]
+    # `kd_*`: what a student was distilled with and does not decode with.
+    extra = [name for name in state if name not in own and not name.startswith("kd_")]
     if extra:
         raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
-    model.load_state_dict(state)
+    model.load_state_dict({name: state[name] for name in own})
     return model
 
 
@@ -135,7 +136,7 @@ class FrozenTeacher:
         feats_len: torch.Tensor,
         decoder_in: torch.Tensor,
         chunk_size: Optional[int],
-    ) -> Tuple[Joint, torch.Tensor]:
+    ) -> "TeacherOutput":
         """Run the teacher up to its joint network.
 
         Args:
@@ -145,7 +146,7 @@ class FrozenTeacher:
             chunk_size: Encoder frames a chunk; None: full context.
 
         Returns:
-            Its projected joint network and frames (B,).
+            What students learn from.
         """
         model = self.model
         if model.training:
@@ -155,7 +156,24 @@ class FrozenTeacher:
         enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         model.decoder.set_device(enc.device)
         dec = model.decoder(decoder_in)  # (B, U + 1, D)
-        return project(model.joint_network, enc, dec), t_len
+        ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
+        return TeacherOutput(project(model.joint_network, enc, dec), t_len, enc, ctc)
+
+
+class TeacherOutput(NamedTuple):
+    """What a teacher says of a batch.
+
+    Attributes:
+        joint: Its projected joint network.
+        t_len: Frames. (B,)
+        enc: Encoder output. (B, T, D)
+        ctc: Logits of the CTC head, if it has one. (B, T, V)
+    """
+
+    joint: Joint
+    t_len: torch.Tensor
+    enc: torch.Tensor
+    ctc: Optional[torch.Tensor]
 
 
 def project(network: JointNetwork, enc: torch.Tensor, dec: torch.Tensor) -> Joint:

@@ -5,6 +5,7 @@ is a matter of the joint network (`Joint.tempered`), not of the objective.
 """
 
 from espnet_kd.losses.collapsed import collapsed_kl
+from espnet_kd.losses.encoder import ctc_kl, encoder_distance
 from espnet_kd.losses.full import FullKL
 from espnet_kd.losses.full_sum import full_sum
 from espnet_kd.losses.kl import KINDS, divergence
@@ -17,7 +18,9 @@ __all__ = [
     "FullKL",
     "TopKKL",
     "collapsed_kl",
+    "ctc_kl",
     "divergence",
+    "encoder_distance",
     "full_sum",
     "reduce_nodes",
 ]

@@ -36,6 +36,8 @@ KD_KEYS = (
     "nodes",
     "frame_shift",
     "top_k",
+    "ctc_weight",
+    "encoder_weight",
     "teacher_features",
     "teacher_context",
 )

@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+import yaml
 from espnet2.asr_transducer.utils import make_chunk_mask
 from torchaudio.functional import rnnt_loss
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import chunk_mask, encode
 from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.teacher import load_transducer
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 
 
@@ -198,6 +200,30 @@ def test_distillation_brings_the_student_closer(kd, batch, objective):
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_auxiliary_losses_of_the_encoder(kd, batch, teacher_exp, tmp_path):
+    config = tiny_config()
+    config["encoder_conf"]["body_conf"][0]["hidden_size"] = 8
+    options = {**kd, "weight": 0.5, "ctc_weight": 0.3, "encoder_weight": 2.0}
+    student = build(config, options).train()
+    loss, stats, _ = student(**batch)
+    expected = stats["loss_transducer"] + 0.5 * (stats["loss_aux_ctc"] + stats["loss_kd"])
+    expected = expected + 0.3 * stats["loss_kd_ctc"] + 2.0 * stats["loss_kd_encoder"]
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    assert student.kd_projection.weight.grad.abs().sum() > 0
+    assert student.kd_projection.weight.shape == (16, 8)
+    # What decoding needs can be loaded from a checkpoint that holds the projection too.
+    torch.save(student.state_dict(), tmp_path / "model.pth")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    load_transducer(str(tmp_path / "config.yaml"), str(tmp_path / "model.pth"))
+
+
+def test_a_ctc_head_that_is_not_there_is_named(kd):
+    config = tiny_config(model_conf={})
+    with pytest.raises(UserError, match="ctc_weight: the student has no CTC head"):
+        build(config, {**kd, "ctc_weight": 1.0})
 
 
 def test_lambda_follows_its_schedule(kd, batch):
