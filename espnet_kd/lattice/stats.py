@@ -8,16 +8,17 @@ a function of those few numbers (the RNN-T loss, every distillation objective) i
 ordinary autograd on a (B, T, U + 1, 3) tensor.
 """
 
-from typing import Optional, Protocol
+from typing import List, NamedTuple, Optional, Protocol, Tuple
 
 import torch
+import torch.nn.functional as F
 
 from espnet_kd.lattice.chunks import Chunk, chunks
 from espnet_kd.lattice.joint import Joint
 
 NEG_INF = float("-inf")
 # Bytes of a chunk: on a CPU it should stay in the cache, on a GPU fill the device.
-DEFAULT_BUDGET = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
+DEFAULT_BUDGET = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 
 
 class Divergence(Protocol):
@@ -29,7 +30,10 @@ class Divergence(Protocol):
     def add_grad(
         self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
     ) -> None:
-        """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
+        """Add weight (n,) times the gradient with respect to the logits to grad (n, V).
+
+        log_q (n, V) may be overwritten.
+        """
 
 
 def node_stats(
@@ -76,10 +80,10 @@ class _Walk(torch.autograd.Function):
             logits = joint.logits(joint.hidden(chunk))  # (n, V)
             here = stats[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, U + 1, 3 or 4)
             if divergence is not None:
-                value = divergence.value(chunk, logits.log_softmax(-1))  # (n,)
-                here[..., 3] = value.view(here.shape[:2])
+                logits = logits.log_softmax(-1)  # as good as any other logits of the node
+                here[..., 3] = divergence.value(chunk, logits).view(here.shape[:2])
             here[..., :3] = three_log_probs(logits, labels, chunk)
-        ctx.save_for_backward(enc, dec, weight, bias, labels, stats)
+        ctx.save_for_backward(enc, dec, weight, bias, labels, u_len, stats)
         ctx.activation, ctx.divergence = activation, divergence
         ctx.lengths, ctx.node_bytes, ctx.budget = lengths, node_bytes, budget
         return stats
@@ -87,26 +91,39 @@ class _Walk(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_stats):
-        enc, dec, weight, bias, labels, stats = ctx.saved_tensors
+        enc, dec, weight, bias, labels, u_len, stats = ctx.saved_tensors
         joint = Joint(enc, dec, weight, bias, ctx.activation)
         # Sums over many chunks: float32 or better, whatever the inputs are.
         d_enc, d_dec, d_weight, d_bias = (
             torch.zeros_like(x, dtype=stats.dtype) for x in (enc, dec, weight, bias)
         )
+        # Next label of each row; blank stands for the label that the rows u >= U do not have.
+        row = torch.arange(stats.size(2), device=stats.device)  # (U + 1,)
+        label = F.pad(labels, (0, len(row)))[:, : len(row)]  # (B, U + 1)
+        label = label.masked_fill(row >= u_len.to(row.device)[:, None], 0)
         for chunk in chunks(*ctx.lengths, ctx.node_bytes, ctx.budget):
             b, t0, t1, rows = chunk
-            z = joint.hidden(chunk)  # (n, D)
-            kept, d = (
-                s[b, t0:t1, :rows].flatten(0, 1) for s in (stats, grad_stats)
-            )  # (n, 3 or 4)
-            grad = _grad_logits(joint.logits(z), kept, d, labels, chunk, ctx.divergence)  # (n, V)
+            if t0 == 0:  # the next utterance
+                own = slice(ctx.lengths[0][b]), slice(rows)
+                change = _Change.of(stats[b][own], grad_stats[b][own])
+                live = change.live_rows()
+            u0, u1 = min(u for u, _ in live[t0:t1]), max(u for _, u in live[t0:t1])
+            if u0 >= u1:
+                continue  # no gradient at all
+            part, chunk = joint._replace(dec=dec[:, u0:]), Chunk(b, t0, t1, u1 - u0)
+            z = part.hidden(chunk)  # (n, D)
+            here = change.at(slice(t0, t1), slice(u0, u1))
+            grad = _grad_logits(part.logits(z), here, label[b, u0:u1], chunk, ctx.divergence)
             d_bias += grad.sum(0)
-            grad = grad.to(weight.dtype)
-            d_weight += grad.t() @ z
+            grad = grad.to(weight.dtype)  # (n, V)
+            if d_weight.dtype == grad.dtype:
+                d_weight.addmm_(grad.t(), z)
+            else:
+                d_weight += grad.t() @ z
             d_z = (grad @ weight).to(stats.dtype)  # (n, D)
-            d_z = joint.hidden_grad(chunk, z, d_z).view(t1 - t0, rows, -1)
+            d_z = part.hidden_grad(chunk, z, d_z).view(t1 - t0, u1 - u0, -1)
             d_enc[b, t0:t1] += d_z.sum(1)
-            d_dec[b, :rows] += d_z.sum(0)
+            d_dec[b, u0:u1] += d_z.sum(0)
         grads = (
             g.to(x.dtype)
             for g, x in zip((d_enc, d_dec, d_weight, d_bias), (enc, dec, weight, bias))
@@ -136,54 +153,106 @@ def three_log_probs(logits: torch.Tensor, labels: torch.Tensor, chunk: Chunk) ->
     three[:, -1, 1] = NEG_INF
     grid[..., 0] = NEG_INF
     grid[:, :-1].scatter_(-1, label, NEG_INF)
-    three[..., 2] = grid.logsumexp(-1)
+    # logsumexp in place. Where nothing is left for the rest, the largest is -inf.
+    largest = grid.amax(-1, keepdim=True).clamp_min_(torch.finfo(grid.dtype).min)
+    three[..., 2] = grid.sub_(largest).exp_().sum(-1).log_().add_(largest[..., 0])
     return three.sub_(three.logsumexp(-1, keepdim=True))
+
+
+class _Change(NamedTuple):
+    """How the loss changes with the logits of nodes, but for the divergence.
+
+    With d_c the gradient of log q(c), c in {blank, label, rest}, and s their sum:
+    blank and label v: d_v - s q_v; any other v: (d_rest / q_rest - s) q_v.
+
+    All are (T, U + 1) of one utterance.
+    """
+
+    log_blank: torch.Tensor
+    log_rest: torch.Tensor
+    at_blank: torch.Tensor
+    at_label: torch.Tensor
+    d_rest: torch.Tensor
+    s: torch.Tensor
+    others: Optional[torch.Tensor]  # d_rest / q_rest - s; None where q_rest is next to nothing
+    d_divergence: Optional[torch.Tensor]
+
+    @classmethod
+    def of(cls, stats: torch.Tensor, d: torch.Tensor) -> "_Change":
+        """Derive it from what the first walk kept and its gradient. (T, U + 1, 3 or 4) each"""
+        log_blank, log_label, log_rest = stats[..., :3].unbind(-1)
+        # The row u = U has no label: its gradient is not used.
+        d_blank, d_rest = d[..., 0], d[..., 2]
+        d_label = torch.where(log_label > NEG_INF, d[..., 1], 0.0)
+        # Far from all likely paths an occupancy is nothing beside the largest in any sum, down
+        # to denormal numbers, which processors are slow at. Such nodes are left out.
+        size = torch.stack([d_blank, d_label, d_rest]).abs().amax(0)  # (T, U + 1)
+        dust = size < size.amax() * torch.finfo(size.dtype).eps ** 2
+        d_blank, d_label, d_rest = (x.masked_fill(dust, 0.0) for x in (d_blank, d_label, d_rest))
+        s = d_blank + d_label + d_rest
+        others = d_rest * (-log_rest).exp() - s if bool((log_rest > -60.0).all()) else None
+        return cls(
+            log_blank,
+            log_rest,
+            d_blank - s * log_blank.exp(),
+            d_label - s * log_label.exp(),
+            d_rest,
+            s,
+            others,
+            d[..., 3] if d.size(-1) == 4 else None,
+        )
+
+    def at(self, frames: slice, rows: slice) -> "_Change":
+        """Take a part."""
+        return _Change(*(None if x is None else x[frames, rows] for x in self))
+
+    def live_rows(self) -> List[Tuple[int, int]]:
+        """First row and row after the last of each frame at which the loss changes at all."""
+        T, U1 = self.s.shape
+        if self.d_divergence is not None:
+            return [(0, U1)] * T
+        parts = torch.stack([self.at_blank, self.at_label, self.d_rest, self.s])
+        live = (parts != 0).any(0)  # (T, U + 1)
+        row = torch.arange(U1, device=live.device)
+        first = torch.where(live, row, U1).amin(-1)  # (T,)
+        last = torch.where(live, row + 1, 0).amax(-1)
+        return list(zip(first.tolist(), last.tolist()))
 
 
 def _grad_logits(
     logits: torch.Tensor,
-    three: torch.Tensor,
-    d: torch.Tensor,
-    labels: torch.Tensor,
+    change: _Change,
+    label: torch.Tensor,
     chunk: Chunk,
     divergence: Optional[Divergence],
 ) -> torch.Tensor:
     """Turn gradients of a node's few numbers into that of its logits.
 
-    With d_c the gradient of log q(c), c in {blank, label, rest}, and s their sum:
-    blank and label v: d_v - s q_v; any other v: (d_rest / q_rest - s) q_v.
-
     Args:
         logits: Overwritten. (n, V)
-        three: What the first walk kept. (n, 3 or 4)
-        d: Its gradient. (n, 3 or 4)
-        labels: (B, U)
+        change: Of the chunk's nodes.
+        label: Next label of each row; blank where there is none. (rows,)
         chunk: Where the nodes are.
         divergence: The source of the fourth number.
 
     Returns:
         (n, V)
     """
-    d_blank, d_label, d_rest = d[:, 0:1], d[:, 1:2], d[:, 2:3]  # (n, 1) each
-    label = labels[chunk.b, : chunk.rows - 1]  # (U,)
-    no_label = label.new_zeros(1)  # the row u = U: its d_label is not used
-    label = torch.cat([label, no_label]).repeat(chunk.t1 - chunk.t0)[:, None]  # (n, 1)
-    has_label = three[:, 1:2] > NEG_INF  # (n, 1)
-    d_label = torch.where(has_label, d_label, 0.0)
-    s = d_blank + d_label + d_rest
-    log_rest = three[:, 2:3]
+    grid = logits.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, U + 1, V)
     # log q = logits - log Z, and log Z follows from the blank.
-    log_q = logits.sub_(logits[:, :1] - three[:, :1])  # (n, V)
-    kept = log_q.clone() if divergence is not None else None
-    if bool((log_rest > -60.0).all()):
-        grad = log_q.exp_().mul_(d_rest * (-log_rest).exp() - s)  # (n, V)
+    grid.sub_((grid[..., 0] - change.log_blank)[..., None])
+    kept = logits.clone() if divergence is not None else None  # (n, V)
+    if change.others is not None:
+        grid.exp_().mul_(change.others[..., None])
     else:
         # Where the rest has next to nothing, 1 / q(rest) overflows; q(v) / q(rest) does not.
-        share = (log_q - log_rest.clamp_min(torch.finfo(log_q.dtype).min)).clamp_max_(0.0).exp_()
-        grad = share.mul_(d_rest).sub_(log_q.exp_().mul_(s))
-    at_label = d_label - s * three[:, 1:2].exp()
-    grad.scatter_(1, label, torch.where(has_label, at_label, grad.gather(1, label)))
-    grad[:, :1] = d_blank - s * three[:, :1].exp()
+        least = torch.finfo(grid.dtype).min
+        share = (grid - change.log_rest.clamp_min(least)[..., None]).clamp_max_(0.0).exp_()
+        share.mul_(change.d_rest[..., None])
+        torch.sub(share, grid.exp_().mul_(change.s[..., None]), out=grid)
+    index = label[:, None].expand(grid.size(0), -1, 1)  # (t, rows, 1)
+    grid.scatter_(-1, index, change.at_label[..., None])
+    grid[..., 0] = change.at_blank
     if divergence is not None:
-        divergence.add_grad(chunk, kept, d[:, 3], grad)
-    return grad
+        divergence.add_grad(chunk, kept, change.d_divergence.reshape(-1), logits)
+    return logits

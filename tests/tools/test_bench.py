@@ -1,0 +1,141 @@
+"""The benchmarks work, and what they compare is the same. Times are never asserted."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+TINY = ["--device", "cpu", "--threads", "1", "--corpus", "missing", "--batch", "3"]
+
+
+def run(repo, tool, *options):
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    command = [sys.executable, str(repo / "tools" / tool), *TINY, *map(str, options)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.fixture
+def tools(repo, monkeypatch):
+    """Import from tools/ as the programs there do."""
+    monkeypatch.syspath_prepend(str(repo / "tools"))
+
+
+def test_bench_lattice(repo, tmp_path):
+    """It compares all losses before it times, and fails if two differ."""
+    pytest.importorskip("torchaudio")
+    table, numbers = tmp_path / "new" / "rows.csv", tmp_path / "rows.json"
+    sizes = ["--vocabularies", 12, 30, "--shrink", 12, "--dim", 8, "--teacher_dim", 6]
+    outputs = ["--repeats", 1, "--csv", table, "--json", numbers]
+    done = run(repo, "bench_lattice.py", *sizes, *outputs)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(table)
+    assert len(rows) == len(json.loads(numbers.read_text())) == 2 * 3 * 8
+    assert {row["batch"] for row in rows} == {"equal", "sorted", "unsorted"}
+    assert {row["V"] for row in rows} == {"12", "30"}
+    for row in rows:
+        assert row["lengths"].startswith("stored quantiles")
+        assert float(row["peak_mb"]) >= 0 and float(row["time_ms"]) > 0
+        assert float(row["load_average"]) >= 0 and row["threads"] == "1"
+        assert (row["loss_kd"] == "") == (row["variant"] in ("plain", "ours"))
+        if row["variant"] == "plain":
+            assert float(row["time_ratio"]) == float(row["peak_ratio"]) == 1
+        if row["batch"] == "equal":
+            assert float(row["padding"]) == 1
+    full = [row["loss_kd"] for row in rows if row["variant"].endswith("full")][:2]
+    assert float(full[0]) == pytest.approx(float(full[1]), rel=1e-4)
+    assert "| unsorted | 30 |" in done.stdout and "ours_collapsed_cached" in done.stdout
+
+
+def test_bench_step(repo, tmp_path):
+    table = tmp_path / "rows.csv"
+    options = ["--quick", "--batches", "unsorted", "--csv", table]
+    done = run(repo, "bench_step.py", *options)
+    assert done.returncode == 0, done.stderr
+    rows = {row["variant"]: row for row in rows_of(table)}
+    assert set(rows) == {
+        "plain", "ours", "ours_cached", "ours_collapsed", "ours_full", "teacher_forward"
+    }  # fmt: skip
+    plain = float(rows["plain"]["loss_rnnt"])
+    assert all(
+        float(rows[name]["loss_rnnt"]) == pytest.approx(plain, rel=1e-4)
+        for name in rows
+        if name != "teacher_forward"
+    )
+    cached, online = (float(rows[f"ours_{name}"]["loss_kd"]) for name in ("cached", "collapsed"))
+    assert cached == pytest.approx(online, rel=1e-2)  # a cache has 16 bits
+
+
+def test_losses_that_differ_are_refused(tools):
+    from benchcli import check_losses
+
+    nan = float("nan")
+    found = {"plain": {"rnnt": 5.0, "kd": nan}, "naive_full": {"rnnt": 5.0, "kd": 2.0}}
+    check_losses({**found, "ours_full": {"rnnt": 5.0001, "kd": 2.0001}})
+    with pytest.raises(RuntimeError, match=r"the kd loss: naive_full 2, ours_full 2\.1"):
+        check_losses({**found, "ours_full": {"rnnt": 5.0, "kd": 2.1}})
+    with pytest.raises(RuntimeError, match="the rnnt loss"):
+        check_losses({**found, "ours_full": {"rnnt": nan, "kd": 2.0}})
+
+
+def test_peak_memory_is_what_a_block_took(tools):
+    import benchlib
+
+    def measured():
+        import torch
+
+        torch.set_num_threads(1)  # a forked process must not ask for its parent's threads
+        torch.ones(2**20)
+        with benchlib.PeakMemory("cpu") as peak:
+            torch.ones(16 * 2**20)  # 64 MB, freed at once
+            torch.ones(4 * 2**20)
+        return peak.used, peak.absolute
+
+    used, absolute = benchlib.in_child(measured)
+    assert 60 * benchlib.MB < used < 72 * benchlib.MB < absolute
+
+
+def test_a_child_that_fails_says_why(tools):
+    import benchlib
+
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        benchlib.in_child(lambda: 1 // 0)
+    with pytest.raises(RuntimeError, match="ended without a result"):
+        benchlib.in_child(lambda: os._exit(3))
+
+
+def test_batches(tools):
+    from benchdata import Length, draw, lattice, read_lengths
+
+    utterances = read_lengths(None, 500).utterances
+    assert min(x.frames for x in utterances) > 0 and max(x.frames for x in utterances) < 500
+    batch = draw("sorted", utterances, 16, 1e9, 500, seed=0)
+    assert len(batch) == 16 and batch == sorted(batch)
+    assert max(x.frames for x in batch) - min(x.frames for x in batch) < 100
+    small = draw("unsorted", utterances, 16, 40e6, 500, seed=0)
+    assert (
+        lattice(small) * 500 <= 40e6 < lattice(draw("unsorted", utterances, 16, 1e9, 500, 0)) * 500
+    )
+    assert len(set(draw("equal", utterances, 16, 40e6, 500, seed=0))) == 1
+    assert Length(100, 9).shorter(5) == Length(20, 1)
+
+
+def test_lengths_of_real_speech(tools, shared_data):
+    from benchdata import read_lengths
+
+    pytest.importorskip("sentencepiece")
+    corpus = shared_data / "mini_librispeech" / "LibriSpeech" / "train-clean-5"
+    counted, scaled = read_lengths(corpus, 500), read_lengths(corpus, 5000)
+    assert len(counted.utterances) == len(scaled.utterances) == 1519
+    assert counted.source == "train-clean-5, labels counted"
+    assert scaled.source == "train-clean-5, 4.35 characters a label"
+    frames = sum(x.frames for x in counted.utterances)
+    assert frames / 25 / 3600 == pytest.approx(5.31, abs=0.02)
+    assert sum(x.labels for x in scaled.utterances) < sum(x.labels for x in counted.utterances)

@@ -1,0 +1,342 @@
+"""Time and peak memory of a whole training step: ESPnet's own against ours.
+
+    python tools/bench_step.py --quick                 # does it work?
+    python tools/bench_step.py --csv step.csv          # the table of docs/benchmarks.md
+    python tools/bench_step.py --check_memory          # 16 utterances, V of 5,000, within 4 GB
+
+Front end, encoder, predictor, joint network, loss, backward pass and the optimizer's update
+of a conformer transducer of ESPnet; ratios are to `plain`:
+
+    plain              ESPnet's forward with torchaudio's rnnt_loss on materialised logits
+    ours               espnet_kd without distillation
+    ours_cached        collapsed, the teacher from a cache
+    ours_collapsed     collapsed, teacher on-line
+    ours_full          full vocabulary, teacher on-line
+    teacher_forward    the teacher's front end, encoder and predictor alone, without gradients
+
+The lengths of a batch are those of real speech, its content is noise. The memory is what the
+process takes beyond its imports: both models, the optimizer, activations, gradients.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import math
+import warnings
+from argparse import Namespace
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import benchcli
+import benchlib
+import torch
+from benchdata import Length, draw, lattice, read_lengths
+
+from espnet_kd.errors import run_main
+from espnet_kd.progress import Progress
+
+# 202511 talks about nltk.
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+    from espnet2.tasks.asr_transducer import ASRTransducerTask
+
+from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.model import DistilTransducer
+from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.teacher import FrozenTeacher
+from espnet_kd.lattice import node_stats
+from espnet_kd.teachers import pack
+
+# ESPnet's, at every step, about how it spells autocast.
+warnings.filterwarnings("ignore", category=FutureWarning, module="espnet2")
+
+VARIANTS = ("plain", "ours", "ours_cached", "ours_collapsed", "ours_full", "teacher_forward")
+OBJECTIVES = {"ours_cached": "collapsed", "ours_collapsed": "collapsed", "ours_full": "full"}
+LIMIT_GB = 4
+SAMPLES = 640  # of audio for an encoder frame: 16 kHz, 25 Hz
+
+
+class PlainTransducer(ESPnetASRTransducerModel):
+    """ESPnet's model with a loss that can be installed, and lengths that are right.
+
+    Up to 202511 ESPnet counts padding as speech (`espnet/versions.py`), which would make
+    its lattices larger than ours.
+    """
+
+    def encode(self, speech: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        """(B, S) -> encoder output (B, T, D) and its lengths (B,)"""
+        feats, lengths = self._extract_feats(speech, lengths)
+        return encode(self.encoder, feats, lengths, None)
+
+
+def torchaudio_criterion(logits: torch.Tensor, *lattice: torch.Tensor) -> torch.Tensor:
+    """RNN-T loss as ESPnet calls it. (B, T, U + 1, V), labels, t_len, u_len -> ()"""
+    from torchaudio.functional import rnnt_loss
+
+    return rnnt_loss(logits, *(x.int() for x in lattice), blank=0, reduction="mean")
+
+
+def build(blocks: int, size: int, joint: int, vocabulary: int) -> ESPnetASRTransducerModel:
+    """Build a conformer transducer by ESPnet's own Task."""
+    body = {"block_type": "conformer", "num_blocks": blocks, "hidden_size": size}
+    body.update(linear_size=4 * size, heads=4, conv_mod_kernel_size=31)
+    tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(vocabulary - 3)), "<sos/eos>"]
+    frontend = {"fs": "16k", "n_fft": 640, "win_length": 400, "hop_length": 160, "n_mels": 80}
+    config = {
+        "token_list": tokens,
+        "input_size": None,
+        "init": None,
+        "frontend": "default",
+        "frontend_conf": frontend,
+        "specaug": None,
+        "specaug_conf": {},
+        "normalize": None,
+        "normalize_conf": {},
+        "encoder_conf": {
+            "input_conf": {"vgg_like": False, "subsampling_factor": 4, "conv_size": 64},
+            "body_conf": [body],
+        },
+        "decoder": "rnn",
+        "decoder_conf": {"rnn_type": "lstm", "num_layers": 1, "embed_size": size},
+        "joint_network_conf": {"joint_space_size": joint},
+        "model_conf": {},
+    }
+    config["decoder_conf"]["hidden_size"] = size
+    return ASRTransducerTask.build_model(Namespace(**config))
+
+
+class Step:
+    """A variant, ready to be trained.
+
+    Args:
+        variant: Its name.
+        args: The command line.
+        vocabulary: V
+        lengths: The batch.
+    """
+
+    def __init__(
+        self, variant: str, args: Namespace, vocabulary: int, lengths: Sequence[Length]
+    ) -> None:
+        torch.manual_seed(args.seed)
+        self.student = build(args.student_blocks, args.student_size, args.joint, vocabulary)
+        torch.manual_seed(args.seed + 1)
+        self.variant, teacher = variant, None
+        if variant not in ("plain", "ours"):
+            model = build(args.teacher_blocks, args.teacher_size, args.joint, vocabulary)
+            teacher = FrozenTeacher(model.to(args.device))
+        self.student.to(args.device).train()
+        self.batch = make_batch(lengths, vocabulary, args.device, args.seed)
+        if variant == "plain":
+            self.student.__class__ = PlainTransducer
+            self.student.criterion_transducer = torchaudio_criterion
+        else:
+            options: Dict[str, Any] = {"objective": OBJECTIVES.get(variant, "none")}
+            if variant == "ours_cached":
+                # A cache that was made before: its teacher is gone when the step begins.
+                self.batch["teacher"] = cache_entries(teacher, self.batch)
+                options["teacher_cache"], teacher = "in memory", None
+            DistilTransducer.wrap(self.student, DistillOptions(**options), teacher)
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-4)
+
+    def __call__(self) -> Tuple[float, float]:
+        """Train one update. RNN-T loss and distillation loss."""
+        if self.variant == "teacher_forward":
+            run_teacher(self.student.teacher, self.batch)
+            return math.nan, math.nan
+        self.optimizer.zero_grad()
+        loss, stats, _ = self.student(**self.batch)
+        loss.backward()
+        self.optimizer.step()
+        return tuple(float(stats.get(f"loss_{x}", math.nan)) for x in ("transducer", "kd"))
+
+
+def make_batch(
+    lengths: Sequence[Length], vocabulary: int, device: str, seed: int
+) -> Dict[str, Any]:
+    """Make noise of the lengths of a batch."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.tensor([x.frames * SAMPLES + 480 for x in lengths])
+    labels = torch.tensor([x.labels for x in lengths])
+    text = torch.randint(2, vocabulary - 1, (len(lengths), int(labels.max())), generator=generator)
+    text[torch.arange(text.size(1)) >= labels[:, None]] = -1
+    speech = 0.1 * torch.randn(len(lengths), int(samples.max()), generator=generator)
+    speech[torch.arange(speech.size(1)) >= samples[:, None]] = 0.0
+    batch = {"speech": speech, "speech_lengths": samples, "text": text, "text_lengths": labels}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@torch.no_grad()
+def run_teacher(teacher: FrozenTeacher, batch: Dict[str, Any]) -> Any:
+    """Run the teacher on a batch, front end included."""
+    feats, feats_len = teacher.model._extract_feats(batch["speech"], batch["speech_lengths"])
+    decoder_in = torch.nn.functional.pad(batch["text"].clamp_min(0), (1, 0))  # (B, U + 1)
+    return teacher.joint(feats, feats_len, decoder_in, None)
+
+
+@torch.no_grad()
+def cache_entries(teacher: FrozenTeacher, batch: Dict[str, Any]) -> torch.Tensor:
+    """Make what a teacher cache would give for a batch. (B, L, 1)"""
+    said = run_teacher(teacher, batch)
+    labels, u_len = batch["text"].clamp_min(0), batch["text_lengths"]
+    three = node_stats(said.joint, labels, said.t_len, u_len)  # (B, T, U + 1, 3)
+    entries = []
+    for b, (frames, n) in enumerate(zip(said.t_len.tolist(), u_len.tolist())):
+        entry = pack(three[b, :frames, : n + 1], labels[b, :n], None, n + 1)
+        entries.append(torch.from_numpy(entry).float()[:, None])
+    return torch.nn.utils.rnn.pad_sequence(entries, batch_first=True).to(three.device)
+
+
+class Bench:
+    """The measurements of one batch; each method runs in a child.
+
+    Args:
+        args: The command line.
+        vocabulary: V
+        lengths: The batch.
+    """
+
+    def __init__(self, args: Namespace, vocabulary: int, lengths: Sequence[Length]) -> None:
+        self.args, self.vocabulary, self.lengths = args, vocabulary, lengths
+
+    def step(self, variant: str, lengths: Optional[Sequence[Length]] = None) -> Step:
+        """Make a variant ready."""
+        return Step(variant, self.args, self.vocabulary, lengths or self.lengths)
+
+    def memory(self, variant: str, updates: int = 2) -> Dict[str, Any]:
+        """Peak memory, and the losses of every update. The first update is the warm-up."""
+        self._prepare()
+        self.step(variant, [Length(20, 4), Length(12, 2)])()
+        with benchlib.PeakMemory(self.args.device) as peak:
+            step = self.step(variant)
+            losses = [step() for _ in range(updates)]
+        return {"bytes": peak.used, "absolute": peak.absolute, "losses": losses}
+
+    def seconds(self) -> Dict[str, List[float]]:
+        """Times of all variants, taken in turn."""
+        self._prepare()
+        steps = {name: self.step(name) for name in self.args.variants}
+        for name in steps:
+            self.step(name, [Length(20, 4), Length(12, 2)])()
+        return benchlib.interleaved(steps, self.args.repeats, self.args.device)
+
+    def _prepare(self) -> None:
+        args = self.args
+        benchlib.prepare(args.device, args.threads, args.flush_denormals)
+
+
+def measure(args: Namespace, kind: str, vocabulary: int, progress: Progress) -> List[benchcli.Row]:
+    """Measure all variants on one batch; one row a variant."""
+    found = read_lengths(args.corpus, vocabulary)
+    utterances = [x.shorter(args.shrink) for x in found.utterances]
+    batch = draw(kind, utterances, args.batch, args.cells * 1e6, vocabulary, args.seed)
+    bench, peaks = Bench(args, vocabulary, batch), {}
+    for name in args.variants:
+        peaks[name] = benchlib.in_child(functools.partial(bench.memory, name))
+        progress.update()
+    trained = {name: peaks[name] for name in peaks if name != "teacher_forward"}
+    benchcli.check_losses(
+        {name: dict(zip(("rnnt", "kd"), x["losses"][0])) for name, x in trained.items()}
+    )
+    seconds: Dict[str, List[float]] = {name: [] for name in args.variants}
+    if args.repeats:
+        seconds = benchlib.in_child(bench.seconds)
+        progress.update(args.repeats * len(args.variants))
+    rows = []
+    for name in args.variants:
+        losses = dict(zip(("rnnt", "kd"), peaks[name]["losses"][0]))
+        rows.append(
+            {
+                "batch": kind,
+                "V": vocabulary,
+                "B": len(batch),
+                "T": max(x.frames for x in batch),
+                "U": max(x.labels for x in batch),
+                "lattice_mb": round(4 * lattice(batch) * vocabulary / benchlib.MB, 1),
+                "student": f"{args.student_blocks}x{args.student_size}",
+                "teacher": f"{args.teacher_blocks}x{args.teacher_size}",
+                "joint": args.joint,
+                "variant": name,
+                # The teacher alone is there for its time.
+                "peak_mb": round(peaks[name]["bytes"] / benchlib.MB, 1)
+                if trained.get(name)
+                else None,
+                **benchcli.times(seconds[name]),
+                "repeats": args.repeats,
+                **benchcli.loss_columns(losses),
+                "flush_denormals": args.flush_denormals,
+                "lengths": found.source,
+                **benchcli.machine(args.device, args.threads),
+            }
+        )
+    return rows
+
+
+def check_memory(args: Namespace, vocabulary: int = 5000, batch: int = 16) -> int:
+    """Train on 16 utterances with V = 5,000; exit code 1 if it takes more than 4 GB."""
+    found = read_lengths(args.corpus, vocabulary)
+    utterances = [x.shorter(args.shrink) for x in found.utterances]
+    lengths = draw("unsorted", utterances, batch, float("inf"), vocabulary, args.seed)
+    whole = 4 * lattice(lengths) * vocabulary / 2**30
+    print(f"{len(lengths)} utterances ({found.source}), V {vocabulary}: {whole:.1f} GB a lattice")
+    failed = 0
+    for variant in [name for name in args.variants if name in ("ours", *OBJECTIVES)]:
+        bench = Bench(args, vocabulary, lengths)
+        result = benchlib.in_child(functools.partial(bench.memory, variant, 2))
+        # Without distillation there is no second loss, which is NaN then.
+        first, last = (sum(x for x in losses if x == x) for losses in result["losses"])
+        used = result["absolute"] / 2**30
+        good = used <= LIMIT_GB and last < first
+        failed += not good
+        print(
+            f"{variant}: loss {first:.2f} -> {last:.2f} in one update; the process took "
+            f"{used:.2f} GB at its peak, imports included{'' if good else ': NOT GOOD'}"
+        )
+    return 1 if failed else 0
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = benchcli.get_parser(__doc__, VARIANTS, [500, 1000], ["sorted", "unsorted"])
+    add = parser.add_argument
+    add("--student_blocks", type=int, default=6, help="conformer blocks")
+    add("--student_size", type=int, default=144, help="width of its encoder and predictor")
+    add("--teacher_blocks", type=int, default=12, help="conformer blocks")
+    add("--teacher_size", type=int, default=256, help="width of its encoder and predictor")
+    add("--joint", type=int, default=256, help="width of both joint spaces")
+    add(
+        "--check_memory",
+        action="store_true",
+        help=f"only check that 16 utterances with V of 5,000 train within {LIMIT_GB} GB",
+    )
+    return parser
+
+
+COLUMNS = {
+    "batch": "batch",
+    "V": "V",
+    "B": "B",
+    "variant": "variant",
+    "peak_mb": "peak MB",
+    "peak_ratio": "peak / plain",
+    "time_ms": "ms",
+    "time_ratio": "time / plain",
+}
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
+    """Run the command line."""
+    args = benchcli.parse(get_parser(), argv)
+    if args.quick:
+        args.vocabularies, args.batch, args.shrink, args.repeats = [100], 3, 8, 1
+        args.student_blocks, args.student_size, args.joint = 2, 32, 32
+        args.teacher_blocks, args.teacher_size = 2, 48
+    if args.check_memory:
+        return check_memory(args)
+    benchcli.run("bench_step", args, functools.partial(measure, args), COLUMNS)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
