@@ -7,6 +7,10 @@ stages:
       encoder: {num_blocks: 4, hidden_size: 96}
       joint_network: {joint_space_size: 96}
     epochs: 8
+    init: teacher           # inherited weights, or random
+    blocks: spaced          # which of the teacher's blocks are kept
+    units: weight           # which of its units
+    labels: transcript      # or teacher: what it makes of the training set
     objective: collapsed    # or full, or none (see kd_conf)
     weight: 0.5             # lambda
     temperature: 1.0
@@ -41,8 +45,15 @@ KD_KEYS = (
     "teacher_features",
     "teacher_context",
 )
-STAGE_KEYS = ("name", "target", "student", "epochs", "train", "init") + KD_KEYS
-INITS = ("teacher", "random")
+# Keys of a stage that are one word of several; the first is the default.
+CHOICES = {
+    "init": ("teacher", "random"),
+    "blocks": ("spaced", "influence", "skip_loss"),
+    "units": ("weight", "taylor"),
+    "allocate": ("rule", "sensitivity"),
+    "labels": ("transcript", "teacher"),
+}
+STAGE_KEYS = ("name", "target", "student", "epochs", "train", *CHOICES) + KD_KEYS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +68,12 @@ class StagePlan:
         sizes: The student's sizes by ESPnet's names, or None.
         epochs: Epochs of distillation; None leaves the training config's.
         init: `teacher`: inherited weights; `random`.
+        blocks: Which blocks are inherited: `spaced` evenly; those with the largest block
+            `influence`; those whose absence costs the largest loss (`skip_loss`).
+        units: Which units are inherited, by the norm of their `weight` or by `taylor`.
+        allocate: How a target becomes sizes: by our `rule` or by measured `sensitivity`.
+        labels: What the student's RNN-T loss is taken against: the `transcript`, or what
+            the `teacher` makes of the training set (hard labels).
         kd: `kd_conf` without the teacher.
         train: Overrides of the training config.
     """
@@ -68,6 +85,10 @@ class StagePlan:
     sizes: Optional[Mapping[str, Any]]
     epochs: Optional[int]
     init: str
+    blocks: str
+    units: str
+    allocate: str
+    labels: str
     kd: Dict[str, Any]
     train: Dict[str, Any]
 
@@ -164,15 +185,17 @@ def _stage(where: str, number: int, entry: Any) -> StagePlan:
         isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1
     ):
         raise UserError(f"{where}.epochs: expected a whole number > 0, found '{epochs}'")
-    init = entry.get("init", "teacher")
-    if init not in INITS:
-        raise UserError(f"{where}.init: '{init}' is not one of {INITS}{nearest(str(init), INITS)}")
+    chosen = {key: entry.get(key, known[0]) for key, known in CHOICES.items()}
+    for key, value in chosen.items():
+        if value not in CHOICES[key]:
+            hint = nearest(str(value), CHOICES[key])
+            raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
     train = entry.get("train") or {}
     if not isinstance(train, dict):
         raise UserError(f"{where}.train: expected options by name, found '{train}'")
     kd = {key: entry[key] for key in KD_KEYS if key in entry}
     kd.setdefault("objective", "collapsed")
-    return StagePlan(number, name, where, target, sizes, epochs, init, kd, train)
+    return StagePlan(number, name, where, target, sizes, epochs, **chosen, kd=kd, train=train)
 
 
 def _number(value: Any) -> bool:
