@@ -39,7 +39,9 @@ def derive(name, teacher, *more):
     assert code == 0, err
     exp = Path(f"exp/kd_{name}")
     shutil.copy(exp / "init.pth", exp / "model.pth")
-    shutil.copy(exp / "student.yaml", exp / "config.yaml")
+    config = yaml.safe_load((exp / "student.yaml").read_text())
+    # What ESPnet's trainer fills in.
+    write_yaml(exp / "config.yaml", {"init": None, "specaug": None, "specaug_conf": {}, **config})
     return json.loads((exp / "student.json").read_text())
 
 
