@@ -1,55 +1,19 @@
 """How the benchmarks measure: peak memory and times.
 
-Every measurement of memory runs in a process of its own, forked from one that has imported
-everything and computed nothing: it starts without anyone's leftovers and without paying for
-the imports. Times are taken in one process, all variants in turn, again and again (A B C
-A B C ...), so that a disturbance from outside meets all of them alike.
+Every measurement of memory runs in a process of its own (`espnet_kd/measure.py`). Times are
+taken in one process, all variants in turn, again and again (A B C A B C ...), so that a
+disturbance from outside meets all of them alike.
 """
 
-import ctypes
-import multiprocessing
-import os
-import platform
-import resource
 import time
-import traceback
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-# torch.cuda.is_available() through NVML: a CUDA context could not be taken into a fork.
-os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+import torch
 
-import torch  # noqa: E402
+from espnet_kd.measure import PeakMemory, in_child, synchronize
 
+__all__ = ["MB", "PeakMemory", "in_child", "interleaved", "prepare", "synchronize"]
 MB = 2**20
-
-
-def in_child(function: Callable[[], Any]) -> Any:
-    """Run a function in a forked process and return its (picklable) result.
-
-    Raises:
-        RuntimeError: it raised an exception, or was killed, for example for its memory.
-    """
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-
-    def run() -> None:
-        try:
-            sender.send((function(), None))
-        except BaseException:
-            sender.send((None, traceback.format_exc()))
-
-    child = context.Process(target=run)
-    child.start()
-    sender.close()
-    try:
-        result, error = receiver.recv()
-    except EOFError:
-        result, error = None, "it ended without a result"
-    child.join()
-    if error is not None:
-        raise RuntimeError(f"a benchmark's process failed (exit code {child.exitcode}): {error}")
-    return result
 
 
 def prepare(device: str, threads: Optional[int], flush_denormals: bool) -> None:
@@ -60,73 +24,6 @@ def prepare(device: str, threads: Optional[int], flush_denormals: bool) -> None:
         torch.set_num_threads(threads)
     if device == "cuda":
         torch.zeros(1, device=device)
-
-
-def synchronize(device: str) -> None:
-    """Wait for a device that computes on its own."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-class PeakMemory:
-    """Bytes that a `with` block took at its peak beyond what was there before.
-
-    On a CPU the resident memory as the kernel counts it, on CUDA what torch allocated.
-
-    Attributes:
-        used: The result, after the block.
-        absolute: The peak of the whole process, imports included (on CUDA of the device).
-    """
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.used = self.absolute = 0
-
-    def __enter__(self) -> "PeakMemory":
-        if self.device == "cuda":
-            synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-            return self
-        _release_free_memory()
-        self.by_kernel = _reset_peak()
-        self.before = _status("VmRSS") if self.by_kernel else _largest_so_far()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.device == "cuda":
-            synchronize(self.device)
-            self.absolute = torch.cuda.max_memory_allocated()
-        else:
-            self.absolute = _status("VmHWM") if self.by_kernel else _largest_so_far()
-        self.used = self.absolute - self.before
-
-
-def _release_free_memory() -> None:
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        pass  # not glibc: freed memory of the warm-up may hide a little
-
-
-def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return True
-    except OSError:
-        return False
-
-
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {key}")
-
-
-def _largest_so_far() -> int:
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def interleaved(

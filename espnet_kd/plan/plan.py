@@ -22,7 +22,7 @@ stages:
 
 import dataclasses
 from pathlib import Path
-from typing import List
+from typing import List, TextIO, Union
 
 import yaml
 
@@ -57,15 +57,28 @@ def load_plan(path: str) -> CompressionPlan:
     """Read a plan.
 
     Raises:
-        UserError: no file, no YAML, no stages, an unknown key (naming the nearest right
-            one), a value of the wrong kind, a name that stands there twice, or targets that
-            do not go down.
+        UserError: there is no such file; see `parse_plan`.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; a compression plan is needed")
+    with open(path, encoding="utf-8") as f:
+        return parse_plan(f, path)
+
+
+def parse_plan(text: Union[str, TextIO], path: str) -> CompressionPlan:
+    """Check the text of a plan.
+
+    Args:
+        text: YAML.
+        path: Name of its file, for messages.
+
+    Raises:
+        UserError: no YAML, no stages, an unknown key (naming the nearest right one), a
+            value of the wrong kind, a name that stands there twice, or targets that do not
+            go down.
+    """
     try:
-        with open(path, encoding="utf-8") as f:
-            data = yaml.safe_load(f)
+        data = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     if not isinstance(data, dict) or "stages" not in data:

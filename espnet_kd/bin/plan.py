@@ -1,0 +1,167 @@
+r"""Draft a compression plan for a teacher and say what it will cost, before anything runs.
+
+    python -m espnet_kd.bin.plan --teacher_exp exp/asr_teacher --target 0.35 --stages 3 \
+        --stats_dir exp/asr_stats_raw_en_char --train_config conf/train_student.yaml \
+        --out conf/compression.yaml
+
+Sizes fall by one common factor a stage. Time and memory are measured here and now: a few
+updates of each student with its teacher, on noise of the lengths of the training set.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import atomic_open
+from espnet_kd.plan.options import read_config
+from espnet_kd.plan.plan import parse_plan
+from espnet_kd.plan.stage import ESPNET_EPOCHS, StagePlan, check_target
+from espnet_kd.progress import Progress
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = argparse.ArgumentParser(
+        prog="plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    model = "valid.loss_transducer.ave.pth"
+    add("--teacher_exp", required=True, help="experiment of the teacher")
+    add("--teacher_model", default=model, help=f"its checkpoint ({model})")
+    add("--target", required=True, help="size of the last student, a fraction of the teacher's")
+    add("--stages", type=int, default=3, help="number of students (3)")
+    add("--objective", default="collapsed", help="what of the teacher is matched (collapsed)")
+    add("--epochs", type=int, help="of each student (default: those of --train_config)")
+    add("--train_config", help="training config for students; its batches are measured")
+    add("--out", help="the plan's file (default: it is printed)")
+    add("--force", choices=("true", "false"), default="false", help="write over an existing plan")
+    group = parser.add_argument_group("estimate")
+    add = group.add_argument
+    add("--no_estimate", action="store_true", help="measure no time and no memory")
+    add("--stats_dir", help="exp/asr_stats_*: lengths of the training set")
+    add("--seconds", type=float, default=12.0, help="of an utterance, without --stats_dir (12)")
+    add("--labels", type=int, default=60, help="of an utterance, without --stats_dir (60)")
+    add("--batch", type=int, default=16, help="utterances, without --stats_dir (16)")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--threads", type=int, help="of a CPU (default: all)")
+    return parser
+
+
+@run_main
+def main(cmd=None) -> None:
+    """Print the table; print or write the plan."""
+    args = get_parser().parse_args(cmd)
+    target = _checked(args)
+    base = read_config(args.train_config)
+
+    import torch  # takes seconds: not before the cheap checks are done
+
+    torch.set_num_threads(1)  # what is measured is measured in a fork
+
+    # 202511 talks about nltk.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from espnet_kd.espnet.derive import read_model
+        from espnet_kd.espnet.estimate import derive_all
+    from espnet_kd.plan.draft import draft, geometric, in_words, table
+
+    teacher = read_model(Path(args.teacher_exp), args.teacher_model)
+    steps = geometric(target, args.stages)
+    text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
+    stages = parse_plan(text, args.out or "the plan").stages
+    students = derive_all(stages, teacher, base)
+    rows = [_row("teacher", "", teacher.sizes)]
+    rows += [_row(s.name, f"{s.target:g}", m.sizes) for s, m in zip(stages, students)]
+    notes = []
+    if not args.no_estimate:
+        notes = _add_costs(rows, stages, [teacher, *students], args)
+    for row, model in zip(rows, [teacher, *students]):
+        row["sizes"] = in_words(model.sizes)
+    print(table(rows))
+    print(*notes, sep="\n", end="\n" if notes else "")
+    if not args.out:
+        print(f"\n{text}", end="")
+        return
+    with atomic_open(args.out) as f:
+        f.write(text)
+    print(f"Write {args.out}")
+
+
+def _checked(args: argparse.Namespace) -> float:
+    """Refuse what needs no teacher to be refused; return the target."""
+    try:
+        target = float(args.target)
+    except ValueError:
+        target = args.target
+    check_target(target, "--target")
+    if args.stages < 1:
+        raise UserError(f"--stages {args.stages}: at least 1 is needed")
+    if args.epochs is not None and args.epochs < 1:
+        raise UserError(f"--epochs {args.epochs}: at least 1 is needed")
+    if args.out and Path(args.out).exists() and args.force != "true":
+        raise UserError(f"{args.out}: is there already; --force true writes over it")
+    return target
+
+
+def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
+    from espnet_kd.plan.draft import BYTES_A_PARAMETER
+
+    return {
+        "student": name,
+        "target": target,
+        "parameters": f"{sizes.params:,}",
+        "MB": f"{sizes.params * BYTES_A_PARAMETER / 1e6:.2f}",
+    }
+
+
+def _add_costs(
+    rows: List[Dict[str, str]],
+    stages: Sequence[StagePlan],
+    models: Sequence[Any],
+    args: argparse.Namespace,
+) -> List[str]:
+    """Add the columns of time and memory; return what is to be said below the table."""
+    import torch
+
+    from espnet_kd.espnet.batches import of_training, stated
+    from espnet_kd.espnet.estimate import estimate
+
+    first = models[0].config
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cores = len(os.sched_getaffinity(0))
+    threads = args.threads or cores
+    progress = Progress("estimate", len(stages), "student", interval=0)
+    total, busy = 0.0, os.getloadavg()[0]
+    rows[0].update(dict.fromkeys(("s/update", "min/epoch", "epochs", "min", "peak GB"), ""))
+    for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
+        if args.stats_dir:
+            kind = first.get("token_type") or "bpe"
+            batches = of_training(Path(args.stats_dir), kind, model.config)
+        else:
+            batches = stated(args.seconds, args.labels, args.batch, first)
+        teacher = None if stage.kd["objective"] == "none" else above.config
+        cost = estimate(model.config, teacher, batches, device, threads)
+        epochs = model.config.get("max_epoch") or ESPNET_EPOCHS
+        minutes = [cost.minutes(batches.count, n) for n in (1, epochs)]
+        total += minutes[1]
+        row["s/update"] = f"{cost.step_seconds:.3f}"
+        row["min/epoch"] = f"{minutes[0]:.1f}" if batches.count else "?"
+        row["epochs"] = str(epochs)
+        row["min"] = f"{minutes[1]:,.1f}" if batches.count else "?"
+        row["peak GB"] = f"{cost.peak_bytes / 1e9:.2f}"
+        progress.update(note=stage.name)
+    place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
+    notes = [f"Measured on {place} with {batches.said}; online distillation."]
+    notes.append("Reading of audio, validation and decoding come on top.")
+    if batches.count:
+        notes.append(f"All students together: {total:,.1f} minutes.")
+    if device == "cpu" and busy > cores - threads + 0.5:
+        notes.append(f"The machine had other work (load {busy:.1f}): alone it will be faster.")
+    return notes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What a training will cost, measured by a few of its steps on noise."""
+
+import copy
+import dataclasses
+import functools
+import statistics
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import torch
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.tasks.asr_transducer import ASRTransducerTask
+
+from espnet_kd.espnet.batches import Batch, Batches
+from espnet_kd.espnet.derive import Model, student_sizes, train_config
+from espnet_kd.espnet.model import DistilTransducer
+from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.espnet.teacher import FrozenTeacher
+from espnet_kd.measure import PeakMemory, in_child, synchronize
+from espnet_kd.plan import StagePlan
+from espnet_kd.students.inherit import spaced_blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What was measured.
+
+    Attributes:
+        step_seconds: Mean time of an update.
+        peak_bytes: Memory of the whole process at its peak, on CUDA that of torch.
+    """
+
+    step_seconds: float
+    peak_bytes: int
+
+    def minutes(self, batches: int, epochs: int = 1) -> float:
+        """Return the time of some epochs; reading of audio and validation are not in it."""
+        return self.step_seconds * batches * epochs / 60
+
+
+def derive_all(
+    stages: Sequence[StagePlan], teacher: Model, base: Mapping[str, Any]
+) -> List[Model]:
+    """Return the students of a plan as they would be derived, without weights.
+
+    Args:
+        stages: The plan's.
+        teacher: The first teacher.
+        base: The training config for students.
+
+    Raises:
+        UserError: a student that cannot be derived, or an option that training has not.
+    """
+    models = [teacher]
+    for stage in stages:
+        above = models[-1]
+        sizes = student_sizes(stage, above.sizes, teacher.sizes)
+        kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
+        files = (Path("not trained yet"), Path("not trained yet"))
+        config = train_config(stage, above, sizes, kept, base, files)
+        models.append(Model(config, {}, sizes))
+    return models[1:]
+
+
+def estimate(
+    student: Mapping[str, Any],
+    teacher: Optional[Mapping[str, Any]],
+    batches: Batches,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Cost:
+    """Train a student of random weights for a few updates, in a child process.
+
+    The caller must not have computed on several threads, nor on CUDA: neither survives a
+    fork.
+
+    Args:
+        student: Its training config.
+        teacher: Its teacher's config, on-line distillation; None: without a teacher.
+        batches: What to train on.
+        device: `cpu` or `cuda`.
+        threads: Of a CPU.
+
+    Raises:
+        RuntimeError: a step failed, for example for its memory.
+    """
+    return in_child(functools.partial(_measure, student, teacher, batches, device, threads))
+
+
+def _measure(
+    student: Mapping[str, Any],
+    teacher: Optional[Mapping[str, Any]],
+    batches: Batches,
+    device: str,
+    threads: int,
+) -> Cost:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    with PeakMemory(device) as peak:
+        frozen = FrozenTeacher(_build(teacher).to(device)) if teacher else None
+        # `objective` alone decides whether there is a teacher.
+        kd = student["kd_conf"] if teacher else {"objective": "none"}
+        model = _build(student).to(device).train()
+        DistilTransducer.wrap(model, DistillOptions.from_dict(kd), frozen)
+        model.to(device)  # what distillation has added to it
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+        step = functools.partial(_step, model, optimizer, student, device)
+        step(batches.typical[0])  # warm-up
+        seconds = statistics.fmean(step(batch) for batch in batches.typical)
+        step(batches.largest)
+    return Cost(seconds, peak.absolute)
+
+
+def _build(config: Mapping[str, Any]) -> ESPnetASRTransducerModel:
+    # ESPnet writes into the dicts it is given.
+    args = copy.deepcopy({"init": None, "specaug": None, "specaug_conf": {}, **config})
+    return ASRTransducerTask.build_model(Namespace(**args))
+
+
+def _step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: Mapping[str, Any],
+    device: str,
+    lengths: Batch,
+) -> float:
+    """Do one update; its seconds."""
+    batch = noise(lengths, len(config["token_list"]), config.get("input_size"))
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    synchronize(device)
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    loss, _, _ = model(**batch)
+    loss.backward()
+    optimizer.step()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def noise(lengths: Batch, vocabulary: int, input_size: Optional[int]) -> Dict[str, torch.Tensor]:
+    """Make a batch of noise.
+
+    Args:
+        lengths: Of its utterances.
+        vocabulary: V
+        input_size: Features F of each frame; None: audio.
+
+    Returns:
+        The arguments of `DistilTransducer.forward`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    speech_len, u_len = torch.tensor(lengths.speech), torch.tensor(lengths.labels)  # (B,)
+    size = (len(speech_len), int(speech_len.max()), *([input_size] if input_size else []))
+    speech = 0.1 * torch.randn(size, generator=generator)  # (B, S) or (B, T, F)
+    speech[torch.arange(size[1]) >= speech_len[:, None]] = 0.0
+    # No blank, no <sos/eos>.
+    text = torch.randint(
+        1, vocabulary - 1, (size[0], max(1, int(u_len.max()))), generator=generator
+    )  # (B, U)
+    text[torch.arange(text.size(1)) >= u_len[:, None]] = -1
+    return {
+        "speech": speech,
+        "speech_lengths": speech_len,
+        "text": text,
+        "text_lengths": u_len,
+    }

@@ -1,0 +1,87 @@
+"""A first plan: geometric steps from the teacher's size to the target."""
+
+from typing import List, Mapping, Optional, Sequence
+
+from espnet_kd.students.architecture import Architecture
+
+LAMBDA = 0.5  # our choice
+BYTES_A_PARAMETER = 4  # float32
+
+
+def geometric(target: float, stages: int) -> List[float]:
+    """Return fractions of the first teacher's parameters that fall by one common factor.
+
+    >>> geometric(0.35, 3)
+    [0.705, 0.497, 0.35]
+    """
+    steps = [round(target ** (k / stages), 3) for k in range(1, stages)]
+    return [*steps, target]
+
+
+def in_words(size: Architecture) -> str:
+    """Say a model's sizes."""
+    return (
+        f"{size.num_blocks} blocks of {size.hidden_size}, feed-forward {size.linear_size}, "
+        f"predictor {size.decoder_size}, joint {size.joint_size}"
+    )
+
+
+def draft(
+    teacher: str,
+    first: Architecture,
+    fractions: Sequence[float],
+    objective: str,
+    epochs: Optional[int],
+) -> str:
+    """Write a plan.
+
+    Args:
+        teacher: The teacher's experiment.
+        first: Its sizes.
+        fractions: See `geometric`.
+        objective: Of every stage.
+        epochs: Of every stage; None leaves the training config's.
+
+    Raises:
+        UserError: there is no student of one of the sizes.
+    """
+    lines = [
+        f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
+        f"# Each student has about {100 * fractions[0]:.0f} % of its teacher's parameters;",
+        "# epochs, weights and objective are a beginning, to be changed.",
+        "#",
+        "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",
+        "# the validation set); remove the # to use it:",
+        "# gate: {margin: 1.0, otherwise: longer, epochs: 2, at_most: 1}",
+        "stages:",
+    ]
+    student = first
+    for k, fraction in enumerate(fractions, 1):
+        student = student.shrink_to(int(fraction * first.params), f"stage{k}")
+        lines += [
+            f"-   name: stage{k}",
+            f"    # {student.params:,} parameters: {in_words(student)}",
+            f"    target: {fraction:g}",
+            f"    objective: {objective}",
+        ]
+        if objective != "none":
+            lines.append(f"    weight: {LAMBDA:g}  # lambda of L = L_RNNT + lambda * KL")
+        if epochs:
+            lines.append(f"    epochs: {epochs}")
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Format rows of equal keys: the first and the last to the left, the others to the right."""
+    names = list(rows[0])
+    widths = {n: max(len(n), *(len(row[n]) for row in rows)) for n in names}
+
+    def line(row: Mapping[str, str]) -> str:
+        cells = [
+            row[n].ljust(widths[n]) if n in (names[0], names[-1]) else row[n].rjust(widths[n])
+            for n in names
+        ]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * widths[n] for n in names)
+    return "\n".join([line({n: n for n in names}), rule, *map(line, rows)])

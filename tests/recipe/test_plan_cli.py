@@ -1,0 +1,90 @@
+"""The planner: a plan that can be run, and what it will cost."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
+
+from espnet_kd.plan import load_plan
+from espnet_kd.plan.draft import geometric
+
+WORDS = "--teacher_exp teacher --teacher_model model.pth --target 0.5 --stages 2 --threads 1"
+WORDS = f"{WORDS} --device cpu --train_config train.yaml".split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a teacher and the statistics of a training set."""
+    with inside(tmp_path_factory.mktemp("planner")) as folder:
+        write_data()
+        write_teacher(Path("teacher"))
+        write_yaml("train.yaml", TRAINING)
+        for part in ("train", "dev"):
+            shutil.copy(f"stats/{part}/text_shape", f"stats/{part}/text_shape.char")
+    return folder
+
+
+def plan(place, capsys, *more):
+    with inside(place):
+        code, err = call("plan", [*WORDS, *more])
+    return code, capsys.readouterr().out, err
+
+
+def columns(printed, name):
+    """The cells of a table's row by column; those before the last hold no spaces."""
+    head = next(line for line in printed.splitlines() if line.startswith("student"))
+    row = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
+    return dict(zip(head.split(), row.split()))
+
+
+def test_steps_are_geometric():
+    assert geometric(0.35, 3) == [0.705, 0.497, 0.35]
+    assert geometric(0.5, 1) == [0.5]
+
+
+def test_a_plan_and_its_cost(place, capsys):
+    code, out, err = plan(place, capsys, "--stats_dir", "stats", "--out", "conf/new.yaml")
+    assert code == 0, err
+    stages = load_plan(str(place / "conf/new.yaml")).stages
+    assert [(s.name, s.target) for s in stages] == [("stage1", 0.707), ("stage2", 0.5)]
+    assert "12 utterances of stats in 3 batches an epoch" in out
+    for name in ("stage1", "stage2"):
+        row = columns(out, name)
+        assert float(row["s/update"]) > 0 and float(row["peak"]) > 0.05
+    with inside(place):
+        words = "--plan conf/new.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
+        assert call("derive_student", [*words.split(), "--out", "derived"])[0] == 0
+    derived = capsys.readouterr().out
+    assert f"stage1: {columns(out, 'stage1')['parameters']} parameters" in derived
+
+    code, _, err = plan(place, capsys, "--out", "conf/new.yaml", "--no_estimate")
+    assert code == 1 and "conf/new.yaml: is there already; --force true" in err
+    more = ("--out", "conf/new.yaml", "--no_estimate", "--force", "true", "--epochs", "7")
+    assert plan(place, capsys, *more)[0] == 0
+    assert load_plan(str(place / "conf/new.yaml")).stages[0].epochs == 7
+
+
+def test_without_data_a_batch_is_stated(place, capsys):
+    stated = ("--seconds", "1", "--labels", "5", "--batch", "2", "--objective", "none")
+    code, out, err = plan(place, capsys, *stated)
+    assert code == 0, err
+    assert "2 utterances of 1 s and 5 labels; no --stats_dir" in out
+    assert columns(out, "stage2")["min/epoch"] == "?" and "objective: none" in out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--target", "1.5"), "--target: expected a fraction between 0 and 1"),
+        (("--stages", "0"), "--stages 0: at least 1 is needed"),
+        (("--train_config", "no.yaml"), "no.yaml: no such file"),
+        (("--teacher_exp", "none"), "none/config.yaml: no such file"),
+        (("--stats_dir", "nowhere"), "nowhere/train/speech_shape: no such file"),
+        (("--objective", "colapsed", "--no_estimate"), "did you mean 'collapsed'"),
+        (("--target", "0.001", "--no_estimate"), "no student of at most"),
+    ],
+)
+def test_refuses(place, capsys, words, message):
+    code, _, err = plan(place, capsys, *words)
+    assert code == 1 and message in err and "Traceback" not in err
