@@ -1,6 +1,6 @@
 """How the benchmarks measure: peak memory and times.
 
-Every measurement of memory runs in a process of its own (`espnet_kd/measure.py`). Times are
+Every measurement of memory runs in a process of its own (`espnet_kd/peak_memory.py`). Times are
 taken in one process, all variants in turn, again and again (A B C A B C ...), so that a
 disturbance from outside meets all of them alike.
 """
@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
-from espnet_kd.measure import PeakMemory, in_child, synchronize
+from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 
 __all__ = ["MB", "PeakMemory", "in_child", "interleaved", "prepare", "synchronize"]
 MB = 2**20

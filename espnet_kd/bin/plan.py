@@ -15,6 +15,8 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+import yaml
+
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.plan.options import read_config
@@ -69,12 +71,12 @@ def main(cmd=None) -> None:
     from espnet_kd.plan.draft import draft, geometric, in_words, table
 
     teacher = read_model(Path(args.teacher_exp), args.teacher_model)
-    steps = geometric(target, args.stages)
+    steps = geometric(target, args.stages, teacher.sizes.params)
     text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
     stages = parse_plan(text, args.out or "the plan").stages
     students = derive_all(stages, teacher, base)
     rows = [_row("teacher", "", teacher.sizes)]
-    rows += [_row(s.name, f"{s.target:g}", m.sizes) for s, m in zip(stages, students)]
+    rows += [_row(s.name, str(s.target), m.sizes) for s, m in zip(stages, students)]
     notes = []
     if not args.no_estimate:
         notes = _add_costs(rows, stages, [teacher, *students], args)
@@ -90,12 +92,9 @@ def main(cmd=None) -> None:
     print(f"Write {args.out}")
 
 
-def _checked(args: argparse.Namespace) -> float:
+def _checked(args: argparse.Namespace) -> Any:
     """Refuse what needs no teacher to be refused; return the target."""
-    try:
-        target = float(args.target)
-    except ValueError:
-        target = args.target
+    target = yaml.safe_load(args.target)  # read as the plan's
     check_target(target, "--target")
     if args.stages < 1:
         raise UserError(f"--stages {args.stages}: at least 1 is needed")

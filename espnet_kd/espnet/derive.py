@@ -18,8 +18,8 @@ from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
+from espnet_kd.plan.sizes import sizes_by_way
 from espnet_kd.students import Architecture, inherit, spaced_blocks
-from espnet_kd.students.halfway import halfway
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
@@ -91,11 +91,6 @@ def student_sizes(stage: StagePlan, teacher: Architecture, first: Architecture) 
     Raises:
         UserError: the student is not smaller than its teacher.
     """
-    if stage.way:
-        goal = first
-        for step in stage.way:
-            goal = student_sizes(step, goal, first)
-        return halfway(teacher, goal) if stage.half else goal
     if stage.target is not None:
         return teacher.shrink_to(int(stage.target * first.params), f"{stage.where}.target")
     student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
@@ -215,7 +210,10 @@ def derive(
     teacher = read_model(teacher_exp, teacher_model)
     same = teacher_exp.resolve() == first_exp.resolve()
     first = teacher if same else read_model(first_exp, first_model)
-    student = student_sizes(stage, teacher.sizes, first.sizes)
+    if stage.way:
+        student = sizes_by_way(stage, teacher.sizes, first.sizes, out)
+    else:
+        student = student_sizes(stage, teacher.sizes, first.sizes)
     kept = spaced_blocks(teacher.sizes.num_blocks, student.num_blocks)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     config = train_config(stage, teacher, student, kept, base, files)

@@ -7,19 +7,21 @@ import statistics
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.espnet.batches import Batch, Batches
-from espnet_kd.espnet.derive import Model, student_sizes, train_config
+from espnet_kd.espnet.derive import train_config
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher
-from espnet_kd.measure import PeakMemory, in_child, synchronize
+from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan import StagePlan
+from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.inherit import spaced_blocks
 
 
@@ -40,9 +42,21 @@ class Cost:
         return self.step_seconds * batches * epochs / 60
 
 
+class Planned(NamedTuple):
+    """A model without weights.
+
+    Attributes:
+        config: Its training config.
+        sizes: Its sizes.
+    """
+
+    config: Dict[str, Any]
+    sizes: Architecture
+
+
 def derive_all(
-    stages: Sequence[StagePlan], teacher: Model, base: Mapping[str, Any]
-) -> List[Model]:
+    stages: Sequence[StagePlan], teacher: Planned, base: Mapping[str, Any]
+) -> List[Planned]:
     """Return the students of a plan as they would be derived, without weights.
 
     Args:
@@ -54,13 +68,12 @@ def derive_all(
         UserError: a student that cannot be derived, or an option that training has not.
     """
     models = [teacher]
-    for stage in stages:
+    for stage, sizes in zip(stages, sizes_of_way(stages, teacher.sizes)):
         above = models[-1]
-        sizes = student_sizes(stage, above.sizes, teacher.sizes)
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))
         config = train_config(stage, above, sizes, kept, base, files)
-        models.append(Model(config, {}, sizes))
+        models.append(Planned(config, sizes))
     return models[1:]
 
 

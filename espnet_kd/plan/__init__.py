@@ -7,6 +7,9 @@ In reading order:
     gate       may a student become a teacher?
     effective  the plan after what its gates have found
     paths      baselines and ablations: other ways to students of the same sizes
+    sizes      sizes of planned students; needs torch
+    draft      a first plan for a teacher; needs torch
+    manifest   what a student was made from
     options    the options by which every command line finds the same students
 """
 

@@ -1,20 +1,27 @@
 """A first plan: geometric steps from the teacher's size to the target."""
 
-from typing import List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
+from espnet_kd.plan.sizes import target_params
 from espnet_kd.students.architecture import Architecture
 
 LAMBDA = 0.5  # our choice
 BYTES_A_PARAMETER = 4  # float32
 
 
-def geometric(target: float, stages: int) -> List[float]:
-    """Return fractions of the first teacher's parameters that fall by one common factor.
+def geometric(target: Any, stages: int, params: int) -> List[Any]:
+    """Return targets that fall by one common factor.
 
-    >>> geometric(0.35, 3)
+    Args:
+        target: The last one, as a plan may say it.
+        stages: How many.
+        params: Parameters of the first teacher.
+
+    >>> geometric(0.35, 3, 10**6)
     [0.705, 0.497, 0.35]
     """
-    steps = [round(target ** (k / stages), 3) for k in range(1, stages)]
+    fraction = target_params(target, params) / params
+    steps = [round(fraction ** (k / stages), 3) for k in range(1, stages)]
     return [*steps, target]
 
 
@@ -29,7 +36,7 @@ def in_words(size: Architecture) -> str:
 def draft(
     teacher: str,
     first: Architecture,
-    fractions: Sequence[float],
+    targets: Sequence[Any],
     objective: str,
     epochs: Optional[int],
 ) -> str:
@@ -38,16 +45,17 @@ def draft(
     Args:
         teacher: The teacher's experiment.
         first: Its sizes.
-        fractions: See `geometric`.
+        targets: See `geometric`.
         objective: Of every stage.
         epochs: Of every stage; None leaves the training config's.
 
     Raises:
         UserError: there is no student of one of the sizes.
     """
+    share = target_params(targets[0], first.params) / first.params
     lines = [
         f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
-        f"# Each student has about {100 * fractions[0]:.0f} % of its teacher's parameters;",
+        f"# Each student has about {100 * share:.0f} % of its teacher's parameters;",
         "# epochs, weights and objective are a beginning, to be changed.",
         "#",
         "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",
@@ -56,12 +64,12 @@ def draft(
         "stages:",
     ]
     student = first
-    for k, fraction in enumerate(fractions, 1):
-        student = student.shrink_to(int(fraction * first.params), f"stage{k}")
+    for k, target in enumerate(targets, 1):
+        student = student.shrink_to(target_params(target, first.params), f"stage{k}")
         lines += [
             f"-   name: stage{k}",
             f"    # {student.params:,} parameters: {in_words(student)}",
-            f"    target: {fraction:g}",
+            f"    target: {target}",
             f"    objective: {objective}",
         ]
         if objective != "none":

@@ -123,7 +123,7 @@ def all_students(
             continue
         if PATHS[name].chain:
             longest = max(ends, key=len, default=[])
-            students += _chain(name, longest, default_epochs)
+            students += _chain(name, longest, plan, default_epochs)
             continue
         for steps in ends:
             at = plan.stage(steps[-1].number).name
@@ -173,19 +173,24 @@ def _one_step(
     )
 
 
-def _chain(path: str, steps: List[StagePlan], default_epochs: int) -> List[StagePlan]:
+def _chain(
+    path: str, steps: List[StagePlan], plan: CompressionPlan, default_epochs: int
+) -> List[StagePlan]:
     students: List[StagePlan] = []
     for step in steps:
         student = _changed(step, PATHS[path], path, f"{path}_{step.name}")
         teacher = students[-1].name if students else None
         epochs = step.last_epoch(default_epochs)
-        students.append(dataclasses.replace(student, teacher=teacher, epochs=epochs))
+        way = tuple(plan.stages[: step.number])
+        students.append(dataclasses.replace(student, teacher=teacher, epochs=epochs, way=way))
     return students
 
 
 def _changed(stage: StagePlan, path: Path, name: str, student: str) -> StagePlan:
     """Give a stage the first weights and the distillation of a path."""
     distils = path.kd is not None
+    if path.init == "random":  # nothing is inherited that would have to be chosen
+        stage = dataclasses.replace(stage, blocks="spaced", units="weight")
     return dataclasses.replace(
         stage,
         name=student,

@@ -71,6 +71,7 @@ def test_several_sizes(plan):
     assert [found[name].teacher for name in chain] == [None, *chain[:-1]]
     assert [found[name].epochs for name in chain] == [3, 5, DEFAULT]
     assert {found[name].init for name in chain} == {"random"}
+    assert [len(found[name].way) for name in chain] == [1, 2, 3]
 
 
 def test_ablations_are_variations_of_one_thing_each(plan):

@@ -39,8 +39,8 @@ def columns(printed, name):
 
 
 def test_steps_are_geometric():
-    assert geometric(0.35, 3) == [0.705, 0.497, 0.35]
-    assert geometric(0.5, 1) == [0.5]
+    assert geometric(0.35, 3, 10**6) == [0.705, 0.497, 0.35]
+    assert geometric(0.5, 1, 10**6) == [0.5]
 
 
 def test_a_plan_and_its_cost(place, capsys):

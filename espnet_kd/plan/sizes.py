@@ -1,0 +1,77 @@
+"""The sizes of planned students, as arithmetic: no training is needed to know them."""
+
+import json
+from pathlib import Path
+from typing import Any, List, Optional, Sequence
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan.stage import StagePlan
+from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.halfway import halfway
+
+
+def target_params(target: Any, first_params: int) -> int:
+    """Return the parameters that a target allows.
+
+    Args:
+        target: As the plan says it.
+        first_params: Parameters of the run's first teacher.
+    """
+    return int(target * first_params)
+
+
+def sizes_of_way(
+    way: Sequence[StagePlan], first: Architecture, out: Optional[Path] = None, name: str = ""
+) -> List[Architecture]:
+    """Return the sizes of stages that follow one another.
+
+    Args:
+        way: The stages.
+        first: Sizes of the run's first teacher.
+        out: A student's experiment, beside which those of the way are: sizes that were
+            measured (`allocate: sensitivity`) are read there.
+        name: Its name.
+
+    Raises:
+        UserError: a size that cannot be, or a measured one that is not known yet.
+    """
+    sizes = [first]
+    for step in way:
+        if step.target is None:
+            sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
+        elif step.allocate == "rule":
+            params = target_params(step.target, first.params)
+            sizes.append(sizes[-1].shrink_to(params, f"{step.where}.target"))
+        else:
+            sizes.append(_derived(step, out, name))
+    return sizes[1:]
+
+
+def sizes_by_way(
+    stage: StagePlan, teacher: Architecture, first: Architecture, out: Path
+) -> Architecture:
+    """Return the sizes of a student whose stage has a `way`.
+
+    Args:
+        stage: The student.
+        teacher: Sizes of its teacher.
+        first: Sizes of the run's first teacher.
+        out: The student's experiment.
+
+    Raises:
+        UserError: see `sizes_of_way`.
+    """
+    goal = sizes_of_way(stage.way, first, out, stage.name)[-1]
+    return halfway(teacher, goal) if stage.half else goal
+
+
+def _derived(step: StagePlan, out: Optional[Path], name: str) -> Architecture:
+    """Read the sizes of a student that was derived."""
+    if out is not None:
+        record = out.with_name(out.name.removesuffix(name) + step.name) / "student.json"
+        if record.is_file():
+            return Architecture(**json.loads(record.read_text(encoding="utf-8"))["sizes"])
+    raise UserError(
+        f"{step.where}.allocate: the sizes of '{step.name}' are measured when it is derived; "
+        "derive it before a student of its size on another path"
+    )
