@@ -35,15 +35,21 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     tokens = tokenizer(args.token_type, args.bpemodel)
     labels = hard_labels(tables, read_table(args.hyp), frames, tokens, args.hyp)
 
-    with open(args.token_list, encoding="utf-8") as f:
-        vocabulary = sum(1 for _ in f)
-    out = Path(args.out)
+    out, vocabulary = Path(args.out), _count_lines(args.token_list)
     # ESPnet's batch sampler counts elements: length and width.
     lengths = {utt: f"{n},{vocabulary}" for utt, n in labels.lengths.items()}
     write_table(out / f"text_shape.{args.token_type}", lengths)
     write_table(out / "speech_shape", {utt: shapes[utt] for utt in lengths})
     write_data_dir(out, labels.tables)
     print(f"hard labels {out}: {labels.summary()}")
+
+
+def _count_lines(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as f:
+            return sum(1 for _ in f)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the token list first") from None
 
 
 def _samples_of_frame(config: str) -> int:
