@@ -6,14 +6,17 @@
 # trained. Sets `student_train_dir` and `student_train_shapes` to the training set and the
 # directory of its shape files.
 student_data() {
-    local dir=$1 teacher=$2 maker=$3 out hyp marker
+    local dir=$1 teacher=$2 maker=$3 out hyp file trained=true marker
     student_train_dir="${data_feats}/${train_set}"
     student_train_shapes="${asr_stats_dir}/train"
     grep -qs '"labels": "teacher"' "${dir}/student.json" || return 0
 
     out="${dir}/hard_labels/${train_set}"
+    for file in "${dir}/.done.train" "${dir}/${inference_asr_model}" "${out}/wav.scp"; do
+        [ -e "${file}" ] || trained=false
+    done
     # A finished training stays with its labels, however its teacher is decoded since.
-    if [ ! -f "${dir}/.done.train" ] || [ ! -e "${dir}/${inference_asr_model}" ] || "${force}"; then
+    if ! "${trained}" || "${force}"; then
         need "${student_train_shapes}/speech_shape" 10
         decode_model "${teacher}" "${maker}" "${train_set}"
         hyp="${teacher}/${inference_tag}/${train_set}/text"
