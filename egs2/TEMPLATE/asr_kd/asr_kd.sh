@@ -214,6 +214,8 @@ fi
 . scripts/train.sh
 # shellcheck source=scripts/decode.sh
 . scripts/decode.sh
+# shellcheck source=scripts/hard_labels.sh
+. scripts/hard_labels.sh
 # shellcheck source=scripts/score.sh
 . scripts/score.sh
 
@@ -493,7 +495,7 @@ if begin_stage 11; then
         fi
         # shellcheck disable=SC2206
         options+=(${asr_args})
-        train_model "${asr_exp}" \
+        train_model "${asr_exp}" "${data_feats}/${train_set}" "${asr_stats_dir}/train" \
             "asr_config=${asr_config} ($(file_id "${asr_config}"))" "asr_args=${asr_args}" \
             "fs=${fs}" "feats_normalize=${feats_normalize}" \
             -- "${options[@]}"
@@ -550,9 +552,10 @@ if begin_stage 16; then
         need "${teacher}/${inference_asr_model}" "${maker}"
         dir=$(student_dir "${k}")
         derive_student "${k}" "${teacher}"
-        cache_teacher "${dir}" "${teacher}"
+        student_data "${dir}" "${teacher}" "${maker}"
+        cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
         # shellcheck disable=SC2086
-        train_model "${dir}" \
+        train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
             "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
             "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
             "$(file_inputs "${dir}/.done.derive")" \
