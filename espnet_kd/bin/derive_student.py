@@ -9,8 +9,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.errors import run_main
 from espnet_kd.plan import load_plan
+from espnet_kd.plan.options import add_plan_options, read_config, student_of
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -20,13 +21,14 @@ def get_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     model = "valid.loss_transducer.ave.pth"
-    parser.add_argument("--plan", required=True, help="compression plan (YAML)")
-    parser.add_argument("--stage", type=int, required=True, help="stage of the plan, from 1")
+    add_plan_options(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--stage", type=int, help="stage of the plan, from 1")
+    which.add_argument("--student", help="name of a student of any path")
     parser.add_argument("--teacher_exp", required=True, help="experiment of the teacher")
     parser.add_argument("--teacher_model", default=model, help="its checkpoint")
     parser.add_argument("--first_teacher_exp", help="of the whole run; by default the teacher")
     parser.add_argument("--first_teacher_model", default=model, help="its checkpoint")
-    parser.add_argument("--train_config", help="training config for students (YAML)")
     parser.add_argument("--out", required=True, help="experiment of the student")
     return parser
 
@@ -36,8 +38,11 @@ def main(cmd=None) -> None:
     """Derive and print the sizes."""
     args = get_parser().parse_args(cmd)
     logging.basicConfig(level="INFO", format="%(levelname)s: %(message)s")
-    stage = load_plan(args.plan).stage(args.stage)
-    base = _read_config(args.train_config) if args.train_config else {}
+    if args.student:
+        stage = student_of(args, args.student)
+    else:
+        stage = load_plan(args.plan).stage(args.stage)
+    base = read_config(args.train_config)
 
     from espnet_kd.espnet.derive import derive
 
@@ -58,18 +63,6 @@ def main(cmd=None) -> None:
         f"{facts['kept_blocks']} of {args.teacher_exp}; {args.out}/student.yaml"
     )
 
-
-def _read_config(path: str) -> dict:
-    import yaml
-
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; a training config for students is needed")
-    try:
-        with open(path, encoding="utf-8") as f:
-            config = yaml.safe_load(f) or {}
-    except yaml.YAMLError as e:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    return {**config, "__file__": path}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
 from espnet_kd.students import Architecture, inherit, spaced_blocks
+from espnet_kd.students.halfway import halfway
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
@@ -90,6 +91,11 @@ def student_sizes(stage: StagePlan, teacher: Architecture, first: Architecture) 
     Raises:
         UserError: the student is not smaller than its teacher.
     """
+    if stage.way:
+        goal = first
+        for step in stage.way:
+            goal = student_sizes(step, goal, first)
+        return halfway(teacher, goal) if stage.half else goal
     if stage.target is not None:
         return teacher.shrink_to(int(stage.target * first.params), f"{stage.where}.target")
     student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
@@ -234,6 +240,7 @@ def derive(
     facts = {
         "stage": stage.number,
         "name": stage.name,
+        "path": stage.path,
         "teacher": str(teacher_exp),
         "first_teacher": str(first_exp),
         "init": stage.init,

@@ -23,7 +23,9 @@ for set in train dev test_a test_b; do
 done
 printf '%s\\n' "$@" >data/options
 """
-PLAN = "1 big\n2 mid\n3 small\n"
+# What plan_stages prints; the stub prints it as it is. A real plan begins with its keys.
+PLAN = "1 big aa - progressive - - -\n2 mid bb big progressive - - -\n"
+PLAN += "3 small cc mid progressive - - -\n"
 OPTIONS = {
     "train_set": "train",
     "valid_set": "dev",

@@ -11,9 +11,11 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import time
 
+REPO = str(pathlib.Path(__file__).resolve().parents[2])
 AUDIO = "wav.scp", "text", "utt2spk"
 
 
@@ -48,6 +50,7 @@ def train(args):
     print("[progress] train: 1/2 epoch", flush=True)
     print("not for the terminal")
     write(f"{out}/config.yaml", "")
+    write(f"{out}/facts.json", json.dumps({"epochs": int(args.get("max_epoch", 2))}))
     write(f"{out}/valid.loss_transducer.ave.pth", str(args["config"]))
 
 
@@ -59,16 +62,41 @@ def decode(args):
 
 def score(args):
     write(args["out"] + "/score_wer/result.txt", "| SPKR | # Snt |\n| Sum/Avg | 2 |\n")
+    # $STUB_WER, "kd_big@4=3 kd_big=5": words wrong of 100, by model and epochs.
+    model = pathlib.Path(args["out"]).parents[1]
+    wrong = dict(word.split("=") for word in os.environ.get("STUB_WER", "").split())
+    facts = json.loads((model / "facts.json").read_text())
+    errors = int(wrong.get(f"{model.name}@{facts['epochs']}", wrong.get(model.name, 0)))
+    rows = "utt\tref_words\tC\tS\tD\tI\n" + f"u\t100\t{100 - errors}\t{errors}\t0\t0\n"
+    write(args["out"] + "/score_wer/counts.tsv", rows)
 
 
 def plan_stages(args):
-    if not os.path.exists(args["plan"]) or "bad" in open(args["plan"]).read():
+    plan = open(args["plan"]).read() if os.path.exists(args["plan"]) else "bad"
+    if "bad" in plan:
         sys.exit("plan_stages: error: the plan is bad")
-    print(open(args["plan"]).read(), end="")
+    if not plan.startswith("1 "):
+        really()
+    print(plan, end="")
+
+
+def really():
+    """Run the real command line in our place."""
+    sys.stdout.flush()
+    words = [sys.executable, "-m", *sys.argv[2:]]
+    sys.exit(subprocess.run(words, env={**os.environ, "PYTHONPATH": REPO}).returncode)
+
+
+def gate(args):
+    really()
+
+
+def manifest(args):
+    write(f"{args['students']}_{args['student']}/manifest.json", "{}")
 
 
 def derive_student(args):
-    write(args["out"] + "/student.yaml", args["stage"])
+    write(args["out"] + "/student.yaml", args["student"])
     write(args["out"] + "/init.pth", "")
     labels = os.environ.get("STUB_LABELS", "transcript")
     write(args["out"] + "/student.json", json.dumps({"labels": labels}, indent=1))
@@ -95,6 +123,7 @@ def cache_teacher(args):
 def import_teacher(args):
     make_tokens({"out": args["token_dir"], "token_type": "char"})
     write(args["out"] + "/config.yaml", "")
+    write(args["out"] + "/facts.json", '{"epochs": 1}')
     write(f"{args['out']}/{args['teacher_model']}", "")
 
 
@@ -123,6 +152,8 @@ MODULES = {
     "espnet_kd.bin.derive_student": derive_student,
     "espnet_kd.bin.hard_labels": hard_labels,
     "espnet_kd.bin.cache_teacher": cache_teacher,
+    "espnet_kd.bin.gate": gate,
+    "espnet_kd.bin.manifest": manifest,
     "espnet_kd.bin.import_teacher": import_teacher,
     "espnet_kd.bin.report": report,
     "espnet2.bin.aggregate_stats_dirs": aggregate,

@@ -44,7 +44,7 @@ def words(out):
 def train(place, monkeypatch):
     """Return a function that trains into a folder and returns (exit code, stderr)."""
     monkeypatch.chdir(place)
-    return lambda out: call("train", words(out))
+    return lambda out, *more: call("train", [*words(out), *more])
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,15 @@ def test_a_killed_training_goes_on(place, train, whole, tmp_path):
     code, err = train(str(out))
     assert code == 0, err
     assert_same(out, whole)
+
+
+def test_a_training_that_is_made_longer_ends_as_if_it_had_been_from_the_start(
+    train, whole, tmp_path
+):
+    for epochs in (LATE, EPOCHS):
+        code, err = train(str(tmp_path / "run"), "--max_epoch", str(epochs))
+        assert code == 0, err
+    assert_same(tmp_path / "run", whole)
 
 
 def test_a_finished_training_is_not_trained_again(train, whole, place, tmp_path):

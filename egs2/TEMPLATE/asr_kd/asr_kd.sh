@@ -58,6 +58,9 @@ teacher_model=
 # Compression
 compression_config=conf/compression.yaml
 student_config=conf/train_student.yaml
+paths=progressive
+paths_at=
+ablate=false
 compression_stage=1
 stop_compression_stage=10000
 kd_args=
@@ -148,8 +151,12 @@ Options, with the values they have now:
     # Compression
     --compression_config      # Plan of the compression stages (${compression_config}).
     --student_config          # Training config of the students (${student_config}).
-    --compression_stage       # First compression stage to run (${compression_stage}).
-    --stop_compression_stage  # Last compression stage to run (${stop_compression_stage}).
+    --paths                   # "progressive scratch one_shot inherited": also baselines of the
+                              # same size and updates (${paths}).
+    --paths_at                # Stages of the plan at whose sizes, none: the last (${paths_at}).
+    --ablate                  # Add the ablations of espnet_kd/plan/paths.py (${ablate}).
+    --compression_stage       # First student to run, counted over all paths (${compression_stage}).
+    --stop_compression_stage  # Last student to run (${stop_compression_stage}).
     --kd_args                 # More options of the students' training (${kd_args}).
     --kd_tag                  # Students are exp/<tag>_<name in the plan> (${kd_tag}).
     --use_teacher_cache       # Run each teacher once, not in every epoch (${use_teacher_cache}).
@@ -218,6 +225,10 @@ fi
 . scripts/hard_labels.sh
 # shellcheck source=scripts/score.sh
 . scripts/score.sh
+# shellcheck source=scripts/gate.sh
+. scripts/gate.sh
+# shellcheck source=scripts/manifest.sh
+. scripts/manifest.sh
 
 # ------------------------------------------------------------------ names, as in asr.sh
 data_feats="${dumpdir}/raw"
@@ -328,24 +339,19 @@ need_config compression_config 16 17
 [ -z "${inference_config}" ] || need_config inference_config 12 16
 
 # The plan is read before anything runs: a mistake in it shows now, not after the teacher.
+# shellcheck source=scripts/plan.sh
+. scripts/plan.sh
+if [[ "${paths} ${ablate}" != "progressive false" && "${kd_args} " == *"--max_epoch"[\ =]* ]]; then
+    die "--kd_args --max_epoch would train all students alike long, and the paths could not be" \
+        "compared; say 'epochs' in ${compression_config}"
+fi
 student_names=()
-student_ids=()
 if want 16 || want 17; then
-    # shellcheck disable=SC2086
-    plan=$(${python} -m espnet_kd.bin.plan_stages --plan "${compression_config}") ||
-        { rc=$?; explained=true; exit "${rc}"; }
-    while read -r k name id; do
-        student_names[k]=${name}
-        # What the plan says of this stage; a plan without it: the whole file.
-        student_ids[k]=${id:-$(file_id "${compression_config}")}
-    done <<<"${plan}"
+    read_plan
     if want 16 && [ "${compression_stage}" -gt "${#student_names[@]}" ]; then
-        die "--compression_stage ${compression_stage}: ${compression_config} has ${#student_names[@]} stages"
+        die "--compression_stage ${compression_stage}: ${compression_config} has ${#student_names[@]} students"
     fi
 fi
-student_dir() {
-    echo "${expdir}/${kd_tag}_${student_names[$1]}"
-}
 
 listed=
 for k in "${!stage_titles[@]}"; do
@@ -516,53 +522,75 @@ fi
 # ------------------------------------------------------------------ compression
 # derive_student K TEACHER_DIR: the config and the first weights of student K.
 derive_student() {
-    local k=$1 teacher=$2 dir marker
+    local k=$1 teacher=$2 dir marker place=$1
     dir=$(student_dir "${k}")
-    marker=("compression_stage=${k} ${student_names[k]}" "plan=${compression_config} (${student_ids[k]})"
+    # The other paths may be listed in any order.
+    [ "${student_paths[k]}" = progressive ] || place=${student_paths[k]}
+    marker=("compression_stage=${place} ${student_names[k]}" "plan=${compression_config} (${student_ids[k]})"
         "student_config=${student_config} ($(file_id "${student_config}"))")
     mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
     step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
     mkdir -p "${dir}"
     current_log="${dir}/derive.log"
     # shellcheck disable=SC2086
-    call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.derive_student --plan "${compression_config}" --stage "${k}" \
+    call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.derive_student \
+        "${plan_options[@]}" --student "${student_names[k]}" \
         --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
         --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
-        --train_config "${student_config}" --out "${dir}"
+        --out "${dir}"
     # What was derived stands on one line, after what ESPnet says when it is imported.
     log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
     current_log=
     step_done "${dir}" derive "${marker[@]}"
 }
 
+# train_student K TEACHER_DIR TEACHER_STAGE: derive it, and train it for as long as the plan
+# says now.
+train_student() {
+    local k=$1 teacher=$2 maker=$3 dir longer=() options=() until=${student_until[$1]}
+    local force=${force} use_teacher_cache=${use_teacher_cache}
+    dir=$(student_dir "${k}")
+    [ "${student_online[k]}" != online ] || use_teacher_cache=false
+    if [ "${until}" != - ]; then
+        force=false # what was trained is the beginning of this
+        longer=("until=${until}")
+        options=(--max_epoch "${until}")
+        train_on "${dir}" "${until}"
+    fi
+    derive_student "${k}" "${teacher}"
+    student_data "${dir}" "${teacher}" "${maker}"
+    cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
+    # shellcheck disable=SC2086
+    train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
+        "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
+        "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
+        "$(file_inputs "${dir}/.done.derive")" "${longer[@]}" \
+        -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
+        "${cache_options[@]}" ${kd_args} "${options[@]}"
+}
+
 if begin_stage 16; then
-    for k in "${!student_names[@]}"; do
-        if [ "${k}" -lt "${compression_stage}" ] || [ "${k}" -gt "${stop_compression_stage}" ]; then
-            continue
-        fi
+    # A gate may add students, or end the list, while this runs.
+    for ((k = compression_stage; k <= stop_compression_stage && k <= ${#student_names[@]}; k++)); do
         log "Compression stage ${k} of ${#student_names[@]}: ${student_names[k]}"
         stage_titles[16]="compression stage ${k}, ${student_names[k]}"
-        teacher="${asr_exp}"
-        maker="${teacher_stage}"
-        if [ "${k}" -gt 1 ]; then
-            teacher=$(student_dir $((k - 1)))
-            maker="16 (--compression_stage $((k - 1)))"
+        dir=$(student_dir "${k}")
+        if "${force}" && [ -f "${dir}/gate.json" ]; then
+            rm "${dir}/gate.json"
+            read_plan
         fi
+        teacher=$(teacher_dir "${k}")
+        maker=$(maker_of_teacher "${k}")
         need "${teacher}/config.yaml" "${maker}"
         need "${teacher}/${inference_asr_model}" "${maker}"
-        dir=$(student_dir "${k}")
-        derive_student "${k}" "${teacher}"
-        student_data "${dir}" "${teacher}" "${maker}"
-        cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
-        # shellcheck disable=SC2086
-        train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
-            "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
-            "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
-            "$(file_inputs "${dir}/.done.derive")" \
-            -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
-            "${cache_options[@]}" ${kd_args}
+        train_longer=true
+        while "${train_longer}"; do
+            train_student "${k}" "${teacher}" "${maker}"
+            pass_gate "${k}"
+        done
         decode_model "${dir}" 16
         score_model "${dir}" 16
+        write_manifest "${k}"
     done
     end_stage
 fi

@@ -1,16 +1,16 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
-# Decode sets with one model (stages 12 and 16). Up to inference_nj jobs run at a time, over
-# all sets: a process needs many seconds before it decodes its first utterance.
+# Decode sets with one model (stages 12 and 16). Up to inference_nj jobs run at a
+# time, over all sets: a process needs many seconds before it decodes its first utterance.
 
-# decode_model DIR STAGE [SET...]: STAGE is the one that trains the model in DIR. By default
-# all test sets.
+# decode_model DIR STAGE [SET...]: STAGE is the one that trains the model in DIR. Without
+# SETs: all test sets.
 decode_model() {
-    local exp=$1 maker=$2 sets dset dir todo=() at_once share jobs marker
-    shift 2
-    sets=${*:-${test_sets}}
+    local exp=$1 maker=$2 sets=("${@:3}") dset dir todo=() at_once share jobs marker
+    # shellcheck disable=SC2206
+    [ ${#sets[@]} -gt 0 ] || sets=(${test_sets})
     need "${exp}/config.yaml" "${maker}"
     need "${exp}/${inference_asr_model}" "${maker}"
-    for dset in ${sets}; do
+    for dset in "${sets[@]}"; do
         need "${data_feats}/${dset}/wav.scp" "$(maker_of_set "${dset}")"
         dir="${exp}/${inference_tag}/${dset}"
         _decode_marker "${exp}" "${dset}"

@@ -1,10 +1,13 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
-# WER and CER of one model on all test sets (stages 13 and 16).
+# WER and CER of one model (stages 13 and 16).
 
-# score_model DIR STAGE: STAGE is the one that decodes with the model in DIR.
+# score_model DIR STAGE [SET...]: STAGE is the one that decodes with the model in DIR.
+# Without SETs: all test sets.
 score_model() {
-    local exp=$1 decoder=$2 dset dir marker
-    for dset in ${test_sets}; do
+    local exp=$1 decoder=$2 sets=("${@:3}") dset dir marker
+    # shellcheck disable=SC2206
+    [ ${#sets[@]} -gt 0 ] || sets=(${test_sets})
+    for dset in "${sets[@]}"; do
         dir="${exp}/${inference_tag}/${dset}"
         need "${data_feats}/${dset}/text" "$(maker_of_set "${dset}")"
         need "${dir}/text" "${decoder}"

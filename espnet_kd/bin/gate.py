@@ -1,0 +1,78 @@
+r"""Decide whether a student may be the next one's teacher, and write its gate.json.
+
+    python -m espnet_kd.bin.gate --plan conf/compression.yaml --students exp/kd \
+        --student stage1 --teacher_exp exp/asr_teacher --scores decode/dev
+
+Compares the WER of student and teacher on the validation set, which must be decoded and
+scored. The verdict is a function of the plan and of what gate.json has recorded: pass,
+longer (train it on), split (insert a student), stop, continue. One line says which.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Tuple
+
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import atomic_open
+from espnet_kd.plan.gate import FILE, Round, add_round, describe, read_rounds
+from espnet_kd.plan.options import add_plan_options, student_of
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_plan_options(parser)
+    parser.add_argument("--student", required=True, help="its name")
+    parser.add_argument("--teacher_exp", required=True, help="experiment of its teacher")
+    parser.add_argument("--scores", required=True, help="<inference tag>/<validation set>")
+    return parser
+
+
+@run_main
+def main(cmd=None) -> None:
+    """Decide."""
+    args = get_parser().parse_args(cmd)
+    if not args.students:
+        raise UserError("--students is required: where the student is, <this>_<name>")
+    student = student_of(args, args.student)
+    if student.gate is None:
+        raise UserError(f"{student.where}: '{student.name}' has no gate")
+    exp = Path(f"{args.students}_{student.name}")
+    wer, utterances = _wer(exp / args.scores)
+    teacher_wer, of_teacher = _wer(Path(args.teacher_exp) / args.scores)
+    if utterances != of_teacher:
+        raise UserError(
+            f"{exp / args.scores}: {utterances} utterances, but {of_teacher} of the teacher; "
+            "score both again"
+        )
+    new = Round(_epochs(exp / "facts.json"), wer, teacher_wer, utterances)
+    rounds = add_round(read_rounds(exp / FILE), new)
+    record, line = describe(
+        student.gate, rounds, student.name, student.teacher or "the first teacher"
+    )
+    with atomic_open(exp / FILE) as f:
+        json.dump(record, f, indent=1)
+        f.write("\n")
+    print(line)
+
+
+def _wer(scores: Path) -> Tuple[float, int]:
+    """Read WER in percent and the number of utterances."""
+    from espnet_kd.scoring.counts import Counts, read_counts
+
+    total = Counts.total(read_counts(scores / "score_wer" / "counts.tsv").values())
+    return total.error_rate, total.sentences
+
+
+def _epochs(facts: Path) -> int:
+    try:
+        return int(json.loads(facts.read_text(encoding="utf-8"))["epochs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{facts}: does not say how many epochs were trained") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The plan after what its gates have found: a pure function of both.
+
+Nothing else is remembered, so that a run which was killed goes on to the same result.
+"""
+
+import dataclasses
+from typing import Callable, List, NamedTuple, Sequence
+
+from espnet_kd.plan.gate import Gate, Round, decide
+from espnet_kd.plan.plan import CompressionPlan
+from espnet_kd.plan.stage import StagePlan
+
+
+class Effective(NamedTuple):
+    """The progressive path as it is to be run.
+
+    Attributes:
+        students: All of them in their order.
+        chain: Those that are a step of the way down: without the ones that a gate did not
+            let pass.
+        stopped: Whether a gate has ended the compression.
+    """
+
+    students: List[StagePlan]
+    chain: List[StagePlan]
+    stopped: bool
+
+    @property
+    def best(self) -> List[StagePlan]:
+        """The chain; if not even the first student passed, that one."""
+        return self.chain or self.students[-1:]
+
+
+def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]) -> Effective:
+    """Apply the gates.
+
+    Args:
+        plan: The plan.
+        rounds_of: What was measured of the student with a name; empty: nothing yet, then it
+            is taken to pass.
+    """
+    students: List[StagePlan] = []
+    chain: List[StagePlan] = []
+    for stage in plan.stages:
+        tries = [stage]
+        while tries:
+            student = dataclasses.replace(
+                tries.pop(0), teacher=chain[-1].name if chain else None
+            )
+            rounds = list(rounds_of(student.name)) if student.gate else []
+            verdict = decide(student.gate, rounds) if rounds else "pass"
+            student = _trained_on(student, rounds, verdict)
+            students.append(student)
+            if verdict == "stop":
+                return Effective(students, chain, True)
+            if verdict == "split":
+                tries = _in_two_steps(stage, plan.stages[: stage.number])
+            else:
+                chain.append(student)
+    return Effective(students, chain, False)
+
+
+def _trained_on(student: StagePlan, rounds: Sequence[Round], verdict: str) -> StagePlan:
+    """Say how long a student is trained that was, or is to be, trained longer."""
+    if verdict == "longer":
+        return dataclasses.replace(student, until=rounds[-1].epochs + student.gate.epochs)
+    if len(rounds) > 1:
+        return dataclasses.replace(student, until=rounds[-1].epochs)
+    return student
+
+
+def _in_two_steps(stage: StagePlan, way: Sequence[StagePlan]) -> List[StagePlan]:
+    """The student in between, and the stage once more, with its own sizes.
+
+    Neither is split again: whichever of them does not pass ends the compression.
+    """
+    gate: Gate = dataclasses.replace(stage.gate, otherwise="stop")
+    both = dataclasses.replace(stage, gate=gate, way=tuple(way))
+    return [
+        dataclasses.replace(both, name=f"{stage.name}_half", half=True),
+        dataclasses.replace(both, name=f"{stage.name}_again"),
+    ]

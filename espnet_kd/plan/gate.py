@@ -1,0 +1,149 @@
+"""May a student become a teacher? What a gate is, and what it says of measured errors.
+
+gate:
+  margin: 1.0             # points of WER on the validation set above its teacher's
+  otherwise: stop         # or longer, split, continue
+  epochs: 2               # of `longer`
+  at_most: 1              # times that `longer` is tried, then stop
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from espnet_kd.errors import UserError, nearest
+
+OTHERWISE = ("stop", "longer", "split", "continue")
+FILE = "gate.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """What a student must reach.
+
+    Attributes:
+        margin: Points of WER on the validation set that it may be above its teacher.
+        otherwise: `stop`: the compression ends with the student before; `longer`: it is
+            trained on; `split`: an intermediate student is inserted before it, once;
+            `continue`: this is noted.
+        epochs: More epochs of `longer`.
+        at_most: How often `longer` is tried before the compression stops.
+    """
+
+    margin: float = 1.0
+    otherwise: str = "stop"
+    epochs: int = 2
+    at_most: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What was measured after a training.
+
+    Attributes:
+        epochs: Epochs that the student had been trained.
+        wer: The student's on the validation set, in percent.
+        teacher_wer: Its teacher's.
+        utterances: Of the validation set.
+    """
+
+    epochs: int
+    wer: float
+    teacher_wer: float
+    utterances: int
+
+    @property
+    def difference(self) -> float:
+        """Points that the student is above its teacher."""
+        return self.wer - self.teacher_wer
+
+
+def decide(gate: Gate, rounds: Sequence[Round]) -> str:
+    """Return `pass`, `longer`, `split`, `stop` or `continue` after some rounds (one at least)."""
+    if rounds[-1].difference <= gate.margin + 1e-9:  # 6.1 - 5.1 is more than 1 in binary
+        return "pass"
+    if gate.otherwise == "longer" and len(rounds) > gate.at_most:
+        return "stop"
+    return gate.otherwise
+
+
+def parse_gate(where: str, entry: Any, base: Optional[Gate] = None) -> Optional[Gate]:
+    """Read a `gate` of the plan; `false` or nothing is no gate.
+
+    Args:
+        where: Name of the place, for messages.
+        entry: What the YAML holds.
+        base: The gate whose values stand where `entry` says nothing.
+
+    Raises:
+        UserError: an unknown key (naming the nearest right one) or a wrong value.
+    """
+    if entry is None or entry is False:
+        return None
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: expected keys and values, or false, found '{entry}'")
+    known = [field.name for field in dataclasses.fields(Gate)]
+    for key, value in entry.items():
+        if key not in known:
+            hint = nearest(str(key), known)
+            raise UserError(f"{where}: unknown key '{key}'{hint}; known: {', '.join(known)}")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key == "otherwise" and value not in OTHERWISE:
+            hint = nearest(str(value), OTHERWISE)
+            raise UserError(f"{where}.otherwise: '{value}' is not one of {OTHERWISE}{hint}")
+        if key == "margin" and not number:
+            raise UserError(f"{where}.margin: expected points of WER, found '{value}'")
+        if key in ("epochs", "at_most") and not (number and value == int(value) and value >= 1):
+            raise UserError(f"{where}.{key}: expected a whole number > 0, found '{value}'")
+    return dataclasses.replace(base or Gate(), **entry)
+
+
+def read_rounds(path: Path) -> List[Round]:
+    """Read what `write_gate` wrote; no file: nothing was measured.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return [Round(**one) for one in said["rounds"]]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a gate's record; remove it and run stage 16 again") from None
+
+
+def add_round(rounds: Sequence[Round], new: Round) -> List[Round]:
+    """Add a measurement; it replaces its own repetition and those of a training made anew."""
+    return [old for old in rounds if old.epochs < new.epochs] + [new]
+
+
+def describe(
+    gate: Gate, rounds: Sequence[Round], student: str, teacher: str
+) -> Tuple[Dict[str, Any], str]:
+    """Return the content of `gate.json` and a line for the log."""
+    last, verdict = rounds[-1], decide(gate, rounds)
+    sentence = {
+        "pass": f"within {gate.margin:g} points of",
+        "longer": f"more than {gate.margin:g} points above: {gate.epochs} epoch(s) more against",
+        "split": f"more than {gate.margin:g} points above: a student in between after",
+        "stop": f"more than {gate.margin:g} points above: the compression stops at",
+        "continue": f"more than {gate.margin:g} points above, going on after",
+    }[verdict]
+    record = {
+        "student": student,
+        "teacher": teacher,
+        "verdict": verdict,
+        "wer": round(last.wer, 4),
+        "teacher_wer": round(last.teacher_wer, 4),
+        "difference": round(last.difference, 4),
+        "utterances": last.utterances,
+        **dataclasses.asdict(gate),
+        "rounds": [dataclasses.asdict(one) for one in rounds],
+    }
+    line = (
+        f"gate {verdict}: {student} has WER {last.wer:.2f} % on {last.utterances} utterances of "
+        f"validation, {sentence} {teacher} ({last.teacher_wer:.2f} %)"
+    )
+    return record, line

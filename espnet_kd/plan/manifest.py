@@ -1,0 +1,131 @@
+"""`manifest.json`: what a student was made from, so that it can be made again or doubted."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import atomic_open
+from espnet_kd.plan.gate import FILE as GATE
+from espnet_kd.plan.stage import StagePlan
+from espnet_kd.report.environment import environment
+from espnet_kd.scoring.counts import Counts, read_counts
+
+FILE = "manifest.json"
+VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit")
+
+
+def write_manifest(
+    exp: Path, stage: StagePlan, plan: Path, teacher: Path, model: str, inference_tag: str
+) -> Dict[str, Any]:
+    """Write `exp/manifest.json`; apart from `date` the same run writes the same.
+
+    Args:
+        exp: The student's experiment.
+        stage: What the plan says of it.
+        plan: The plan's file.
+        teacher: Its teacher's experiment.
+        model: The checkpoint of both.
+        inference_tag: Whose scores are listed (a pattern).
+
+    Raises:
+        UserError: one of the files is not there, so the student is not finished.
+    """
+    files = {
+        "plan": plan,
+        "teacher_config": teacher / "config.yaml",
+        "teacher_model": teacher / model,
+        "init": exp / "init.pth",
+        "config": exp / "config.yaml",
+        "model": exp / model,
+    }
+    said = dataclasses.asdict(dataclasses.replace(stage, way=()))
+    said["way"] = [step.name for step in stage.way]
+    env = environment("")
+    manifest = {
+        "student": stage.name,
+        "stage": said,
+        "fingerprint": stage.fingerprint(),
+        "teacher": str(teacher),
+        "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
+        "training": _marker(exp / ".done.train"),
+        "gate": _json(exp / GATE),
+        "wer": _error_rates(exp, inference_tag),
+        "versions": {name: env[name] for name in VERSIONS},
+        "date": env["date"],
+    }
+    with atomic_open(exp / FILE) as f:
+        json.dump(manifest, f, indent=1, ensure_ascii=False)
+        f.write("\n")
+    return manifest
+
+
+def read_manifest(exp: Path) -> Dict[str, Any]:
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = exp / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; stage 16 writes it for a finished student")
+    manifest = _json(path)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all("sha256" in f for f in files.values()):
+        raise UserError(f"{path}: not a manifest; remove it and run stage 16 again")
+    return manifest
+
+
+def differences(manifest: Dict[str, Any]) -> List[str]:
+    """Name the files that are not those of a manifest, one line each."""
+    found = []
+    for name, file in manifest["files"].items():
+        path = Path(file["path"])
+        if not path.is_file():
+            found.append(f"{name}: {path} is not there")
+        elif digest(path) != file["sha256"]:
+            found.append(f"{name}: {path} has changed")
+    return found
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the manifest is of a finished student")
+    sha = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _marker(path: Path) -> Dict[str, str]:
+    """Options and inputs of the training, as the recipe's marker has them."""
+    if not path.is_file():
+        return {}
+    pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: value for name, _, value in pairs if name != "finished"}
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path}: not JSON; remove it and run stage 16 again") from None
+
+
+def _error_rates(exp: Path, inference_tag: str) -> Dict[str, float]:
+    """WER in percent of every set that is scored, by `<inference tag>/<set>`."""
+    rates = {}
+    for path in sorted(exp.glob(f"{inference_tag}/*/score_wer/counts.tsv")):
+        name = str(path.parents[1].relative_to(exp))
+        rates[name] = round(Counts.total(read_counts(path).values()).error_rate, 4)
+    return rates

@@ -1,0 +1,94 @@
+"""The options by which every command line finds the same students."""
+
+import argparse
+from pathlib import Path
+from typing import Any, Dict, List
+
+import yaml
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.plan.effective import Effective, effective
+from espnet_kd.plan.gate import FILE, read_rounds
+from espnet_kd.plan.paths import PATHS, all_students, choose
+from espnet_kd.plan.plan import load_plan
+from espnet_kd.plan.stage import ESPNET_EPOCHS, PLANNED, StagePlan
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the list of students depends on."""
+    add = parser.add_argument
+    add("--plan", required=True, help="compression plan (YAML)")
+    add(
+        "--paths",
+        default=PLANNED,
+        help=f"'{PLANNED}' (the plan's stages) and other ways to the same sizes: "
+        + "; ".join(f"'{name}': {path.says}" for name, path in PATHS.items()),
+    )
+    add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
+    add("--ablate", choices=("true", "false"), default="false", help="add all ablations")
+    add("--students", help="where students are, <this>_<name>; what their gates said counts")
+    add("--train_config", help="training config for students (YAML)")
+
+
+def way_of(args: argparse.Namespace) -> Effective:
+    """Return the progressive path after what its gates have found.
+
+    Raises:
+        UserError: see `load_plan` and `read_rounds`.
+    """
+
+    def rounds_of(name: str) -> List[Any]:
+        return read_rounds(Path(f"{args.students}_{name}") / FILE) if args.students else []
+
+    return effective(load_plan(args.plan), rounds_of)
+
+
+def students_of(args: argparse.Namespace) -> List[StagePlan]:
+    """Return the students of all paths.
+
+    Raises:
+        UserError: see `load_plan`, `read_rounds`, `choose` and `all_students`.
+    """
+    epochs = read_config(args.train_config).get("max_epoch") or ESPNET_EPOCHS
+    paths = choose(args.paths.split(), args.ablate == "true")
+    return all_students(
+        load_plan(args.plan), way_of(args), paths, args.paths_at.split(), int(epochs)
+    )
+
+
+def student_of(args: argparse.Namespace, name: str) -> StagePlan:
+    """Return one student.
+
+    Raises:
+        UserError: there is none of that name; see `students_of`.
+    """
+    students = {student.name: student for student in students_of(args)}
+    if name not in students:
+        known = ", ".join(students)
+        raise UserError(
+            f"{args.plan}: no student '{name}'{nearest(name, students)}; there are: {known}"
+        )
+    return students[name]
+
+
+def read_config(path: Any) -> Dict[str, Any]:
+    """Read the students' training config; no path: an empty one.
+
+    Returns:
+        Its content, and its path as `__file__`, for messages.
+
+    Raises:
+        UserError: no such file, or no YAML.
+    """
+    if not path:
+        return {}
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; a training config for students is needed")
+    try:
+        with open(path, encoding="utf-8") as f:
+            config = yaml.safe_load(f) or {}
+    except yaml.YAMLError as e:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected options by name, found '{config}'")
+    return {**config, "__file__": path}

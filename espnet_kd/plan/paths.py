@@ -1,0 +1,198 @@
+"""Other ways to students of the same sizes: baselines and ablations as data.
+
+Each path ends in a student of exactly the sizes of a progressive one, after as many updates
+as that one and its teachers (the first excepted) had together.
+"""
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.plan.effective import Effective
+from espnet_kd.plan.plan import CompressionPlan
+from espnet_kd.plan.stage import PLANNED, StagePlan
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """How the students of a path differ from the progressive ones.
+
+    Attributes:
+        says: What it shows.
+        init: Where the first weights come from.
+        kd: Distillation settings that overrule the stage's; None: no distillation.
+        chain: Whether it goes through the same steps, or in one from the first teacher.
+        ablation: Whether `--ablate true` adds it.
+        cached: Whether a teacher cache serves it if it serves the progressive path.
+    """
+
+    says: str
+    init: str = "teacher"
+    kd: Optional[Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    chain: bool = False
+    ablation: bool = True
+    cached: bool = True
+
+
+# One objective alone: nothing of the encoder, every node of the lattice.
+_PLAIN = {"nodes": "all", "ctc_weight": 0.0, "encoder_weight": 0.0}
+
+PATHS: Dict[str, Path] = {
+    "scratch": Path(
+        "the same size trained from random weights with the RNN-T loss alone",
+        init="random",
+        kd=None,
+        ablation=False,
+    ),
+    "one_shot": Path(
+        "inherited and distilled from the first teacher in one step", ablation=False
+    ),
+    "inherited": Path(
+        "inherited from the first teacher, trained with the RNN-T loss alone",
+        kd=None,
+        ablation=False,
+    ),
+    "one_shot_collapsed": Path(
+        "one step, KL over {blank, next label, rest}", kd={**_PLAIN, "objective": "collapsed"}
+    ),
+    "one_shot_full": Path(
+        "one step, KL over the vocabulary", kd={**_PLAIN, "objective": "full"}, cached=False
+    ),
+    "one_shot_one_best": Path(
+        "one step, collapsed KL on the teacher's best path alone",
+        kd={**_PLAIN, "objective": "collapsed", "nodes": "one_best"},
+    ),
+    "one_shot_encoder": Path(
+        "one step, the encoder outputs are matched and nothing of the lattice",
+        # An objective names that there is a teacher; weight 0 takes its lattice out.
+        kd={**_PLAIN, "objective": "collapsed", "weight": 0.0, "encoder_weight": 1.0},
+        cached=False,
+    ),
+    "one_shot_random": Path("one step, distilled but from random weights", init="random"),
+    "progressive_random": Path(
+        "all steps, distilled but from random weights", init="random", chain=True
+    ),
+    "progressive_none": Path(
+        "all steps, inherited weights, RNN-T loss alone", kd=None, chain=True
+    ),
+}
+
+
+def choose(words: Sequence[str], ablate: bool) -> List[str]:
+    """Return the names of the paths asked for, in their order.
+
+    Raises:
+        UserError: an unknown name (naming the nearest right one), or none.
+    """
+    known = [PLANNED, *PATHS]
+    for word in words:
+        if word not in known:
+            hint = nearest(word, known)
+            raise UserError(f"--paths: unknown path '{word}'{hint}; known: {', '.join(known)}")
+    added = [name for name, path in PATHS.items() if path.ablation and ablate]
+    names = list(dict.fromkeys([*words, *added]))
+    if not names:
+        raise UserError(f"--paths: name at least one of {', '.join(known)}")
+    return names
+
+
+def all_students(
+    plan: CompressionPlan,
+    way: Effective,
+    paths: Sequence[str],
+    sizes_at: Sequence[str],
+    default_epochs: int,
+) -> List[StagePlan]:
+    """List the students of all paths.
+
+    Args:
+        plan: The plan.
+        way: What its gates have made of it.
+        paths: Names of paths, `progressive` among them or not.
+        sizes_at: Names of progressive stages whose sizes the other paths end at; none: the
+            last that there is.
+        default_epochs: `max_epoch` of the students' training config.
+
+    Raises:
+        UserError: a name of `sizes_at` that no stage has, or two students of one name.
+    """
+    ends = _ends(plan, way, sizes_at)
+    students = list(way.students) if PLANNED in paths else []
+    for name in paths:
+        if name == PLANNED:
+            continue
+        if PATHS[name].chain:
+            longest = max(ends, key=len, default=[])
+            students += _chain(name, longest, default_epochs)
+            continue
+        for steps in ends:
+            at = plan.stage(steps[-1].number).name
+            label = name if len(ends) == 1 else f"{name}_{at}"
+            students.append(_one_step(name, label, steps, plan, default_epochs))
+    seen: Dict[str, StagePlan] = {}
+    for student in (*plan.stages, *students):
+        other = seen.setdefault(student.name, student)
+        if (other.path, other.number) != (student.path, student.number):
+            raise UserError(
+                f"{plan.path}: the path '{student.path}' makes a student '{student.name}', which "
+                "is the name of a stage; rename the stage"
+            )
+    return students
+
+
+def _ends(
+    plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]
+) -> List[List[StagePlan]]:
+    """For each size the steps that lead to it; sizes below the end of a stop have none."""
+    if not sizes_at:
+        return [way.best]
+    known = [stage.name for stage in plan.stages]
+    for name in sizes_at:
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserError(f"--paths_at: unknown stage '{name}'{hint}; known: {', '.join(known)}")
+    ends = []
+    for name in dict.fromkeys(sizes_at):
+        number = known.index(name) + 1
+        steps = [s for s in way.best if s.number <= number]
+        if steps and steps[-1].number == number:
+            ends.append(steps)
+    return ends
+
+
+def _one_step(
+    path: str, name: str, steps: List[StagePlan], plan: CompressionPlan, default_epochs: int
+) -> StagePlan:
+    last = steps[-1]
+    student = _changed(last, PATHS[path], path, name)
+    return dataclasses.replace(
+        student,
+        epochs=sum(step.last_epoch(default_epochs) for step in steps),
+        teacher=None,
+        way=tuple(plan.stages[: last.number]),
+    )
+
+
+def _chain(path: str, steps: List[StagePlan], default_epochs: int) -> List[StagePlan]:
+    students: List[StagePlan] = []
+    for step in steps:
+        student = _changed(step, PATHS[path], path, f"{path}_{step.name}")
+        teacher = students[-1].name if students else None
+        epochs = step.last_epoch(default_epochs)
+        students.append(dataclasses.replace(student, teacher=teacher, epochs=epochs))
+    return students
+
+
+def _changed(stage: StagePlan, path: Path, name: str, student: str) -> StagePlan:
+    """Give a stage the first weights and the distillation of a path."""
+    distils = path.kd is not None
+    return dataclasses.replace(
+        stage,
+        name=student,
+        path=name,
+        init=path.init,
+        kd={**stage.kd, **path.kd} if distils else {"objective": "none"},
+        labels=stage.labels if distils else "transcript",  # hard labels are the teacher's
+        gate=None,
+        until=None,
+    )

@@ -1,0 +1,184 @@
+"""One entry of the plan, read and checked."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.plan.gate import Gate, parse_gate
+
+# Keys of a stage that are handed to `kd_conf` as they are.
+KD_KEYS = (
+    "objective",
+    "divergence",
+    "weight",
+    "weight_schedule",
+    "temperature",
+    "normalize",
+    "nodes",
+    "frame_shift",
+    "top_k",
+    "ctc_weight",
+    "encoder_weight",
+    "layers",
+    "layer_weight",
+    "first_weight",
+    "teacher_features",
+    "teacher_context",
+)
+# Keys of a stage that are one word of several; the first is the default.
+CHOICES = {
+    "init": ("teacher", "random"),
+    "blocks": ("spaced", "influence", "skip_loss"),
+    "units": ("weight", "taylor"),
+    "allocate": ("rule", "sensitivity"),
+    "labels": ("transcript", "teacher"),
+}
+STAGE_KEYS = ("name", "target", "student", "epochs", "train", "gate", *CHOICES) + KD_KEYS
+PLANNED = "progressive"  # the path of the plan's own stages
+ESPNET_EPOCHS = 40  # of a training config that does not say `max_epoch`
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """One student.
+
+    Attributes:
+        number: 1 for the first stage of the plan; a student that a gate or a path adds has
+            the number of the stage whose size it has or leads to.
+        name: Part of the student's directory name.
+        where: `file: stages[0]`, for messages.
+        target: Fraction of the first teacher's parameters, or None.
+        sizes: The student's sizes by ESPnet's names, or None.
+        epochs: Epochs of distillation; None leaves the training config's.
+        init: `teacher`: inherited weights; `random`.
+        blocks: Which blocks are inherited: `spaced` evenly; those with the largest block
+            `influence`; those whose absence costs the largest loss (`skip_loss`).
+        units: Which units are inherited, by the norm of their `weight` or by `taylor`.
+        allocate: How a target becomes sizes: by our `rule` or by measured `sensitivity`.
+        labels: What the student's RNN-T loss is taken against: the `transcript`, or what
+            the `teacher` makes of the training set (hard labels).
+        kd: `kd_conf` without the teacher.
+        train: Overrides of the training config.
+        gate: When it may be the next one's teacher; None: always.
+        path: `progressive`, or the path (`plan.paths`) that it was added for.
+        teacher: Name of the student that it learns from; None: the run's first teacher.
+        way: Stages whose sizes, each derived from the one before and the first from the
+            first teacher, lead to this student's; empty: one step below its teacher.
+        half: Its size is the geometric mean of its teacher's and the one `way` leads to.
+        until: The epoch that training ends with since a gate asked for more; None: `epochs`.
+    """
+
+    number: int
+    name: str
+    where: str
+    target: Optional[float]
+    sizes: Optional[Mapping[str, Any]]
+    epochs: Optional[int]
+    init: str
+    blocks: str
+    units: str
+    allocate: str
+    labels: str
+    kd: Dict[str, Any]
+    train: Dict[str, Any]
+    gate: Optional[Gate] = None
+    path: str = PLANNED
+    teacher: Optional[str] = None
+    way: Tuple["StagePlan", ...] = ()
+    half: bool = False
+    until: Optional[int] = None
+
+    def fingerprint(self) -> str:
+        """Return a short hash of all that determines how this student is made.
+
+        What comes after its training (the gate and what that added) is not in it, nor who
+        its teacher is: the recipe compares the teacher's own files.
+        """
+        said = dataclasses.asdict(dataclasses.replace(self, way=()))
+        for key in ("where", "gate", "until", "teacher", "path", "way", "half"):
+            del said[key]
+        if self.path != PLANNED:
+            del said["number"]  # its place in the list of paths
+        if self.way:
+            said["way"] = [(s.target, s.sizes, s.allocate) for s in self.way]
+            said["half"] = self.half
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+
+    def last_epoch(self, default: int) -> int:
+        """Return the epoch that training ends with.
+
+        Args:
+            default: `max_epoch` of the students' training config.
+        """
+        return self.until or self.epochs or self.train.get("max_epoch") or default
+
+
+def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> StagePlan:
+    """Read one entry of `stages`.
+
+    Args:
+        where: Name of the place, for messages.
+        number: 1 for the first.
+        entry: What the YAML holds.
+        gate: The plan's gate for all stages.
+
+    Raises:
+        UserError: an unknown key (naming the nearest right one) or a value of the wrong kind.
+    """
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: expected keys and values, found '{entry}'")
+    for key in entry:
+        if key not in STAGE_KEYS:
+            hint = nearest(str(key), STAGE_KEYS)
+            raise UserError(f"{where}: unknown key '{key}'{hint}; known: {', '.join(STAGE_KEYS)}")
+    name = str(entry.get("name", f"stage{number}"))
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(f"{where}.name: '{name}' may hold letters, digits, '-' and '_' only")
+    target, sizes = entry.get("target"), entry.get("student")
+    if (target is None) == (sizes is None):
+        found = "neither" if target is None else "both"
+        raise UserError(f"{where}: needs either 'target' or 'student', found {found}")
+    if target is not None:
+        check_target(target, f"{where}.target")
+    if sizes is not None and not isinstance(sizes, dict):
+        raise UserError(f"{where}.student: expected sizes by name, found '{sizes}'")
+    epochs = entry.get("epochs")
+    if epochs is not None and (
+        isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1
+    ):
+        raise UserError(f"{where}.epochs: expected a whole number > 0, found '{epochs}'")
+    chosen = {key: entry.get(key, known[0]) for key, known in CHOICES.items()}
+    for key, value in chosen.items():
+        if value not in CHOICES[key]:
+            hint = nearest(str(value), CHOICES[key])
+            raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
+    train = entry.get("train") or {}
+    if not isinstance(train, dict):
+        raise UserError(f"{where}.train: expected options by name, found '{train}'")
+    kd = {key: entry[key] for key in KD_KEYS if key in entry}
+    kd.setdefault("objective", "collapsed")
+    if "gate" in entry:
+        gate = parse_gate(f"{where}.gate", entry["gate"], gate)
+    return StagePlan(
+        number, name, where, target, sizes, epochs, **chosen, kd=kd, train=train, gate=gate
+    )
+
+
+def check_target(value: Any, where: str) -> None:
+    """Raise UserError for what is no size."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and 0 < value < 1):
+        raise UserError(
+            f"{where}: expected a fraction between 0 and 1 of the first teacher's "
+            f"parameters, found '{value}'"
+        )
+
+
+def is_smaller(target: Any, other: Any) -> Optional[bool]:
+    """Tell whether a target is below another; None if that depends on the teacher."""
+    if None in (target, other):
+        return None
+    return target < other

@@ -1,0 +1,122 @@
+"""Other ways to the same sizes: who they learn from, for how long, with what."""
+
+import pytest
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan import load_plan
+from espnet_kd.plan.effective import effective
+from espnet_kd.plan.gate import Round
+from espnet_kd.plan.paths import PATHS, all_students, choose
+
+PLAN = """
+gate: {otherwise: longer}
+stages:
+- {name: a, target: 0.7, epochs: 3}
+- {name: b, target: 0.5, train: {max_epoch: 5, batch_size: 8}}
+- {name: c, target: 0.4, weight: 0.3, nodes: occupancy, labels: teacher, init: random}
+"""
+DEFAULT = 10  # epochs
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "compression.yaml"
+    path.write_text(PLAN)
+    return load_plan(str(path))
+
+
+def students(plan, *paths, at=(), measured=None):
+    way = effective(plan, lambda name: (measured or {}).get(name, []))
+    return {s.name: s for s in all_students(plan, way, paths, at, DEFAULT)}
+
+
+def test_baselines_have_the_final_size_and_all_updates(plan):
+    found = students(plan, "progressive", "scratch", "one_shot", "inherited")
+    assert list(found) == ["a", "b", "c", "scratch", "one_shot", "inherited"]
+    assert [found[name].teacher for name in "abc"] == [None, "a", "b"]
+    kd = {"objective": "collapsed", "weight": 0.3, "nodes": "occupancy"}
+    expected = {
+        "scratch": ("random", {"objective": "none"}, "transcript"),
+        "one_shot": ("teacher", kd, "teacher"),
+        "inherited": ("teacher", {"objective": "none"}, "transcript"),
+    }
+    for name, (init, kd, labels) in expected.items():
+        student = found[name]
+        assert (student.init, student.kd, student.labels) == (init, kd, labels)
+        assert student.teacher is None and student.gate is None and student.path == name
+        assert student.epochs == 3 + 5 + DEFAULT
+        assert [step.name for step in student.way] == ["a", "b", "c"]
+
+
+def test_what_a_gate_added_is_counted(plan):
+    longer = {"a": [Round(3, 9, 5, 10), Round(5, 6, 5, 10)]}
+    found = students(plan, "one_shot", "progressive_none", measured=longer)
+    assert found["one_shot"].epochs == 5 + 5 + DEFAULT
+    assert found["progressive_none_a"].epochs == 5
+
+
+def test_a_stopped_compression_is_compared_at_its_last_good_size(plan):
+    stopped = {"b": [Round(5, 9, 5, 10), Round(7, 9, 5, 10)]}
+    found = students(plan, "progressive", "one_shot", measured=stopped)
+    assert list(found) == ["a", "b", "one_shot"]
+    assert found["one_shot"].epochs == 3 and len(found["one_shot"].way) == 1
+    assert list(students(plan, "one_shot", at=["a", "c"], measured=stopped)) == ["one_shot"]
+
+
+def test_several_sizes(plan):
+    found = students(plan, "one_shot", "progressive_random", at=["c", "a"])
+    assert found["one_shot_a"].epochs == 3 and len(found["one_shot_a"].way) == 1
+    assert found["one_shot_c"].epochs == 18
+    chain = [name for name in found if name.startswith("progressive_random")]
+    assert [found[name].teacher for name in chain] == [None, *chain[:-1]]
+    assert [found[name].epochs for name in chain] == [3, 5, DEFAULT]
+    assert {found[name].init for name in chain} == {"random"}
+
+
+def test_ablations_are_variations_of_one_thing_each(plan):
+    names = choose(["progressive"], ablate=True)
+    assert names == ["progressive", *(n for n, path in PATHS.items() if path.ablation)]
+    found = students(plan, *names)
+    encoder = found["one_shot_encoder"].kd
+    assert encoder["weight"] == 0 and encoder["encoder_weight"] == 1
+    assert found["one_shot_full"].kd["objective"] == "full"
+    assert found["one_shot_full"].kd["weight"] == 0.3  # the plan's
+    assert found["one_shot_one_best"].kd["nodes"] == "one_best"
+    assert found["one_shot_random"].kd == plan.stages[2].kd
+
+
+def test_the_order_of_the_paths_does_not_matter(plan):
+    one = students(plan, "one_shot", "scratch")
+    two = students(plan, "progressive", "scratch", "one_shot")
+    for name in one:
+        assert one[name].fingerprint() == two[name].fingerprint()
+    assert one["one_shot"].fingerprint() != one["scratch"].fingerprint()
+
+
+def test_settings_of_every_path_are_what_training_takes(plan):
+    pytest.importorskip("espnet2")
+    from espnet_kd.espnet.options import DistillOptions
+
+    for student in students(plan, *PATHS).values():
+        files = {"teacher_config": "c", "teacher_model": "m"}
+        DistillOptions.from_dict({**student.kd, **files})
+
+
+@pytest.mark.parametrize(
+    "paths, at, message",
+    [
+        (["one_shoot"], [], r"unknown path 'one_shoot' \(did you mean 'one_shot'\?\)"),
+        ([], [], "name at least one of progressive, scratch"),
+        (["one_shot"], ["d"], "--paths_at: unknown stage 'd'"),
+    ],
+)
+def test_refuses(plan, paths, at, message):
+    with pytest.raises(UserError, match=message):
+        students(plan, *choose(paths, False), at=at)
+
+
+def test_refuses_a_stage_with_the_name_of_a_path(tmp_path):
+    path = tmp_path / "compression.yaml"
+    path.write_text("stages: [{target: 0.5, name: one_shot}]")
+    with pytest.raises(UserError, match="'one_shot', which is the name of a stage; rename"):
+        students(load_plan(str(path)), "one_shot")

@@ -1,0 +1,201 @@
+"""Paths and gates in the stage script; the plan and the verdicts are the real ones."""
+
+import json
+import shutil
+
+import pytest
+from shell_recipe import Recipe, value
+
+PLAN = """stages:
+- {name: big, target: 0.7, epochs: 2}
+- {name: mid, target: 0.5, epochs: 2}
+- {name: small, target: 0.4, epochs: 3, weight: 0.3}
+"""
+GATE = "gate: {{margin: 1.0, otherwise: {}, epochs: 2}}\n"
+TEACHERS = {"big": "exp/teacher", "mid": "exp/kd_big", "small": "exp/kd_mid"}
+STAGE = {"stage": 16, "stop_stage": 17, "test_sets": "test_a", "inference_nj": 1}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A recipe with a teacher, kept to start from."""
+    recipe = Recipe(tmp_path_factory.mktemp("paths"))
+    recipe.ok(stop_stage=13)
+    shutil.copytree(recipe.dir.parent, recipe.dir.parents[2] / "kept", symlinks=True)
+    return recipe
+
+
+@pytest.fixture
+def recipe(trained):
+    shutil.rmtree(trained.dir.parent)
+    shutil.copytree(trained.dir.parents[2] / "kept", trained.dir.parent, symlinks=True)
+    trained.write("conf/compression.yaml", PLAN)
+    trained.calls()
+    return trained
+
+
+def gated(recipe, otherwise):
+    recipe.write("conf/compression.yaml", GATE.format(otherwise) + PLAN)
+
+
+def derived(calls):
+    """The students in the order they were derived, and their teachers."""
+    return {
+        value(call, "--student"): value(call, "--teacher_exp")
+        for call in calls
+        if call[0].endswith(".derive_student")
+    }
+
+
+def trainings(calls):
+    """`(student, last epoch or None)` of each training."""
+    return [
+        (value(call, "--output_dir").removeprefix("exp/kd_"), int(value(call, "--max_epoch")))
+        if "--max_epoch" in call
+        else (value(call, "--output_dir").removeprefix("exp/kd_"), None)
+        for call in calls
+        if call[0].endswith(".train")
+    ]
+
+
+def reported(call):
+    return [call[i + 1].split("=")[0] for i, word in enumerate(call) if word == "--model"]
+
+
+def verdicts(recipe):
+    return {
+        path.parent.name.removeprefix("kd_"): json.loads(path.read_text())["verdict"]
+        for path in (recipe.dir / "exp").glob("*/gate.json")
+    }
+
+
+def test_paths_run_in_order_each_with_the_right_teacher(recipe):
+    recipe.ok(paths="progressive scratch one_shot", paths_at="mid small", **STAGE)
+    calls = recipe.calls()
+    added = ["scratch_mid", "scratch_small", "one_shot_mid", "one_shot_small"]
+    expected = {**TEACHERS, **dict.fromkeys(added, "exp/teacher")}
+    assert list(derived(calls).items()) == list(expected.items())
+    assert reported(calls[-1]) == ["teacher", *TEACHERS, *added]
+    # The same again, and one path more before the others: nothing is made twice.
+    recipe.ok(paths="progressive scratch one_shot", paths_at="mid small", **STAGE)
+    assert recipe.verbs() == ["plan_stages", "report"]
+    recipe.ok(paths="progressive inherited one_shot", paths_at="mid small", **STAGE)
+    assert list(derived(recipe.calls())) == ["inherited_mid", "inherited_small"]
+
+
+def test_the_steps_of_a_chain_have_their_own_teachers(recipe):
+    recipe.ok(paths="progressive_none", **STAGE)
+    assert derived(recipe.calls()) == {
+        "progressive_none_big": "exp/teacher",
+        "progressive_none_mid": "exp/kd_progressive_none_big",
+        "progressive_none_small": "exp/kd_progressive_none_mid",
+    }
+
+
+def test_a_baseline_that_a_cache_cannot_serve_hears_its_teacher(recipe):
+    recipe.ok(paths="one_shot_full one_shot_collapsed", use_teacher_cache="true", nj=1, **STAGE)
+    calls = recipe.calls()
+    cached = [call for call in calls if call[0].endswith(".cache_teacher")]
+    assert [value(call, "--out") for call in cached] == ["exp/kd_one_shot_collapsed/teacher_cache"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"paths": "progressiv"}, "unknown path 'progressiv' (did you mean 'progressive'?)"),
+        ({"paths": "scratch", "paths_at": "smal"}, "(did you mean 'small'?)"),
+        (
+            {"ablate": "true", "kd_args": "--max_epoch 3"},
+            "--kd_args --max_epoch would train all students alike long",
+        ),
+        ({"compression_stage": 4}, "has 3 students"),
+    ],
+)
+def test_refuses(recipe, options, message):
+    assert message in recipe.error(**STAGE, **options)
+
+
+def test_all_students_pass(recipe):
+    gated(recipe, "stop")
+    wer = {"STUB_WER": "teacher=5 kd_big=6 kd_mid=6 kd_small=7"}
+    recipe.ok(wer, **STAGE)
+    assert derived(recipe.calls()) == TEACHERS
+    assert set(verdicts(recipe).values()) == {"pass"}
+    printed = recipe.ok(wer, **STAGE)
+    assert set(recipe.verbs()) == {"plan_stages", "gate", "report"}
+    assert "gate pass: mid has WER 6.00 %" in printed
+
+
+def test_stop_ends_the_compression_and_the_baselines_have_the_best_size(recipe):
+    gated(recipe, "stop")
+    printed = recipe.ok(
+        {"STUB_WER": "teacher=5 kd_big=6 kd_mid=8"}, paths="progressive one_shot", **STAGE
+    )
+    calls = recipe.calls()
+    assert list(derived(calls)) == ["big", "mid", "one_shot"]
+    assert "gate stop: mid has WER 8.00 %" in printed
+    assert "the compression stops at big" in printed
+    assert reported(calls[-1]) == ["teacher", "big", "mid", "one_shot"]
+
+
+def test_longer(recipe):
+    gated(recipe, "longer")
+    wer = {"STUB_WER": "teacher=5 kd_big@2=9 kd_big@4=6 kd_mid=6 kd_small=6"}
+    recipe.ok(wer, **STAGE)
+    calls = recipe.calls()
+    assert trainings(calls) == [("big", None), ("big", 4), ("mid", None), ("small", None)]
+    assert verdicts(recipe)["big"] == "pass"
+    record = json.loads((recipe.dir / "exp/kd_big/gate.json").read_text())
+    assert [one["wer"] for one in record["rounds"]] == [9, 6]
+    recipe.ok(wer, **STAGE)
+    assert set(recipe.verbs()) == {"plan_stages", "gate", "report"}
+    # Made anew, it goes through its gate from the beginning.
+    recipe.ok(wer, force="true", stop_compression_stage=1, **STAGE)
+    assert trainings(recipe.calls()) == [("big", None), ("big", 4)]
+
+
+def test_longer_in_vain_stops(recipe):
+    gated(recipe, "longer")
+    recipe.ok({"STUB_WER": "teacher=5 kd_big=9"}, **STAGE)
+    calls = recipe.calls()
+    assert trainings(calls) == [("big", None), ("big", 4)]
+    assert verdicts(recipe) == {"big": "stop"}
+
+
+def test_a_kill_inside_longer(recipe):
+    gated(recipe, "longer")
+    wer = {"STUB_WER": "teacher=5 kd_big@2=9 kd_big@4=6 kd_mid=6 kd_small=6"}
+    failed = recipe.run({**wer, "STUB_FAIL": "espnet_kd.bin.train:4"}, **STAGE)
+    assert failed.returncode == 1 and "exp/kd_big/train.log" in failed.stderr
+    recipe.calls()
+    error = recipe.error(wer, kd_args="--kd_conf weight=2", **STAGE)
+    assert "interrupted run with other options or input (kd_args" in error
+    assert not trainings(recipe.calls())
+    printed = recipe.ok(wer, **STAGE)
+    assert "going on with the interrupted run in exp/kd_big" in printed
+    assert trainings(recipe.calls()) == [("big", 4), ("mid", None), ("small", None)]
+
+
+def test_split_puts_a_student_in_between(recipe):
+    gated(recipe, "split")
+    wer = {"STUB_WER": "teacher=5 kd_big=6 kd_mid=9 kd_mid_half=6 kd_mid_again=7 kd_small=7"}
+    recipe.ok(wer, paths="progressive inherited", **STAGE)
+    calls = recipe.calls()
+    assert derived(calls) == {
+        "big": "exp/teacher",
+        "mid": "exp/kd_big",
+        "mid_half": "exp/kd_big",
+        "mid_again": "exp/kd_mid_half",
+        "small": "exp/kd_mid_again",
+        "inherited": "exp/teacher",
+    }
+    assert reported(calls[-1])[1:] == [*derived(calls)]
+    recipe.ok(wer, paths="progressive inherited", **STAGE)
+    assert set(recipe.verbs()) == {"plan_stages", "gate", "report"}
+
+
+def test_continue_notes_it(recipe):
+    gated(recipe, "continue")
+    printed = recipe.ok({"STUB_WER": "teacher=5 kd_big=9"}, **STAGE)
+    assert derived(recipe.calls()) == TEACHERS
+    assert verdicts(recipe)["big"] == "continue" and "gate continue: big" in printed
