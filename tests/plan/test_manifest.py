@@ -41,8 +41,8 @@ def run(module, *words):
 def test_gate_and_manifest(words, tmp_path, capsys):
     assert run(gate, *words, "--scores", "dec/dev") == 0
     assert capsys.readouterr().out == (
-        "gate stop: small has WER 20.00 % on 1 utterances of validation, more than 1 points above: "
-        "the compression stops at the first teacher (10.00 %)\n"
+        "gate stop: small has WER 20.00 % on 1 utterances of validation, more than 1 points "
+        "above: the compression stops at the first teacher (10.00 %)\n"
     )
     done = run(manifest, *words, "--model", "m.pth", "--inference_tag", "dec")
     assert done == 0

@@ -39,7 +39,7 @@ def test_the_training_set_is_decoded_and_its_labels_are_trained_on(recipe):
     recipe.ok(TEACHER, **STAGE)
     calls = recipe.calls()
     first = ["plan_stages", "derive_student", "decode", "decode", "hard_labels", "train"]
-    assert verbs_of(calls) == first + ["decode"] * 2 + ["score"] * 2
+    assert verbs_of(calls) == first + ["decode"] * 2 + ["score"] * 2 + ["manifest"]
     jobs, labels, train = calls[2:4], calls[4], calls[5]
     assert sorted(value(call, "--output_dir") for call in jobs) == [
         f"exp/teacher/decode/train/logdir/output.{n}" for n in (1, 2)
