@@ -10,7 +10,7 @@
 """
 
 import dataclasses
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -85,6 +85,10 @@ class Posteriors(NamedTuple):
     weight: Optional[torch.Tensor] = None
 
 
+Teacher = Union[Joint, Posteriors]
+Teachers = Sequence[Tuple[Teacher, float]]  # each with its share of the distillation loss
+
+
 class Losses(NamedTuple):
     """Losses of each utterance in nats.
 
@@ -99,7 +103,7 @@ class Losses(NamedTuple):
 
 def distillation_losses(
     student: Joint,
-    teacher: Union[Joint, Posteriors, None],
+    teacher: Union[Teacher, Teachers, None],
     labels: torch.Tensor,
     t_len: torch.Tensor,
     u_len: torch.Tensor,
@@ -113,7 +117,8 @@ def distillation_losses(
 
     Args:
         student: The student's projected joint network.
-        teacher: The teacher's; `Posteriors` of a cache; None: no distillation.
+        teacher: The teacher's; `Posteriors` of a cache; several as [(teacher, share), ...]:
+            the distillation loss is then the sum of share * loss; None: no distillation.
         labels: Padded with anything in [0, V). (B, U)
         t_len: Frames of each utterance, the same for both models. (B,)
         u_len: Labels of each utterance. (B,)
@@ -128,45 +133,65 @@ def distillation_losses(
         ValueError: an objective that a cache cannot serve, or shapes that do not fit.
     """
     lattice = (labels, t_len, u_len)
-    if teacher is None:
+    teachers = _with_shares(teacher)
+    if not teachers:
         stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
         return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), None)
-    _check(student, teacher, objective)
+    for one, _ in teachers:
+        _check(student, one, objective)
     if objective.objective == "full_sum":
-        three = _posteriors(teacher, lattice, budget).three
         stats = node_stats(student, *lattice, budget=budget)
         rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)
-        target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
-        return Losses(rnnt, full_sum(rnnt, target, t_len, u_len))
+        kd = torch.zeros_like(rnnt)  # (B,)
+        for one, share in teachers:
+            three = _posteriors(one, lattice, budget).three
+            target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
+            kd = kd + share * full_sum(rnnt, target, t_len, u_len)
+        return Losses(rnnt, kd)
 
-    weight = _node_weight(teacher, lattice, objective, budget)  # (B, T, U + 1) or None
-    teacher = _shift(teacher, objective.frame_shift)
     tau = objective.temperature
-    in_walk = None  # a divergence that the walk itself computes
+    hot = student.tempered(tau)
+    # A divergence of the vocabulary is computed by the walk itself: a walk for each teacher.
+    in_walk = objective.objective in ("full", "top_k")
+    stats = None if in_walk else node_stats(hot, *lattice, budget=budget)
+    kd = 0.0
+    for one, share in teachers:
+        weight = _node_weight(one, lattice, objective, budget)  # (B, T, U + 1) or None
+        one = _shift(one, objective.frame_shift)
+        one = one.tempered(tau) if isinstance(one, Joint) else one
+        if in_walk:
+            stats = node_stats(hot, *lattice, _over_tokens(one, objective), budget)
+            nodes = stats[..., 3]  # (B, T, U + 1)
+        else:
+            three = _posteriors(one, lattice, budget).three  # (B, T, U + 1, 3)
+            nodes = collapsed_kl(stats, three, objective.divergence)  # (B, T, U + 1)
+        reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight)  # (B,)
+        kd = kd + share * (tau**2 * reduced)
+    if tau != 1:  # the RNN-T loss is that of the other lattice
+        stats = node_stats(student, *lattice, budget=budget)
+    return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), kd)
+
+
+def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher, float]]:
+    """The teachers that count, each with its share."""
+    if teacher is None:
+        return []
+    if isinstance(teacher, (Joint, Posteriors)):
+        return [(teacher, 1.0)]
+    return [(one, share) for one, share in teacher if share > 0]
+
+
+def _over_tokens(teacher: Joint, objective: Objective) -> Union[FullKL, TopKKL]:
+    """The divergence that a walk computes of all tokens of a node."""
     if objective.objective == "full":
-        in_walk = FullKL(teacher.tempered(tau), objective.divergence)
-    elif objective.objective == "top_k":
-        in_walk = TopKKL(teacher.tempered(tau), objective.top_k, objective.divergence)
-    # At another temperature than 1 the student has two lattices.
-    stats = node_stats(student, *lattice, in_walk if tau == 1 else None, budget)
-    rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)  # (B,)
-    if tau != 1:
-        stats = node_stats(student.tempered(tau), *lattice, in_walk, budget)
-    if in_walk is not None:
-        nodes = stats[..., 3]  # (B, T, U + 1)
-    else:
-        hot = teacher.tempered(tau) if isinstance(teacher, Joint) else teacher
-        three = _posteriors(hot, lattice, budget).three  # (B, T, U + 1, 3)
-        nodes = collapsed_kl(stats, three, objective.divergence)  # (B, T, U + 1)
-    return Losses(rnnt, tau**2 * reduce_nodes(nodes, t_len, u_len, objective.normalize, weight))
+        return FullKL(teacher, objective.divergence)
+    return TopKKL(teacher, objective.top_k, objective.divergence)
 
 
 Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _posteriors(
-    teacher: Union[Joint, Posteriors], lattice: Lattice, budget: Optional[int]
-) -> Posteriors:
+def _posteriors(teacher: Teacher, lattice: Lattice, budget: Optional[int]) -> Posteriors:
     """The teacher's collapsed posteriors, cached or walked for."""
     if isinstance(teacher, Posteriors):
         return teacher
@@ -174,7 +199,7 @@ def _posteriors(
 
 
 def _node_weight(
-    teacher: Union[Joint, Posteriors],
+    teacher: Teacher,
     lattice: Lattice,
     objective: Objective,
     budget: Optional[int],
@@ -202,7 +227,7 @@ def _node_weight(
     return weight[:, source.clamp(0, T - 1)] * inside[:, :, None]
 
 
-def _shift(teacher: Union[Joint, Posteriors], shift: int) -> Union[Joint, Posteriors]:
+def _shift(teacher: Teacher, shift: int) -> Teacher:
     """Move the teacher `shift` frames later; frames that it lacks hold another one."""
     if shift == 0:
         return teacher
@@ -214,7 +239,7 @@ def _shift(teacher: Union[Joint, Posteriors], shift: int) -> Union[Joint, Poster
     return Posteriors(frames[:, source], teacher.weight)
 
 
-def _check(student: Joint, teacher: Union[Joint, Posteriors], objective: Objective) -> None:
+def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:
     size = (*student.enc.shape[:2], student.dec.size(1))
     if isinstance(teacher, Posteriors):
         if objective.objective in ("full", "top_k") or objective.temperature != 1:

@@ -216,6 +216,27 @@ def test_nothing_flows_into_the_teacher():
         assert grads == (None,) * 4
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=IDS)
+def test_several_teachers_are_a_mix(objective):
+    """Loss and gradient of the mix are the mix of both; a share of 1 is that teacher alone."""
+    student, teacher = joints()
+    other = random_joint(B, T, U, V, D=5, seed=2, dtype=torch.float64)
+
+    def loss_and_gradient(teachers):
+        losses = distillation_losses(student, teachers, *LATTICE, objective)
+        grads = torch.autograd.grad(losses.kd.sum(), student[:4], retain_graph=True)
+        both = torch.autograd.grad((losses.rnnt + losses.kd).sum(), student[:4])
+        return [losses.rnnt, losses.kd, *grads, *both]
+
+    a, b = loss_and_gradient(teacher), loss_and_gradient(other)
+    for shares, alone in (((1.0, 0.0), a), ((0.0, 1.0), b)):
+        for got, want in zip(loss_and_gradient([*zip((teacher, other), shares)]), alone):
+            assert torch.equal(got, want)
+    mixed = loss_and_gradient([(teacher, 0.7), (other, 0.3)])
+    for got, x, y in zip(mixed, a, b):
+        torch.testing.assert_close(got, 0.7 * x + 0.3 * y)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -73,7 +73,8 @@ def format_audio(
         label: Names the data set in messages.
 
     Returns:
-        `wav.scp`, `text`, `utt2spk` and `utt2num_samples` of the usable utterances.
+        `wav.scp`, `text`, `utt2spk`, `utt2num_samples` (and `utt2condition`, if there) of the
+        usable utterances.
 
     Raises:
         UserError: a wrong sampling rate, a `wav.scp` with pipes, too many bad files.
@@ -104,7 +105,8 @@ def format_audio(
         f"{how['found']} found from an earlier run, {how['kept']} used where they are (mono "
         f"{settings.rate} Hz flac or wav already)"
     )
-    kept = select({name: tables[name] for name in ("text", "utt2spk")}, wav)
+    said = [name for name in ("text", "utt2spk", "utt2condition") if name in tables]
+    kept = select({name: tables[name] for name in said}, wav)
     return {"wav.scp": wav, "utt2num_samples": samples, **kept}
 
 

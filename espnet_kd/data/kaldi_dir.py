@@ -11,7 +11,7 @@ from espnet_kd.fileio import PathLike, atomic_path, read_table, write_table
 Tables = Dict[str, Dict[str, str]]
 
 NEEDED = ("wav.scp", "text", "utt2spk")
-OPTIONAL = ("utt2speed", "utt2num_samples")
+OPTIONAL = ("utt2speed", "utt2num_samples", "utt2condition")
 
 
 def read_data_dir(path: PathLike) -> Tables:

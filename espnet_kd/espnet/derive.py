@@ -109,6 +109,7 @@ def train_config(
     kept: "list[int]",
     base: Mapping[str, Any],
     teacher_files: Tuple[Path, Path],
+    first_files: Tuple[Path, Path],
 ) -> Dict[str, Any]:
     """Compose the student's training config.
 
@@ -119,6 +120,7 @@ def train_config(
         kept: The teacher's blocks that the student's come from.
         base: The recipe's training config for students (optimizer, batches, ...).
         teacher_files: Its `config.yaml` and checkpoint.
+        first_files: Those of the run's first teacher.
 
     Raises:
         UserError: the base config or the plan names an option that training does not have.
@@ -150,6 +152,12 @@ def train_config(
     kd = {**(config.get("kd_conf") or {}), **stage.kd}
     if kd.get("objective", "none") != "none":
         kd["teacher_config"], kd["teacher_model"] = map(str, teacher_files)
+        if kd.get("first_weight"):
+            if teacher_files == first_files:
+                logging.info("first_weight is left out: the teacher is the first one")
+                del kd["first_weight"]
+            else:
+                kd["first_teacher_config"], kd["first_teacher_model"] = map(str, first_files)
     DistillOptions.from_dict(kd, stage.where)
     config["kd_conf"] = kd
     return config
@@ -216,7 +224,9 @@ def derive(
         student = student_sizes(stage, teacher.sizes, first.sizes)
     kept = spaced_blocks(teacher.sizes.num_blocks, student.num_blocks)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
-    config = train_config(stage, teacher, student, kept, base, files)
+    first_files = (first_exp / "config.yaml", first_exp / first_model)
+    first_files = files if same and first_model == teacher_model else first_files
+    config = train_config(stage, teacher, student, kept, base, files, first_files)
     state = None
     if stage.init == "teacher":
         main_conf = config["encoder_conf"].get("main_conf") or {}
@@ -232,6 +242,7 @@ def derive(
         "teacher": str(teacher_exp),
         "first_teacher": str(first_exp),
         "init": stage.init,
+        "labels": stage.labels,
         "kept_blocks": kept,
         "params": student.params,
         "params_by_part": student.count(),

@@ -1,6 +1,6 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -10,24 +10,25 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import draw_chunk_size, encode
+from espnet_kd.espnet.layers import block_outputs, layer_distance, layer_projections
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
-from espnet_kd.objective import Posteriors, distillation_losses
+from espnet_kd.objective import Posteriors, Teachers, distillation_losses
 from espnet_kd.teachers import unpack
 
 
 class DistilTransducer(ESPnetASRTransducerModel):
     """ESPnet's transducer with the loss L = L_RNNT + lambda * KL(teacher || student).
 
-    It adds no parameter and no buffer (but `kd_projection`, if `encoder_weight` asks for
-    it): its checkpoints are ESPnet's own. With `objective: none` it is ESPnet's model with
-    another implementation of the RNN-T loss.
+    It adds no parameter and no buffer (but `kd_projection` and `kd_layers`, if
+    `encoder_weight` and `layers` ask for them): its checkpoints are ESPnet's own. With
+    `objective: none` it is ESPnet's model with another implementation of the RNN-T loss.
     """
 
     options: DistillOptions
-    teacher: Optional[FrozenTeacher]
+    teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     updates: float = 0.0  # of the student so far; the trainer counts them
 
     @classmethod
@@ -36,6 +37,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
         model: ESPnetASRTransducerModel,
         options: DistillOptions,
         teacher: Optional[FrozenTeacher] = None,
+        first: Optional[FrozenTeacher] = None,
     ) -> "DistilTransducer":
         """Turn a model that ESPnet's own Task built into a student.
 
@@ -46,28 +48,40 @@ class DistilTransducer(ESPnetASRTransducerModel):
             model: Built by `ASRTransducerTask.build_model`.
             options: Distillation options.
             teacher: Needed if `options.distils` without a cache.
+            first: The first teacher; needed if `options.first_weight` is not 0.
 
         Raises:
-            UserError: teacher and student have different lattices or frames.
+            UserError: teacher and student have different lattices, frames or blocks.
         """
+        m = options.first_weight
+        teachers = [pair for pair in ((teacher, 1 - m), (first, m)) if pair[0] is not None]
+        for one, _ in teachers:
+            one.check_fits(model)
         if teacher is not None:
-            teacher.check_fits(model)
             _check_auxiliary(model, teacher, options)
             if options.encoder_weight > 0:
                 # Trained with the student and saved with it; decoding passes over it.
                 widths = model.encoder.output_size, teacher.model.encoder.output_size
                 model.kd_projection = torch.nn.Linear(*widths, bias=False)
+            if options.layers:
+                encoders = model.encoder, teacher.model.encoder
+                model.kd_layers = layer_projections(*encoders, options.layers)
         model.__class__ = cls
         model.options = options
         # nn.Module.__setattr__ is not told: nothing of the teacher becomes the student's.
-        object.__setattr__(model, "teacher", teacher)
+        object.__setattr__(model, "teachers", teachers)
         return model
 
+    @property
+    def teacher(self) -> Optional[FrozenTeacher]:
+        """The teacher of this stage: the only one, or the one beside the first."""
+        return self.teachers[0][0] if self.teachers else None
+
     def _apply(self, fn, *args, **kwargs):
-        """Move the teacher wherever the student is moved (`to`, `cuda`, `float`)."""
+        """Move the teachers wherever the student is moved (`to`, `cuda`, `float`)."""
         super()._apply(fn, *args, **kwargs)
-        if self.teacher is not None:
-            self.teacher.model._apply(fn)
+        for teacher, _ in self.teachers:
+            teacher.model._apply(fn)
         return self
 
     def forward(
@@ -93,7 +107,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """
         raw, feats, feats_len = self._features(speech, speech_lengths)
         chunk_size = self._chunk_size(feats_len)
-        enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+        pairs = (self.teachers and self.options.layers) or []
+        with block_outputs(self.encoder, [s for s, _ in pairs]) as own_blocks:
+            enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         decoder_in, labels, _, u_len = get_transducer_task_io(
             text[:, : text_lengths.max()], t_len, ignore_id=self.ignore_id
         )  # (B, U + 1), (B, U), _, (B,)
@@ -101,17 +117,19 @@ class DistilTransducer(ESPnetASRTransducerModel):
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
 
         joint = project(self.joint_network, enc, dec)
-        teacher = said = None
+        teacher, said = None, []
         if self.options.teacher_cache and "teacher" in kwargs:
             size = (joint.enc.size(1), joint.dec.size(1))
             entries, names = kwargs["teacher"], kwargs.get("utt_id")
             teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
         elif self.teacher is not None:
             context = chunk_size if self.options.teacher_context == "shared" else None
-            said = self.teacher.joint(raw, feats_len, decoder_in, context)
-            if not torch.equal(said.t_len, t_len):
-                raise RuntimeError(f"frames differ: teacher {said.t_len}, student {t_len}")
-            teacher = said.joint
+            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as blocks:
+                said = [one.joint(raw, feats_len, decoder_in, context) for one, _ in self.teachers]
+            for one in said:
+                if not torch.equal(one.t_len, t_len):
+                    raise RuntimeError(f"frames differ: teacher {one.t_len}, student {t_len}")
+            teacher = [(one.joint, share) for one, (_, share) in zip(said, self.teachers)]
 
         with torch.autocast(enc.device.type, enabled=False):
             loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
@@ -121,8 +139,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
             weight = self.options.weight_at(self.updates)
             loss = loss + weight * loss_kd
             stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
-        if said is not None:
-            for name, weight, value in self._encoder_losses(enc, said, t_len):
+        if said:
+            outputs = own_blocks, blocks
+            for name, weight, value in self._encoder_losses(enc, said[0], outputs, t_len):
                 loss = loss + weight * value
                 stats[name] = value.detach()
         if self.use_auxiliary_ctc:
@@ -152,11 +171,11 @@ class DistilTransducer(ESPnetASRTransducerModel):
         with torch.autocast(speech.device.type, enabled=False):
             feats, feats_len = self._extract_feats(speech, speech_lengths)
             # ESPnet's SpecAugment and normalisation write in place: hence the clones.
-            clean = self.teacher is not None and self.options.teacher_features == "clean"
+            clean = self.teachers and self.options.teacher_features == "clean"
             raw = feats.clone() if clean else None
             if self.specaug is not None and self.training:
                 feats, feats_len = self.specaug(feats, feats_len)
-            if self.teacher is not None and not clean:
+            if self.teachers and not clean:
                 raw = feats.clone()
             if self.normalize is not None:
                 feats, feats_len = self.normalize(feats, feats_len)
@@ -177,7 +196,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     def _lattice_losses(
         self,
         joint: Joint,
-        teacher: Union[Joint, Posteriors, None],
+        teacher: Union[Posteriors, Teachers, None],
         labels: torch.Tensor,
         t_len: torch.Tensor,
         u_len: torch.Tensor,
@@ -186,7 +205,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         Args:
             joint: The student's projected joint network.
-            teacher: The teacher's, or what a cache has of it, or None.
+            teacher: Those of the teachers, each with its share, or what a cache has, or None.
             labels: (B, U)
             t_len: (B,)
             u_len: (B,)
@@ -197,13 +216,18 @@ class DistilTransducer(ESPnetASRTransducerModel):
         return losses.rnnt.mean(), None if losses.kd is None else losses.kd.mean()
 
     def _encoder_losses(
-        self, enc: torch.Tensor, said: TeacherOutput, t_len: torch.Tensor
+        self,
+        enc: torch.Tensor,
+        said: TeacherOutput,
+        blocks: Tuple[Dict[int, torch.Tensor], Dict[int, torch.Tensor]],
+        t_len: torch.Tensor,
     ) -> Iterator[Tuple[str, float, torch.Tensor]]:
         """Yield name, weight and value of each auxiliary loss; means over utterances.
 
         Args:
             enc: Encoder output. (B, T, D)
             said: What the teacher says of the batch.
+            blocks: Outputs of the student's and the teacher's blocks. (B, T, D)
             t_len: (B,)
         """
         options = self.options
@@ -216,6 +240,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 projected = self.kd_projection(enc.float())  # (B, T, D of the teacher)
                 value = encoder_distance(projected, said.enc.float(), t_len).mean()
                 yield "loss_kd_encoder", options.encoder_weight, value
+            if options.layers:
+                value = layer_distance(self.kd_layers, *blocks, options.layers, t_len).mean()
+                yield "loss_kd_layers", options.layer_weight, value
 
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor

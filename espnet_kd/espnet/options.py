@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet import option_checks as check
 from espnet_kd.losses import KINDS, NORMALIZATIONS
 from espnet_kd.objective import NODES, OBJECTIVES, Objective
 
@@ -15,6 +16,8 @@ CHOICES = {
     "teacher_features": ("shared", "clean"),
     "teacher_context": ("shared", "full"),
 }
+LEAST = {"valid_chunk_size": 0, "top_k": 1, "frame_shift": None}  # of whole numbers
+LISTS = {"weight_schedule": check.schedule, "layers": check.block_pairs}
 CACHED = ("collapsed", "full_sum")  # objectives that a teacher cache can serve
 
 
@@ -35,6 +38,15 @@ class DistillOptions:
         encoder_weight: Of the distance of the encoder outputs
             (`losses.encoder.encoder_distance`); the student gets a projection to the
             teacher's width, `kd_projection`, which decoding passes over.
+        layers: Pairs [student's block, teacher's block] of encoder blocks, counted from 0,
+            whose outputs are compared as those of the encoders are; where the widths
+            differ the student gets a projection each, `kd_layers`, which decoding passes
+            over.
+        layer_weight: Of the mean of these distances.
+        first_weight: m of (1 - m) * D(teacher) + m * D(first teacher), the distillation loss
+            on the lattice; the auxiliary losses above are the teacher's alone.
+        first_teacher_config: The first teacher's `config.yaml`.
+        first_teacher_model: Its checkpoint.
         teacher_config: The teacher's `config.yaml`.
         teacher_model: The teacher's checkpoint.
         teacher_cache: Directory of a teacher cache (`espnet_kd.bin.cache_teacher`), which
@@ -59,6 +71,11 @@ class DistillOptions:
     top_k: int = 8
     ctc_weight: float = 0.0
     encoder_weight: float = 0.0
+    layers: Optional[List[List[int]]] = None
+    layer_weight: float = 0.0
+    first_weight: float = 0.0
+    first_teacher_config: Optional[str] = None
+    first_teacher_model: Optional[str] = None
     teacher_config: Optional[str] = None
     teacher_model: Optional[str] = None
     teacher_cache: Optional[str] = None
@@ -113,19 +130,36 @@ class DistillOptions:
                 )
             values[key] = _checked(where, key, value, fields[key].default)
         options = cls(**values)
-        for key in ("weight", "ctc_weight", "encoder_weight"):
+        for key in ("weight", "ctc_weight", "encoder_weight", "layer_weight", "first_weight"):
             if getattr(options, key) < 0:
                 raise UserError(
                     f"{where}.{key}: must not be negative, found {getattr(options, key)}"
                 )
         if options.temperature <= 0:
             raise UserError(f"{where}.temperature: must be positive, found {options.temperature}")
+        if options.first_weight > 1:
+            raise UserError(
+                f"{where}.first_weight: a share of the distillation loss is at most 1, found "
+                f"{options.first_weight}"
+            )
+        if (options.layers is None) != (options.layer_weight == 0):
+            raise UserError(
+                f"{where}: layers {options.layers} with layer_weight {options.layer_weight}: "
+                "give both or neither"
+            )
         if options.distils and options.teacher_cache:
             _check_for_cache(where, options, conf)
             return dataclasses.replace(options, teacher_features="clean")
         if options.distils and not (options.teacher_config and options.teacher_model):
             raise UserError(
                 f"{where}: objective '{options.objective}' needs teacher_config and teacher_model"
+            )
+        if options.first_weight > 0 and not (
+            options.first_teacher_config and options.first_teacher_model
+        ):
+            raise UserError(
+                f"{where}: first_weight {options.first_weight} needs first_teacher_config and "
+                "first_teacher_model"
             )
         return options
 
@@ -135,35 +169,14 @@ def _checked(where: str, key: str, value: Any, default: Any) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         hint = nearest(str(value), CHOICES[key])
         raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
+    where = f"{where}.{key}"
     if isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UserError(f"{where}.{key}: expected a number, found '{value}'")
-        return float(value)
-    if key == "weight_schedule" and value is not None:
-        return _points(f"{where}.{key}", value)
-    least = {"valid_chunk_size": 0, "top_k": 1, "frame_shift": None}
-    if key in least and value is not None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or (least[key] is not None and value < least[key]):
-            bound = "" if least[key] is None else f" >= {least[key]}"
-            raise UserError(f"{where}.{key}: expected a whole number{bound}, found '{value}'")
-    return value
-
-
-def _points(where: str, value: Any) -> List[List[float]]:
-    """Check a schedule: pairs of numbers, updates rising, factors not negative."""
-    pairs = isinstance(value, (list, tuple)) and all(
-        isinstance(pair, (list, tuple))
-        and len(pair) == 2
-        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in pair)
-        for pair in value
-    )
-    if not pairs or not value:
-        raise UserError(f"{where}: expected points [[update, factor], ...], found '{value}'")
-    updates, factors = zip(*value)
-    if sorted(set(updates)) != list(updates) or min(factors) < 0:
-        raise UserError(f"{where}: updates must rise and factors not be negative, found '{value}'")
-    return [[float(x), float(y)] for x, y in value]
+        return check.number(where, value)
+    if value is None:
+        return None
+    if key in LEAST:
+        return check.whole_number(where, value, LEAST[key])
+    return LISTS[key](where, value) if key in LISTS else value
 
 
 def _check_for_cache(where: str, options: DistillOptions, conf: Mapping[str, Any]) -> None:
@@ -173,6 +186,8 @@ def _check_for_cache(where: str, options: DistillOptions, conf: Mapping[str, Any
         "temperature": (options.temperature == 1, "1: it cannot be re-tempered"),
         "ctc_weight": (options.ctc_weight == 0, "0: it holds nothing of the encoder"),
         "encoder_weight": (options.encoder_weight == 0, "0: it holds nothing of the encoder"),
+        "layer_weight": (options.layer_weight == 0, "0: it holds nothing of the encoder"),
+        "first_weight": (options.first_weight == 0, "0: it holds one teacher"),
         "teacher_features": (
             conf.get("teacher_features", "clean") == "clean",
             "'clean': it holds no draw of SpecAugment",

@@ -60,11 +60,15 @@ class DistilTransducerTask(ASRTransducerTask):
         """
         conf: Dict[str, Any] = getattr(args, "kd_conf", None) or {}
         options = DistillOptions.from_dict(conf)
-        teacher = None
+        teachers = []
         trains = not getattr(args, "collect_stats", False)
         if trains and options.distils and not options.teacher_cache:
-            teacher = FrozenTeacher(load_transducer(options.teacher_config, options.teacher_model))
-        student = DistilTransducer.wrap(super().build_model(args), options, teacher)
+            files = [("teacher", options.teacher_config, options.teacher_model)]
+            if options.first_weight > 0:
+                first = options.first_teacher_config, options.first_teacher_model
+                files.append(("first teacher", *first))
+            teachers = [FrozenTeacher(load_transducer(*pair), name) for name, *pair in files]
+        student = DistilTransducer.wrap(super().build_model(args), options, *teachers)
         if trains:
             check_cache(args, options, student)
         return student

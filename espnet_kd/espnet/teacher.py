@@ -92,10 +92,12 @@ class FrozenTeacher:
 
     Args:
         model: A trained transducer.
+        name: What messages call it.
     """
 
-    def __init__(self, model: ESPnetASRTransducerModel) -> None:
+    def __init__(self, model: ESPnetASRTransducerModel, name: str = "teacher") -> None:
         self.model = model.requires_grad_(False).eval()
+        self.name = name
 
     def check_fits(self, student: ESPnetASRTransducerModel) -> None:
         """Refuse a student whose lattice is another one.
@@ -106,26 +108,26 @@ class FrozenTeacher:
         for i, (a, b) in enumerate(zip(self.model.token_list, student.token_list)):
             if a != b:
                 raise UserError(
-                    f"token lists differ: token {i} is '{a}' for the teacher, '{b}' for the "
-                    "student"
+                    f"token lists differ: token {i} is '{a}' for the {self.name}, '{b}' for "
+                    "the student"
                 )
         if len(self.model.token_list) != len(student.token_list):
             raise UserError(
-                f"token lists differ: the teacher has {len(self.model.token_list)} tokens, the "
-                f"student {len(student.token_list)}"
+                f"token lists differ: the {self.name} has {len(self.model.token_list)} tokens, "
+                f"the student {len(student.token_list)}"
             )
         factors = [m.encoder.embed.subsampling_factor for m in (self.model, student)]
         vgg = [m.encoder.embed.vgg_like for m in (self.model, student)]
         if factors[0] != factors[1] or vgg[0] != vgg[1]:
             raise UserError(
-                f"subsampling differs: teacher {factors[0]} (vgg_like {vgg[0]}), student "
+                f"subsampling differs: {self.name} {factors[0]} (vgg_like {vgg[0]}), student "
                 f"{factors[1]} (vgg_like {vgg[1]}); both must make the same frames"
             )
         fronts = [front_end(m) for m in (self.model, student)]
         for key in fronts[0]:
             if fronts[0][key] != fronts[1].get(key):
                 raise UserError(
-                    f"front ends differ: {key} is {fronts[0][key]} for the teacher, "
+                    f"front ends differ: {key} is {fronts[0][key]} for the {self.name}, "
                     f"{fronts[1].get(key)} for the student"
                 )
 
@@ -140,7 +142,7 @@ class FrozenTeacher:
         """Run the teacher up to its joint network.
 
         Args:
-            feats: Features before normalisation. (B, T_in, F)
+            feats: Features before normalisation; they are left as they are. (B, T_in, F)
             feats_len: (B,)
             decoder_in: Labels with a blank before them. (B, U + 1)
             chunk_size: Encoder frames a chunk; None: full context.
@@ -152,7 +154,7 @@ class FrozenTeacher:
         if model.training:
             raise RuntimeError("the teacher was put into training mode")
         if model.normalize is not None:
-            feats, feats_len = model.normalize(feats, feats_len)
+            feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
         enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         model.decoder.set_device(enc.device)
         dec = model.decoder(decoder_in)  # (B, U + 1, D)

@@ -4,7 +4,7 @@ Tested: 202511 (Python 3.11) and 202611 (Python 3.12).
 """
 
 from importlib import metadata
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
@@ -58,5 +58,9 @@ def run_blocks(
     Returns:
         (B, T, D)
     """
-    out = blocks(x, pos_enc, mask, chunk_mask=chunk_mask)
-    return out[0] if isinstance(out, tuple) else out
+    return hidden_of(blocks(x, pos_enc, mask, chunk_mask=chunk_mask))
+
+
+def hidden_of(output: Any) -> torch.Tensor:
+    """Return x of what a block, or `MultiBlocks`, returns: x or (x, mask, ...). (B, T, D)"""
+    return output[0] if isinstance(output, tuple) else output

@@ -102,20 +102,32 @@ class _Recursion(torch.autograd.Function):
         alpha, blank, label, log_p, last, u_len = ctx.saved_tensors
         T, _ = ctx.size
         beta = _beta(blank, label, last, u_len)
-        after = torch.full_like(beta, NEG_INF)  # beta of the node that a blank arc enters
-        after[:-1] = beta[1:]
         batch = torch.arange(beta.size(1), device=beta.device)
-        after[last, batch, u_len] = 0.0  # the final blank leaves the lattice
-        occ_blank = (alpha + blank + after - log_p[:, None]).exp()  # (T + U, B, U + 1)
-        occ_label = torch.zeros_like(occ_blank)
-        occ_label[:-1, :, :-1] = (
-            alpha[:-1, :, :-1] + label[:-1, :, :-1] + beta[1:, :, 1:] - log_p[:, None]
-        ).exp()
-        occ = torch.stack([_unskew(occ_blank, T), _unskew(occ_label, T)], dim=-1)
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
-        occ = occ.masked_fill(~torch.isfinite(log_p)[:, None, None, None], 0.0)
-        occ[..., 1] *= 1.0 + ctx.fastemit
-        return (-occ * grad[:, None, None, None]).to(ctx.dtype), None, None, None
+        scale = torch.where(torch.isfinite(log_p), -grad.double(), 0.0)[:, None, None]
+        out = torch.empty((len(grad), T, beta.size(2), 2), dtype=ctx.dtype, device=grad.device)
+        # In place: these few arrays are most of what a small vocabulary's loss takes.
+        occ = alpha + blank  # (T + U, B, U + 1)
+        final = occ[last, batch, u_len]  # the last blank leaves the lattice: nothing is after it
+        occ[:-1] += beta[1:]
+        occ[-1] = NEG_INF
+        occ[last, batch, u_len] = final
+        out[..., 0] = scale * _occupancy(occ, log_p, T)
+        torch.add(alpha, label, out=occ)
+        occ[:-1, :, :-1] += beta[1:, :, 1:]
+        occ[-1] = NEG_INF
+        occ[:, :, -1] = NEG_INF
+        out[..., 1] = scale * (1.0 + ctx.fastemit) * _occupancy(occ, log_p, T)
+        return out, None, None, None
+
+
+def _occupancy(log_joint: torch.Tensor, log_p: torch.Tensor, T: int) -> torch.Tensor:
+    """exp(log_joint - log_p) in the shape of the lattice; log_joint is overwritten.
+
+    (T + U, B, U + 1), (B,) -> (B, T, U + 1); 0 for an utterance without any path.
+    """
+    log_p = log_p.masked_fill(~torch.isfinite(log_p), float("inf"))
+    return _unskew(log_joint.sub_(log_p[:, None]).exp_(), T)
 
 
 def check_lattice(shape: torch.Size, t_len: torch.Tensor, u_len: torch.Tensor) -> None:

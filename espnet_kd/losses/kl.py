@@ -1,5 +1,7 @@
 """Kullback-Leibler divergences between log-probabilities, in both directions."""
 
+from typing import Tuple
+
 import torch
 
 KINDS = ("forward", "reverse", "symmetric")
@@ -36,12 +38,38 @@ def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
     digits of a divergence of 0.01. As p and q sum to 1 the value and the gradient with
     respect to the logits are the same.
     """
+    return _KL.apply(log_p, log_q)
+
+
+class _KL(torch.autograd.Function):
+    """Keeps its two inputs for the backward pass, where autograd would keep seven arrays."""
+
+    @staticmethod
+    def forward(ctx, log_p, log_q):
+        ctx.save_for_backward(log_p, log_q)
+        log_p, log_q, empty = _filled(log_p, log_q)
+        p, d = log_p.exp(), log_p - log_q
+        near = torch.expm1(-d).add_(d).mul_(p)
+        far = p.mul_(d - 1).add_(log_q.exp())
+        return torch.where(d.abs_() < 0.5, near, far).masked_fill_(empty, 0.0).sum(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        log_p, log_q, empty = _filled(*ctx.saved_tensors)
+        d_p = d_q = None
+        if ctx.needs_input_grad[0]:
+            d_p = (log_p - log_q).mul_(log_p.exp()).mul_(grad[..., None]).masked_fill_(empty, 0.0)
+        if ctx.needs_input_grad[1]:
+            # q - p, without cancelling where they are close
+            d_q = torch.expm1(log_q - log_p).mul_(log_p.exp())
+            # Far apart p may be 0 and the ratio infinite.
+            d_q = torch.where(log_q - log_p < 0.5, d_q, log_q.exp() - log_p.exp())
+            d_q = d_q.mul_(grad[..., None]).masked_fill_(empty, 0.0)
+        return d_p, d_q
+
+
+def _filled(log_p: torch.Tensor, log_q: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+    """Put 0 where a class is empty; and where that is."""
     empty = (log_p == float("-inf")) | (log_q == float("-inf"))
-    log_p, log_q = log_p.masked_fill(empty, 0.0), log_q.masked_fill(empty, 0.0)
-    d = log_p - log_q
-    close = d.abs() < 0.5
-    near = d.masked_fill(~close, 0.0)  # where() alone would let an overflow into the gradient
-    terms = torch.where(
-        close, log_p.exp() * (torch.expm1(-near) + near), log_p.exp() * (d - 1) + log_q.exp()
-    )
-    return terms.masked_fill(empty, 0.0).sum(-1)
+    return log_p.masked_fill(empty, 0.0), log_q.masked_fill(empty, 0.0), empty

@@ -22,6 +22,9 @@ KD_KEYS = (
     "top_k",
     "ctc_weight",
     "encoder_weight",
+    "layers",
+    "layer_weight",
+    "first_weight",
     "teacher_features",
     "teacher_context",
 )

@@ -109,7 +109,7 @@ def students(**kd):
     online = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
     cached = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
     cached.options = type(cached.options).from_dict({**KD, **kd, "teacher_cache": "cache"})
-    object.__setattr__(cached, "teacher", None)
+    object.__setattr__(cached, "teachers", [])
     return online, cached
 
 

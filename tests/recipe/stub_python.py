@@ -2,6 +2,7 @@
 
 Every call is appended to $STUB_CALLS as a JSON list. $STUB_FAIL names a module that fails
 when the word after the colon is among its arguments (`espnet_kd.bin.train:exp/asr_x`).
+$STUB_LABELS is what every student is trained on: `transcript` (by default) or `teacher`.
 $STUB_SLEEP=MODULE:SECONDS makes one slow.
 """
 
@@ -97,6 +98,15 @@ def manifest(args):
 def derive_student(args):
     write(args["out"] + "/student.yaml", args["student"])
     write(args["out"] + "/init.pth", "")
+    labels = os.environ.get("STUB_LABELS", "transcript")
+    write(args["out"] + "/student.json", json.dumps({"labels": labels}, indent=1))
+
+
+def hard_labels(args):
+    copy_dir(args)
+    shutil.copy(args["hyp"], args["out"] + "/text")
+    write(args["out"] + "/speech_shape", "")
+    write(f"{args['out']}/text_shape.{args['token_type']}", "")
 
 
 def cache_teacher(args):
@@ -140,6 +150,7 @@ MODULES = {
     "espnet_kd.bin.score": score,
     "espnet_kd.bin.plan_stages": plan_stages,
     "espnet_kd.bin.derive_student": derive_student,
+    "espnet_kd.bin.hard_labels": hard_labels,
     "espnet_kd.bin.cache_teacher": cache_teacher,
     "espnet_kd.bin.gate": gate,
     "espnet_kd.bin.manifest": manifest,

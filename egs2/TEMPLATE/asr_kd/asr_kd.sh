@@ -221,6 +221,8 @@ fi
 . scripts/train.sh
 # shellcheck source=scripts/decode.sh
 . scripts/decode.sh
+# shellcheck source=scripts/hard_labels.sh
+. scripts/hard_labels.sh
 # shellcheck source=scripts/score.sh
 . scripts/score.sh
 # shellcheck source=scripts/gate.sh
@@ -499,7 +501,7 @@ if begin_stage 11; then
         fi
         # shellcheck disable=SC2206
         options+=(${asr_args})
-        train_model "${asr_exp}" \
+        train_model "${asr_exp}" "${data_feats}/${train_set}" "${asr_stats_dir}/train" \
             "asr_config=${asr_config} ($(file_id "${asr_config}"))" "asr_args=${asr_args}" \
             "fs=${fs}" "feats_normalize=${feats_normalize}" \
             -- "${options[@]}"
@@ -542,9 +544,10 @@ derive_student() {
     step_done "${dir}" derive "${marker[@]}"
 }
 
-# train_student K TEACHER_DIR: derive it, and train it for as long as the plan says now.
+# train_student K TEACHER_DIR TEACHER_STAGE: derive it, and train it for as long as the plan
+# says now.
 train_student() {
-    local k=$1 teacher=$2 dir longer=() options=() until=${student_until[$1]}
+    local k=$1 teacher=$2 maker=$3 dir longer=() options=() until=${student_until[$1]}
     local force=${force} use_teacher_cache=${use_teacher_cache}
     dir=$(student_dir "${k}")
     [ "${student_online[k]}" != online ] || use_teacher_cache=false
@@ -555,9 +558,10 @@ train_student() {
         train_on "${dir}" "${until}"
     fi
     derive_student "${k}" "${teacher}"
-    cache_teacher "${dir}" "${teacher}"
+    student_data "${dir}" "${teacher}" "${maker}"
+    cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
     # shellcheck disable=SC2086
-    train_model "${dir}" \
+    train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
         "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
         "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
         "$(file_inputs "${dir}/.done.derive")" "${longer[@]}" \
@@ -581,7 +585,7 @@ if begin_stage 16; then
         need "${teacher}/${inference_asr_model}" "${maker}"
         train_longer=true
         while "${train_longer}"; do
-            train_student "${k}" "${teacher}"
+            train_student "${k}" "${teacher}" "${maker}"
             pass_gate "${k}"
         done
         decode_model "${dir}" 16

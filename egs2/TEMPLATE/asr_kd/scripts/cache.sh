@@ -1,12 +1,13 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
 # What a student's teacher says of each utterance, computed once (stage 16).
 
-# cache_teacher DIR TEACHER: make DIR/teacher_cache with the model in TEACHER, for the student
-# in DIR. Sets `cache_options` to what the student's training needs to read it.
+# cache_teacher DIR TEACHER TRAIN_DIR: make DIR/teacher_cache with the model in TEACHER, for
+# the student in DIR that is trained on TRAIN_DIR. Sets `cache_options` to what the student's
+# training needs to read it.
 cache_teacher() {
-    local dir=$1 teacher=$2 cache="$1/teacher_cache" marker command jobs=1 made=false
+    local dir=$1 teacher=$2 train_dir=$3 cache="$1/teacher_cache" marker command jobs=1 made=false
     local run=${train_cmd} device=()
-    local train_dir="${data_feats}/${train_set}" valid_dir="${data_feats}/${valid_set}"
+    local valid_dir="${data_feats}/${valid_set}"
     cache_options=()
     "${use_teacher_cache}" || return 0
     # A finished training reads it no more: it may have been deleted.

@@ -10,13 +10,14 @@ rotate_log() {
     mv "$1" "${base}.1.log"
 }
 
-# train_model DIR NAME=VALUE... -- OPTION...
+# train_model DIR TRAIN_DIR TRAIN_SHAPES NAME=VALUE... -- OPTION...
+# TRAIN_DIR: the data directory that is trained on; TRAIN_SHAPES: the one of its shape files.
 # NAME=VALUE: what determines the result apart from the data (for the marker).
 # OPTION: further options of the trainer (config, initial weights, ...).
 train_model() {
-    local dir=$1 marker=() command launch threads
-    local train_dir="${data_feats}/${train_set}" valid_dir="${data_feats}/${valid_set}"
-    shift
+    local dir=$1 train_dir=$2 train_shapes=$3 marker=() command launch threads
+    local valid_dir="${data_feats}/${valid_set}"
+    shift 3
     while [ "$1" != -- ]; do
         marker+=("$1")
         shift
@@ -50,8 +51,8 @@ train_model() {
         --token_list "${token_list}"
         --train_data_path_and_name_and_type "${train_dir}/wav.scp,speech,${audio_type}"
         --train_data_path_and_name_and_type "${train_dir}/text,text,text"
-        --train_shape_file "${asr_stats_dir}/train/speech_shape"
-        --train_shape_file "${asr_stats_dir}/train/text_shape.${token_type}"
+        --train_shape_file "${train_shapes}/speech_shape"
+        --train_shape_file "${train_shapes}/text_shape.${token_type}"
         --valid_data_path_and_name_and_type "${valid_dir}/wav.scp,speech,${audio_type}"
         --valid_data_path_and_name_and_type "${valid_dir}/text,text,text"
         --valid_shape_file "${asr_stats_dir}/valid/speech_shape"

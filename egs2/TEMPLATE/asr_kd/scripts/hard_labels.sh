@@ -1,0 +1,39 @@
+# shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
+# What a student is trained on: the transcripts, or what its teacher makes of the training
+# set (a stage of the plan with `labels: teacher`; stage 16).
+
+# student_data DIR TEACHER STAGE: for the student in DIR, whose teacher in TEACHER STAGE has
+# trained. Sets `student_train_dir` and `student_train_shapes` to the training set and the
+# directory of its shape files.
+student_data() {
+    local dir=$1 teacher=$2 maker=$3 out hyp file trained=true marker
+    student_train_dir="${data_feats}/${train_set}"
+    student_train_shapes="${asr_stats_dir}/train"
+    grep -qs '"labels": "teacher"' "${dir}/student.json" || return 0
+
+    out="${dir}/hard_labels/${train_set}"
+    for file in "${dir}/.done.train" "${dir}/${inference_asr_model}" "${out}/wav.scp"; do
+        [ -e "${file}" ] || trained=false
+    done
+    # A finished training stays with its labels, however its teacher is decoded since.
+    if ! "${trained}" || "${force}"; then
+        need "${student_train_shapes}/speech_shape" 10
+        decode_model "${teacher}" "${maker}" "${train_set}"
+        hyp="${teacher}/${inference_tag}/${train_set}/text"
+        mapfile -t marker < <(
+            file_inputs "${hyp}" "${student_train_shapes}/speech_shape" "${token_list}"
+            data_inputs "${student_train_dir}"
+        )
+        if step_needed "${out}" hard_labels "${out}/wav.scp" "${marker[@]}"; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.hard_labels --hyp "${hyp}" --data "${student_train_dir}" \
+                --speech_shape "${student_train_shapes}/speech_shape" --config "${dir}/student.yaml" \
+                --token_list "${token_list}" --token_type "${token_type}" --bpemodel "${bpemodel}" \
+                --out "${out}"
+            step_done "${out}" hard_labels "${marker[@]}"
+        fi
+    fi
+    student_train_dir=${out}
+    # shellcheck disable=SC2034 # used in asr_kd.sh
+    student_train_shapes=${out}
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Stage 1: digit strings in LibriSpeech's layout, with babble at known signal-to-noise ratios:
+# data/{train,dev,test}, each {wav.scp,text,utt2spk,spk2utt,utt2condition}.
+
+set -e
+set -u
+set -o pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+SECONDS=0
+
+# The environment goes before db.sh.
+corpus=${DIGITS:-}
+if [ -e ./db.sh ]; then
+    # shellcheck disable=SC1091
+    . ./db.sh
+fi
+corpus=${corpus:-${DIGITS:-}}
+train_part=digits-train
+test_part=digits-dev
+dev_utts=120
+train_snr="0 20"
+test_snr="20 10 5 0"
+audio=downloads/noisy_digits
+python=${python:-python3} # asr_kd.sh hands its own on
+
+help_message() {
+    cat <<EOM
+Usage: $0 [options]
+
+Options:
+    --corpus      # Folder that holds the sets, or LibriSpeech/ with them; default: the
+                  # variable DIGITS, of the environment or db.sh ("${corpus}").
+    --train_part  # Set to train on; its talkers make the babble too ("${train_part}").
+    --test_part   # Set to test on ("${test_part}").
+    --dev_utts    # Utterances of train_part that are held out to choose checkpoints ("${dev_utts}").
+    --train_snr   # Range of ratios in dB, training and held-out utterances ("${train_snr}").
+    --test_snr    # Ratios in dB; every test utterance is there at each ("${test_snr}").
+    --audio       # Folder of the noisy sound files ("${audio}").
+    --python      # Python to run ("${python}").
+EOM
+}
+
+# shellcheck disable=SC1091  # links of the recipe's folder
+. ./path.sh
+# shellcheck disable=SC1091
+. scripts/parse_options.sh
+
+if [ ! -d "${corpus}" ]; then
+    echo "${0##*/}: error: '${corpus}': no such corpus folder; name the one that holds" \
+        "${train_part} with --corpus DIR or DIGITS=DIR" >&2
+    exit 1
+fi
+
+log "Preparing the clean sets from ${corpus}"
+for part in "${train_part}" "${test_part}"; do
+    ${python} -m espnet_kd.bin.prepare_librispeech \
+        --corpus "${corpus}" --set "${part}" --out "data/clean_${part//-/_}"
+done
+clean_train="data/clean_${train_part//-/_}"
+
+log "Adding babble"
+# shellcheck disable=SC2086  # numbers, separated by spaces
+{
+    ${python} local/add_noise.py --data "${clean_train}" --babble "${clean_train}" \
+        --snr_range ${train_snr} --utts "${dev_utts}" --out data/dev --audio "${audio}/dev"
+    ${python} local/add_noise.py --data "${clean_train}" --babble "${clean_train}" \
+        --snr_range ${train_snr} --but data/dev --out data/train --audio "${audio}/train"
+    ${python} local/add_noise.py --data "data/clean_${test_part//-/_}" --babble "${clean_train}" \
+        --snr ${test_snr} --out data/test --audio "${audio}/test"
+}
+
+log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -1,0 +1,85 @@
+"""Write a training set with a teacher's hypotheses in the place of the transcripts."""
+
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+import yaml
+
+from espnet_kd.data.cli import new_parser
+from espnet_kd.data.hard_labels import hard_labels, tokenizer
+from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import read_table, write_table
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Read the command line and write the data directory."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--hyp", required=True, help="decoded text of the training set")
+    parser.add_argument("--data", required=True, help="the training set, of dump/raw")
+    parser.add_argument("--speech_shape", required=True, help="lengths of its utterances")
+    parser.add_argument("--config", required=True, help="training config: samples of a frame")
+    parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
+    parser.add_argument("--token_type", required=True, choices=("char", "bpe"))
+    parser.add_argument("--bpemodel", default="none", help="of token_type bpe")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="directory to write, with the speech_shape and text_shape.<type> of its utterances",
+    )
+    args = parser.parse_args(argv)
+    tables = read_data_dir(args.data)
+    shapes = read_table(args.speech_shape)
+    frames = _frames(args.speech_shape, shapes, tables["text"], _samples_of_frame(args.config))
+    tokens = tokenizer(args.token_type, args.bpemodel)
+    labels = hard_labels(tables, read_table(args.hyp), frames, tokens, args.hyp)
+
+    out, vocabulary = Path(args.out), _count_lines(args.token_list)
+    # ESPnet's batch sampler counts elements: length and width.
+    lengths = {utt: f"{n},{vocabulary}" for utt, n in labels.lengths.items()}
+    write_table(out / f"text_shape.{args.token_type}", lengths)
+    write_table(out / "speech_shape", {utt: shapes[utt] for utt in lengths})
+    write_data_dir(out, labels.tables)
+    print(f"hard labels {out}: {labels.summary()}")
+
+
+def _count_lines(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as f:
+            return sum(1 for _ in f)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the token list first") from None
+
+
+def _samples_of_frame(config: str) -> int:
+    """Entries of speech_shape that make an encoder frame: hop length times subsampling."""
+    try:
+        with open(config, encoding="utf-8") as f:
+            found = yaml.safe_load(f) or {}
+    except FileNotFoundError:
+        raise UserError(f"{config}: no such file; derive the student first") from None
+    # ESPnet's defaults; without a front end the shapes count feature frames.
+    hop = (found.get("frontend_conf") or {}).get("hop_length", 128)
+    encoder = found.get("encoder_conf") or {}
+    factor = (encoder.get("input_conf") or {}).get("subsampling_factor", 4)
+    return factor * (hop if found.get("frontend", "default") else 1)
+
+
+def _frames(
+    path: str, shapes: Dict[str, str], utts: Dict[str, str], samples: int
+) -> Dict[str, int]:
+    """Encoder frames of each utterance, rounded down."""
+    frames = {}
+    for utt in utts:
+        if utt not in shapes:
+            raise UserError(f"{path}: lacks '{utt}'; collect the statistics of this set again")
+        length = shapes[utt].partition(",")[0]
+        if not length.isdecimal():
+            raise UserError(f"{path}: '{utt}' has the length '{shapes[utt]}', not a number")
+        frames[utt] = int(length) // samples
+    return frames
+
+
+if __name__ == "__main__":
+    main()

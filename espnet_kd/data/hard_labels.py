@@ -1,0 +1,122 @@
+"""A training set whose transcripts are what a teacher makes of it (arXiv 2210.05793)."""
+
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping
+
+from espnet_kd.data.kaldi_dir import Tables, select
+from espnet_kd.data.tokens import UNK
+from espnet_kd.errors import UserError
+from espnet_kd.scoring.align import align
+from espnet_kd.scoring.counts import Counts
+from espnet_kd.scoring.tokens import as_sclite, tokenize
+
+Tokenizer = Callable[[str], List[str]]
+UNKNOWN = (UNK, "\u2047")  # <unk> in decoded text: of characters, of sentencepiece (a double ?)
+
+
+def tokenizer(token_type: str, bpemodel: str) -> Tokenizer:
+    """Return what splits text into tokens.
+
+    Args:
+        token_type: `char` or `bpe`.
+        bpemodel: The sentencepiece model; not looked at for `char`.
+
+    Raises:
+        UserError: the model cannot be read.
+    """
+    if token_type == "char":
+        return list
+    import sentencepiece  # here: characters need none
+
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_file=bpemodel)
+    except (OSError, RuntimeError) as e:
+        raise UserError(f"--bpemodel {bpemodel}: not a sentencepiece model: {e}") from None
+    return lambda text: pieces.encode(text, out_type=str)
+
+
+@dataclass(frozen=True)
+class HardLabels:
+    """The new data directory and what it is like.
+
+    Attributes:
+        tables: Of the utterances that are kept; `text` holds the hypotheses.
+        lengths: Labels of each.
+        left_out: Reason -> utterances.
+        counts: The labels against the transcripts, in words.
+    """
+
+    tables: Tables
+    lengths: Dict[str, int]
+    left_out: Dict[str, int]
+    counts: Counts
+
+    def summary(self) -> str:
+        """One line for the user."""
+        total = len(self.lengths) + sum(self.left_out.values())
+        reasons = ", ".join(f"{n} {why}" for why, n in self.left_out.items() if n)
+        words = self.counts.ref_words
+        distance = f"WER {self.counts.error_rate:.2f} %" if words else "no transcripts"
+        return (
+            f"{len(self.lengths)} of {total} utterances, {distance} against their transcripts; "
+            f"left out: {reasons or 'none'}"
+        )
+
+
+def hard_labels(
+    tables: Tables,
+    hyps: Mapping[str, str],
+    frames: Mapping[str, int],
+    tokens: Tokenizer,
+    where: str,
+) -> HardLabels:
+    """Put hypotheses in the place of transcripts.
+
+    An utterance is left out if it was not decoded, if its hypothesis is empty, if that holds
+    `<unk>`, which text cannot say, or if it has more labels than frames: what a decoder that
+    has lost its way leaves, and nothing that a CTC head could be trained on.
+
+    Args:
+        tables: The training set.
+        hyps: Decoded text of each utterance.
+        frames: Encoder frames of each utterance.
+        tokens: Splits text into labels.
+        where: Name of the hypotheses, for messages.
+
+    Raises:
+        UserError: hypotheses of another set, or none that can be kept.
+    """
+    stray = [utt for utt in hyps if utt not in tables["text"]]
+    if stray:
+        raise UserError(
+            f"{where}: {len(stray)} of {len(hyps)} utterances are not in the training set, the "
+            f"first is '{stray[0]}'; decode the set that is trained on"
+        )
+    lengths: Dict[str, int] = {}
+    left_out = dict.fromkeys(("not decoded", "empty", f"with {UNK}", "with too many labels"), 0)
+    texts: Dict[str, str] = {}
+    for utt in tables["text"]:
+        text = " ".join(hyps.get(utt, "").split())
+        labels = len(tokens(text))
+        if utt not in hyps:
+            left_out["not decoded"] += 1
+        elif not text:
+            left_out["empty"] += 1
+        elif any(mark in text for mark in UNKNOWN):
+            left_out[f"with {UNK}"] += 1
+        elif labels > frames[utt]:
+            left_out["with too many labels"] += 1
+        else:
+            texts[utt], lengths[utt] = text, labels
+    if not texts:
+        found = ", ".join(f"{n} {why}" for why, n in left_out.items() if n)
+        raise UserError(
+            f"{where}: no hypothesis can be trained on ({found}); is the teacher trained?"
+        )
+    kept = select(tables, texts)
+    refs, said = (
+        [as_sclite(tokenize(table[utt], "wer")) for utt in texts]
+        for table in (kept["text"], texts)
+    )
+    counts = Counts.total(map(Counts.of, align(refs, said)))
+    return HardLabels({**kept, "text": texts}, lengths, left_out, counts)

@@ -1,0 +1,102 @@
+"""Pairs of encoder blocks, a student's and its teacher's: distillation layer by layer."""
+
+import contextlib
+from typing import Dict, Iterable, Iterator, List, Sequence
+
+import torch
+from espnet2.asr_transducer.encoder.encoder import Encoder
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.versions import hidden_of
+from espnet_kd.losses import encoder_distance
+
+Pairs = Sequence[Sequence[int]]  # (the student's block, the teacher's), from 0
+
+
+def layer_projections(student: Encoder, teacher: Encoder, pairs: Pairs) -> torch.nn.ModuleList:
+    """Build what takes each of the student's blocks to the width of the teacher's.
+
+    Args:
+        student: The student's encoder.
+        teacher: The teacher's.
+        pairs: Blocks that are compared.
+
+    Returns:
+        A projection for each pair, the identity where the widths are the same.
+
+    Raises:
+        UserError: a block that is not there, or one that training may pass over.
+    """
+    if getattr(student.encoders, "blockdrop_rate", 0) > 0:
+        raise UserError(
+            "kd_conf.layers: encoder_conf.main_conf.blockdrop_rate is "
+            f"{student.encoders.blockdrop_rate}: a block that is dropped has no output to "
+            "compare; set it to 0"
+        )
+    for pair in pairs:
+        for who, encoder, number in zip(("student", "teacher"), (student, teacher), pair):
+            count = len(encoder.encoders.blocks)
+            if number >= count:
+                raise UserError(
+                    f"kd_conf.layers: {list(pair)}: the {who} has {count} encoder blocks, 0 to "
+                    f"{count - 1}; found {number}"
+                )
+    return torch.nn.ModuleList(
+        torch.nn.Identity() if a == b else torch.nn.Linear(a, b, bias=False)
+        for a, b in ((_width(student, s), _width(teacher, t)) for s, t in pairs)
+    )
+
+
+def _width(encoder: Encoder, number: int) -> int:
+    """Width D of a block's output; a convolution block names it otherwise than the others."""
+    block = encoder.encoders.blocks[number]
+    return block.block_size if hasattr(block, "block_size") else block.output_size
+
+
+@contextlib.contextmanager
+def block_outputs(encoder: Encoder, numbers: Iterable[int]) -> Iterator[Dict[int, torch.Tensor]]:
+    """Keep what some blocks put out while the encoder runs inside the `with`.
+
+    Args:
+        encoder: ESPnet's encoder.
+        numbers: The blocks, from 0.
+
+    Yields:
+        Number of a block -> its output, once it has run. (B, T, D)
+    """
+    found: Dict[int, torch.Tensor] = {}
+    with contextlib.ExitStack() as stack:
+        for number in set(numbers):
+
+            def keep(_block, _inputs, output, number=number) -> None:
+                found[number] = hidden_of(output)
+
+            block = encoder.encoders.blocks[number]
+            stack.callback(block.register_forward_hook(keep).remove)
+        yield found
+
+
+def layer_distance(
+    projections: torch.nn.ModuleList,
+    student: Dict[int, torch.Tensor],
+    teacher: Dict[int, torch.Tensor],
+    pairs: Pairs,
+    t_len: torch.Tensor,
+) -> torch.Tensor:
+    """Compute the mean over the pairs of the distance of their outputs.
+
+    Args:
+        projections: Of `layer_projections`.
+        student: Outputs of the student's blocks. (B, T, D)
+        teacher: Of the teacher's. (B, T, D of the teacher)
+        pairs: Which are compared.
+        t_len: Frames of each utterance. (B,)
+
+    Returns:
+        See `losses.encoder.encoder_distance`. (B,)
+    """
+    distances: List[torch.Tensor] = [
+        encoder_distance(project(student[s].float()), teacher[t].float(), t_len)
+        for project, (s, t) in zip(projections, pairs)
+    ]
+    return torch.stack(distances).mean(0)
