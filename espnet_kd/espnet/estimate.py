@@ -72,7 +72,7 @@ def derive_all(
         above = models[-1]
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))
-        config = train_config(stage, above, sizes, kept, base, files)
+        config = train_config(stage, above, sizes, kept, base, files, files)
         models.append(Planned(config, sizes))
     return models[1:]
 

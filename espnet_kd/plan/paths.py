@@ -34,8 +34,15 @@ class Path:
     cached: bool = True
 
 
-# One objective alone: nothing of the encoder, every node of the lattice.
-_PLAIN = {"nodes": "all", "ctc_weight": 0.0, "encoder_weight": 0.0}
+# One objective alone: one teacher, every node of the lattice, nothing of the encoder.
+_PLAIN = {
+    "nodes": "all",
+    "first_weight": 0.0,
+    "ctc_weight": 0.0,
+    "encoder_weight": 0.0,
+    "layers": None,
+    "layer_weight": 0.0,
+}
 
 PATHS: Dict[str, Path] = {
     "scratch": Path(

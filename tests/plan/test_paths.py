@@ -13,7 +13,14 @@ gate: {otherwise: longer}
 stages:
 - {name: a, target: 0.7, epochs: 3}
 - {name: b, target: 0.5, train: {max_epoch: 5, batch_size: 8}}
-- {name: c, target: 0.4, weight: 0.3, nodes: occupancy, labels: teacher, init: random}
+- name: c
+  target: 0.4
+  weight: 0.3
+  nodes: occupancy
+  layers: [[0, 1]]
+  layer_weight: 0.1
+  labels: teacher
+  init: random
 """
 DEFAULT = 10  # epochs
 
@@ -34,7 +41,8 @@ def test_baselines_have_the_final_size_and_all_updates(plan):
     found = students(plan, "progressive", "scratch", "one_shot", "inherited")
     assert list(found) == ["a", "b", "c", "scratch", "one_shot", "inherited"]
     assert [found[name].teacher for name in "abc"] == [None, "a", "b"]
-    kd = {"objective": "collapsed", "weight": 0.3, "nodes": "occupancy"}
+    kd = plan.stages[2].kd
+    assert kd["layers"] == [[0, 1]]
     expected = {
         "scratch": ("random", {"objective": "none"}, "transcript"),
         "one_shot": ("teacher", kd, "teacher"),
@@ -81,6 +89,7 @@ def test_ablations_are_variations_of_one_thing_each(plan):
     encoder = found["one_shot_encoder"].kd
     assert encoder["weight"] == 0 and encoder["encoder_weight"] == 1
     assert found["one_shot_full"].kd["objective"] == "full"
+    assert found["one_shot_full"].kd["layer_weight"] == 0
     assert found["one_shot_full"].kd["weight"] == 0.3  # the plan's
     assert found["one_shot_one_best"].kd["nodes"] == "one_best"
     assert found["one_shot_random"].kd == plan.stages[2].kd
