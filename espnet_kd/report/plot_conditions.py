@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Sequence
 
 from espnet_kd.report.breakdowns import Breakdown
-from espnet_kd.report.figures import TEACHER, marks, panels, save
+from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
 from espnet_kd.report.paths import by_path
 from espnet_kd.report.rows import Row
 
@@ -33,7 +33,5 @@ def wer_against_condition(
         ax.set_ylim(bottom=0)
         ax.set_xlabel("Condition")
         ax.set_ylabel("WER (%), lower is better")
-    handles, labels = axes[0].get_legend_handles_labels()
-    columns = min(4, 2 * len(axes))
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8.5)
+    legend_below(fig, axes[0].get_legend_handles_labels()[0], 1.7)
     return save(fig, path)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from espnet_kd.report.figures import TEACHER, marks, panels, save
+from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
 from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
 
-STEP = 0.022  # between points of the same size, in widths of the axis
+STEP = 0.022  # between points of (nearly) the same size, in widths of the axis
 
 
 def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path) -> Path:
@@ -15,7 +15,13 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
     fig, axes = panels(len(test_sets), (4.8, 4.4))
     scale, unit = (1e6, "million") if rows[0].params >= 1e6 else (1e3, "thousand")
     right = 1.2 * max(row.params for row in rows) / scale
-    x = _places(rows, scale, STEP * right)
+    clusters = _clusters(rows, STEP * right * scale)
+    x = {
+        row.name: sum(r.params for r in cluster) / len(cluster) / scale
+        + STEP * right * (k - (len(cluster) - 1) / 2)
+        for cluster in clusters
+        for k, row in enumerate(cluster)
+    }
     groups = by_path(rows[1:])
     looks = marks(groups)
     for ax, test_set in zip(axes, test_sets):
@@ -29,7 +35,7 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
             ax.plot(*zip(*points), color=looks[name]["color"], linewidth=1, alpha=0.6)
             tops += [_point(ax, x[r.name], r, teacher, test_set, looks[name]) for r in group]
         ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
-        for place, text in _labels(rows, x, 0.05 * right):
+        for place, text in _labels(clusters, x):
             # Aslant and above all bars: labels of students close in size stay apart.
             ax.annotate(
                 text,
@@ -46,9 +52,7 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
         ax.set_ylim(top=1.35 * max(tops) or 1.0)
         ax.set_xlabel(f"Parameters used in decoding ({unit})")
         ax.set_ylabel("WER (%), lower is better")
-    handles = _handles({name: looks[name] for name in groups})
-    columns = min(2 if len(axes) < 3 else 4, len(axes))
-    fig.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)
+    legend_below(fig, _handles({name: looks[name] for name in groups}))
     return save(fig, path)
 
 
@@ -65,28 +69,27 @@ def _point(
     return max(high, row.wer[test_set])
 
 
-def _places(rows: Sequence[Row], scale: float, step: float) -> Dict[str, float]:
-    """Return where models stand on the x axis: those of one size side by side."""
+def _clusters(rows: Sequence[Row], apart: float) -> List[List[Row]]:
+    """Group models whose sizes are closer than `apart`: they are drawn side by side."""
     order = [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]
-    places = {}
-    for params in {row.params for row in rows}:
-        same = [row.name for row in order if row.params == params]
-        for k, name in enumerate(same):
-            places[name] = params / scale + step * (k - (len(same) - 1) / 2)
-    return places
+    clusters: List[List[Row]] = []
+    for row in sorted(order, key=lambda row: row.params):
+        if clusters and row.params - clusters[-1][-1].params < apart:
+            clusters[-1].append(row)
+        else:
+            clusters.append([row])
+    return [sorted(cluster, key=order.index) for cluster in clusters]
 
 
-def _labels(
-    rows: Sequence[Row], x: Dict[str, float], apart: float
-) -> List[Tuple[float, str]]:
-    """Name the teacher and the sizes, and a student that is alone with its size."""
-    labels = [(x[rows[0].name], rows[0].name)]
-    groups = by_path(rows[1:])
-    for row in (row for group in groups.values() for row in group):
-        if all(abs(x[row.name] - place) > apart for place, _ in labels):
-            alone = sum(r.params == row.params for r in rows) == 1
-            name = f"{row.name}, " if alone else ""
-            labels.append((x[row.name], f"{name}−{100 * row.compression:.0f} %"))
+def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tuple[float, str]]:
+    """Name models that stand alone, and of the others the size: the legend names paths."""
+    labels = []
+    for cluster in clusters:
+        saved = sorted({f"{100 * row.compression:.0f}" for row in cluster if row.path})
+        size = f"−{' to '.join(dict.fromkeys((saved[0], saved[-1])))} %" if saved else ""
+        name = cluster[0].name if len(cluster) == 1 or not cluster[0].path else ""
+        middle = sum(x[row.name] for row in cluster) / len(cluster)
+        labels.append((middle, ", ".join(filter(None, (name, size)))))
     return labels
 
 
@@ -104,8 +107,8 @@ def _handles(looks: Dict[str, Dict[str, str]]) -> List[Any]:
         full = {"marker": "o", "markersize": 7}
         empty = {**full, "markerfacecolor": "white"}
         handles += [
-            Line2D([], [], **grey, **bar, label="95 % interval of the difference to the teacher"),
-            Line2D([], [], **grey, **full, label="filled: the interval excludes 0"),
+            Line2D([], [], **grey, **bar, label="95 % interval against the teacher"),
+            Line2D([], [], **grey, **full, label="filled: it excludes 0"),
             Line2D([], [], **grey, **empty, label="empty: it does not"),
         ]
     return handles
