@@ -81,8 +81,8 @@ def _legend(draws: int, seed: int, number: int) -> List[str]:
         "- *95 %, and seeds*: every draw also takes runs with replacement, independently of the "
         "utterances (Owen, Annals of Applied Statistics 2007), each with the teacher it has: how "
         "other trainings may compare. The bootstrap sees "
-        f"{number - 1} of {number} parts of the variance between {number} runs, so this interval "
-        "is still too narrow; what all runs share (a teacher, the data) it takes as given.",
+        f"only {number - 1}/{number} of the variance between {number} runs, so this interval is "
+        "still too narrow; what all runs share (a teacher, the data) it takes as given.",
         "- † marks an interval without 0, each looked at alone: of many, one in twenty bears it "
-        "by chance. Without it nothing is shown, equality neither.",
+        "by chance. A missing † does not show that two models are equal.",
     ]
