@@ -63,9 +63,12 @@ def compare(rows: Sequence[Row], test_sets: Sequence[str], scores: Scores) -> Li
         for row in students
         for s in test_sets
     ]
+    compared = pairs(students)
+    names = [(a.name, b.name) for a, b in compared]
+    intervals = {s: scores.intervals(names, "wer", s) for s in test_sets}
     between_paths = [
-        _compare(a, b, PATHS, s, scores.interval(a.name, b.name, "wer", s), scores)
-        for a, b in pairs(students)
+        _compare(a, b, PATHS, s, intervals[s][k], scores)
+        for k, (a, b) in enumerate(compared)
         for s in test_sets
     ]
     return [*_corrected(with_teacher), *_corrected(between_paths)]

@@ -12,6 +12,7 @@ from espnet_kd.report.tables import (
     cost_table,
     error_table,
     main_table,
+    wer_before,
 )
 from espnet_kd.report.words import UNKNOWN, answer
 
@@ -115,7 +116,7 @@ def _about_costs(content: Content) -> List[str]:
         "*Of the path*: this student's training and that of all students before it on its way "
         "from the first teacher, whose own training stands apart."
     )
-    if any(row.before_training for row in content.rows):
+    if any(wer_before(row) is not None for row in content.rows):
         text += (
             " *Before training*: WER of the student as it was derived, its teacher's on the same "
             "utterances in brackets."

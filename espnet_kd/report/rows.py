@@ -77,6 +77,12 @@ def collect(
         UserError: a checkpoint is missing, or a file is not what it should be.
     """
     rows: List[Row] = []
+    to_first = [(m.name, models[0].name) for m in models[1:]]
+    diffs = {
+        (t, s): dict(zip((m.name for m in models[1:]), scores.intervals(to_first, t, s)))
+        for t in TYPES
+        for s in test_sets
+    }
     names = {m.dir.name: m.name for m in models}  # experiments lie side by side
     for m in models:
         size = measure(m.checkpoint)
@@ -84,10 +90,7 @@ def collect(
         facts = read_json(m.dir / "facts.json", dict)
         past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
-        diffs: Dict[str, Any] = dict.fromkeys(TYPES)
-        if rows:
-            for t in TYPES:
-                diffs[t] = {s: scores.interval(m.name, models[0].name, t, s) for s in test_sets}
+        own = {t: {s: diffs[t, s][m.name] for s in test_sets} if rows else None for t in TYPES}
         rows.append(
             Row(
                 name=m.name,
@@ -102,8 +105,8 @@ def collect(
                 size_mb=size.size_mb,
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
-                wer_diff=diffs["wer"],
-                cer_diff=diffs["cer"],
+                wer_diff=own["wer"],
+                cer_diff=own["cer"],
                 errors=errors,
                 train_seconds=facts.get("train_seconds"),
                 updates=facts.get("updates"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from espnet_kd.errors import UserError
 from espnet_kd.report.models import Model
-from espnet_kd.scoring.bootstrap import Interval, paired_interval
+from espnet_kd.scoring.bootstrap import Interval, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.sclite import sum_row
 from espnet_kd.scoring.tokens import TYPES
@@ -38,11 +38,18 @@ class Scores:
         """Return (utterances,) errors."""
         return np.array([c.errors for c in self.counts[model, score_type, test_set].values()])
 
-    def interval(self, model: str, other: str, score_type: str, test_set: str) -> Interval:
-        """Return `model` minus `other` with its interval, in points."""
-        words = [c.ref_words for c in self.counts[model, score_type, test_set].values()]
-        pair = [self.errors(name, score_type, test_set) for name in (model, other)]
-        return paired_interval(*pair, words, self.draws, self.seed)
+    def intervals(
+        self, pairs: Sequence[Tuple[str, str]], score_type: str, test_set: str
+    ) -> List[Interval]:
+        """Return, for each pair of models, first minus second with its interval, in points."""
+        if not pairs:
+            return []
+        words = [c.ref_words for c in self.counts[pairs[0][0], score_type, test_set].values()]
+        first, second = (
+            np.stack([self.errors(pair[k], score_type, test_set) for pair in pairs])
+            for k in range(2)
+        )
+        return paired_intervals(first, second, words, self.draws, self.seed)
 
 
 def read_scores(

@@ -10,7 +10,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.report.paths import PROGRESSIVE, pairs
 from espnet_kd.report.records import read_json
 from espnet_kd.report.scores import same_references
-from espnet_kd.scoring.bootstrap import Interval, paired_interval, paired_interval_of_seeds
+from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import read_counts
 
 
@@ -79,23 +79,26 @@ class Runs:
     def differences(self, draws: int, seed: int) -> List[PooledDifference]:
         """Compare all students with the first teacher, and the paths at each size."""
         first, *students = self.models
-        compared = [(m, first) for m in students] + pairs(students)
-        return [
-            self._difference(a.name, b.name, s, draws, seed)
-            for s in self.test_sets
-            for a, b in compared
-        ]
-
-    def _difference(
-        self, model: str, against: str, test_set: str, draws: int, seed: int
-    ) -> PooledDifference:
-        own, other = self.errors[model, test_set], self.errors[against, test_set]
-        words = self.words[test_set]
-        pooled = paired_interval(own.sum(0), other.sum(0), len(own) * words, draws, seed)
-        with_seeds = paired_interval_of_seeds(own, other, words, draws, seed)
-        change = own.sum(1) - other.sum(1)
-        wins, ties = int((change < 0).sum()), int((change == 0).sum())
-        return PooledDifference(model, against, test_set, pooled, with_seeds, wins, ties)
+        compared = [(m.name, first.name) for m in students]
+        if not compared:
+            return []
+        compared += [(a.name, b.name) for a, b in pairs(students)]
+        found = []
+        for s in self.test_sets:
+            words = self.words[s]
+            # (comparisons, runs, utterances)
+            own, other = (np.stack([self.errors[c[k], s] for c in compared]) for k in range(2))
+            pooled = paired_intervals(
+                own.sum(1), other.sum(1), len(self.names) * words, draws, seed
+            )
+            for k, (model, against) in enumerate(compared):
+                with_seeds = paired_interval_of_seeds(own[k], other[k], words, draws, seed)
+                change = (own[k] - other[k]).sum(1)
+                wins, ties = int((change < 0).sum()), int((change == 0).sum())
+                found.append(
+                    PooledDifference(model, against, s, pooled[k], with_seeds, wins, ties)
+                )
+        return found
 
 
 def read_runs(folders: Sequence[Path]) -> Runs:

@@ -68,7 +68,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> List[str]:
 
 def cost_table(rows: Sequence[Row]) -> List[str]:
     """One line a model: its own training and that of its whole path."""
-    checked = any(row.before_training for row in rows)
+    checked = any(wer_before(row) is not None for row in rows)
     gated = any(row.gate for row in rows)
     head = ["Model", "Path", "Learnt from", "Updates", "of the path", "Training", "of the path"]
     head += ["WER % before training"] * checked + ["Gate"] * gated
@@ -82,11 +82,15 @@ def cost_table(rows: Sequence[Row]) -> List[str]:
     return table(head, body, left=3)
 
 
+def wer_before(row: Row) -> Optional[float]:
+    """Return the WER of a student as it was derived, if it was measured."""
+    return (row.before_training or {}).get("wer")
+
+
 def _before(row: Row) -> str:
-    known = row.before_training
-    if not known:
+    if wer_before(row) is None:
         return UNKNOWN
-    return f"{number(known.get('wer'), 2)} ({number(known.get('teacher_wer'), 2)})"
+    return f"{number(wer_before(row), 2)} ({number(row.before_training.get('teacher_wer'), 2)})"
 
 
 def _gate(row: Row) -> str:

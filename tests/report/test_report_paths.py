@@ -144,6 +144,18 @@ def test_one_label_makes_no_plot_and_unlabelled_models_are_let_in(place):
     assert "between paths" not in text and "*progressive*" not in text
 
 
+def test_records_that_say_little(place):
+    """A check that measured no WER, a gate without figures, teachers without scores."""
+    add_model(place, "teacher", 40, 0.03, 1)
+    student = {"teacher": "exp/asr_teacher", "before_training": {"loss": 9.0, "wer": None}}
+    add_model(place, "s1", 30, 0.03, 2, student=student, gate={"verdict": "continued"})
+    assert run(["teacher", "s1"]) == 0
+    text = (place / "RESULTS.md").read_text()
+    assert "before training" not in text
+    row = next(x for x in text.splitlines() if x.startswith("| s1 | progressive"))
+    assert row.endswith("| 2.0 min | 2.0 min | continued |")
+
+
 def test_other_labels_are_refused(place, capsys):
     add_model(place, "teacher", 40, 0.03, 1, labels=["far"])
     add_model(place, "s1", 30, 0.03, 2, labels=["near"])

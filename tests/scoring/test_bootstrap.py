@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from espnet_kd.scoring import bootstrap
-from espnet_kd.scoring.bootstrap import paired_interval, paired_interval_of_seeds
+from espnet_kd.scoring.bootstrap import (
+    paired_interval,
+    paired_interval_of_seeds,
+    paired_intervals,
+)
 
 
 def naive(errors, baseline, words, draws, seed):
@@ -28,6 +32,15 @@ def test_equals_loop_in_any_chunking(monkeypatch):
         interval = paired_interval(a, b, words, draws=200, seed=5)
         assert (interval.low, interval.high) == pytest.approx((low, high))
         assert interval.diff == pytest.approx(100 * (a.sum() - b.sum()) / words.sum())
+
+
+def test_many_pairs_are_each_as_alone():
+    rng = np.random.default_rng(8)
+    words, (a, b) = rng.integers(1, 9, 30), rng.integers(0, 3, (2, 4, 30))
+    together = paired_intervals(a, b, words, draws=200, seed=5)
+    for one, x, y in zip(together, a, b):
+        alone = paired_interval(x, y, words, draws=200, seed=5)
+        assert (one.diff, one.low, one.high) == pytest.approx((alone.diff, alone.low, alone.high))
 
 
 def test_same_system_has_no_difference():
@@ -68,20 +81,23 @@ def naive_of_seeds(delta, words, draws, seed):
     """Resample in plain loops; `delta` is (trainings, utterances)."""
     utterances, trainings = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     picks = utterances.integers(len(words), size=(draws, len(words)))
-    chosen = trainings.integers(len(delta), size=(len(delta), draws))
+    chosen = trainings.integers(len(delta), size=(draws, len(delta)))
     diffs = []
     for n in range(draws):
-        errors = sum(delta[k][i] for k in chosen[:, n] for i in picks[n])
+        errors = sum(delta[k][i] for k in chosen[n] for i in picks[n])
         diffs.append(100 * errors / (len(delta) * sum(words[i] for i in picks[n])))
     return np.percentile(diffs, [2.5, 97.5])
 
 
-def test_seeds_equal_loop():
+def test_seeds_equal_loop(monkeypatch):
     rng = np.random.default_rng(3)
     words = rng.integers(1, 9, 25)
     a, b = rng.integers(0, 3, (2, 3, 25))
-    interval = paired_interval_of_seeds(a, b, words, draws=200, seed=5)
-    assert (interval.low, interval.high) == pytest.approx(naive_of_seeds(a - b, words, 200, 5))
+    expected = naive_of_seeds(a - b, words, 200, 5)
+    for picks in (100, 10**6):
+        monkeypatch.setattr(bootstrap, "_MAX_PICKS", picks)
+        interval = paired_interval_of_seeds(a, b, words, draws=200, seed=5)
+        assert (interval.low, interval.high) == pytest.approx(expected)
     assert interval.diff == pytest.approx(100 * (a.sum() - b.sum()) / (3 * words.sum()))
 
 
