@@ -18,9 +18,9 @@ from espnet_kd.report.content import read_content
 from espnet_kd.report.environment import environment
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
+from espnet_kd.report.options import add_bootstrap_options, check_draws
 from espnet_kd.report.plots import draw
 from espnet_kd.report.words import answer
-from espnet_kd.scoring.bootstrap import DRAWS, SEED
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,8 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="Progressive compression: teacher and students")
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the bootstrap")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    add_bootstrap_options(parser)
     return parser
 
 
@@ -59,8 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     test_sets = " ".join(args.test_sets).split()
     if not test_sets or len(set(test_sets)) != len(test_sets):
         raise UserError(f"--test_sets '{' '.join(test_sets)}': name each test set once")
-    if args.draws < 1:
-        raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    check_draws(args.draws)
 
     models = parse_models(args.model, args.inference_model)
     content = read_content(models, args.inference_tag, test_sets, args.draws, args.seed)

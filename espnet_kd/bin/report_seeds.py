@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.report.options import add_bootstrap_options, check_draws
 from espnet_kd.report.plot_seeds import wer_of_seeds
 from espnet_kd.report.seeds import read_runs
 from espnet_kd.report.seeds_markdown import seeds_md
-from espnet_kd.scoring.bootstrap import DRAWS, SEED
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -32,8 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, help="Markdown file that is written")
     parser.add_argument("--plot", action="store_true", help="draw a PNG beside --out, too")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the bootstrap")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    add_bootstrap_options(parser)
     return parser
 
 
@@ -41,8 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(argv)
-    if args.draws < 1:
-        raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    check_draws(args.draws)
     runs = read_runs(args.run)
     differences = runs.differences(args.draws, args.seed)
     plot = wer_of_seeds(runs, args.out.with_suffix(".png")) if args.plot else None
