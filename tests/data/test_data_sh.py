@@ -81,7 +81,7 @@ def test_refused_in_one_line(options, words, data_sh, make_corpus):
     assert not Path("data").exists()
 
 
-@pytest.mark.parametrize("where", ["", "download", "downloads"])
+@pytest.mark.parametrize("where", ["", "downloads"])
 def test_without_a_corpus_it_is_downloaded(where, data_sh, make_corpus):
     for name in ("train-clean-5", "dev-clean-2"):
         corpus = make_corpus(2, name=name)
