@@ -31,10 +31,16 @@ mini)
     sets+=(--student_config conf/small/train_student.yaml)
     sets+=(--compression_config conf/small/compression.yaml)
     ;;
-100) sets+=(--train_set train_clean_100 --nbpe 500) ;;
+100)
+    sets+=(--train_set train_clean_100 --nbpe 500)
+    # Three speeds, as ESPnet's schedule counts on them; another corpus has its own.
+    [[ " ${options[*]:-} " == *" --train"[_-]"set"* ]] ||
+        sets+=(--speed_perturb_factors "0.9 1.0 1.1")
+    ;;
 960)
     sets+=(--train_set train_960 --nbpe 1000)
-    sets+=(--asr_config conf/train_teacher_960.yaml --student_config conf/train_student_960.yaml)
+    sets+=(--asr_config conf/train_teacher_960.yaml)
+    sets+=(--compression_config conf/compression_960.yaml)
     ;;
 *)
     echo "${0##*/}: error: --data_scale must be mini, 100 or 960, not '${data_scale}'" >&2
