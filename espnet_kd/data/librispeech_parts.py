@@ -29,9 +29,10 @@ class Part(NamedTuple):
 
 
 # Sizes: ESPnet's and Kaldi's local/download_and_untar.sh. SHA-256: torchaudio's
-# datasets/librispeech.py. MD5: openslr.org/resources/31/md5sum.txt, as PaddleSpeech's
-# mini_librispeech.py quotes it. Utterances: the test tables of ESPnet's recipes, and Kaldi's
-# corpus checks. Hours: the minutes of CHAPTERS.TXT, which is part of the corpus.
+# datasets/librispeech.py. MD5: PaddleSpeech's script for mini LibriSpeech. Utterances: the
+# catalogue of TensorFlow Datasets (training), ESPnet's tables of results (the other sets of
+# LibriSpeech), counted (train-clean-5), as it is commonly given (dev-clean-2). Hours: the
+# minutes of CHAPTERS.TXT, which is part of the corpus.
 # fmt: off
 PARTS: Dict[str, Part] = {
     "train-clean-100": Part(
