@@ -10,6 +10,7 @@ from typing import Iterable, Iterator, Optional, TypeVar
 
 Item = TypeVar("Item")
 MARK = "[progress]"
+FIRST = 2.0  # seconds until the first line, which says what to expect
 
 
 def clock(seconds: float) -> str:
@@ -35,21 +36,29 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit, self.interval = label, total, unit, interval
         self.count = self.first = done
-        self.start = self.last = time.monotonic()
+        self.start = time.monotonic()
+        self.due = self.start + min(FIRST, interval)
 
     def update(self, n: int = 1, note: str = "") -> None:
-        """Add `n` finished items; print if `interval` has passed. `note` ends the line."""
+        """Add `n` finished items; print if a line is due. `note` ends the line."""
         self.count += n
         now = time.monotonic()
-        if now - self.last >= self.interval:
-            self.last = now
-            speed = (self.count - self.first) / (now - self.start)
+        if now >= self.due:
+            self.due = now + self.interval
+            speed = self._speed(now)
             eta = clock((self.total - self.count) / speed) if speed > 0 else "?"
             self._print(f"{speed:.1f} {self.unit}/s, ETA {eta}", note)
 
     def close(self, note: str = "") -> None:
         """Print the closing line."""
-        self._print(f"took {clock(time.monotonic() - self.start)}", note)
+        now = time.monotonic()
+        took = f"took {clock(now - self.start)}"
+        if now - self.start >= FIRST:  # less says nothing of the speed
+            took += f", {self._speed(now):.1f} {self.unit}/s"
+        self._print(took, note)
+
+    def _speed(self, now: float) -> float:
+        return (self.count - self.first) / (now - self.start)
 
     def _print(self, what: str, note: str) -> None:
         note = f", {note}" if note else ""

@@ -1,7 +1,7 @@
 r"""Write down what a student was made from, manifest.json; or check it against the files.
 
     python -m espnet_kd.bin.manifest --plan conf/compression.yaml --students exp/kd \
-        --student stage1 --teacher_exp exp/asr_teacher --inference_tag decode
+        --student stage1 --teacher_exp exp/asr_teacher
     python -m espnet_kd.bin.manifest --check exp/kd_stage1
 """
 
@@ -26,7 +26,6 @@ def get_parser(check: bool) -> argparse.ArgumentParser:
         parser.add_argument("--student", required=True, help="its name")
         parser.add_argument("--teacher_exp", required=True, help="experiment of its teacher")
         parser.add_argument("--model", default=model, help="checkpoint of both")
-        parser.add_argument("--inference_tag", default="*", help="whose scores are listed")
     return parser
 
 
@@ -49,7 +48,7 @@ def main(cmd=None) -> int:
     student = student_of(args, args.student)
     exp = Path(f"{args.students}_{student.name}")
     teacher = Path(args.teacher_exp)
-    write_manifest(exp, student, Path(args.plan), teacher, args.model, args.inference_tag)
+    write_manifest(exp, student, Path(args.plan), teacher, args.model)
     return 0
 
 

@@ -14,13 +14,13 @@ from typing import Optional, Sequence
 
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.report.content import read_content
 from espnet_kd.report.environment import environment
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
+from espnet_kd.report.options import add_bootstrap_options, check_draws
 from espnet_kd.report.plots import draw
-from espnet_kd.report.rows import collect
 from espnet_kd.report.words import answer
-from espnet_kd.scoring.bootstrap import DRAWS, SEED
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,8 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="Progressive compression: teacher and students")
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the bootstrap")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    add_bootstrap_options(parser)
     return parser
 
 
@@ -59,38 +58,25 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     test_sets = " ".join(args.test_sets).split()
     if not test_sets or len(set(test_sets)) != len(test_sets):
         raise UserError(f"--test_sets '{' '.join(test_sets)}': name each test set once")
-    if args.draws < 1:
-        raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    check_draws(args.draws)
 
     models = parse_models(args.model, args.inference_model)
-    rows = collect(models, args.inference_tag, test_sets, args.draws, args.seed)
-    command = args.command or f"python -m espnet_kd.bin.report {shlex.join(argv)}"
-    env = environment(command)
-    method = {"interval": "paired bootstrap over utterances", "level": 0.95}
-    method |= {"draws": args.draws, "seed": args.seed}
+    content = read_content(models, args.inference_tag, test_sets, args.draws, args.seed)
+    env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(argv)}")
 
     args.exp.mkdir(parents=True, exist_ok=True)
-    plots = draw(rows, test_sets, args.exp)
+    plots = draw(content, args.exp)
     if plots is None:
         print("report: no plots: matplotlib is missing (pip install matplotlib)", file=sys.stderr)
-    results = {
-        "title": args.title,
-        "note": args.note,
-        "inference_tag": args.inference_tag,
-        "test_sets": test_sets,
-        "method": method,
-        "models": [row.to_json() for row in rows],
-        "environment": env,
-    }
-    text = results_md(
-        rows, test_sets, args.inference_tag, env, method, plots or [], args.title, args.note
-    )
+    head = {"title": args.title, "note": args.note}
+    results = {**head, **content.to_json(args.exp), "environment": env}
+    text = results_md(content, env, plots or [], args.title, args.note)
     with atomic_open(args.exp / "results.json") as f:
         json.dump(results, f, indent=2, ensure_ascii=False)
         f.write("\n")
     with atomic_open(args.exp / "RESULTS.md") as f:
         f.write(text)
-    print(answer(rows, test_sets))
+    print(answer(content.rows, test_sets, content.comparisons))
     for path in (args.exp / "RESULTS.md", args.exp / "results.json", *(plots or [])):
         print(f"Write {path}")
 

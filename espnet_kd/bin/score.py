@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table
+from espnet_kd.scoring.conditions import copy_conditions
 from espnet_kd.scoring.score import pair_up, score
 from espnet_kd.scoring.tokens import TYPES
 
@@ -19,7 +20,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="score",
         description="Write score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt, counts.tsv) "
-        "as stage 13 of ESPnet's asr.sh does; without sclite our own scorer counts the same.",
+        "as stage 13 of ESPnet's asr.sh does; without sclite our own scorer counts the same. "
+        "A file utt2condition ('<utt> <label>') beside --ref is copied: the report breaks the "
+        "error rates down by label.",
     )
     parser.add_argument("--ref", type=Path, required=True, help="text of the test set")
     parser.add_argument("--hyp", type=Path, required=True, help="decoded text")
@@ -39,6 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     for utt in refs:
         if utt not in speakers:
             raise UserError(f"{utt2spk}: no speaker for '{utt}' of {args.ref}")
+    copy_conditions(args.ref.parent, refs, args.out)
     for score_type in TYPES:
         out = args.out / f"score_{score_type}"
         result = score(refs, hyps, speakers, out, score_type)

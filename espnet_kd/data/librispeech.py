@@ -8,17 +8,19 @@ and chapters are read by threads, which wait together; only headers are read.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import soundfile
 
 from espnet_kd.data.audio import BadAudio, read_header
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables
+from espnet_kd.data.librispeech_parts import warn_if_incomplete
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.progress import track
 
@@ -35,6 +37,22 @@ class Chapter(NamedTuple):
     utts: List[Tuple[str, str, str]]  # (utterance, path, text)
     bad: List[Tuple[str, str]]  # (kind, name)
     seconds: float
+
+
+@dataclasses.dataclass
+class Held:
+    """What one set was found to hold."""
+
+    utterances: int = 0
+    seconds: float = 0.0
+    chapters: Set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, chapter: Chapter, number: str) -> None:
+        """Count the usable utterances of a chapter."""
+        self.utterances += len(chapter.utts)
+        self.seconds += chapter.seconds
+        if chapter.utts:
+            self.chapters.add(number)
 
 
 def find_corpus(corpus: str) -> Path:
@@ -75,31 +93,31 @@ def prepare(corpus: str, sets: Sequence[str], max_bad_share: float) -> Tables:
         UserError: corpus or set missing or empty, an utterance twice, too many bad ones.
     """
     root = find_corpus(corpus)
-    chapters: List[Tuple[str, str]] = []  # (speaker-chapter, folder)
+    chapters: List[Tuple[str, str]] = []  # (set, folder)
     readers = set()
     for name in sets:
         for reader in _set_folders(root, name):
             readers.add(os.path.basename(reader))
-            for folder in _folders(reader):
-                chapters.append((f"{os.path.basename(reader)}-{os.path.basename(folder)}", folder))
+            chapters.extend((name.replace("_", "-"), folder) for folder in _folders(reader))
 
     wav: Dict[str, str] = {}
     text: Dict[str, str] = {}
     utt2spk: Dict[str, str] = {}
     bad = BadItems(f"{root} ({' '.join(sets)})", max_bad_share)
-    seconds = 0.0
+    held = {name.replace("_", "-"): Held() for name in sets}
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
         read = pool.map(read_chapter, [folder for _, folder in chapters])
         # closing: after an error or Ctrl-C the chapters still waiting are not read.
         stack.enter_context(contextlib.closing(read))
         label = f"prepare {' '.join(sets)}"
-        for chapter, (speaker, _) in zip(
+        for chapter, (name, folder) in zip(
             track(read, label, total=len(chapters), unit="chapters"), chapters
         ):
-            seconds += chapter.seconds
-            for kind, name in chapter.bad:
-                bad.add(kind, name)
+            speaker = "-".join(folder.split(os.sep)[-2:])  # <speaker>-<chapter>
+            held[name].add(chapter, os.path.basename(folder))
+            for kind, what in chapter.bad:
+                bad.add(kind, what)
             for utt, path, words in chapter.utts:
                 if utt in wav:
                     raise UserError(f"utterance '{utt}' stands twice: {wav[utt]} and {path}")
@@ -114,6 +132,9 @@ def prepare(corpus: str, sets: Sequence[str], max_bad_share: float) -> Tables:
     bad.log()
     if not wav:
         raise UserError(f"{bad.where}: no usable utterance is left")
+    for name, h in held.items():
+        warn_if_incomplete(root, name, h.utterances, h.seconds / 3600, h.chapters)
+    seconds = sum(h.seconds for h in held.values())
     logging.info(
         f"{' '.join(sets)}: {len(wav)} utterances, {seconds / 3600:.2f} hours, "
         f"{len(readers)} speakers, {len(set(utt2spk.values()))} speaker-chapters"

@@ -18,7 +18,7 @@ VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit"
 
 
 def write_manifest(
-    exp: Path, stage: StagePlan, plan: Path, teacher: Path, model: str, inference_tag: str
+    exp: Path, stage: StagePlan, plan: Path, teacher: Path, model: str
 ) -> Dict[str, Any]:
     """Write `exp/manifest.json`; apart from `date` the same run writes the same.
 
@@ -28,7 +28,6 @@ def write_manifest(
         plan: The plan's file.
         teacher: Its teacher's experiment.
         model: The checkpoint of both.
-        inference_tag: Whose scores are listed (a pattern).
 
     Raises:
         UserError: one of the files is not there, so the student is not finished.
@@ -52,7 +51,7 @@ def write_manifest(
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
         "training": _marker(exp / ".done.train"),
         "gate": _json(exp / GATE),
-        "wer": _error_rates(exp, inference_tag),
+        "wer": _error_rates(exp),
         "versions": {name: env[name] for name in VERSIONS},
         "date": env["date"],
     }
@@ -122,10 +121,10 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON; remove it and run stage 16 again") from None
 
 
-def _error_rates(exp: Path, inference_tag: str) -> Dict[str, float]:
+def _error_rates(exp: Path) -> Dict[str, float]:
     """WER in percent of every set that is scored, by `<inference tag>/<set>`."""
     rates = {}
-    for path in sorted(exp.glob(f"{inference_tag}/*/score_wer/counts.tsv")):
+    for path in sorted(exp.glob("*/*/score_wer/counts.tsv")):
         name = str(path.parents[1].relative_to(exp))
         rates[name] = round(Counts.total(read_counts(path).values()).error_rate, 4)
     return rates

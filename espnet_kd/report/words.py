@@ -1,7 +1,9 @@
-"""Numbers as a reader wants them, and the answer in two sentences."""
+"""Numbers as a reader wants them, and the answer in a few sentences."""
 
 from typing import Optional, Sequence
 
+from espnet_kd.report.comparisons import Comparison
+from espnet_kd.report.paths import PROGRESSIVE, by_path, pairs, spoken
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.bootstrap import Interval
 
@@ -35,8 +37,20 @@ def duration(seconds: Optional[float]) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def answer(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
-    """Say in two sentences what the run shows: how much smaller, and what it cost."""
+def p_value(p: float) -> str:
+    """Format a p value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def answer(
+    rows: Sequence[Row], test_sets: Sequence[str], comparisons: Sequence[Comparison]
+) -> str:
+    """Say what the run shows, in two to four sentences.
+
+    How much smaller the smallest student is, what that cost, and, where there are such
+    students of its size, how the progressive path compares with one shot and one shot with
+    training from scratch.
+    """
     teacher, students = rows[0], rows[1:]
     if not students:
         rates = ", ".join(f"{teacher.wer[s]:.1f} % on {s}" for s in test_sets)
@@ -44,21 +58,38 @@ def answer(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
             f"The only model, {teacher.name}, has {teacher.params:,} parameters and no student "
             f"yet. Its word error rate (WER) is {rates}."
         )
-    student = min(students, key=lambda row: row.params)
-    size = (
-        f"The smallest student, {student.name}, is {100 * student.compression:.1f} % smaller than "
-        f"the teacher: {student.params:,} parameters instead of {teacher.params:,}."
+    # Of equally small ones the progressive student: the paths stand in that order.
+    student = min((r for g in by_path(students).values() for r in g), key=lambda r: r.params)
+    found = {(c.model, c.against, c.test_set): c for c in comparisons}
+    changes = "; on ".join(
+        f"{s}, {student.wer[s]:.1f} % ({teacher.wer[s]:.1f} %): "
+        + _change(found[student.name, teacher.name, s])
+        for s in test_sets
     )
-    changes = "; on ".join(_change(s, teacher, student) for s in test_sets)
-    return f"{size} Its word error rate (WER, the teacher's in brackets) is, on {changes}."
+    sentences = [
+        f"The smallest student, {student.name}, is {100 * student.compression:.1f} % smaller than "
+        f"the teacher: {student.params:,} parameters instead of {teacher.params:,}.",
+        f"Its word error rate (WER, the teacher's in brackets) is, on {changes}.",
+    ]
+    for path, other in ((PROGRESSIVE, "one_shot"), ("one_shot", "scratch")):
+        both = [(a, b) for a, b in pairs(students) if (a.path, b.path) == (path, other)]
+        if both:
+            a, b = min(both, key=lambda pair: pair[0].params)
+            changes = "; on ".join(
+                f"{s}, {a.wer[s]:.1f} % ({b.wer[s]:.1f} %): {_change(found[a.name, b.name, s])}"
+                for s in test_sets
+            )
+            sentences.append(
+                f"The {spoken(path)} student {a.name} against {b.name}, {spoken(other)} at the "
+                f"same size: on {changes}."
+            )
+    return " ".join(sentences)
 
 
-def _change(test_set: str, teacher: Row, student: Row) -> str:
-    i = student.wer_diff[test_set]
-    verdict = "significant" if i.significant else "not significant"
-    side = "higher" if i.diff > 0 else "lower"
+def _change(c: Comparison) -> str:
+    i = c.interval
+    side = "higher" if i.diff > 0 else "lower" if i.diff < 0 else "of difference"
     return (
-        f"{test_set}, {student.wer[test_set]:.1f} % ({teacher.wer[test_set]:.1f} %): "
-        f"{abs(i.diff):.1f} points {side}, {verdict} (95 % interval of the difference "
-        f"{interval(i)})"
+        f"{abs(i.diff):.1f} points {side}, {c.verdict} (95 % interval of the difference "
+        f"{interval(i)}, p {p_value(c.p_holm)} corrected)"
     )

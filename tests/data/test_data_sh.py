@@ -65,7 +65,7 @@ def test_the_corpus_is_named_in_three_ways(how, data_sh, make_corpus):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (TINY, "no corpus named; give the folder that holds LibriSpeech/ with --corpus DIR"),
+        (TINY, "no corpus named, and 'tiny-train' is no part of LibriSpeech that could be down"),
         (TINY + " --corpus absent", "absent: no such corpus folder; unpack the corpus there"),
         (TINY + " --corpus corpus --valid_set tiny_dev --dev_parts tiny-train", "would overwrite"),
         (TINY + " --corpus corpus --train_set tiny_dev", "would overwrite data/tiny_dev"),
@@ -79,6 +79,22 @@ def test_refused_in_one_line(options, words, data_sh, make_corpus):
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("where", ["", "downloads"])
+def test_without_a_corpus_it_is_downloaded(where, data_sh, make_corpus):
+    for name in ("train-clean-5", "dev-clean-2"):
+        corpus = make_corpus(2, name=name)
+    options = "--train_set train_clean_5 --valid_set dev_clean_2 --test_sets dev_clean_2"
+    options += " --mirror http://127.0.0.1:1"
+    done = data_sh(options, LIBRISPEECH=where)
+    assert done.returncode == 1
+    assert "train-clean-5.tar.gz.part cannot be downloaded" in done.stderr.splitlines()[-1]
+    (corpus / "LibriSpeech").rename("downloads/LibriSpeech")  # as the downloader leaves it
+    done = data_sh(options, LIBRISPEECH=where)
+    assert done.returncode == 0, done.stderr
+    assert "are there already" in done.stderr
+    assert len(keys("train_clean_5")) == len(keys("dev_clean_2")) == 2
 
 
 def test_real_digits(data_sh, shared_data):

@@ -44,14 +44,14 @@ def test_gate_and_manifest(words, tmp_path, capsys):
         "gate stop: small has WER 20.00 % on 1 utterances of validation, more than 1 points "
         "above: the compression stops at the first teacher (10.00 %)\n"
     )
-    done = run(manifest, *words, "--model", "m.pth", "--inference_tag", "dec")
+    done = run(manifest, *words, "--model", "m.pth")
     assert done == 0
     said = read_manifest(tmp_path / "exp/kd_small")
     assert said["wer"] == {"dec/dev": 20.0} and said["gate"]["verdict"] == "stop"
     assert said["training"] == {"seed": "3", "input:dump/raw/train": "123"}
     assert said["stage"]["target"] == 0.5 and said["stage"]["gate"]["margin"] == 1.0
     assert set(said["versions"]) >= {"espnet_kd", "espnet", "torch", "python", "git_commit"}
-    assert run(manifest, *words, "--model", "m.pth", "--inference_tag", "dec") == 0
+    assert run(manifest, *words, "--model", "m.pth") == 0
     again = json.loads((tmp_path / "exp/kd_small/manifest.json").read_text())
     assert {**again, "date": 0} == {**said, "date": 0}
 

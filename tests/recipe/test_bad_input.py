@@ -368,7 +368,7 @@ SHELL_CASES = [
      "4 sound files without transcript"),
     (two(FLAC, lambda p: p.write_bytes(b"")), FIRST, "prepare_librispeech", "zero-length"),
     (two(FLAC, lambda p: p.write_bytes(b"x")), FIRST, "prepare_librispeech", "unreadable (Format"),
-    (nothing, {**FIRST, "local_data_opts": ""}, "data.sh", "no corpus named"),
+    (nothing, {**FIRST, "local_data_opts": ""}, "download_librispeech", "no corpus named"),
     (two(FLAC, other_rate), THIRD, "format_audio", "sampling rate 8000 Hz found, 16000 Hz want"),
     (nothing, {**THIRD, "fs": "8k"}, "format_audio", "sampling rate 16000 Hz found, 8000 Hz want"),
     (two(FLAC, Path.unlink), THIRD, "format_audio", "2 of 60 utterances are unusable"),

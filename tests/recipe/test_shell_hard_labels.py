@@ -86,7 +86,7 @@ def test_finished_work_stays_whatever_the_teacher_is_decoded_with_since(recipe):
     assert recipe.verbs() == ["plan_stages"]
     shutil.rmtree(recipe.dir / "exp/teacher/decode/train")
     recipe.ok(TEACHER, **STAGE, **{"inference_tag": "other"})
-    assert recipe.verbs() == ["plan_stages"] + ["decode"] * 2 + ["score"] * 2
+    assert recipe.verbs() == ["plan_stages"] + ["decode"] * 2 + ["score"] * 2 + ["manifest"]
     shutil.rmtree(recipe.dir / LABELS)
     assert "already done, skipped (exp/kd_big)" in recipe.ok(TEACHER, **STAGE)
     assert recipe.verbs() == ["plan_stages", "decode", "decode", "hard_labels"]

@@ -95,3 +95,39 @@ def test_setup_refuses_a_folder_that_is_in_use(recipe):
         done = subprocess.run([setup, folder], capture_output=True, text=True)
         assert done.returncode == 1 and done.stderr.count("\n") == 1
         assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], ["training set (train_clean_100)", "tokens (500)", "perturbation (0.9 1.0 1.1)"]),
+        (["--train_set", "mine"], ["training set (mine)", "perturbation ()"]),
+        (["--data_scale", "960"], ["set (train_960)", "tokens (1000)", "perturbation ()"]),
+        (["--data-scale=mini", "--nj", "2"], ["set (train_clean_5)", "statistics (2)"]),
+    ],
+)
+def test_librispeech_s_scales(words, said):
+    folder = REPO / "egs2/librispeech/asr_kd"
+
+    def help_of(*command):
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+
+    done = help_of("./run.sh", *words, "--help")
+    assert done.returncode == 0
+    for part in said:
+        assert part in done.stdout
+    named = re.findall(r"\((conf/\S+\.yaml)\)", done.stdout)
+    assert len(named) == 4 and all((folder / name).is_file() for name in named)
+    if "960" in words:
+        assert [name for name in named if "960" in name] == [
+            "conf/train_teacher_960.yaml",
+            "conf/compression_960.yaml",
+        ]
+        assert help_of("./run_960.sh", "--help").stdout == done.stdout
+
+
+def test_a_scale_that_is_not_known():
+    folder = REPO / "egs2/librispeech/asr_kd"
+    done = subprocess.run(["./run.sh", "--data_scale"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "run.sh: error: --data_scale must be mini, 100 or 960, not ''\n"

@@ -44,7 +44,7 @@ def references(seed, number):
     }
 
 
-def add_scores(folder, test_sets, error, seed, number=120):
+def add_scores(folder, test_sets, error, seed, number=120, labels=()):
     """Score hypotheses in which every word is wrong with probability `error`."""
     rng = random.Random(seed)
     for k, test_set in enumerate(test_sets):
@@ -57,17 +57,37 @@ def add_scores(folder, test_sets, error, seed, number=120):
             for utt, text in refs.items()
         }
         speakers = {utt: utt.split("-")[0] for utt in refs}
+        conditions = folder / TAG / test_set / "utt2condition"
+        if labels:
+            conditions.parent.mkdir(parents=True)
+            lines = [f"{u} {labels[n % len(labels)]}\n" for n, u in enumerate(refs)]
+            conditions.write_text("".join(lines))
         for score_type in ("wer", "cer"):
             score(
                 refs, hyps, speakers, folder / TAG / test_set / f"score_{score_type}", score_type
             )
 
 
-def add_model(exp, name, width, error, seed=0, test_sets=("seen", "new"), epochs=4):
+def add_model(
+    exp,
+    name,
+    width,
+    error,
+    seed=0,
+    test_sets=("seen", "new"),
+    epochs=4,
+    student=None,
+    gate=None,
+    labels=(),
+):
+    """Leave an experiment; `student` and `gate` are what `student.json`, `gate.json` hold."""
     folder = exp / f"asr_{name}"
     folder.mkdir(parents=True)
     torch.save(state_dict(width), folder / CHECKPOINT)
-    add_scores(folder, test_sets, error, seed)
+    add_scores(folder, test_sets, error, seed, labels=labels)
+    for file, data in (("student.json", student), ("gate.json", gate)):
+        if data is not None:
+            write_json(folder / file, data)
     for test_set in test_sets:
         for job, seconds in ((1, 2.0), (2, 4.0)):
             write_json(
@@ -103,3 +123,37 @@ def add_model(exp, name, width, error, seed=0, test_sets=("seen", "new"), epochs
         )
     write_json(folder / "history.json", history)
     return folder
+
+
+def add_paths(exp, seed=0, labels=("snr10", "clean", "snr-5")):
+    """Leave a teacher and three paths down to one size, two of them over two sizes."""
+    options = {"labels": labels}
+    add_model(exp, "teacher", 40, 0.03, seed + 1, **options)
+    before = {"utterances": 20, "teacher_loss": 1.5, "loss": 9.0, "teacher_wer": 3.0, "wer": 88.5}
+    gate = {"verdict": "passed", "student_wer": 3.25, "teacher_wer": 3.0, "margin": 0.5}
+    students = [
+        # name, path, teacher, width, error, epochs
+        ("stage1", "progressive", "teacher", 30, 0.04, 4),
+        ("stage2", None, "stage1", 20, 0.05, 6),
+        ("one_shot_stage1", "one_shot", "teacher", 30, 0.05, 4),
+        ("one_shot", "one_shot", "teacher", 20, 0.06, 10),
+        ("scratch", "scratch", None, 20, 0.30, 10),
+    ]
+    for k, (name, path, teacher, width, error, epochs) in enumerate(students, 2):
+        student = {"teacher": teacher and f"exp/asr_{teacher}", "path": path}
+        if path is None:  # as runs were before there were paths
+            del student["path"]
+        if name == "stage2":
+            student["before_training"] = before
+        add_model(
+            exp,
+            name,
+            width,
+            error,
+            seed + k,
+            epochs=epochs,
+            student=student,
+            gate=gate if name == "stage2" else None,
+            **options,
+        )
+    return ["teacher", *(student[0] for student in students)]

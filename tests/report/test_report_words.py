@@ -4,34 +4,76 @@ from types import SimpleNamespace
 
 import pytest
 
-from espnet_kd.report.words import answer, duration, interval, number, signed
+from espnet_kd.report.comparisons import Comparison
+from espnet_kd.report.words import answer, duration, interval, number, p_value, signed
 from espnet_kd.scoring.bootstrap import Interval
 
 
-def row(name, params, wer, diff=None):
+def row(name, params, wer, path="progressive"):
     return SimpleNamespace(
         name=name,
+        path=path,
         params=params,
         compression=1 - params / 1000,
         wer={"clean": wer, "other": 9 - wer},
-        wer_diff=diff and {"clean": diff, "other": Interval(-0.4, -0.9, -0.2)},
     )
+
+
+def comparisons(model, against, clean, p, p_holm, family="teacher"):
+    other = Interval(-0.4, -0.9, -0.2)
+    return [
+        Comparison(model, against, family, "clean", clean, 0.0, p, p_holm),
+        Comparison(model, against, family, "other", other, -3.0, 0.001, 0.004),
+    ]
+
+
+ROWS = [row("teacher", 1000, 4.8), row("s1", 700, 4.9), row("s2", 370, 5.2)]
+TO_TEACHER = comparisons("s2", "teacher", Interval(0.4, -0.2, 1.1), 0.2, 0.4)
+FIRST_TWO = (
+    "The smallest student, s2, is 63.0 % smaller than the teacher: 370 parameters instead of "
+    "1,000. Its word error rate (WER, the teacher's in brackets) is, on clean, 5.2 % (4.8 %): "
+    "0.4 points higher, not significant (95 % interval of the difference −0.2 to +1.1, "
+    "p 0.400 corrected); on other, 3.8 % (4.2 %): 0.4 points lower, significant (95 % interval "
+    "of the difference −0.9 to −0.2, p 0.004 corrected)."
+)
 
 
 def test_answer():
+    assert answer(ROWS, ["clean", "other"], TO_TEACHER) == FIRST_TWO
+    assert answer(ROWS[:1], ["clean"], []).startswith("The only model, teacher, has 1,000 param")
+
+
+def test_answer_compares_paths_at_the_smallest_size():
     rows = [
-        row("teacher", 1000, 4.8),
-        row("s1", 700, 4.9, Interval(0.1, -0.1, 0.3)),
-        row("s2", 370, 5.2, Interval(0.4, -0.2, 1.1)),
+        *ROWS,
+        row("b1", 700, 9.0, "one_shot"),
+        row("b2", 370, 6.0, "one_shot"),
+        row("c2", 370, 8.0, "scratch"),
     ]
-    assert answer(rows, ["clean", "other"]) == (
-        "The smallest student, s2, is 63.0 % smaller than the teacher: 370 parameters instead of "
-        "1,000. Its word error rate (WER, the teacher's in brackets) is, on clean, 5.2 % (4.8 %): "
-        "0.4 points higher, not significant (95 % interval of the difference −0.2 to +1.1); on "
-        "other, 3.8 % (4.2 %): 0.4 points lower, significant (95 % interval of the difference "
-        "−0.9 to −0.2)."
-    )
-    assert answer(rows[:1], ["clean"]).startswith("The only model, teacher, has 1,000 parameters")
+    found = comparisons("s2", "b2", Interval(-0.8, -1.5, -0.1), 0.04, 0.08, "paths")
+    found += comparisons("b2", "c2", Interval(-2.0, -3.0, -1.0), 0.0001, 0.0002, "paths")
+    text = answer(rows, ["clean", "other"], TO_TEACHER + found)
+    assert text.startswith(FIRST_TWO)
+    assert (
+        "The progressive student s2 against b2, one shot at the same size: on clean, 5.2 % "
+        "(6.0 %): 0.8 points lower, significant alone, not among all comparisons (95 % interval"
+    ) in text
+    assert "The one shot student b2 against c2, scratch at the same size: on clean" in text
+    assert "2.0 points lower, significant (95 % interval of the difference −3.0 to −1.0, " in text
+
+
+@pytest.mark.parametrize(
+    "low, high, p, p_holm, verdict",
+    [
+        (0.1, 1.0, 0.01, 0.03, "significant"),
+        (0.1, 1.0, 0.01, 0.06, "significant alone, not among all comparisons"),
+        (0.1, 1.0, 0.06, 0.06, "not significant"),  # both tests must say so
+        (-0.1, 1.0, 0.01, 0.03, "not significant"),
+    ],
+)
+def test_verdict(low, high, p, p_holm, verdict):
+    c = Comparison("a", "b", "paths", "s", Interval(0.5, low, high), 2.0, p, p_holm)
+    assert c.verdict == verdict and c.to_json()["verdict"] == verdict
 
 
 @pytest.mark.parametrize("x, text", [(0.44, "+0.4"), (-1.26, "−1.3"), (-0.01, "0.0"), (0, "0.0")])
@@ -47,3 +89,4 @@ def test_interval_shows_on_which_side_of_zero_it_ends():
 def test_numbers():
     assert [number(None), number(1234.5), number(0.25, 3)] == ["–", "1,234.5", "0.250"]
     assert [duration(x) for x in (None, 42, 210, 7560)] == ["–", "42 s", "3.5 min", "2.1 h"]
+    assert [p_value(p) for p in (0.0004, 0.031, 1.0)] == ["< 0.001", "0.031", "1.000"]

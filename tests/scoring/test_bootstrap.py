@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from espnet_kd.scoring import bootstrap
-from espnet_kd.scoring.bootstrap import paired_interval
+from espnet_kd.scoring.bootstrap import (
+    paired_interval,
+    paired_interval_of_seeds,
+    paired_intervals,
+)
 
 
 def naive(errors, baseline, words, draws, seed):
@@ -28,6 +32,15 @@ def test_equals_loop_in_any_chunking(monkeypatch):
         interval = paired_interval(a, b, words, draws=200, seed=5)
         assert (interval.low, interval.high) == pytest.approx((low, high))
         assert interval.diff == pytest.approx(100 * (a.sum() - b.sum()) / words.sum())
+
+
+def test_many_pairs_are_each_as_alone():
+    rng = np.random.default_rng(8)
+    words, (a, b) = rng.integers(1, 9, 30), rng.integers(0, 3, (2, 4, 30))
+    together = paired_intervals(a, b, words, draws=200, seed=5)
+    for one, x, y in zip(together, a, b):
+        alone = paired_interval(x, y, words, draws=200, seed=5)
+        assert (one.diff, one.low, one.high) == pytest.approx((alone.diff, alone.low, alone.high))
 
 
 def test_same_system_has_no_difference():
@@ -62,3 +75,53 @@ def test_bad_shapes():
         paired_interval([1], [1], [3, 4])
     with pytest.raises(ValueError, match="0 words"):
         paired_interval([0], [0], [0])
+
+
+def naive_of_seeds(delta, words, draws, seed):
+    """Resample in plain loops; `delta` is (trainings, utterances)."""
+    utterances, trainings = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    picks = utterances.integers(len(words), size=(draws, len(words)))
+    chosen = trainings.integers(len(delta), size=(draws, len(delta)))
+    diffs = []
+    for n in range(draws):
+        errors = sum(delta[k][i] for k in chosen[n] for i in picks[n])
+        diffs.append(100 * errors / (len(delta) * sum(words[i] for i in picks[n])))
+    return np.percentile(diffs, [2.5, 97.5])
+
+
+def test_seeds_equal_loop(monkeypatch):
+    rng = np.random.default_rng(3)
+    words = rng.integers(1, 9, 25)
+    a, b = rng.integers(0, 3, (2, 3, 25))
+    expected = naive_of_seeds(a - b, words, 200, 5)
+    for picks in (100, 10**6):
+        monkeypatch.setattr(bootstrap, "_MAX_PICKS", picks)
+        interval = paired_interval_of_seeds(a, b, words, draws=200, seed=5)
+        assert (interval.low, interval.high) == pytest.approx(expected)
+    assert interval.diff == pytest.approx(100 * (a.sum() - b.sum()) / (3 * words.sum()))
+
+
+def test_seeds_that_agree_add_nothing():
+    rng = np.random.default_rng(6)
+    words, a, b = np.full(50, 8), rng.integers(0, 3, 50), rng.integers(0, 3, 50)
+    one = paired_interval(a, b, words, draws=500)
+    three = paired_interval_of_seeds(np.stack([a] * 3), np.stack([b] * 3), words, draws=500)
+    summed = paired_interval(3 * a, 3 * b, 3 * words, draws=500)
+    for other in (three, summed):
+        assert (other.low, other.high) == pytest.approx((one.low, one.high))
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    """Every utterance is alike, so utterances alone would call the mean of seeds certain."""
+    base, words = np.zeros((3, 200)), np.full(200, 10)
+    errors = np.array([[3], [0], [0]]) * np.ones((1, 200), dtype=int)
+    assert paired_interval(errors.sum(0), base.sum(0), 3 * words).low == pytest.approx(10)
+    wide = paired_interval_of_seeds(errors, base, words)
+    # A draw without the first seed has chance (2 / 3)^3, one of nothing else 1 / 27.
+    assert (wide.diff, wide.low, wide.high) == pytest.approx((10, 0, 30))
+    assert not wide.significant
+
+
+def test_bad_shapes_of_seeds():
+    with pytest.raises(ValueError, match="differences"):
+        paired_interval_of_seeds([1], [1], [3])

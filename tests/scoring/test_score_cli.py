@@ -80,6 +80,12 @@ def test_markup_is_told(folder, monkeypatch, capsys, ref, warning):
     assert warning in capsys.readouterr().err
 
 
+def test_conditions_go_with_the_scores(folder):
+    write(folder, "ref", "utt2condition", {u: f"snr{n}" for n, u in enumerate(REF)})
+    assert run(folder) == 0
+    assert (folder / "utt2condition").read_text() == "s1-a snr0\ns1-b snr1\ns2-c snr2\n"
+
+
 def test_missing_hypotheses_are_deletions(folder, capsys):
     write(folder, "hyp", "text", {"s1-b": "four five"})
     assert run(folder) == 0
@@ -96,6 +102,7 @@ def test_missing_hypotheses_are_deletions(folder, capsys):
         ("hyp/text", {**HYP, "x": "one"}, "1 of 4 utterances are not in"),
         ("ref/text", dict.fromkeys(REF, ""), "ref/text: no reference text in it"),
         ("ref/utt2spk", {"s1-a": "s1"}, "no speaker for 's1-b'"),
+        ("ref/utt2condition", {"s1-a": "far"}, "ref/utt2condition: no label for 's1-b'"),
     ],
 )
 def test_bad_input_is_one_line(folder, capsys, file, table, message):

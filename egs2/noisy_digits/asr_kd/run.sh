@@ -15,5 +15,6 @@ exec ./asr_kd.sh \
     --train_set train \
     --valid_set dev \
     --test_sets test \
+    --asr_args "--max_epoch 28" \
     --use_streaming true \
     "$@"

@@ -3,12 +3,10 @@
 
 # write_manifest K: exp/<student>/manifest.json, made again whenever something of it changes.
 write_manifest() {
-    local k=$1 dir dset marker files
+    local k=$1 dir marker files
     dir=$(student_dir "${k}")
-    files=("${compression_config}" "${dir}/.done.train" "${dir}/gate.json")
-    for dset in ${test_sets}; do
-        files+=("${dir}/${inference_tag}/${dset}/score_wer/result.txt")
-    done
+    # The scores of all sets, decoded in whatever way.
+    files=("${compression_config}" "${dir}"/{.done.train,gate.json} "${dir}"/*/*/score_wer/result.txt)
     mapfile -t marker < <(file_inputs "${files[@]}")
     if [ -f "${dir}/manifest.json" ] && [ -f "${dir}/.done.manifest" ] &&
         [ -z "$(first_difference "${dir}/.done.manifest" "${marker[@]}")" ]; then
@@ -16,7 +14,6 @@ write_manifest() {
     fi
     # shellcheck disable=SC2086
     call ${python} -m espnet_kd.bin.manifest "${plan_options[@]}" --student "${student_names[k]}" \
-        --teacher_exp "$(teacher_dir "${k}")" --model "${inference_asr_model}" \
-        --inference_tag "${inference_tag}"
+        --teacher_exp "$(teacher_dir "${k}")" --model "${inference_asr_model}"
     step_done "${dir}" manifest "${marker[@]}"
 }

@@ -4,14 +4,17 @@
 # score_model DIR STAGE [SET...]: STAGE is the one that decodes with the model in DIR.
 # By default all test sets.
 score_model() {
-    local exp=$1 decoder=$2 sets dset dir marker
+    local exp=$1 decoder=$2 sets dset dir marker inputs labels
     shift 2
     sets=${*:-${test_sets}}
     for dset in ${sets}; do
         dir="${exp}/${inference_tag}/${dset}"
         need "${data_feats}/${dset}/text" "$(maker_of_set "${dset}")"
         need "${dir}/text" "${decoder}"
-        mapfile -t marker < <(file_inputs "${dir}/text" "${data_feats}/${dset}/text")
+        inputs=("${dir}/text" "${data_feats}/${dset}/text")
+        labels="${data_feats}/${dset}/utt2condition"
+        [ ! -f "${labels}" ] || inputs+=("${labels}")
+        mapfile -t marker < <(file_inputs "${inputs[@]}")
         if step_needed "${dir}" score "${dir}/score_wer/result.txt" "${marker[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.score \

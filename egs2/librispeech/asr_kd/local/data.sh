@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Stage 1 for LibriSpeech, or any corpus in its layout: data/<set>/{wav.scp,text,utt2spk,spk2utt}.
+# Without a corpus on disk the parts of LibriSpeech that the sets need are downloaded.
 
 set -e
 set -u
@@ -24,6 +25,9 @@ valid_set=${valid_set:-dev}
 test_sets=${test_sets:-test-clean test-other dev-clean dev-other}
 train_parts=
 dev_parts=
+download_dir=downloads
+mirror=
+keep_archives=false
 max_bad_share=0.02
 python=${python:-python3} # asr_kd.sh hands its own on
 
@@ -33,7 +37,12 @@ Usage: $0 [options]
 
 Options:
     --corpus         # Folder that holds the sets, or LibriSpeech/ with them; default: the
-                     # variable LIBRISPEECH, of the environment or db.sh ("${corpus}").
+                     # variable LIBRISPEECH, of the environment or db.sh. Empty or "download":
+                     # what is missing is fetched into --download_dir ("${corpus}").
+    --download_dir   # Folder in which LibriSpeech/ is made ("${download_dir}").
+    --mirror         # main, us, eu or cn of openslr.org, or an address; default: each of them
+                     # until one works ("${mirror}").
+    --keep_archives  # Keep the archives that were downloaded ("${keep_archives}").
     --train_parts    # Sets of the corpus combined into data/<train_set>; default: the three
                      # of train_960, else the set of that name ("${train_parts}").
     --dev_parts      # Sets of the corpus combined into data/<valid_set>; default: dev-clean
@@ -64,12 +73,9 @@ if [ -z "${dev_parts}" ]; then
     dev_parts=${valid_set}
     [ "${valid_set}" != dev ] || dev_parts="dev-clean dev-other"
 fi
-if [ -z "${corpus}" ]; then
-    echo "${0##*/}: error: no corpus named; give the folder that holds LibriSpeech/ with" \
-        "--corpus DIR, or set LIBRISPEECH=DIR in db.sh or the environment" >&2
-    exit 1
-fi
-if [ ! -d "${corpus}" ]; then
+# ESPnet's db.sh says `downloads` where its recipe is to download.
+if [ -z "${corpus}" ] || [ "${corpus}" = download ]; then corpus=${download_dir}; fi
+if [ "${corpus}" != "${download_dir}" ] && [ ! -d "${corpus}" ]; then
     echo "${0##*/}: error: ${corpus}: no such corpus folder; unpack the corpus there, or name" \
         "another folder with --corpus DIR or LIBRISPEECH=DIR" >&2
     exit 1
@@ -94,6 +100,12 @@ for part in ${test_sets}; do
     fi
 done
 
+if [ "${corpus}" = "${download_dir}" ]; then
+    # shellcheck disable=SC2086
+    ${python} -m espnet_kd.bin.download_librispeech --out "${download_dir}" \
+        --parts ${train_parts} ${dev_parts} ${test_sets} \
+        --mirror "${mirror}" --keep_archives "${keep_archives}"
+fi
 log "Preparing data/${train_set}, data/${valid_set} and the test sets from ${corpus}"
 # shellcheck disable=SC2086  # names of sets, separated by spaces
 prepare "data/${train_set}" ${train_parts}

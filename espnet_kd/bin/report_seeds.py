@@ -1,0 +1,58 @@
+r"""Pool runs that differ in their seed: one table, one plot.
+
+    python -m espnet_kd.bin.report_seeds --run exp/seed1 --run exp/seed2 --run exp/seed3 \
+        --out exp/SEEDS.md --plot
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from espnet_kd.errors import run_main
+from espnet_kd.fileio import atomic_open
+from espnet_kd.report.options import add_bootstrap_options, check_draws
+from espnet_kd.report.plot_seeds import wer_of_seeds
+from espnet_kd.report.seeds import read_runs
+from espnet_kd.report.seeds_markdown import seeds_md
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="report_seeds", description="Pool the reports of runs that differ in their seed."
+    )
+    parser.add_argument(
+        "--run",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of a results.json; once for each seed",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="Markdown file that is written")
+    parser.add_argument("--plot", action="store_true", help="draw a PNG beside --out, too")
+    add_bootstrap_options(parser)
+    return parser
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(argv)
+    check_draws(args.draws)
+    runs = read_runs(args.run)
+    differences = runs.differences(args.draws, args.seed)
+    plot = wer_of_seeds(runs, args.out.with_suffix(".png")) if args.plot else None
+    if args.plot and plot is None:
+        reason = "matplotlib is missing (pip install matplotlib)"
+        print(f"report_seeds: no plot: {reason}", file=sys.stderr)
+    text = seeds_md(runs, differences, args.draws, args.seed, plot)
+    with atomic_open(args.out) as f:
+        f.write(text)
+    for path in filter(None, (args.out, plot)):
+        print(f"Write {path}")
+
+
+if __name__ == "__main__":
+    main()

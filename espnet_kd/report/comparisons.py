@@ -1,0 +1,87 @@
+"""Which differences are more than chance, given how many are looked at."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, List, Sequence
+
+from espnet_kd.report.paths import pairs
+from espnet_kd.report.rows import Row
+from espnet_kd.report.scores import Scores
+from espnet_kd.scoring.bootstrap import Interval
+from espnet_kd.scoring.matched_pairs import holm, matched_pairs
+
+LEVEL = 0.05
+TEACHER, PATHS = "teacher", "paths"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """WER of `model` minus that of `against` on a test set.
+
+    Attributes:
+        model: Name of a student.
+        against: Name of the first teacher, or of a student of the same size.
+        family: `teacher` or `paths`: the comparisons that Holm's correction takes together.
+        test_set: Name of the test set.
+        interval: The difference in points and its 95 % interval (paired bootstrap).
+        z: Statistic of the matched-pairs test.
+        p: Its p value.
+        p_holm: The p value after correction for all comparisons of the family.
+    """
+
+    model: str
+    against: str
+    family: str
+    test_set: str
+    interval: Interval
+    z: float
+    p: float
+    p_holm: float
+
+    @property
+    def verdict(self) -> str:
+        """Say what both tests allow to be said."""
+        if not self.interval.significant or self.p >= LEVEL:
+            return "not significant"
+        if self.p_holm >= LEVEL:
+            return "significant alone, not among all comparisons"
+        return "significant"
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return the comparison for `results.json`."""
+        data = asdict(self)
+        data.update(data.pop("interval"), verdict=self.verdict)
+        data["z"] = self.z if math.isfinite(self.z) else None  # JSON knows no infinity
+        return data
+
+
+def compare(rows: Sequence[Row], test_sets: Sequence[str], scores: Scores) -> List[Comparison]:
+    """Compare all students with the first teacher, and the paths with each other."""
+    first, *students = rows
+    with_teacher = [
+        _compare(row, first, TEACHER, s, row.wer_diff[s], scores)
+        for row in students
+        for s in test_sets
+    ]
+    compared = pairs(students)
+    names = [(a.name, b.name) for a, b in compared]
+    intervals = {s: scores.intervals(names, "wer", s) for s in test_sets}
+    between_paths = [
+        _compare(a, b, PATHS, s, intervals[s][k], scores)
+        for k, (a, b) in enumerate(compared)
+        for s in test_sets
+    ]
+    return [*_corrected(with_teacher), *_corrected(between_paths)]
+
+
+def _compare(
+    model: Row, other: Row, family: str, test_set: str, interval: Interval, scores: Scores
+) -> Comparison:
+    test = matched_pairs(*(scores.errors(m.name, "wer", test_set) for m in (model, other)))
+    return Comparison(
+        model.name, other.name, family, test_set, interval, test.z, test.p, p_holm=test.p
+    )
+
+
+def _corrected(family: List[Comparison]) -> List[Comparison]:
+    return [replace(c, p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]

@@ -1,0 +1,78 @@
+"""All that a report says, before it is written down: `results.json`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from espnet_kd.report.breakdowns import Breakdown, break_down
+from espnet_kd.report.comparisons import Comparison, compare
+from espnet_kd.report.models import Model
+from espnet_kd.report.records import rounded
+from espnet_kd.report.rows import Row, collect
+from espnet_kd.report.scores import read_scores
+
+
+@dataclass(frozen=True)
+class Content:
+    """The figures of a run.
+
+    Attributes:
+        inference_tag: Name of the decoding directory.
+        test_sets: Names of the test sets, in order.
+        draws: Draws of the bootstrap.
+        seed: Its seed.
+        rows: The models, first teacher first.
+        comparisons: With the first teacher, and of the paths with each other.
+        breakdowns: WER by length and by condition.
+    """
+
+    inference_tag: str
+    test_sets: Sequence[str]
+    draws: int
+    seed: int
+    rows: List[Row]
+    comparisons: List[Comparison]
+    breakdowns: List[Breakdown]
+
+    def to_json(self, folder: Path) -> Dict[str, Any]:
+        """Return plain containers; experiments are also named as seen from `folder`."""
+        models = [row.to_json() for row in self.rows]
+        for model in models:
+            model["relative_dir"] = _seen_from(folder, Path(model["dir"]))
+        return {
+            "inference_tag": self.inference_tag,
+            "test_sets": list(self.test_sets),
+            "method": {
+                "interval": "paired bootstrap over utterances",
+                "level": 0.95,
+                "draws": self.draws,
+                "seed": self.seed,
+                "test": "matched pairs, segments: utterances",
+                "correction": "Holm, within each family of comparisons",
+            },
+            "models": models,
+            "comparisons": rounded([c.to_json() for c in self.comparisons]),
+            "breakdowns": rounded([b.to_json() for b in self.breakdowns]),
+        }
+
+
+def read_content(
+    models: Sequence[Model], inference_tag: str, test_sets: Sequence[str], draws: int, seed: int
+) -> Content:
+    """Read and compare everything.
+
+    Raises:
+        UserError: a file is missing or not what it should be; the message names it.
+    """
+    # Scores first: reading them is cheap, and they are what is missing most often.
+    scores = read_scores(models, inference_tag, test_sets, draws, seed)
+    breakdowns = break_down(models, inference_tag, test_sets, scores)
+    rows = collect(models, inference_tag, test_sets, scores)
+    comparisons = compare(rows, test_sets, scores)
+    return Content(inference_tag, test_sets, draws, seed, rows, comparisons, breakdowns)
+
+
+def _seen_from(folder: Path, path: Path) -> str:
+    """Return the way from `folder` to `path`, so that both can be moved together."""
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

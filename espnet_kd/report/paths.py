@@ -1,0 +1,118 @@
+"""On which path a student lies, who taught it, and what the whole path cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Tuple, TypeVar
+
+from espnet_kd.errors import UserError
+from espnet_kd.report.records import read_json
+
+PROGRESSIVE = "progressive"
+# Where there are several paths they stand in this order, then the others as they come.
+KNOWN = (PROGRESSIVE, "one_shot", "inherited", "scratch")
+Named = TypeVar("Named")  # whatever has a name, a path and a number of parameters
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a student comes from; None where the run did not record it.
+
+    Attributes:
+        path: `progressive`, `one_shot`, `scratch`, ...; None for the first teacher.
+        teacher: Experiment it learnt from.
+        steps: Trainings since the first teacher, its own among them.
+        updates: Their updates, together.
+        seconds: Their wall time, together.
+        gate: `verdict`, and the WERs it was based on.
+        before_training: Loss and WER of the student as it was derived.
+    """
+
+    path: Optional[str] = None
+    teacher: Optional[str] = None
+    steps: Optional[int] = None
+    updates: Optional[int] = None
+    seconds: Optional[float] = None
+    gate: Optional[Dict[str, Any]] = None
+    before_training: Optional[Dict[str, Any]] = None
+
+
+def lineage(exp: Path, first: Path) -> Lineage:
+    """Follow `student.json` from a student's experiment back to that of the first teacher.
+
+    Raises:
+        UserError: a file is not what it should be, or a student is its own ancestor.
+    """
+    student = read_json(exp / "student.json", dict)
+    path = student.get("path") or PROGRESSIVE  # runs before there were paths
+    if not isinstance(path, str):
+        raise UserError(f"{exp}/student.json: path: '{path}' is no name of a path")
+    way, complete = _way(exp, first)
+    facts = [read_json(folder / "facts.json", dict) for folder in way]
+    return Lineage(
+        path=path,
+        teacher=student.get("teacher"),
+        steps=len(way) if complete else None,
+        updates=_sum(facts, "updates") if complete else None,
+        seconds=_sum(facts, "train_seconds") if complete else None,
+        gate=read_json(exp / "gate.json", dict) or None,
+        before_training=student.get("before_training") or None,
+    )
+
+
+def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
+    """Return the students from `exp` up to the first teacher, and whether all were found."""
+    way = [exp]
+    while True:
+        record = way[-1] / "student.json"
+        student = read_json(record, dict)
+        if not student:
+            # Beyond the first step: a teacher that is no student, where every way begins.
+            return (way[:-1], True) if len(way) > 1 else (way, False)
+        if not student.get("teacher"):
+            return way, True
+        teacher = Path(student["teacher"])
+        if not teacher.is_dir():  # exp/ was moved: experiments lie side by side
+            teacher = way[-1].parent / teacher.name
+        if teacher.resolve() == first.resolve():
+            return way, True
+        if not teacher.is_dir():
+            return way, False
+        if teacher.resolve() in (folder.resolve() for folder in way):
+            raise UserError(f"{record}: teacher: {teacher} learnt from this student itself")
+        way.append(teacher)
+
+
+def _sum(facts: Iterable[Dict[str, Any]], key: str) -> Optional[Any]:
+    values = [fact.get(key) for fact in facts]
+    return None if None in values else sum(values)
+
+
+def by_path(students: Iterable[Named]) -> Dict[str, List[Named]]:
+    """Group students by path, in the order of `KNOWN`; within a path the largest first."""
+    students = list(students)
+    paths = dict.fromkeys(s.path for s in students)
+    order = [p for p in KNOWN if p in paths] + [p for p in paths if p not in KNOWN]
+    return {
+        path: sorted((s for s in students if s.path == path), key=lambda s: -s.params)
+        for path in order
+    }
+
+
+def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
+    """Return the pairs of students of one size that answer whether the path matters.
+
+    Each student of the progressive path with each of equal size on another path, then each
+    one-shot student with each from scratch.
+    """
+    groups = by_path(students)
+    progressive, one_shot = groups.get(PROGRESSIVE, []), groups.get("one_shot", [])
+    others = [s for path, group in groups.items() if path != PROGRESSIVE for s in group]
+    found = [(a, b) for a in progressive for b in others if a.params == b.params]
+    return found + [
+        (a, b) for a in one_shot for b in groups.get("scratch", []) if a.params == b.params
+    ]
+
+
+def spoken(path: str) -> str:
+    """Return the name of a path as it stands in a sentence."""
+    return path.replace("_", " ")

@@ -1,0 +1,114 @@
+"""The plot of WER against parameters."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
+from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
+from espnet_kd.report.rows import Row
+
+STEP = 0.022  # between points of (nearly) the same size, in widths of the axis
+
+
+def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path) -> Path:
+    """One panel a test set: the paths from the teacher down, with the intervals."""
+    fig, axes = panels(len(test_sets), (4.8, 4.4))
+    scale, unit = (1e6, "million") if rows[0].params >= 1e6 else (1e3, "thousand")
+    right = 1.2 * max(row.params for row in rows) / scale
+    clusters = _clusters(rows, STEP * right * scale)
+    x = {
+        row.name: sum(r.params for r in cluster) / len(cluster) / scale
+        + STEP * right * (k - (len(cluster) - 1) / 2)
+        for cluster in clusters
+        for k, row in enumerate(cluster)
+    }
+    groups = by_path(rows[1:])
+    looks = marks(groups)
+    for ax, test_set in zip(axes, test_sets):
+        teacher = rows[0].wer[test_set]
+        ax.axhline(teacher, color=TEACHER["color"], linestyle=":", linewidth=1)
+        tops = [teacher]
+        for name, group in groups.items():
+            # Only the progressive path leads down from the teacher student by student.
+            line = [rows[0], *group] if name == PROGRESSIVE else group
+            points = [(x[row.name], row.wer[test_set]) for row in line]
+            ax.plot(*zip(*points), color=looks[name]["color"], linewidth=1, alpha=0.6)
+            tops += [_point(ax, x[r.name], r, teacher, test_set, looks[name]) for r in group]
+        ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
+        for place, text in _labels(clusters, x):
+            # Aslant and above all bars: labels of students close in size stay apart.
+            ax.annotate(
+                text,
+                (place, max(tops)),
+                xytext=(0, 10),
+                textcoords="offset points",
+                rotation=40,
+                rotation_mode="anchor",
+                fontsize=8.5,
+            )
+        ax.set_title(test_set)
+        ax.set_xlim(0, right)
+        ax.set_ylim(min([0.0, *(teacher + r.wer_diff[test_set].low for r in rows[1:])]), None)
+        ax.set_ylim(top=1.35 * max(tops) or 1.0)
+        ax.set_xlabel(f"Parameters used in decoding ({unit})")
+        ax.set_ylabel("WER (%), lower is better")
+    legend_below(fig, _handles({name: looks[name] for name in groups}))
+    return save(fig, path)
+
+
+def _point(
+    ax: Any, x: float, row: Row, teacher: float, test_set: str, look: Dict[str, str]
+) -> float:
+    """Draw a student; return how high it reaches."""
+    i = row.wer_diff[test_set]
+    # The interval is that of the difference: it hangs on the teacher's WER.
+    low, high = teacher + i.low, teacher + i.high
+    fill = look["color"] if i.significant else "white"
+    ax.plot([x, x], [low, high], "_-", color=look["color"], markersize=9, linewidth=1.5)
+    ax.plot(x, row.wer[test_set], **look, markersize=7, markerfacecolor=fill)
+    return max(high, row.wer[test_set])
+
+
+def _clusters(rows: Sequence[Row], apart: float) -> List[List[Row]]:
+    """Group models whose sizes are closer than `apart`: they are drawn side by side."""
+    order = [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]
+    clusters: List[List[Row]] = []
+    for row in sorted(order, key=lambda row: row.params):
+        if clusters and row.params - clusters[-1][-1].params < apart:
+            clusters[-1].append(row)
+        else:
+            clusters.append([row])
+    return [sorted(cluster, key=order.index) for cluster in clusters]
+
+
+def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tuple[float, str]]:
+    """Name models that stand alone, and of the others the size: the legend names paths."""
+    labels = []
+    for cluster in clusters:
+        saved = sorted({f"{100 * row.compression:.0f}" for row in cluster if row.path})
+        size = f"−{' to '.join(dict.fromkeys((saved[0], saved[-1])))} %" if saved else ""
+        name = cluster[0].name if len(cluster) == 1 or not cluster[0].path else ""
+        middle = sum(x[row.name] for row in cluster) / len(cluster)
+        labels.append((middle, ", ".join(filter(None, (name, size)))))
+    return labels
+
+
+def _handles(looks: Dict[str, Dict[str, str]]) -> List[Any]:
+    from matplotlib.lines import Line2D
+
+    grey = {"color": "#777777", "linestyle": ""}
+    handles = [Line2D([], [], **TEACHER, linestyle=":", markersize=12, label="first teacher")]
+    handles += [
+        Line2D([], [], **look, linestyle="-", linewidth=1, markersize=7, label=spoken(name))
+        for name, look in looks.items()
+    ]
+    if looks:
+        bar = {"marker": "|", "markersize": 12, "markeredgewidth": 1.5}
+        full = {"marker": "o", "markersize": 7}
+        empty = {**full, "markerfacecolor": "white"}
+        handles += [
+            Line2D([], [], **grey, **bar, label="95 % interval against the teacher"),
+            Line2D([], [], **grey, **full, label="filled: it excludes 0"),
+            Line2D([], [], **grey, **empty, label="empty: it does not"),
+        ]
+    return handles

@@ -1,0 +1,197 @@
+"""Runs that differ in their seed, read from their `results.json` and pooled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from espnet_kd.errors import UserError
+from espnet_kd.report.paths import PROGRESSIVE, pairs
+from espnet_kd.report.records import read_json
+from espnet_kd.report.scores import same_references
+from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
+from espnet_kd.scoring.counts import read_counts
+
+
+@dataclass(frozen=True)
+class SeedModel:
+    """A model that all runs have.
+
+    Attributes:
+        name: Its name in every run.
+        path: See `paths.Lineage`; None for the first teacher.
+        params: Parameters that decoding uses.
+    """
+
+    name: str
+    path: Optional[str]
+    params: int
+
+
+@dataclass(frozen=True)
+class PooledDifference:
+    """WER of `model` minus that of `against`, over all runs.
+
+    Attributes:
+        model: Name of a student.
+        against: Name of the first teacher or of a student of the same size.
+        test_set: Name of the test set.
+        interval: Mean difference; utterances are drawn, the trainings are those made.
+        with_seeds: The same; trainings are drawn, too.
+        wins: Runs in which `model` has the lower WER.
+        ties: Runs in which both have the same.
+    """
+
+    model: str
+    against: str
+    test_set: str
+    interval: Interval
+    with_seeds: Interval
+    wins: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one recipe.
+
+    Attributes:
+        names: Of the runs, as given.
+        test_sets: Names of the test sets.
+        models: What all runs have, first teacher first.
+        left_out: Names of models that only some runs have.
+        errors: (model, test set) -> (runs, utterances).
+        words: Test set -> (utterances,) reference words.
+    """
+
+    names: List[str]
+    test_sets: List[str]
+    models: List[SeedModel]
+    left_out: List[str]
+    errors: Dict[Tuple[str, str], np.ndarray]
+    words: Dict[str, np.ndarray]
+
+    def wer(self, model: str, test_set: str) -> np.ndarray:
+        """Return (runs,) WER in percent."""
+        return 100.0 * self.errors[model, test_set].sum(1) / self.words[test_set].sum()
+
+    def differences(self, draws: int, seed: int) -> List[PooledDifference]:
+        """Compare all students with the first teacher, and the paths at each size."""
+        first, *students = self.models
+        compared = [(m.name, first.name) for m in students]
+        if not compared:
+            return []
+        compared += [(a.name, b.name) for a, b in pairs(students)]
+        found = []
+        for s in self.test_sets:
+            words = self.words[s]
+            # (comparisons, runs, utterances)
+            own, other = (np.stack([self.errors[c[k], s] for c in compared]) for k in range(2))
+            pooled = paired_intervals(
+                own.sum(1), other.sum(1), len(self.names) * words, draws, seed
+            )
+            for k, (model, against) in enumerate(compared):
+                with_seeds = paired_interval_of_seeds(own[k], other[k], words, draws, seed)
+                change = (own[k] - other[k]).sum(1)
+                wins, ties = int((change < 0).sum()), int((change == 0).sum())
+                found.append(
+                    PooledDifference(model, against, s, pooled[k], with_seeds, wins, ties)
+                )
+        return found
+
+
+def read_runs(folders: Sequence[Path]) -> Runs:
+    """Read `results.json` of each run and the `counts.tsv` it refers to.
+
+    Raises:
+        UserError: fewer than two runs, one without a report, or runs that cannot be pooled:
+            other test sets, decoding, references, or models of other sizes.
+    """
+    if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
+        raise UserError("--run: name two runs or more, each once")
+    runs = {folder: _results(folder) for folder in folders}
+    where, first = folders[0], runs[folders[0]]
+    for folder, run in runs.items():
+        for key in ("test_sets", "inference_tag"):
+            if _sorted(run[key]) != _sorted(first[key]):
+                raise UserError(
+                    f"{folder}/results.json: {key}: {run[key]}, but {where} has {first[key]}; "
+                    "pool runs of the same test sets and decoding"
+                )
+    entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
+    models = _shared_models(entries)
+    names = {m.name for m in models}
+    left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in names)
+    errors, words = {}, {}
+    for s in first["test_sets"]:
+        counts = {
+            (m.name, folder): read_counts(
+                _experiment(folder, entries[folder][m.name])
+                / first["inference_tag"]
+                / s
+                / "score_wer/counts.tsv"
+            )
+            for m in models
+            for folder in folders
+        }
+        reference = counts[models[0].name, where]
+        for (name, folder), own in counts.items():
+            if not same_references(own, reference):
+                raise UserError(
+                    f"{folder}: {name} was scored on other references of {s} than "
+                    f"{models[0].name} of {where}; score both on the same set"
+                )
+        words[s] = np.array([c.ref_words for c in reference.values()])
+        for m in models:
+            errors[m.name, s] = np.array(
+                [[c.errors for c in counts[m.name, folder].values()] for folder in folders]
+            )
+    return Runs(
+        [str(f) for f in folders], first["test_sets"], models, list(left_out), errors, words
+    )
+
+
+def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedModel]:
+    """Return what all runs have, in the order of the first."""
+    (where, first), *others = entries.items()
+    models = [_model(first, name) for name in first if all(name in run for _, run in others)]
+    teacher = next(iter(first))
+    if teacher not in (m.name for m in models):
+        missing = next(folder for folder, run in others if teacher not in run)
+        raise UserError(f"{missing}: no model '{teacher}', the first teacher of {where}")
+    for folder, run in others:
+        for m in models:
+            found = _model(run, m.name)
+            if found != m:
+                raise UserError(
+                    f"{folder}: {m.name} has {found.params:,} parameters (path {found.path}), in "
+                    f"{where} {m.params:,} (path {m.path}); pool runs of the same plan"
+                )
+    return models
+
+
+def _model(run: Dict[str, Dict[str, Any]], name: str) -> SeedModel:
+    # Reports before there were paths knew one.
+    path = None if name == next(iter(run)) else run[name].get("path", PROGRESSIVE)
+    return SeedModel(name, path, run[name]["params"])
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
+
+
+def _results(folder: Path) -> Dict[str, Any]:
+    path = folder / "results.json"
+    results = read_json(path, dict)
+    for key in ("models", "test_sets", "inference_tag"):
+        if not results.get(key):
+            raise UserError(f"{path}: no '{key}' of a run in it; make the report first (stage 17)")
+    return results
+
+
+def _experiment(folder: Path, model: Dict[str, Any]) -> Path:
+    """Find a model's experiment; reports before `relative_dir` name it from where they ran."""
+    if "relative_dir" in model:
+        return folder / model["relative_dir"]
+    return Path(model["dir"])

@@ -1,0 +1,88 @@
+"""The report over several seeds: one table."""
+
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from espnet_kd.report.seeds import PooledDifference, Runs
+from espnet_kd.report.tables import table
+from espnet_kd.report.words import UNKNOWN, interval, signed
+from espnet_kd.scoring.bootstrap import Interval
+
+
+def seeds_md(
+    runs: Runs,
+    differences: Sequence[PooledDifference],
+    draws: int,
+    seed: int,
+    plot: Optional[Path] = None,
+) -> str:
+    """Write the report.
+
+    Args:
+        runs: What is pooled.
+        differences: Their pooled differences.
+        draws: Draws of the bootstrap.
+        seed: Its seed.
+        plot: File beside the report.
+    """
+    lines = ["# Several seeds", ""]
+    lines += [f"- run {k}: `{name}`" for k, name in enumerate(runs.names, 1)]
+    if runs.left_out:
+        lines += [f"- left out, not in every run: {', '.join(runs.left_out)}"]
+    lines += ["", *_table(runs, differences), "", *_legend(draws, seed, len(runs.names))]
+    if plot:
+        lines += ["", f"![WER of every run]({plot.name})"]
+    return "\n".join(lines) + "\n"
+
+
+def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
+    numbers = range(1, len(runs.names) + 1)
+    head = ["Test set", "Model", "against", "Parameters"]
+    head += [f"WER % run {k}" for k in numbers] + ["mean", "deviation"]
+    head += ["difference", "95 %, utterances", "95 %, and seeds", "wins"]
+    params = {m.name: m.params for m in runs.models}
+    first = runs.models[0].name
+    body = []
+    for s in runs.test_sets:
+        body.append([s, first, UNKNOWN, *_rates(runs, first, s, params), *[UNKNOWN] * 4])
+        for d in (d for d in differences if d.test_set == s):
+            wins = f"{d.wins} of {len(numbers)}"
+            wins += f", {d.ties} tied" if d.ties else ""
+            body.append(
+                [
+                    *(s, d.model, d.against, *_rates(runs, d.model, s, params)),
+                    signed(d.interval.diff, 2),
+                    *(_marked(i) for i in (d.interval, d.with_seeds)),
+                    wins,
+                ]
+            )
+    return table(head, body, left=3)
+
+
+def _rates(runs: Runs, model: str, test_set: str, params: Dict[str, int]) -> List[str]:
+    wer = runs.wer(model, test_set)
+    figures = [*wer, wer.mean(), wer.std(ddof=1)]
+    return [f"{params[model]:,}", *(f"{x:.2f}" for x in figures)]
+
+
+def _marked(i: Interval) -> str:
+    return f"{interval(i, 2)}{' †' if i.significant else ''}"
+
+
+def _legend(draws: int, seed: int, number: int) -> List[str]:
+    return [
+        "- *Difference*: mean over runs of WER minus that of the model it stands *against* in the "
+        "same run, in points; below 0 is better. Students are compared with the first teacher, "
+        "and across paths where they have the same size. *Deviation*: standard deviation of the "
+        "WER over runs. *Wins*: runs in which the model has the lower WER.",
+        f"- *95 %, utterances*: paired bootstrap ({draws:,} draws, seed {seed}; Bisani and Ney, "
+        "ICASSP 2004) of the errors summed over runs; every draw takes the same utterances for "
+        "all runs and models. It says how these trainings compare on other utterances.",
+        "- *95 %, and seeds*: every draw also takes runs with replacement, independently of the "
+        "utterances (Owen, Annals of Applied Statistics 2007), each with the teacher it has: how "
+        "other trainings may compare. The bootstrap sees "
+        f"only {number - 1}/{number} of the variance between {number} runs, so this interval is "
+        "still too narrow; what all runs share (a teacher, the data) it takes as given.",
+        "- † marks an interval without 0, each looked at alone: of many, one in twenty bears it "
+        "by chance. A missing † does not show that two models are equal.",
+    ]

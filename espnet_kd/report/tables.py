@@ -1,0 +1,135 @@
+"""The tables of `RESULTS.md`."""
+
+from typing import Dict, List, Optional, Sequence
+
+from espnet_kd.report.breakdowns import Breakdown
+from espnet_kd.report.comparisons import Comparison
+from espnet_kd.report.paths import by_path, spoken
+from espnet_kd.report.rows import Row
+from espnet_kd.report.words import UNKNOWN, duration, interval, number, p_value, signed
+from espnet_kd.scoring.bootstrap import Interval
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> List[str]:
+    """Format a Markdown table; the first `left` columns are text, the others numbers."""
+    rule = [":--"] * left + ["--:"] * (len(head) - left)
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+
+
+def main_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
+    """One line a model, path by path, the largest first."""
+    head = ["Stage", "Model", "Parameters", "Smaller by", "MB"]
+    for s in test_sets:
+        head += [f"WER % {s}", f"difference {s}", f"CER % {s}"]
+    head += ["RTF", "Training", "Peak memory MiB"]
+    paths = by_path(rows[1:])
+    body = [_main_line(rows[0], test_sets)]
+    for path, group in paths.items():
+        if len(paths) > 1:
+            body.append(["", f"*{spoken(path)}*", *[""] * (len(head) - 2)])
+        body += [_main_line(row, test_sets) for row in group]
+    return table(head, body, left=2)
+
+
+def _main_line(row: Row, test_sets: Sequence[str]) -> List[str]:
+    cells = [str(row.stage), row.name, f"{row.params:,}"]
+    cells += [UNKNOWN if row.wer_diff is None else f"{100 * row.compression:.1f} %"]
+    cells += [f"{row.size_mb:.2f}"]
+    for s in test_sets:
+        cells += [f"{row.wer[s]:.2f}", _difference(row.wer_diff, s), f"{row.cer[s]:.2f}"]
+    return [
+        *cells,
+        number(row.rtf, 3),
+        duration(row.train_seconds),
+        number(row.peak_memory_mb, 0),
+    ]
+
+
+def _difference(diffs: Optional[Dict[str, Interval]], test_set: str) -> str:
+    if diffs is None:
+        return UNKNOWN
+    i = diffs[test_set]
+    return f"{signed(i.diff, 2)} ({interval(i, 2)}){' †' if i.significant else ''}"
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> List[str]:
+    """One line a comparison."""
+    head = ["Model", "against", "Test set", "Verdict", "Difference", "95 % interval"]
+    body = [
+        [
+            *(c.model, c.against, c.test_set, c.verdict),
+            *(signed(c.interval.diff, 2), interval(c.interval, 2)),
+            *(p_value(c.p), p_value(c.p_holm)),
+        ]
+        for c in comparisons
+    ]
+    return table([*head, "p", "p, Holm"], body, left=4)
+
+
+def cost_table(rows: Sequence[Row]) -> List[str]:
+    """One line a model: its own training and that of its whole path."""
+    checked = any(wer_before(row) is not None for row in rows)
+    gated = any(row.gate for row in rows)
+    head = ["Model", "Path", "Learnt from", "Updates", "of the path", "Training", "of the path"]
+    head += ["WER % before training"] * checked + ["Gate"] * gated
+    body = []
+    for row in [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]:
+        cells = [row.name, spoken(row.path or UNKNOWN), row.teacher or UNKNOWN]
+        cells += [number(row.updates, 0), number(row.path_updates, 0)]
+        cells += [duration(row.train_seconds), duration(row.path_seconds)]
+        cells += [_before(row)] * checked + [_gate(row)] * gated
+        body.append(cells)
+    return table(head, body, left=3)
+
+
+def wer_before(row: Row) -> Optional[float]:
+    """Return the WER of a student as it was derived, if it was measured."""
+    return (row.before_training or {}).get("wer")
+
+
+def _before(row: Row) -> str:
+    if wer_before(row) is None:
+        return UNKNOWN
+    return f"{number(wer_before(row), 2)} ({number(row.before_training.get('teacher_wer'), 2)})"
+
+
+def _gate(row: Row) -> str:
+    gate = row.gate or {}
+    wers = [gate.get(key) for key in ("student_wer", "teacher_wer")]
+    known = f" ({wers[0]:.2f} against {wers[1]:.2f})" if None not in wers else ""
+    return f"{gate.get('verdict', UNKNOWN)}{known}"
+
+
+def error_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
+    """Substitutions, deletions and insertions of words and characters."""
+    head = ["Model", "Test set", "Words", "Correct", "Sub", "Del", "Ins", "WER %"]
+    head += ["Characters", "Sub", "Del", "Ins", "CER %", "CER difference"]
+    body = []
+    for row in rows:
+        for s in test_sets:
+            w, c = row.errors["wer"][s], row.errors["cer"][s]
+            cells = [w.ref_words, w.correct, w.substitutions, w.deletions, w.insertions]
+            rate = f"{w.error_rate:.2f}"
+            letters = [c.ref_words, c.substitutions, c.deletions, c.insertions]
+            texts = [f"{x:,}" for x in cells] + [rate] + [f"{x:,}" for x in letters]
+            texts += [f"{c.error_rate:.2f}", _difference(row.cer_diff, s)]
+            body.append([row.name, s, *texts])
+    return table(head, body, left=2)
+
+
+def breakdown_tables(breakdowns: Sequence[Breakdown]) -> List[str]:
+    """WER % of each part of a test set; a section a kind of breakdown."""
+    titles = {
+        "length": "WER % by length of the utterance (reference words)",
+        "condition": "WER % by condition",
+    }
+    lines = []
+    for by, title in titles.items():
+        found = [b for b in breakdowns if b.by == by]
+        lines += ["", f"## {title}"] if found else []
+        for b in found:
+            body = [["*utterances*", *(f"{n:,}" for n in b.utterances)]]
+            body += [["*words*", *(f"{n:,}" for n in b.words)]]
+            body += [[name, *(number(x, 2) for x in wer)] for name, wer in b.wer.items()]
+            lines += ["", *table([b.test_set, *b.labels], body)]
+    return lines

@@ -1,0 +1,232 @@
+"""A run of several paths: who learnt from whom, what it cost, which path is better."""
+
+import json
+
+import pytest
+from fake_run import TAG, add_model, add_paths, write_json
+
+from espnet_kd.bin.report import main
+from espnet_kd.errors import UserError
+from espnet_kd.report.breakdowns import length_bins
+from espnet_kd.report.paths import by_path, lineage
+from espnet_kd.scoring.bootstrap import paired_interval
+from espnet_kd.scoring.counts import read_counts
+from espnet_kd.scoring.matched_pairs import holm, matched_pairs
+
+
+def run(names, *more):
+    argv = ["--exp=exp", f"--inference_tag={TAG}", "--test_sets=seen new", "--draws=300"]
+    with pytest.raises(SystemExit) as exit_:
+        main([*argv, *(f"--model={name}=exp/asr_{name}" for name in names), *more])
+    return exit_.value.code
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Return (exp/, results.json, RESULTS.md) of a teacher and three paths."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCLITE", "none")
+        patch.chdir(folder)
+        assert run(add_paths(folder / "exp")) == 0
+    exp = folder / "exp"
+    return exp, json.loads((exp / "results.json").read_text()), (exp / "RESULTS.md").read_text()
+
+
+def test_rows(report):
+    models = {m["name"]: m for m in report[1]["models"]}
+    found = {n: (m["path"], m["teacher"], m["stage"]) for n, m in models.items()}
+    assert found == {
+        "teacher": (None, None, 0),
+        "stage1": ("progressive", "teacher", 1),
+        "stage2": ("progressive", "stage1", 2),
+        "one_shot_stage1": ("one_shot", "teacher", 1),
+        "one_shot": ("one_shot", "teacher", 1),
+        "scratch": ("scratch", None, 1),
+    }
+    # Of one's own and of the path: 10 updates an epoch, 90 + width seconds.
+    cost = ("updates", "path_updates", "train_seconds", "path_seconds")
+    assert [models["teacher"][key] for key in cost] == [40, None, 130, None]
+    assert [models["stage2"][key] for key in cost] == [60, 100, 110, 230]
+    assert [models["scratch"][key] for key in cost] == [100, 100, 110, 110]
+    assert models["stage2"]["gate"]["verdict"] == "passed" and models["stage1"]["gate"] is None
+    assert models["stage2"]["before_training"]["wer"] == 88.5
+    assert models["one_shot"]["relative_dir"] == "asr_one_shot"
+
+
+def test_comparisons(report):
+    exp, data, _ = report
+    found = data["comparisons"]
+    pairs = [(c["model"], c["against"]) for c in found if c["family"] == "paths"]
+    expected = [("stage1", "one_shot_stage1"), ("stage2", "one_shot"), ("stage2", "scratch")]
+    expected += [("one_shot", "scratch")]
+    assert pairs == [pair for pair in expected for _ in ("seen", "new")]
+    assert [c["model"] for c in found if c["family"] == "teacher"][::2] == [
+        m["name"] for m in data["models"][1:]
+    ]
+    p_values = {"teacher": [], "paths": []}
+    for c in found:
+        own, other = (
+            read_counts(exp / f"asr_{c[key]}" / TAG / c["test_set"] / "score_wer/counts.tsv")
+            for key in ("model", "against")
+        )
+        errors, baseline = ([x.errors for x in y.values()] for y in (own, other))
+        i = paired_interval(errors, baseline, [x.ref_words for x in own.values()], draws=300)
+        test = matched_pairs(errors, baseline)
+        values = (c["diff"], c["low"], c["high"], c["z"], c["p"])
+        assert values == pytest.approx((i.diff, i.low, i.high, test.z, test.p), abs=1e-4)
+        p_values[c["family"]].append(test.p)
+    for family, p in p_values.items():
+        corrected = [c["p_holm"] for c in found if c["family"] == family]
+        assert corrected == pytest.approx(holm(p), abs=1e-4)
+    verdicts = {(c["model"], c["against"], c["test_set"]): c["verdict"] for c in found}
+    assert verdicts["one_shot", "scratch", "new"] == "significant"
+    assert verdicts["stage1", "teacher", "seen"] == "not significant"
+
+
+def test_breakdowns(report):
+    exp, data, _ = report
+    conditions = {b["test_set"]: b for b in data["breakdowns"] if b["by"] == "condition"}
+    assert list(conditions) == ["seen", "new"]
+    b = conditions["new"]
+    assert b["labels"] == ["clean", "snr-5", "snr10"] and b["utterances"] == [40, 40, 40]
+    for name in ("teacher", "scratch"):
+        counts = list(read_counts(exp / f"asr_{name}/{TAG}/new/score_wer/counts.tsv").values())
+        for label, first in (("snr10", 0), ("clean", 1), ("snr-5", 2)):
+            part = counts[first::3]
+            rate = 100 * sum(c.errors for c in part) / sum(c.ref_words for c in part)
+            assert b["wer"][name][b["labels"].index(label)] == pytest.approx(rate, abs=1e-4)
+    lengths = next(b for b in data["breakdowns"] if b["by"] == "length")
+    total = data["models"][0]["errors"]["wer"]["seen"]["ref_words"]
+    assert sum(lengths["words"]) == total and sum(lengths["utterances"]) == 120
+    errors = sum(w * n / 100 for w, n in zip(lengths["wer"]["scratch"], lengths["words"]))
+    assert 100 * errors / total == pytest.approx(data["models"][5]["wer"]["seen"], abs=1e-3)
+
+
+def test_results_md(report):
+    exp, _, text = report
+    lines = text.splitlines()
+    main_table = lines[lines.index(next(x for x in lines if x.startswith("| Stage"))) + 2 :]
+    names = [line.split("|")[2].strip() for line in main_table[: main_table.index("")]]
+    assert names == [
+        "teacher",
+        *("*progressive*", "stage1", "stage2"),
+        *("*one shot*", "one_shot_stage1", "one_shot"),
+        *("*scratch*", "scratch"),
+    ]
+    assert "The progressive student stage2 against one_shot, one shot at the same size" in lines[2]
+    assert "The one shot student one_shot against scratch" in lines[2]
+    assert "corrected for the 10 comparisons with the teacher and, separately, for the 8" in text
+    assert next(x for x in lines if x.startswith("| stage2 | progressive")) == (
+        "| stage2 | progressive | stage1 | 60 | 100 | 1.8 min | 3.8 min | 88.50 (3.00) "
+        "| passed (3.25 against 3.00) |"
+    )
+    assert "| seen | clean | snr-5 | snr10 |" in lines
+    for plot in ("wer_vs_params.png", "wer_vs_condition.png", "loss_curves.png"):
+        assert f"]({plot})" in text
+        assert (exp / plot).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCLITE", "none")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "exp"
+
+
+def test_one_label_makes_no_plot_and_unlabelled_models_are_let_in(place):
+    add_model(place, "teacher", 40, 0.03, 1)  # scored before there were labels
+    student = {"teacher": "exp/asr_teacher"}
+    add_model(place, "s1", 30, 0.03, 2, student=student, labels=["far"])
+    assert run(["teacher", "s1"]) == 0
+    text = (place / "RESULTS.md").read_text()
+    assert "| seen | far |" in text and not (place / "wer_vs_condition.png").exists()
+    assert "between paths" not in text and "*progressive*" not in text
+
+
+def test_records_that_say_little(place):
+    """A check that measured no WER, a gate without figures, teachers without scores."""
+    add_model(place, "teacher", 40, 0.03, 1)
+    student = {"teacher": "exp/asr_teacher", "before_training": {"loss": 9.0, "wer": None}}
+    add_model(place, "s1", 30, 0.03, 2, student=student, gate={"verdict": "continued"})
+    assert run(["teacher", "s1"]) == 0
+    text = (place / "RESULTS.md").read_text()
+    assert "before training" not in text
+    row = next(x for x in text.splitlines() if x.startswith("| s1 | progressive"))
+    assert row.endswith("| 2.0 min | 2.0 min | continued |")
+
+
+def test_other_labels_are_refused(place, capsys):
+    add_model(place, "teacher", 40, 0.03, 1, labels=["far"])
+    add_model(place, "s1", 30, 0.03, 2, labels=["near"])
+    assert run(["teacher", "s1"]) == 1
+    err = capsys.readouterr().err
+    assert f"asr_s1/{TAG}/seen/utt2condition: not the labels of the other models" in err
+    assert err.count("\n") == 1
+
+
+def leave(exp, name, student=None, facts=None):
+    write_json(exp / name / "facts.json", facts or {"updates": 10, "train_seconds": 1.5})
+    if student is not None:
+        write_json(exp / name / "student.json", student)
+    return exp / name
+
+
+def test_lineage_of_what_is_not_in_the_report(tmp_path):
+    """The way leads over experiments that were not scored, in a folder that was moved."""
+    first = leave(tmp_path, "first")
+    leave(tmp_path, "a", {"teacher": "elsewhere/first"})
+    b = leave(tmp_path, "b", {"teacher": "elsewhere/a"}, {"updates": 5, "train_seconds": 2.0})
+    found = lineage(b, first)
+    assert (found.path, found.steps, found.updates, found.seconds) == ("progressive", 2, 15, 3.5)
+    # A step that recorded nothing: the sum is not known, the way is.
+    leave(tmp_path, "a", {"teacher": "elsewhere/first"}, {"updates": None})
+    assert (lineage(b, first).steps, lineage(b, first).updates) == (2, None)
+
+
+def test_lineage_that_cannot_be_followed(tmp_path):
+    first = leave(tmp_path, "first")
+    gone = lineage(leave(tmp_path, "a", {"teacher": "exp/gone"}), first)
+    assert (gone.teacher, gone.steps, gone.updates) == ("exp/gone", None, None)
+    unknown = lineage(leave(tmp_path, "b"), first)
+    assert (unknown.path, unknown.teacher, unknown.steps) == ("progressive", None, None)
+    other = leave(tmp_path, "other")  # a teacher that is no student: its way begins there
+    assert lineage(leave(tmp_path, "c", {"teacher": str(other)}), first).updates == 10
+
+
+def test_a_student_that_is_its_own_ancestor(tmp_path):
+    first = leave(tmp_path, "first")
+    leave(tmp_path, "a", {"teacher": "b"})
+    b = leave(tmp_path, "b", {"teacher": "a"})
+    with pytest.raises(UserError, match="a/student.json: teacher: .* learnt from this student"):
+        lineage(b, first)
+    with pytest.raises(UserError, match="path: '3' is no name"):
+        lineage(leave(tmp_path, "d", {"teacher": None, "path": 3}), first)
+
+
+def test_order_of_paths(report):
+    class Student:
+        def __init__(self, path, params):
+            self.path, self.params = path, params
+
+    given = [Student("x", 1), Student("scratch", 1), Student("one_shot", 1)]
+    given += [Student("progressive", 1), Student("progressive", 2), Student("a", 1)]
+    groups = by_path(given)
+    assert list(groups) == ["progressive", "one_shot", "scratch", "x", "a"]
+    assert [s.params for s in groups["progressive"]] == [2, 1]
+
+
+def test_length_bins():
+    # What has no words goes with the shortest; bins that would be empty are not there.
+    assert length_bins([0, 1, 1, 2, 2, 3, 3, 12, 12, 12]) == {
+        **dict.fromkeys((0, 1, 2, 3), "0–3"),
+        12: "12",
+    }
+    lengths = [n for n in range(1, 41) for _ in range(3)]
+    bins = length_bins(lengths)
+    words = {}
+    for n in lengths:
+        words[bins[n]] = words.get(bins[n], 0) + n
+    assert list(words) == ["1–20", "21–28", "29–35", "36–40"]
+    assert max(words.values()) < 1.25 * min(words.values())
+    assert length_bins([5, 5]) == {5: "5"} and length_bins([]) == {}

@@ -1,0 +1,172 @@
+"""The command line `report_seeds` on three runs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from fake_run import TAG, WORDS, add_paths
+
+from espnet_kd.bin.report import main as report
+from espnet_kd.bin.report_seeds import main
+from espnet_kd.scoring.bootstrap import paired_interval
+from espnet_kd.scoring.counts import read_counts
+from espnet_kd.scoring.score import score
+
+SEEDS = ("seed1", "seed2", "seed3")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCLITE", "none")
+        patch.chdir(folder)
+        for k, name in enumerate(SEEDS):
+            exp = folder / name
+            models = [f"--model={n}={name}/asr_{n}" for n in add_paths(exp, 100 * k, labels=())]
+            with pytest.raises(SystemExit) as exit_:
+                argv = [f"--exp={name}", f"--inference_tag={TAG}", "--test_sets=seen new"]
+                report([*argv, "--draws=50", *models])
+            assert exit_.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def runs(made, tmp_path, monkeypatch):
+    """Return a copy; the reports were made in another place than where they are read."""
+    shutil.copytree(made, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+def run(*more, names=SEEDS):
+    argv = [f"--run=runs/{name}" for name in names]
+    with pytest.raises(SystemExit) as exit_:
+        main([*argv, "--out=SEEDS.md", "--draws=200", *more])
+    return exit_.value.code
+
+
+def errors(runs, model, test_set):
+    found = [
+        read_counts(runs / name / f"asr_{model}" / TAG / test_set / "score_wer/counts.tsv")
+        for name in SEEDS
+    ]
+    words = np.array([c.ref_words for c in found[0].values()])
+    return np.array([[c.errors for c in counts.values()] for counts in found]), words
+
+
+def edit(run_dir, change):
+    path = run_dir / "results.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_table_and_plot(runs, tmp_path):
+    assert run("--plot") == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    assert "![WER of every run](SEEDS.png)" in text
+    assert (tmp_path / "SEEDS.png").read_bytes().startswith(b"\x89PNG")
+    rows = [[x.strip() for x in y.strip("|").split("|")] for y in text.splitlines() if "|" in y]
+    assert [row[1:3] for row in rows if row[0] == "new"] == [
+        ["teacher", "–"],
+        ["stage1", "teacher"],
+        ["stage2", "teacher"],
+        ["one_shot_stage1", "teacher"],
+        ["one_shot", "teacher"],
+        ["scratch", "teacher"],
+        ["stage1", "one_shot_stage1"],
+        ["stage2", "one_shot"],
+        ["stage2", "scratch"],
+        ["one_shot", "scratch"],
+    ]
+    row = next(row for row in rows if row[:3] == ["new", "stage2", "one_shot"])
+    own, words = errors(runs, "stage2", "new")
+    other, _ = errors(runs, "one_shot", "new")
+    rates = 100 * own.sum(1) / words.sum()
+    assert row[4:7] == [f"{x:.2f}" for x in rates]
+    assert row[7:9] == [f"{rates.mean():.2f}", f"{rates.std(ddof=1):.2f}"]
+    i = paired_interval(own.sum(0), other.sum(0), 3 * words, draws=200)
+    assert row[9] == f"{i.diff:+.2f}".replace("-", "−")
+    assert row[10].startswith(f"{i.low:+.2f} to {i.high:+.2f}".replace("-", "−"))
+    wins = (own.sum(1) < other.sum(1)).sum()
+    assert row[12].split(",")[0] == f"{wins} of 3"
+
+
+def test_models_of_some_runs_are_left_out_and_named(runs, tmp_path):
+    edit(runs / "seed2", lambda data: data["models"].pop(3))
+    assert run() == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    assert "- left out, not in every run: one_shot_stage1" in text
+    assert "| one_shot_stage1 |" not in text and "SEEDS.png" not in text
+
+
+def test_reports_before_there_were_paths(runs, tmp_path, monkeypatch):
+    def make_old(data):
+        for model in data["models"]:
+            del model["path"], model["relative_dir"]
+
+    for name in SEEDS:
+        edit(runs / name, make_old)
+    monkeypatch.chdir(runs)  # such a report names experiments from where it was made
+    with pytest.raises(SystemExit) as exit_:
+        main([*(f"--run={name}" for name in SEEDS), "--out=OLD.md", "--draws=50"])
+    assert exit_.value.code == 0
+    assert "| stage2 | teacher |" in (runs / "OLD.md").read_text()
+
+
+def other_references(runs):
+    refs = {f"s0-u{n}": WORDS[n % 10] for n in range(20)}
+    score(refs, refs, dict.fromkeys(refs, "s0"), runs / f"seed3/asr_s/{TAG}/new/score_wer", "wer")
+    shutil.copy(
+        runs / f"seed3/asr_s/{TAG}/new/score_wer/counts.tsv",
+        runs / f"seed3/asr_stage2/{TAG}/new/score_wer/counts.tsv",
+    )
+
+
+def set_(name, *keys, value):
+    def change(data):
+        for key in keys[:-1]:
+            data = data[key]
+        data[keys[-1]] = value
+
+    return lambda runs: edit(runs / name, change)
+
+
+@pytest.mark.parametrize(
+    "break_, message",
+    [
+        (
+            set_("seed2", "test_sets", value=["seen"]),
+            "runs/seed2/results.json: test_sets: ['seen'], but runs/seed1 has ['seen', 'new']",
+        ),
+        (
+            set_("seed3", "inference_tag", value="other"),
+            "seed3/results.json: inference_tag: other",
+        ),
+        (other_references, "runs/seed3: stage2 was scored on other references of new than"),
+        (
+            set_("seed2", "models", 2, "params", value=7),
+            "runs/seed2: stage2 has 7 parameters (path progressive), in runs/seed1 600 (path",
+        ),
+        (set_("seed2", "models", 4, "path", value="x"), "one_shot has 600 parameters (path x)"),
+        (set_("seed3", "models", 0, "name", value="t"), "seed3: no model 'teacher', the first"),
+        (set_("seed1", "models", value=[]), "seed1/results.json: no 'models' of a run in it"),
+        (lambda runs: (runs / "seed1/results.json").unlink(), "make the report first (stage 17)"),
+        (lambda runs: shutil.rmtree(runs / "seed2/asr_scratch"), "no such file; score this model"),
+    ],
+)
+def test_what_cannot_be_pooled_is_one_line(runs, tmp_path, capsys, monkeypatch, break_, message):
+    monkeypatch.setenv("SCLITE", "none")
+    break_(runs)
+    assert run() == 1
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "SEEDS.md").exists()
+
+
+@pytest.mark.parametrize("names", [("seed1",), ("seed1", "seed1")])
+def test_runs_are_named_once(runs, capsys, names):
+    assert run(names=names) == 1
+    assert "name two runs or more, each once" in capsys.readouterr().err
