@@ -122,7 +122,7 @@ def add_round(rounds: Sequence[Round], new: Round) -> List[Round]:
 def describe(
     gate: Gate, rounds: Sequence[Round], student: str, teacher: str
 ) -> Tuple[Dict[str, Any], str]:
-    """Return the content of `gate.json` and a line for the log."""
+    """Return the content of `gate.json`, which the report reads too, and a line for the log."""
     last, verdict = rounds[-1], decide(gate, rounds)
     sentence = {
         "pass": f"within {gate.margin:g} points of",
@@ -135,7 +135,7 @@ def describe(
         "student": student,
         "teacher": teacher,
         "verdict": verdict,
-        "wer": round(last.wer, 4),
+        "student_wer": round(last.wer, 4),
         "teacher_wer": round(last.teacher_wer, 4),
         "difference": round(last.difference, 4),
         "utterances": last.utterances,

@@ -48,6 +48,7 @@ def test_gate_and_manifest(words, tmp_path, capsys):
     assert done == 0
     said = read_manifest(tmp_path / "exp/kd_small")
     assert said["wer"] == {"dec/dev": 20.0} and said["gate"]["verdict"] == "stop"
+    assert (said["gate"]["student_wer"], said["gate"]["teacher_wer"]) == (20.0, 10.0)
     assert said["training"] == {"seed": "3", "input:dump/raw/train": "123"}
     assert said["stage"]["target"] == 0.5 and said["stage"]["gate"]["margin"] == 1.0
     assert set(said["versions"]) >= {"espnet_kd", "espnet", "torch", "python", "git_commit"}
