@@ -40,8 +40,7 @@ def test_features_are_not_taken_for_audio():
 
 def test_an_epochs_figures_reach_the_reporter_and_count_no_step():
     reporter = Reporter()
-    reporter.set_epoch(1)
-    with reporter.observe("train") as epoch:
+    with reporter.observe("train", epoch=1) as epoch:
         for loss in (3.0, 1.0):
             epoch.register({"loss": loss}, 2)
             epoch.next()
@@ -54,17 +53,17 @@ def test_an_epochs_figures_reach_the_reporter_and_count_no_step():
 
 
 def test_an_epoch_without_a_step_has_no_figures():
-    with Reporter().observe("train") as epoch:
+    with Reporter().observe("train", epoch=1) as epoch:
         report_epoch(epoch, {"tokens_per_second": 7.5})
         assert not epoch.stats
 
 
 def test_what_a_progress_line_says():
-    with Reporter().observe("train") as epoch:
+    with Reporter().observe("train", epoch=1) as epoch:
         for loss in (3.0, 1.25):
             epoch.register({"loss_transducer": loss, "loss_kd": 0.5, "kd_weight": 0.25})
             epoch.register({"loss": loss + 0.125, "loss_scale": 1.0, "optim0_lr0": 0.1})
-            epoch.register({"loss_aux_ctc": math.nan})
+            epoch.register({"loss_aux_ctc": loss if loss == 3 else math.nan})
             epoch.next()
         figures = {"audio_seconds_per_second": 41.26, "tokens_per_second": 310.4}
         assert _spoken(epoch, {**figures, "gpu_memory_mb": 1234.4}) == (

@@ -3,7 +3,7 @@
     python two_processes.py '[["--output_dir", "a", ...], null]' '[["--output_dir", "b", ...], 8]'
 
 Each argument is a training: its words, and the update at which its second process is killed.
-Prints the exit codes of both processes, a line a training.
+Prints `exit codes: <first> <second>` for each training, among what ESPnet prints.
 """
 
 import json
@@ -51,4 +51,4 @@ def train(words, killed_at):
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        print(*train(*json.loads(argument)), flush=True)
+        print("exit codes:", *train(*json.loads(argument)), flush=True)
