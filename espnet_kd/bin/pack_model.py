@@ -31,6 +31,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="the archive; default: packed/<folder>.zip in the model's folder"
     )
+    parser.add_argument("--inference_tag", help="refuse a report on other decodings than these")
     parser.add_argument("--inference_config", type=Path, help="decoding config to put in")
     parser.add_argument("--inference_args", default="", help="other options it is decoded with")
     parser.add_argument("--language", help="for the model card, e.g. en")
@@ -45,6 +46,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(argv)
     results = read_results(args.results)
+    if args.inference_tag not in (None, results["inference_tag"]):
+        raise UserError(
+            f"{args.results}: reports the decodings '{results['inference_tag']}', not "
+            f"'{args.inference_tag}'; run stage 17 first"
+        )
     if args.list:
         for model in results["models"]:
             print(model["name"], model["dir"], model["checkpoint"])

@@ -25,8 +25,16 @@ FILES: Tuple[Tuple[str, ...], ...] = (
 )
 # What belongs to the training alone, and would name files (the teacher's among them), users
 # and machines that are not where the archive is unpacked.
-TRAINING = ("config", "output_dir", "init_param", "pretrain_path", "kd_conf", "rir_scp")
-TRAINING += ("noise_scp", "local_rank")
+TRAINING = (
+    "config",
+    "output_dir",
+    "init_param",
+    "pretrain_path",
+    "kd_conf",
+    "rir_scp",
+    "noise_scp",
+    "deepspeed_config",
+)
 TRAINING_STARTS = ("dist_", "wandb_")
 TRAINING_ENDS = ("_data_path_and_name_and_type", "_shape_file")
 

@@ -4,12 +4,14 @@
 # the numbers for their model cards.
 
 # Sets packed_names, packed_dirs, packed_checkpoints: the models of the report that are asked
-# for.
+# for; and first_dir, where the one lies that all are compared with.
 models_to_pack() {
     local listed name dir checkpoint wanted
     need "${expdir}/results.json" 17
     # shellcheck disable=SC2086
-    listed=$(${python} -m espnet_kd.bin.pack_model --results "${expdir}/results.json" --list)
+    listed=$(${python} -m espnet_kd.bin.pack_model --results "${expdir}/results.json" \
+        --inference_tag "${inference_tag}" --list)
+    read -r name first_dir checkpoint <<<"${listed}"
     packed_names=()
     packed_dirs=()
     packed_checkpoints=()
@@ -32,13 +34,11 @@ archive_of() {
 }
 
 pack_all() {
-    local i dir dset out marker options
+    local i dir dset out marker options=() first_dir args=${inference_args}
     models_to_pack
-    options=()
     [ -z "${inference_config}" ] || options+=(--inference_config "${inference_config}")
     [ "${lang}" = noinfo ] || options+=(--language "${lang}")
     [ -z "${model_license}" ] || options+=(--license "${model_license}")
-    local args="${inference_args}"
     if "${use_streaming}"; then args+=" --streaming true"; fi
     for i in "${!packed_names[@]}"; do
         dir=${packed_dirs[i]}
@@ -50,7 +50,7 @@ pack_all() {
             file_inputs "${dir}/.done.train" "${inference_config}"
             # Not the report itself, which names the time: the scores it is made of.
             for dset in ${test_sets}; do
-                file_inputs {"${dir}","${packed_dirs[0]}"}/"${inference_tag}/${dset}/score_wer/result.txt"
+                file_inputs {"${dir}","${first_dir}"}/"${inference_tag}/${dset}/score_wer/result.txt"
             done
         )
         for dset in ${test_sets}; do
@@ -60,7 +60,7 @@ pack_all() {
         if step_needed "$(dirname "${out}")" pack "${out}" "${marker[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.pack_model --results "${expdir}/results.json" \
-                --model "${packed_names[i]}" --out "${out}" \
+                --inference_tag "${inference_tag}" --model "${packed_names[i]}" --out "${out}" \
                 "--inference_args=${args}" "${options[@]}"
             step_done "$(dirname "${out}")" pack "${marker[@]}"
         fi
@@ -68,7 +68,7 @@ pack_all() {
 }
 
 upload_all() {
-    local i out repo marker options=()
+    local i out repo marker options=() first_dir
     models_to_pack
     if "${hf_dry_run}"; then options+=(--dry_run); fi
     for i in "${!packed_names[@]}"; do
