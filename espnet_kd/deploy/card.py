@@ -1,7 +1,8 @@
 """The model card: `README.md` in the archive, beside it, and on the Hugging Face hub.
 
 Every number is one that the run left in a file: `results.json`, the model's config, a
-student's `student.json`. What is not known is not mentioned.
+student's `student.json`. What is not known is not mentioned; nor is the command of the run,
+which may name folders of the machine that made it.
 """
 
 import json
@@ -44,8 +45,14 @@ class About:
 
     @property
     def is_student(self) -> bool:
-        """Whether the model was distilled or trained as a student."""
+        """Whether there is a larger model that this one is to replace."""
         return self.model["stage"] > 0
+
+    @property
+    def distilled(self) -> Dict[str, Any]:
+        """Return the options of the distillation; nothing if no teacher took part."""
+        conf = self.config.get("kd_conf") or {}
+        return conf if conf.get("objective", "none") != "none" else {}
 
 
 def model_card(about: About, bundle: Bundle) -> str:
@@ -74,7 +81,7 @@ def _head(about: About) -> List[str]:
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["espnet", "audio", "automatic-speech-recognition", "transducer"],
     }
-    if about.is_student:
+    if about.distilled:
         head["tags"].append("knowledge-distillation")
     if about.language:
         head["language"] = about.language
@@ -89,10 +96,9 @@ def _what(about: About) -> str:
         return f"{text}: the first teacher of a family of compressed models."
     return (
         f"{text}, {100 * about.model['compression']:.1f} % smaller than the first teacher of "
-        "its family. It was made by multi-stage progressive knowledge distillation after Rathod, "
-        "Dawalatabad, Singh and Gowda, Interspeech 2022 "
-        "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)), with espnet_kd; decoding needs "
-        "ESPnet only."
+        "its family. The family was made with espnet_kd: knowledge distillation in stages, an "
+        "idea of Rathod, Dawalatabad, Singh and Gowda, Interspeech 2022 "
+        "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)). Decoding needs ESPnet only."
     )
 
 
@@ -102,6 +108,7 @@ def _facts(about: About) -> List[str]:
     rows = {"Parameters (encoder, decoder, joint network)": f"{model['params']:,}"}
     if about.is_student:
         rows["First teacher's"] = f"{about.first['params']:,}"
+    if about.distilled:
         rows["Teacher"] = _teacher(about)
     rows["Checkpoint"] = f"{model['size_mb']:.2f} MB"
     if isinstance(config.get("token_list"), list):
@@ -211,22 +218,21 @@ def _training(about: About) -> List[str]:
     model, env = about.model, about.results["environment"]
     lines = []
     if about.is_student:
-        said = {
-            key: value
-            for key, value in (about.config.get("kd_conf") or {}).items()
-            # Files that are not in the archive.
-            if key not in ("teacher_config", "teacher_model", "teacher_cache")
-        }
-        options = ", ".join(f"{key} {value}" for key, value in said.items())
-        lines.append(f"- Stage {model['stage']} of the plan, `{model['name']}`.")
-        lines.append(f"- Distillation: {options or 'none'}.")
+        files = ("teacher_config", "teacher_model", "teacher_cache")  # not in the archive
+        options = [f"{key} {value}" for key, value in about.distilled.items() if key not in files]
+        lines.append(f"- Stage {model['stage']}, `{model['name']}` in the plan.")
+        if options:
+            lines.append(f"- Distillation: {', '.join(options)}.")
+        else:
+            lines.append("- Trained without a teacher.")
     numbers = [
         f"{model[key]:,} {key}" for key in ("epochs", "updates") if model.get(key) is not None
     ]
     if model.get("train_seconds") is not None:
         numbers.append(f"{duration(model['train_seconds'])} on {model.get('device') or 'CPU'}")
     if numbers:
-        lines.append(f"- {', '.join(numbers)}, without the training of its teachers.")
+        alone = ", without the training of its teachers" if about.distilled else ""
+        lines.append(f"- {', '.join(numbers)}{alone}.")
     known = {
         name: str(env[name]).split()[0]
         for name in ("espnet_kd", "espnet", "torch", "torchaudio", "python")
@@ -235,7 +241,7 @@ def _training(about: About) -> List[str]:
     lines.append(f"- Versions: {', '.join(f'{k} {v}' for k, v in known.items())}.")
     if env.get("git_commit"):
         lines.append(f"- Commit: `{env['git_commit']}`.")
-    lines.append(f"- Reported {env['date']} by `{env['command']}`.")
+    lines.append(f"- Reported {env['date']}.")
     return lines
 
 

@@ -71,7 +71,7 @@ def write_run(root: Path) -> None:
             entry("s", 1, "exp/kd_s", 2100, 7.01, interval(1.34, 0.5, 2.25)),
         ],
         "environment": {
-            "date": "2026-01-02T03:04:05+00:00", "command": "./run.sh --ngpu 0", "cpu": "Some CPU",
+            "date": "2026-01-02T03:04:05+00:00", "command": "./run.sh --x /machine", "cpu": "A",
             "python": "3.11.2 (main)", "espnet": "202511", "torch": str(torch.__version__),
             "torchaudio": None, "espnet_kd": "0.1.0", "git_commit": "abc123",
         },

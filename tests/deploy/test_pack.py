@@ -1,17 +1,22 @@
 """A packed model is complete: ESPnet alone loads it anywhere, and gives the same model."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import soundfile
 import torch
 import yaml
 from packable import MODEL, NOTE
+
+from espnet_kd.deploy.bundle import Bundle
+from espnet_kd.deploy.card import About, model_card
 
 ARCHIVE = "exp/kd_s/packed/kd_s.zip"
 HOME = "exp/kd_s"
@@ -59,6 +64,7 @@ def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
     soundfile.write(tmp_path / "speech.wav", speech.numpy(), 16000)
     card = (here / HOME / "packed/README.md").read_text()
     (code,) = re.findall("```python\n(.*?)```", card, re.S)
+    code += "print(float(speech2text(speech)[0].score))\n"
     code += "import torch\ntorch.save(speech2text.asr_model.state_dict(), 'loaded.pth')\n"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -79,8 +85,10 @@ def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
 
     own = Speech2Text(f"{HOME}/config.yaml", f"{HOME}/{MODEL}")
     speech, _ = soundfile.read(tmp_path / "speech.wav", dtype="float32")
-    text = own.hypotheses_to_results(own(speech))[0][0]
-    assert text.strip() and done.stdout.splitlines()[-1] == text
+    hyps = own(speech)
+    text, score = done.stdout.split("\n")[-3:-1]
+    assert text == own.hypotheses_to_results(hyps)[0][0]
+    assert float(score) == pytest.approx(float(hyps[0].score), rel=1e-5)
 
 
 def test_card(here):
@@ -109,9 +117,21 @@ def test_card(here):
     ]:
         assert text in body, text
     assert "teacher_config" not in body and "torchaudio" not in body
+    assert "/machine" not in body  # the command names folders of whoever ran it
     teacher = (here / "exp/asr_t/packed/README.md").read_text()
-    assert "the first teacher of a family" in teacher and "Distillation" not in teacher
-    assert "knowledge-distillation" not in teacher
+    assert "the first teacher of a family" in teacher and "2.5 min on cpu.\n" in teacher
+    for text in ("Distillation", "knowledge-distillation", "| Teacher |", "its teachers"):
+        assert text not in teacher
+
+
+def test_card_of_a_student_that_learnt_from_no_teacher(here):
+    results = json.loads((here / "exp/results.json").read_text())
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
+    about = About(results, results["models"][1], {"kd_conf": {"objective": "none"}}, license="mit")
+    card = model_card(about, bundle)
+    assert "Trained without a teacher." in card and "license: mit" in card
+    for text in ("| Teacher |", "- knowledge-distillation", "--config", "language:"):
+        assert text not in card
 
 
 def pack(run, *words):
