@@ -117,7 +117,7 @@ def test_each_student_is_the_teacher_of_the_next(finished):
 
 
 def test_finished_work_is_skipped_and_says_so(recipe):
-    printed = recipe.ok(**SAME)
+    printed = recipe.ok(**SAME, report_note="a note")
     assert recipe.verbs() == ["plan_stages", "report", "pack_model"]
     for name in "dump/raw/org/train", "dump/raw/train", "exp/teacher", "exp/kd_mid/decode/test_a":
         assert f"already done, skipped ({name})" in printed
