@@ -223,6 +223,8 @@ fi
 . scripts/finished.sh
 # shellcheck source=scripts/jobs.sh
 . scripts/jobs.sh
+# shellcheck source=scripts/pack.sh
+. scripts/pack.sh
 # shellcheck source=scripts/collect_stats.sh
 . scripts/collect_stats.sh
 # shellcheck source=scripts/cache.sh
@@ -233,8 +235,6 @@ fi
 . scripts/decode.sh
 # shellcheck source=scripts/score.sh
 . scripts/score.sh
-# shellcheck source=scripts/pack.sh
-. scripts/pack.sh
 
 # ------------------------------------------------------------------ names, as in asr.sh
 data_feats="${dumpdir}/raw"
