@@ -23,6 +23,7 @@ Rooms, in reading order:
     data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap
     report/    exp/results.json, exp/RESULTS.md, plots
+    deploy/    archives that ESPnet loads, model cards, upload
     bin/       command lines, one verb a file
 """
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import resource
 import time
@@ -12,6 +13,7 @@ import torch
 from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer
 
+from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.progress import Progress
 
@@ -39,16 +41,21 @@ class DistilTrainer(Trainer):
         main = _is_main(distributed_option)
         start = time.perf_counter()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
+        batches = _Counted(iterator, reporter, options, model, main)
         done = super().train_one_epoch(
-            iterator=_Counted(iterator, reporter, options, model, main),
+            iterator=batches,
             reporter=reporter,
             options=options,
             distributed_option=distributed_option,
             **kwargs,
         )
+        seconds = time.perf_counter() - start
+        if distributed_option.distributed:
+            batches.work.gather(options.ngpu)
+        report_epoch(reporter, {**batches.work.per_second(seconds), **_gpu_memory(options)})
         if main:
             figures = _figures(reporter)
-            figures["seconds"] = time.perf_counter() - start
+            figures["seconds"] = seconds
             figures["updates"] = len(iterator) // options.accum_grad
             _write_history(options, reporter.epoch, "train", figures)
         return done
@@ -107,6 +114,7 @@ class _Counted:
     ) -> None:
         self.batches, self.reporter, self.options = batches, reporter, options
         self.model, self.main = model, main
+        self.work = Throughput(model)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -116,13 +124,45 @@ class _Counted:
         epoch, epochs = self.reporter.epoch, self.options.max_epoch
         done = len(self) * (epoch - 1)
         progress = Progress(f"train {name}", len(self) * epochs, "batch", done=done)
+        start = time.perf_counter()
         for n, batch in enumerate(self.batches, done):
             self.model.updates = n / self.options.accum_grad
             yield batch
-            losses = self.reporter.stats.get("loss")
-            loss = f", loss {losses[-1].value:.2f}" if losses else ""
+            self.work.add(batch[1])  # behind the names of the utterances
             if self.main:
-                progress.update(note=f"epoch {epoch}/{epochs}{loss}")
+                speeds = self.work.per_second(time.perf_counter() - start)
+                figures = {**speeds, **_gpu_memory(self.options)}
+                progress.update(note=f"epoch {epoch}/{epochs}{_spoken(self.reporter, figures)}")
+
+
+def _gpu_memory(options: Any) -> Dict[str, float]:
+    """Return the peak of this process so far, in 2^20 bytes; on the CPU nothing."""
+    if options.ngpu == 0:
+        return {}
+    return {"gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+
+
+# What a progress line calls the figures of the epoch so far.
+FIGURES = {
+    "tokens_per_second": "{:.0f} tokens/s",
+    "audio_seconds_per_second": "{:.1f} s of audio/s",
+    "gpu_memory_mb": "GPU {:,.0f} MiB",
+}
+
+
+def _spoken(reporter: SubReporter, figures: Dict[str, float]) -> str:
+    """Say what the last step's loss was made of, and how fast this process is."""
+    last = {key: values[-1].value for key, values in reporter.stats.items() if values}
+    # `loss_scale`, of mixed precision, is no loss.
+    terms = {k: f"{k[5:]} {{:.2f}}" for k in last if k.startswith("loss_") and k != "loss_scale"}
+    forms = {"loss": "loss {:.2f}", **terms, "kd_weight": "lambda {:.3g}"}
+    spoken = [
+        form.format(last[key])
+        for key, form in forms.items()
+        if key in last and math.isfinite(last[key])
+    ]
+    spoken += [form.format(figures[key]) for key, form in FIGURES.items() if key in figures]
+    return "".join(f", {part}" for part in spoken)
 
 
 def _is_main(distributed_option: Any) -> bool:

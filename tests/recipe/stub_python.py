@@ -131,6 +131,19 @@ def report(args):
     write(
         args["exp"] + "/RESULTS.md", "# R\n\n| model | WER |\n|---|---|\n| teacher | 1 |\n\nend\n"
     )
+    write(args["exp"] + "/results.json", "\n".join(_list(args["model"])))
+
+
+def pack_model(args):
+    if "model" in args:
+        write(args["out"], args["model"])
+        return
+    for line in open(args["results"]):
+        print(*line.strip().split("="), "valid.loss_transducer.ave.pth")
+
+
+def upload_model(args):
+    pass
 
 
 def aggregate(args):
@@ -156,6 +169,8 @@ MODULES = {
     "espnet_kd.bin.manifest": manifest,
     "espnet_kd.bin.import_teacher": import_teacher,
     "espnet_kd.bin.report": report,
+    "espnet_kd.bin.pack_model": pack_model,
+    "espnet_kd.bin.upload_model": upload_model,
     "espnet2.bin.aggregate_stats_dirs": aggregate,
 }
 

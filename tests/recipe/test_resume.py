@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def outcome(folder):
     history = json.loads((folder / "history.json").read_text())
     for epoch in history:
         for part in ("train", "valid"):
-            del epoch[part]["seconds"]
+            epoch[part] = {k: v for k, v in epoch[part].items() if "second" not in k}
     facts = json.loads((folder / "facts.json").read_text())
     states = {
         path.name: torch.load(path, map_location="cpu", weights_only=True)
@@ -190,3 +191,40 @@ def test_a_finished_training_is_not_trained_again(train, whole, place, tmp_path)
     assert code == 0, err
     assert {p.name: p.stat().st_mtime_ns for p in Path("whole").glob("*epoch.pth")} == before
     assert_same(Path("whole"), whole)
+
+
+def test_two_processes_of_which_one_is_killed_go_on(place, monkeypatch):
+    monkeypatch.chdir(place)
+    middle = 3 * (LATE - 1) + 2  # three updates an epoch
+    trainings = [("two", None), ("killed", middle), ("killed", None)]
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("two_processes.py")]
+        + [json.dumps([words(out), killed_at]) for out, killed_at in trainings],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    codes = re.findall(r"^exit codes: (\S+) (\S+)$", done.stdout, re.MULTILINE)
+    assert codes[0] == codes[2] == ("0", "0"), done.stdout + done.stderr
+    assert codes[1][0] != "0" and codes[1][1] == str(-signal.SIGKILL)
+    assert_same(Path("killed"), outcome(Path("two")))
+    assert_speeds_count_everything(Path("killed"))
+
+
+def test_speeds_are_in_the_history(place, whole, monkeypatch):
+    monkeypatch.chdir(place)
+    assert_speeds_count_everything(Path("whole"))
+
+
+def assert_speeds_count_everything(folder):
+    """What all processes have read of an epoch together is the whole training set."""
+    shapes = Path("stats/train/speech_shape").read_text().splitlines()
+    texts = Path("stats/train/text_shape").read_text().splitlines()
+    audio = sum(int(line.split()[1]) for line in shapes) / 16000
+    tokens = sum(int(line.split()[1].split(",")[0]) for line in texts)
+    for epoch in json.loads((folder / "history.json").read_text()):
+        train = epoch["train"]
+        assert train["audio_seconds_per_second"] * train["seconds"] == pytest.approx(audio)
+        assert train["tokens_per_second"] * train["seconds"] == pytest.approx(tokens)
+        assert not {key for key in epoch["valid"] if key.endswith("_per_second")}

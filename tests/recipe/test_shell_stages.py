@@ -50,6 +50,7 @@ def test_the_whole_run(finished):
         + DECODE_VERBS
         + (["derive_student", "train"] + DECODE_VERBS + ["manifest"]) * 3
         + ["report"]
+        + ["pack_model"] * 5  # the list of models, then each
     )
     assert (recipe.dir / "data/options").read_text() == "--a\nb c\n"
     assert "| teacher | 1 |" in printed and "end\n" not in printed
@@ -108,7 +109,7 @@ def test_each_student_is_the_teacher_of_the_next(finished):
         "exp/teacher", "exp/kd_big", "exp/kd_mid"
     ]  # fmt: skip
     assert {value(call, "--first_teacher_exp") for call in derived} == {"exp/teacher"}
-    report = calls[-1]
+    report = next(call for call in calls if call[0].endswith(".report"))
     assert [report[i + 1] for i, word in enumerate(report) if word == "--model"] == [
         "teacher=exp/teacher", "big=exp/kd_big", "mid=exp/kd_mid", "small=exp/kd_small"
     ]  # fmt: skip
@@ -116,8 +117,8 @@ def test_each_student_is_the_teacher_of_the_next(finished):
 
 
 def test_finished_work_is_skipped_and_says_so(recipe):
-    printed = recipe.ok(**SAME)
-    assert recipe.verbs() == ["plan_stages", "report"]
+    printed = recipe.ok(**SAME, report_note="a note")
+    assert recipe.verbs() == ["plan_stages", "report", "pack_model"]
     for name in "dump/raw/org/train", "dump/raw/train", "exp/teacher", "exp/kd_mid/decode/test_a":
         assert f"already done, skipped ({name})" in printed
 
@@ -334,9 +335,10 @@ def test_a_teacher_trained_elsewhere(recipe):
     assert {value(call, "--token_list") for call in trained} == {
         "data/token_list/bpe_imported_theirs/tokens.txt"
     }
-    assert calls[-1][calls[-1].index("--model") + 1] == f"teacher={exp}"
+    report = next(call for call in calls if call[0].endswith(".report"))
+    assert value(report, "--model") == f"teacher={exp}"
     recipe.ok(stage=5, **options)
-    assert recipe.verbs() == ["plan_stages", "report"]
+    assert recipe.verbs() == ["plan_stages", "report", "pack_model"]
 
 
 def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path):

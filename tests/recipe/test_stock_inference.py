@@ -1,7 +1,12 @@
 """A student decodes with unmodified ESPnet where there is no espnet_kd."""
 
 import json
+import os
+import re
+import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +82,32 @@ def test_stock_inference_says_what_ours_says(run, without_us, tmp_path, streamin
         assert score(stock[utt][2]) == pytest.approx(score(mine[utt][2]), rel=1e-5), utt
     joined = (ours / "text").read_text().splitlines()
     assert dict(line.partition(" ")[::2] for line in joined) == {u: x[0] for u, x in mine.items()}
+
+
+def test_a_packed_student_says_the_same_in_another_place(run, without_us, tmp_path):
+    """The archive of stage 18 is all there is, and the model card says how it is used."""
+    student = run.students[-1]
+    with zipfile.ZipFile(run.dir / student / f"packed/{student.name}.zip") as z:
+        z.extractall(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    wav = (run.dir / "dump/raw/test_seen/wav.scp").read_text().split()
+    pairs = zip(wav[::2], wav[1::2])
+    (tmp_path / "wav.scp").write_text("".join(f"{utt} {run.dir / path}\n" for utt, path in pairs))
+    (command,) = re.findall("```sh\n(.*?)```", card, re.S)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **without_us},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ours = run.dir / student / run.inference_tag / "test_seen" / WHERE
+    stock, mine = lines(tmp_path / "decoded/1best_recog"), lines(ours / "1best_recog")
+    assert len(stock) == 6 and sum(bool(text) for text, _, _ in stock.values()) >= 4
+    assert {u: x[:2] for u, x in stock.items()} == {u: x[:2] for u, x in mine.items()}
+    results = json.loads((run.dir / "exp/results.json").read_text())
+    for model in results["models"]:
+        assert f"{model['params']:,}" in card and f"{model['wer']['test_seen']:.2f}" in card
+    assert "SYNTHETIC" in card and "**third**" in card and "Teacher | half (" in card

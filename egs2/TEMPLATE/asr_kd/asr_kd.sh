@@ -76,6 +76,12 @@ inference_asr_model=valid.loss_transducer.ave.pth
 use_streaming=false
 report_note=
 
+# Pack and upload
+pack_models=
+model_license=
+hf_repo=
+hf_dry_run=false
+
 stage_titles=(
     [1]="data: local/data.sh makes data/<set>"
     [2]="speed perturbation of the training set"
@@ -88,12 +94,14 @@ stage_titles=(
     [13]="scoring of the teacher"
     [16]="compression: derive, distil, decode and score each student"
     [17]="report: RESULTS.md, results.json, plots"
+    [18]="packing: for each model an archive that ESPnet loads, with a model card"
+    [19]="upload of the archives to the Hugging Face hub, if --hf_repo is given"
 )
 
 help_message() {
     echo "Usage: $0 --train_set <name> --valid_set <name> --test_sets \"<names>\" [options]"
     echo
-    echo "Stages (numbers as in ESPnet's asr.sh; 14 and 15, pack and upload, are left to it):"
+    echo "Stages (numbers as in ESPnet's asr.sh, but pack and upload, its 14 and 15, are 18 and 19):"
     local k
     for k in "${!stage_titles[@]}"; do
         printf '    %2d  %s\n' "${k}" "${stage_titles[k]}"
@@ -169,6 +177,12 @@ Options, with the values they have now:
     --inference_asr_model  # Checkpoint to decode with and to distil from (${inference_asr_model}).
     --use_streaming        # Decode chunk by chunk (${use_streaming}).
     --report_note          # A sentence for the head of the report (${report_note}).
+
+    # Pack and upload
+    --pack_models    # Models to pack, by their names in the report, none: all (${pack_models}).
+    --model_license  # Licence that the model cards name, e.g. cc-by-4.0 (${model_license}).
+    --hf_repo        # Upload each model to the hub as <hf_repo>_<name>: user/name (${hf_repo}).
+    --hf_dry_run     # Only say what would be uploaded (${hf_dry_run}).
 END
 }
 
@@ -199,6 +213,9 @@ for name in train_set valid_set test_sets; do
     [ -n "${!name}" ] || die "--${name} is required"
 done
 
+[[ -z "${hf_repo}" || "${hf_repo}" =~ ^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$ ]] ||
+    die "--hf_repo must be user/name, not '${hf_repo}'"
+
 . ./path.sh
 . ./cmd.sh
 if [ "${num_nodes}" -gt 1 ] && [ "${cmd_backend}" = local ]; then
@@ -213,6 +230,8 @@ fi
 . scripts/finished.sh
 # shellcheck source=scripts/jobs.sh
 . scripts/jobs.sh
+# shellcheck source=scripts/pack.sh
+. scripts/pack.sh
 # shellcheck source=scripts/collect_stats.sh
 . scripts/collect_stats.sh
 # shellcheck source=scripts/cache.sh
@@ -358,7 +377,8 @@ for k in "${!stage_titles[@]}"; do
     if want "${k}"; then listed+=$(printf '\n    %2d  %s' "${k}" "${stage_titles[k]}"); fi
 done
 [ -n "${listed}" ] ||
-    die "no stage to run: --stage ${stage} --stop_stage ${stop_stage} --skip_stages '${skip_stages}'"
+    die "no stage to run: --stage ${stage} --stop_stage ${stop_stage} --skip_stages '${skip_stages}'" \
+        "(pack and upload are stages 18 and 19)"
 log "Stages to run:${listed}"
 run_start=${SECONDS}
 # shellcheck disable=SC2086
@@ -622,6 +642,21 @@ if begin_stage 17; then
         --inference_model "${inference_asr_model}" --command "${run_command}"
     log "The table of ${expdir}/RESULTS.md:"
     awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"
+    end_stage
+fi
+
+# ------------------------------------------------------------------ pack and upload
+if begin_stage 18; then
+    pack_all
+    end_stage
+fi
+
+if begin_stage 19; then
+    if [ -z "${hf_repo}" ]; then
+        log "Stage 19: nothing to do (--hf_repo is empty)"
+    else
+        upload_all
+    fi
     end_stage
 fi
 

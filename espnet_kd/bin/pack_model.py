@@ -1,0 +1,73 @@
+r"""Pack a model of the report as ESPnet packs models, with a model card.
+
+    python -m espnet_kd.bin.pack_model --results exp/results.json --model stage3 \
+        --inference_config conf/decode.yaml --inference_args "--streaming true"
+
+Everything that decoding needs is in the archive; neither this package nor the teacher is.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Optional, Sequence
+
+from espnet_kd.deploy.archive import README, make_archive
+from espnet_kd.deploy.bundle import read_config
+from espnet_kd.deploy.card import About, model_card
+from espnet_kd.deploy.results import find_model, read_results
+from espnet_kd.errors import UserError, run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="pack_model", description="Pack a model as espnet2.bin.pack does, with a model card."
+    )
+    parser.add_argument("--results", type=Path, required=True, help="results.json of the report")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", help="name of the model in the report")
+    what.add_argument(
+        "--list", action="store_true", help="print name, folder and checkpoint of each model"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the archive; default: packed/<folder>.zip in the model's folder"
+    )
+    parser.add_argument("--inference_tag", help="refuse a report on other decodings than these")
+    parser.add_argument("--inference_config", type=Path, help="decoding config to put in")
+    parser.add_argument("--inference_args", default="", help="other options it is decoded with")
+    parser.add_argument("--language", help="for the model card, e.g. en")
+    parser.add_argument(
+        "--license", help="for the model card, e.g. cc-by-4.0; default: none named"
+    )
+    return parser
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(argv)
+    results = read_results(args.results)
+    if args.inference_tag not in (None, results["inference_tag"]):
+        raise UserError(
+            f"{args.results}: reports the decodings '{results['inference_tag']}', not "
+            f"'{args.inference_tag}'; run stage 17 first"
+        )
+    if args.list:
+        for model in results["models"]:
+            print(model["name"], model["dir"], model["checkpoint"])
+        return
+    model = find_model(results, args.model, args.results)
+    exp = Path(model["dir"])
+    about = About(
+        results, model, read_config(exp), args.language, args.license, args.inference_args
+    )
+    out = args.out or exp / "packed" / f"{exp.resolve().name}.zip"
+    if out.suffix != ".zip":
+        raise UserError(f"--out {out}: the name of a .zip file is expected")
+    make_archive(
+        exp, model["checkpoint"], args.inference_config, out, lambda b: model_card(about, b)
+    )
+    print(f"packed {out}: {out.stat().st_size / 1e6:.2f} MB, model card {out.parent / README}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""The model card: `README.md` in the archive, beside it, and on the Hugging Face hub.
+
+Every number is one that the run left in a file: `results.json`, the model's config, a
+student's `student.json`. What is not known is not mentioned; nor is the command of the run,
+which may name folders of the machine that made it.
+"""
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import yaml
+
+from espnet_kd.deploy.bundle import Bundle
+from espnet_kd.report.words import UNKNOWN, duration, interval, signed
+from espnet_kd.scoring.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model card is about.
+
+    Attributes:
+        results: The report, `results.json`.
+        model: Its entry of this model.
+        config: The model's training config, with `kd_conf`.
+        language: As ISO 639-1 code; None if unknown.
+        license: Identifier as the hub has it (`cc-by-4.0`); None: the card names none.
+        decoding: Options of decoding beside its config, e.g. `--streaming true`.
+    """
+
+    results: Dict[str, Any]
+    model: Dict[str, Any]
+    config: Dict[str, Any]
+    language: Optional[str] = None
+    license: Optional[str] = None
+    decoding: str = ""
+
+    @property
+    def first(self) -> Dict[str, Any]:
+        """Return the entry of the first teacher."""
+        return self.results["models"][0]
+
+    @property
+    def is_student(self) -> bool:
+        """Whether there is a larger model that this one is to replace."""
+        return self.model["stage"] > 0
+
+    @property
+    def distilled(self) -> Dict[str, Any]:
+        """Return the options of the distillation; nothing if no teacher took part."""
+        conf = self.config.get("kd_conf") or {}
+        return conf if conf.get("objective", "none") != "none" else {}
+
+
+def model_card(about: About, bundle: Bundle) -> str:
+    """Write the card.
+
+    Args:
+        about: What is known of the model.
+        bundle: The files of the archive.
+    """
+    name = bundle.home.name
+    lines = ["---", *_head(about), "---", "", f"# {name}", ""]
+    if about.results.get("note"):
+        lines += [f"> **{about.results['note']}**", ""]
+    lines += [_what(about), "", *_facts(about), ""]
+    lines += ["## Word error rate", "", *_error_rates(about), ""]
+    lines += ["## Decoding", "", *_decoding(about, bundle), ""]
+    lines += ["## Training", "", *_training(about), ""]
+    lines += ["## Limits", "", *_limits(about)]
+    return "\n".join(lines) + "\n"
+
+
+def _head(about: About) -> List[str]:
+    """Return the metadata of the hub, YAML."""
+    head: Dict[str, Any] = {
+        "library_name": "espnet",
+        "pipeline_tag": "automatic-speech-recognition",
+        "tags": ["espnet", "audio", "automatic-speech-recognition", "transducer"],
+    }
+    if about.distilled:
+        head["tags"].append("knowledge-distillation")
+    if about.language:
+        head["language"] = about.language
+    if about.license:
+        head["license"] = about.license
+    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True).splitlines()
+
+
+def _what(about: About) -> str:
+    text = "A transducer for speech recognition, of ESPnet's task `asr_transducer`"
+    if not about.is_student:
+        return f"{text}: the first teacher of a family of compressed models."
+    return (
+        f"{text}, {100 * about.model['compression']:.1f} % smaller than the first teacher of "
+        "its family. The family was made with espnet_kd: knowledge distillation in stages, an "
+        "idea of Rathod, Dawalatabad, Singh and Gowda, Interspeech 2022 "
+        "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)). Decoding needs ESPnet only."
+    )
+
+
+def _facts(about: About) -> List[str]:
+    model, config = about.model, about.config
+    front = config.get("frontend_conf") or {}
+    rows = {"Parameters (encoder, decoder, joint network)": f"{model['params']:,}"}
+    if about.is_student:
+        rows["First teacher's"] = f"{about.first['params']:,}"
+    if about.distilled:
+        rows["Teacher"] = _teacher(about)
+    rows["Checkpoint"] = f"{model['size_mb']:.2f} MB"
+    if isinstance(config.get("token_list"), list):
+        rows["Tokens"] = f"{len(config['token_list'])} ({config.get('token_type')})"
+    if front.get("fs"):
+        rows["Sampling rate"] = str(front["fs"])
+    if model.get("rtf") is not None:
+        env = about.results["environment"]
+        rows["Real-time factor"] = (
+            f"{model['rtf']:.3f} (one process, {env.get('cpu') or 'CPU not recorded'})"
+        )
+    return ["| | |", "|:--|:--|", *(f"| {key} | {value} |" for key, value in rows.items())]
+
+
+def _teacher(about: About) -> str:
+    """Return the name of the model that taught this one, by `student.json`."""
+    path = Path(about.model["dir"]) / "student.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not known.get("teacher"):
+        return UNKNOWN
+    folder = Path(known["teacher"]).name
+    for model in about.results["models"]:
+        if Path(model["dir"]).name == folder:
+            return f"{model['name']} ({model['params']:,} parameters)"
+    return folder
+
+
+def _error_rates(about: About) -> List[str]:
+    """Return the table of the whole family; this model's row is bold."""
+    sets = about.results["test_sets"]
+    cells = ["Model", "Parameters", "Smaller by"]
+    for s in sets:
+        cells += [f"WER % {s}", "difference"]
+    lines = [_row(cells), _row([":--"] + ["--:"] * (len(cells) - 1))]
+    for model in about.results["models"]:
+        diffs = model["wer_diff"]
+        cells = [model["name"], f"{model['params']:,}"]
+        cells.append(f"{100 * model['compression']:.1f} %" if diffs else UNKNOWN)
+        for s in sets:
+            cells += [f"{model['wer'][s]:.2f}", _difference(diffs[s]) if diffs else UNKNOWN]
+        if model is about.model:
+            cells = [f"**{cell}**" for cell in cells]
+        lines.append(_row(cells))
+    method = about.results["method"]
+    return [
+        *lines,
+        "",
+        "Differences are to the first teacher, in points, with their "
+        f"{100 * method['level']:.0f} % intervals ({method['interval']}, {method['draws']:,} "
+        f"draws); † marks an interval without 0. Decoded as below.",
+    ]
+
+
+def _row(cells: List[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _difference(entry: Dict[str, Any]) -> str:
+    i = Interval(entry["diff"], entry["low"], entry["high"])
+    return f"{signed(i.diff, 2)} ({interval(i, 2)}){' †' if i.significant else ''}"
+
+
+def _decoding(about: About, bundle: Bundle) -> List[str]:
+    """Return commands that reproduce the hypotheses, and the Python of it."""
+    name = bundle.home.name
+    words = ["python -m espnet2.bin.asr_transducer_inference --ngpu 0"]
+    if bundle.decoding:
+        words.append(f"--config {bundle.decoding}")
+    words += [
+        f"--asr_train_config {bundle.config}",
+        f"--asr_model_file {bundle.checkpoint}",
+        "--data_path_and_name_and_type wav.scp,speech,sound",
+        "--output_dir decoded",
+    ]
+    if about.decoding.strip():
+        words.append(shlex.join(shlex.split(about.decoding)))
+    env = about.results["environment"]
+    return [
+        f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
+        f"{env.get('torch') or UNKNOWN}), in the folder that `unzip {name}.zip` fills or in a "
+        "clone of the model's repository; `wav.scp` has a line `<utterance> <audio file>` for "
+        "each utterance:",
+        "",
+        "```sh",
+        " \\\n    ".join(words),
+        "```",
+        "",
+        "In Python, a whole utterance at a time:",
+        "",
+        "```python",
+        "import soundfile",
+        "from espnet2.bin.asr_transducer_inference import Speech2Text",
+        "from espnet2.main_funcs.pack_funcs import unpack",
+        "",
+        f'speech2text = Speech2Text(**unpack("{name}.zip", "{name}"))',
+        'speech, rate = soundfile.read("speech.wav", dtype="float32")',
+        "text, *_ = speech2text.hypotheses_to_results(speech2text(speech))[0]",
+        "print(text)",
+        "```",
+        "",
+        'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name")` loads '
+        "it from the hub.",
+    ]
+
+
+def _training(about: About) -> List[str]:
+    model, env = about.model, about.results["environment"]
+    lines = []
+    if about.is_student:
+        files = ("teacher_config", "teacher_model", "teacher_cache")  # not in the archive
+        options = [f"{key} {value}" for key, value in about.distilled.items() if key not in files]
+        lines.append(f"- Stage {model['stage']}, `{model['name']}` in the plan.")
+        if options:
+            lines.append(f"- Distillation: {', '.join(options)}.")
+        else:
+            lines.append("- Trained without a teacher.")
+    numbers = [
+        f"{model[key]:,} {key}" for key in ("epochs", "updates") if model.get(key) is not None
+    ]
+    if model.get("train_seconds") is not None:
+        numbers.append(f"{duration(model['train_seconds'])} on {model.get('device') or 'CPU'}")
+    if numbers:
+        alone = ", without the training of its teachers" if about.distilled else ""
+        lines.append(f"- {', '.join(numbers)}{alone}.")
+    known = {
+        name: str(env[name]).split()[0]
+        for name in ("espnet_kd", "espnet", "torch", "torchaudio", "python")
+        if env.get(name)
+    }
+    lines.append(f"- Versions: {', '.join(f'{k} {v}' for k, v in known.items())}.")
+    if env.get("git_commit"):
+        lines.append(f"- Commit: `{env['git_commit']}`.")
+    lines.append(f"- Reported {env['date']}.")
+    return lines
+
+
+def _limits(about: About) -> List[str]:
+    sets = ", ".join(f"`{s}`" for s in about.results["test_sets"])
+    lines = []
+    if about.results.get("note"):
+        lines.append(f"- About the data: {about.results['note']}")
+    return lines + [
+        f"- Measured on {sets} only. Other speakers, channels, noise, languages and vocabularies "
+        "were not tested.",
+        "- Each model was trained once: the intervals cover the choice of utterances, not that "
+        "of the seed, and take utterances of one speaker as independent.",
+        "- The real-time factor is that of ESPnet's Python decoder on the machine named above.",
+    ]

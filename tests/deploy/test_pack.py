@@ -1,0 +1,186 @@
+"""A packed model is complete: ESPnet alone loads it anywhere, and gives the same model."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import yaml
+from packable import MODEL, NOTE
+
+from espnet_kd.deploy.bundle import Bundle
+from espnet_kd.deploy.card import About, model_card
+
+ARCHIVE = "exp/kd_s/packed/kd_s.zip"
+HOME = "exp/kd_s"
+
+
+@pytest.fixture
+def here(packed, monkeypatch):
+    monkeypatch.chdir(packed)
+    return packed
+
+
+def strings(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [s for item in value for s in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_what_is_in_the_archive(here):
+    with zipfile.ZipFile(ARCHIVE) as z:
+        assert set(z.namelist()) == {
+            "meta.yaml", "README.md", f"{HOME}/config.yaml", f"{HOME}/{MODEL}",
+            f"{HOME}/feats_stats.npz", f"{HOME}/decode.yaml",
+        }  # fmt: skip
+        meta = yaml.safe_load(z.read("meta.yaml"))
+        config = yaml.safe_load(z.read(f"{HOME}/config.yaml"))
+        assert z.read(f"{HOME}/{MODEL}") == (here / HOME / MODEL).read_bytes()
+    assert meta["yaml_files"] == {"asr_train_config": f"{HOME}/config.yaml"}
+    assert meta["files"] == {"asr_model_file": f"{HOME}/{MODEL}"}
+    assert config["normalize_conf"]["stats_file"] == f"{HOME}/feats_stats.npz"
+    # Nothing of the training's machine, of the teacher or of this package.
+    assert not [s for s in strings(config) if str(here) in s or "asr_t" in s]
+    assert "kd_conf" not in config
+    assert "kd_conf" in yaml.safe_load((here / HOME / "config.yaml").read_text())
+    assert sorted(p.name for p in (here / HOME / "packed").iterdir()) == ["README.md", "kd_s.zip"]
+
+
+def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
+    away = tmp_path / "espnet_kd"
+    away.mkdir()
+    (away / "__init__.py").write_text("raise ImportError('kept away')\n")
+    shutil.copy(ARCHIVE, tmp_path)
+    speech = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(1))
+    soundfile.write(tmp_path / "speech.wav", speech.numpy(), 16000)
+    card = (here / HOME / "packed/README.md").read_text()
+    (code,) = re.findall("```python\n(.*?)```", card, re.S)
+    code += "print(float(speech2text(speech)[0].score))\n"
+    code += "import torch\ntorch.save(speech2text.asr_model.state_dict(), 'loaded.pth')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((tmp_path / "kd_s" / HOME / "config.yaml").read_text())
+    assert config["normalize_conf"]["stats_file"] == f"kd_s/{HOME}/feats_stats.npz"
+    weights = torch.load(here / HOME / MODEL, weights_only=True)
+    loaded = torch.load(tmp_path / "loaded.pth", weights_only=True)
+    assert set(weights) == set(loaded)
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+
+    from espnet2.bin.asr_transducer_inference import Speech2Text
+
+    own = Speech2Text(f"{HOME}/config.yaml", f"{HOME}/{MODEL}")
+    speech, _ = soundfile.read(tmp_path / "speech.wav", dtype="float32")
+    hyps = own(speech)
+    text, score = done.stdout.split("\n")[-3:-1]
+    assert text == own.hypotheses_to_results(hyps)[0][0]
+    assert float(score) == pytest.approx(float(hyps[0].score), rel=1e-5)
+
+
+def test_card(here):
+    card = (here / HOME / "packed/README.md").read_text()
+    with zipfile.ZipFile(ARCHIVE) as z:
+        assert z.read("README.md").decode() == card
+    _, head, body = card.split("---\n", 2)
+    head = yaml.safe_load(head)
+    assert {"espnet", "automatic-speech-recognition"} < set(head["tags"])
+    assert head["language"] == "en" and "license" not in head
+    for text in [
+        f"> **{NOTE}**",
+        "51.4 % smaller than the first teacher",
+        "| Parameters (encoder, decoder, joint network) | 2,100 |",
+        "| Teacher | teacher (4,321 parameters) |",
+        "| Checkpoint | 0.46 MB |",
+        "| teacher | 4,321 | – | 5.67 | – | 9.87 | – |",
+        "| **s** | **2,100** | **51.4 %** | **7.01** | **+1.34 (+0.50 to +2.25) †** | **9.87** "
+        "| **−0.50 (−1.25 to +0.25)** |",
+        "--config exp/kd_s/decode.yaml",
+        "--decoding_window 640",
+        "Distillation: objective full, weight 0.5.",
+        "- 7 epochs, 1,234 updates, 2.5 min on cpu",
+        "espnet 202511",
+        "Commit: `abc123`",
+    ]:
+        assert text in body, text
+    assert "teacher_config" not in body and "torchaudio" not in body
+    assert "/machine" not in body  # the command names folders of whoever ran it
+    teacher = (here / "exp/asr_t/packed/README.md").read_text()
+    assert "the first teacher of a family" in teacher and "2.5 min on cpu.\n" in teacher
+    for text in ("Distillation", "knowledge-distillation", "| Teacher |", "its teachers"):
+        assert text not in teacher
+
+
+def test_card_of_a_student_that_learnt_from_no_teacher(here):
+    results = json.loads((here / "exp/results.json").read_text())
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
+    about = About(results, results["models"][1], {"kd_conf": {"objective": "none"}}, license="mit")
+    card = model_card(about, bundle)
+    assert "Trained without a teacher." in card and "license: mit" in card
+    for text in ("| Teacher |", "- knowledge-distillation", "--config", "language:"):
+        assert text not in card
+
+
+def pack(run, *words):
+    return run("pack_model", "--results", "exp/results.json", *words)
+
+
+def test_list(here, run):
+    assert pack(run, "--list")[1].splitlines() == [
+        f"teacher exp/asr_t {MODEL}", f"s exp/kd_s {MODEL}"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--model", "techer"], "no model 'techer' (did you mean 'teacher'?); it has teacher, s"),
+        (
+            ["--model", "s", "--inference_tag", "x"],
+            "the decodings 'decode', not 'x'; run stage 17",
+        ),
+        (["--model", "s", "--out", "x.tar"], "--out x.tar: the name of a .zip file"),
+        (["--model", "s", "--inference_config", "no.yaml"], "decoding config: no.yaml is not"),
+    ],
+)
+def test_mistakes(here, run, words, message):
+    if "--out" not in words:
+        words = [*words, "--out", "elsewhere/x.zip"]
+    code, _, err = pack(run, *words)
+    assert code == 1 and message in err and err.count("\n") == 1
+    assert not list(here.glob("elsewhere/*"))
+
+
+def test_a_file_that_the_config_names_is_missing(here, run):
+    stats = here / "exp/stats/train/feats_stats.npz"
+    stats.rename(f"{stats}.away")
+    try:
+        code, _, err = pack(run, "--model", "s", "--out", "elsewhere/x.zip")
+    finally:
+        os.rename(f"{stats}.away", stats)
+    assert code == 1
+    assert "exp/kd_s/config.yaml: normalize_conf.stats_file: exp/stats/train/feats_st" in err
+
+
+def test_a_killed_run_leaves_nothing_in_the_way(here, run):
+    before = (here / ARCHIVE).stat().st_size
+    (here / HOME / "packed/.packing.x/content/exp").mkdir(parents=True)
+    code, out, err = pack(run, "--model", "s", "--language", "en", "--inference_config",
+                          "decode.yaml", "--inference_args", "--decoding_window 640")  # fmt: skip
+    assert code == 0, err
+    assert out.startswith(f"packed {ARCHIVE}: ")
+    assert abs((here / ARCHIVE).stat().st_size - before) < 100  # a time in meta.yaml
+    assert not list((here / HOME / "packed").glob(".packing*"))
