@@ -18,7 +18,8 @@ from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
-from espnet_kd.students import Architecture, inherit, spaced_blocks
+from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.inherit import inherit, spaced_blocks
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
