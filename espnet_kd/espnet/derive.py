@@ -19,7 +19,8 @@ from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.inherit import inherit, spaced_blocks
+from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.inherit import inherit
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
