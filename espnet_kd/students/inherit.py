@@ -214,9 +214,7 @@ def _keep_temperature(state: State, block: int, factor: float) -> None:
         state[prefix + name] *= factor
 
 
-def _values(
-    state: State, index: Index, block: int, t: Architecture, s: Architecture
-) -> State:
+def _values(state: State, index: Index, block: int, t: Architecture, s: Architecture) -> State:
     """Factor each head's values and its part of the output to fewer dimensions.
 
     Attention weights sum to one, so what the values' bias adds to the output is a constant:

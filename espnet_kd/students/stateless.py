@@ -34,9 +34,7 @@ def stateless_teacher(
 
 
 @torch.no_grad()
-def _one_label_outputs(
-    state: Mapping[str, torch.Tensor], teacher: Architecture
-) -> torch.Tensor:
+def _one_label_outputs(state: Mapping[str, torch.Tensor], teacher: Architecture) -> torch.Tensor:
     """Run the recurrent layers over (blank, v) for every v. (V, D)"""
     labels = torch.arange(teacher.vocab)
     x = state[EMBED][torch.stack([torch.zeros_like(labels), labels], dim=1)]  # (V, 2, E)

@@ -526,7 +526,7 @@ derive_student() {
     call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.derive_student --plan "${compression_config}" --stage "${k}" \
         --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
         --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
-        --train_config "${student_config}" --out "${dir}"
+        --train_config "${student_config}" --data "${data_feats}/${valid_set}" --out "${dir}"
     # What was derived stands on one line, after what ESPnet says when it is imported.
     log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
     current_log=
