@@ -78,8 +78,8 @@ def allocate(
     A greedy descent: from the teacher down, each step is taken along the axis on which the
     loss of the untrained student (inherited weights) grows least for each parameter saved.
     What a step costs is measured again only when its last figure, from a larger model, is
-    the lowest of all. The last step is as small as it may be. When no measurement is left,
-    the last figures stand.
+    the lowest of all. When no measurement is left, the last figures stand. The last step is
+    as small as it may be, and what it saves too much is given back where it costs most.
 
     Args:
         teacher: The sizes to start from.
@@ -121,11 +121,26 @@ def allocate(
             if left <= 0 or (best in trials and trials[best].base == current):
                 break
             found = measure(f"{best} smaller", student)
-            saved = current.params - student.params
+            # What is saved beyond the target is worth nothing.
+            saved = current.params - max(student.params, params)
             cost = (found - now) / saved if math.isfinite(found) else math.inf
             trials[best] = _Trial(cost, current, found)
         now = trials[best].loss
         logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
+        current = student
+    for name in sorted(trials, key=lambda name: -trials[name].cost):
+        axis = next(axis for axis in axes_of(teacher) if axis.name == name)
+        current = _grown(current, axis, teacher, params)
+    return current
+
+
+def _grown(current: Architecture, axis: Axis, teacher: Architecture, params: int) -> Architecture:
+    """Grow along an axis, not beyond the teacher, as far as the target allows."""
+    size, full = (getattr(model, axis.fields[0]) for model in (current, teacher))
+    for larger in range(size + axis.grid, full + 1, axis.grid):
+        student = dataclasses.replace(current, **dict.fromkeys(axis.fields, larger))
+        if student.params > params:
+            break
         current = student
     return current
 
