@@ -9,7 +9,7 @@ import torch
 import yaml
 from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 
-from espnet_kd.espnet.derive import Cutter, build, read_model
+from espnet_kd.espnet.cut import Cutter, build, read_model
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.measure import BATCH, Sample, greedy_search, only_blocks
 from espnet_kd.plan import load_plan
