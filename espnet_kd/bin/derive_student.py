@@ -2,14 +2,17 @@ r"""Derive a compression stage's student: its sizes, its first weights, its trai
 
     python -m espnet_kd.bin.derive_student --plan conf/compression.yaml --stage 1 \
         --teacher_exp exp/asr_teacher --train_config conf/train_student.yaml \
-        --out exp/asr_kd_stage1
+        --data dump/raw/valid --out exp/asr_kd_stage1
+
+With `--data`, what is left of the teacher before any training is measured on some of its
+utterances, and the plan may choose blocks, units and sizes by measurement.
 """
 
 import argparse
 import logging
 from pathlib import Path
 
-from espnet_kd.errors import run_main
+from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan import load_plan
 from espnet_kd.plan.options import add_plan_options, read_config, student_of
 
@@ -29,6 +32,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher_model", default=model, help="its checkpoint")
     parser.add_argument("--first_teacher_exp", help="of the whole run; by default the teacher")
     parser.add_argument("--first_teacher_model", default=model, help="its checkpoint")
+    parser.add_argument("--data", help="data directory (wav.scp, text) to measure models on")
+    parser.add_argument("--utterances", type=int, default=48, help="how many of it")
     parser.add_argument("--out", required=True, help="experiment of the student")
     return parser
 
@@ -38,6 +43,8 @@ def main(cmd=None) -> None:
     """Derive and print the sizes."""
     args = get_parser().parse_args(cmd)
     logging.basicConfig(level="INFO", format="%(levelname)s: %(message)s")
+    if args.utterances < 1:
+        raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
     if args.student:
         stage = student_of(args, args.student)
     else:
@@ -55,12 +62,26 @@ def main(cmd=None) -> None:
         args.first_teacher_model if args.first_teacher_exp else args.teacher_model,
         base,
         Path(args.out),
+        Path(args.data) if args.data else None,
+        args.utterances,
     )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     print(
         f"{stage.name}: {facts['params']:,} parameters ({parts}), "
         f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "
-        f"{facts['kept_blocks']} of {args.teacher_exp}; {args.out}/student.yaml"
+        f"{facts['kept_blocks']} of {args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml"
+    )
+
+
+def _survives(facts: dict) -> str:
+    """Say what was measured before training, if anything was."""
+    found = facts.get("before_training")
+    if found is None:
+        return ""
+    return (
+        f"; before training, on {found['utterances']} utterances: RNN-T loss {found['loss']:.2f} "
+        f"nats an utterance (teacher {found['teacher_loss']:.2f}), WER {found['wer']:.1f} % "
+        f"(teacher {found['teacher_wer']:.1f} %)"
     )
 
 

@@ -21,8 +21,9 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.plan.options import read_config
 from espnet_kd.plan.plan import parse_plan
-from espnet_kd.plan.stage import ESPNET_EPOCHS, StagePlan, check_target
+from espnet_kd.plan.stage import ESPNET_EPOCHS, StagePlan
 from espnet_kd.progress import Progress
+from espnet_kd.students.target import parse_target
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -34,7 +35,8 @@ def get_parser() -> argparse.ArgumentParser:
     model = "valid.loss_transducer.ave.pth"
     add("--teacher_exp", required=True, help="experiment of the teacher")
     add("--teacher_model", default=model, help=f"its checkpoint ({model})")
-    add("--target", required=True, help="size of the last student, a fraction of the teacher's")
+    size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
+    add("--target", required=True, help=f"of the last student: {size}")
     add("--stages", type=int, default=3, help="number of students (3)")
     add("--objective", default="collapsed", help="what of the teacher is matched (collapsed)")
     add("--epochs", type=int, help="of each student (default: those of --train_config)")
@@ -66,7 +68,7 @@ def main(cmd=None) -> None:
 
     # 202511 talks about nltk.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from espnet_kd.espnet.derive import read_model
+        from espnet_kd.espnet.cut import read_model
         from espnet_kd.espnet.estimate import derive_all
     from espnet_kd.plan.draft import draft, geometric, in_words, table
 
@@ -95,7 +97,7 @@ def main(cmd=None) -> None:
 def _checked(args: argparse.Namespace) -> Any:
     """Refuse what needs no teacher to be refused; return the target."""
     target = yaml.safe_load(args.target)  # read as the plan's
-    check_target(target, "--target")
+    parse_target(target, "--target")
     if args.stages < 1:
         raise UserError(f"--stages {args.stages}: at least 1 is needed")
     if args.epochs is not None and args.epochs < 1:
@@ -106,7 +108,7 @@ def _checked(args: argparse.Namespace) -> Any:
 
 
 def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
-    from espnet_kd.plan.draft import BYTES_A_PARAMETER
+    from espnet_kd.students.target import BYTES_A_PARAMETER
 
     return {
         "student": name,

@@ -1,25 +1,23 @@
 """Derive a student's experiment from its teacher's: config, weights, forward check."""
 
-import copy
 import dataclasses
 import json
 import logging
-from argparse import Namespace
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 import yaml
-from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet.cut import Cutter, Model, build, read_model
+from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_by_way
-from espnet_kd.students import Architecture, inherit, spaced_blocks
+from espnet_kd.students.architecture import Architecture
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
@@ -41,65 +39,6 @@ MODEL_KEYS = (
     "cleaner",
     "g2p",
 )
-
-
-@dataclasses.dataclass
-class Model:
-    """A trained transducer and its sizes."""
-
-    config: Dict[str, Any]
-    state: Dict[str, torch.Tensor]
-    sizes: Architecture
-
-
-def read_model(exp: Path, checkpoint: str) -> Model:
-    """Load an experiment's config and checkpoint, checked against each other.
-
-    Raises:
-        UserError: see `load_transducer` and `Architecture.from_config`.
-    """
-    model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
-    with open(exp / "config.yaml", encoding="utf-8") as f:
-        config = yaml.safe_load(f)
-    return Model(config, model.state_dict(), sizes_of(model, config))
-
-
-def sizes_of(model: torch.nn.Module, config: Mapping[str, Any]) -> Architecture:
-    """Read a built model's sizes.
-
-    Raises:
-        UserError: the model is not one that we can shrink.
-    """
-    features = model.frontend.output_size() if model.frontend else config["input_size"]
-    sizes = Architecture.from_config(config, features, model.vocab_size)
-    built = sum(
-        p.numel()
-        for part in (model.encoder, model.decoder, model.joint_network)
-        for p in part.parameters()
-    )
-    if built != sizes.params:
-        raise UserError(
-            f"the config gives {sizes.params:,} parameters by our count, the model has "
-            f"{built:,}: it uses an option that cannot be distilled yet"
-        )
-    return sizes
-
-
-def student_sizes(stage: StagePlan, teacher: Architecture, first: Architecture) -> Architecture:
-    """Decide a stage's student.
-
-    Raises:
-        UserError: the student is not smaller than its teacher.
-    """
-    if stage.target is not None:
-        return teacher.shrink_to(int(stage.target * first.params), f"{stage.where}.target")
-    student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
-    if student.params >= teacher.params and stage.number > 0:
-        raise UserError(
-            f"{stage.where}.student: {student.params:,} parameters are not fewer than its "
-            f"teacher's {teacher.params:,}"
-        )
-    return student
 
 
 def train_config(
@@ -149,7 +88,7 @@ def train_config(
     config["model_conf"] = model_conf
     if stage.epochs is not None:
         config["max_epoch"] = stage.epochs
-    kd = {**(config.get("kd_conf") or {}), **stage.kd}
+    kd = _kd_conf(stage, base)
     if kd.get("objective", "none") != "none":
         kd["teacher_config"], kd["teacher_model"] = map(str, teacher_files)
         if kd.get("first_weight"):
@@ -165,7 +104,7 @@ def train_config(
 
 def forward_check(
     config: Dict[str, Any], state: Optional[Mapping[str, torch.Tensor]]
-) -> Mapping[str, torch.Tensor]:
+) -> torch.nn.Module:
     """Build the student as stock ESPnet would, load its weights, run a second of noise.
 
     Args:
@@ -173,14 +112,12 @@ def forward_check(
         state: Inherited weights; None leaves the random ones.
 
     Returns:
-        The state dict that was run.
+        The model that was run.
 
     Raises:
         RuntimeError: the model cannot be built or its output is not finite: our mistake.
     """
-    # ESPnet writes into the dicts it is given.
-    args = Namespace(**copy.deepcopy({"init": None, "specaug": None, **config}))
-    model = ASRTransducerTask.build_model(args).eval()
+    model = build(config)
     if state is not None:
         model.load_state_dict(state)
     if model.frontend is None:
@@ -195,7 +132,7 @@ def forward_check(
     if not torch.isfinite(logits).all():
         raise RuntimeError("forward check failed: the student's output is not finite")
     logging.info("forward check passed: logits %s", tuple(logits.shape))
-    return model.state_dict()
+    return model
 
 
 def derive(
@@ -206,8 +143,21 @@ def derive(
     first_model: str,
     base: Mapping[str, Any],
     out: Path,
+    data: Optional[Path] = None,
+    utterances: int = 48,
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`.
+
+    Args:
+        stage: The stage of the plan.
+        teacher_exp: Experiment of the teacher.
+        teacher_model: Its checkpoint.
+        first_exp: Experiment of the run's first teacher.
+        first_model: Its checkpoint.
+        base: The recipe's training config for students.
+        out: The student's experiment.
+        data: Directory with wav.scp and text to measure on; None: nothing is measured.
+        utterances: How many of them.
 
     Returns:
         The contents of `student.json`.
@@ -218,28 +168,32 @@ def derive(
     teacher = read_model(teacher_exp, teacher_model)
     same = teacher_exp.resolve() == first_exp.resolve()
     first = teacher if same else read_model(first_exp, first_model)
-    if stage.way:
-        student = sizes_by_way(stage, teacher.sizes, first.sizes, out)
-    else:
-        student = student_sizes(stage, teacher.sizes, first.sizes)
-    kept = spaced_blocks(teacher.sizes.num_blocks, student.num_blocks)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files
+    sample = None
+    if data is not None:
+        chunk_size = _kd_conf(stage, base).get("valid_chunk_size")
+        sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
+    cutter = Cutter(stage, teacher, sample)
+    if stage.way:
+        student = sizes_by_way(stage, teacher.sizes, first.sizes, out)
+    else:
+        student = cutter.sizes(first.sizes)
+    kept = cutter.kept_blocks(student.num_blocks)
     config = train_config(stage, teacher, student, kept, base, files, first_files)
     state = None
     if stage.init == "teacher":
-        main_conf = config["encoder_conf"].get("main_conf") or {}
-        causal = bool(main_conf.get("dynamic_chunk_training", False))
-        state = inherit(teacher.state, teacher.sizes, student, kept, causal)
-        state = _without_dropped_heads(state, config)
-    state = forward_check(config, state)
+        state = _without_dropped_heads(cutter.cut(student), config)
+    net = forward_check(config, state)
+    taught = state is not None or config["kd_conf"].get("objective", "none") != "none"
 
     facts = {
         "stage": stage.number,
         "name": stage.name,
         "path": stage.path,
-        "teacher": str(teacher_exp),
+        # Who trains from fresh weights without distillation has none.
+        "teacher": str(teacher_exp) if taught else None,
         "first_teacher": str(first_exp),
         "init": stage.init,
         "labels": stage.labels,
@@ -251,14 +205,40 @@ def derive(
         "compression": 1 - student.params / first.sizes.params,
         "sizes": dataclasses.asdict(student),
     }
+    if cutter.importance is not None:
+        facts["importance"] = {stage.blocks: cutter.importance}
+    if sample is not None:
+        facts["before_training"] = _before_training(sample, teacher.net, net)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
-        save_tensors(state, tmp, torch.save)
+        save_tensors(net.state_dict(), tmp, torch.save)
     with atomic_open(out / "student.json") as f:
         json.dump(facts, f, indent=1)
     with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
     return facts
+
+
+def _before_training(
+    sample: Sample, teacher: torch.nn.Module, student: torch.nn.Module
+) -> Dict[str, Any]:
+    """Measure what survives: RNN-T loss in nats an utterance, WER of greedy search in %."""
+    return {
+        "utterances": sample.utterances,
+        "teacher_loss": sample.loss(teacher),
+        "loss": sample.loss(student),
+        "teacher_wer": sample.error_rate(teacher),
+        "wer": sample.error_rate(student),
+    }
+
+
+def _kd_conf(stage: StagePlan, base: Mapping[str, Any]) -> Dict[str, Any]:
+    """What training config and plan say of `kd_conf`."""
+    return {
+        **(base.get("kd_conf") or {}),
+        **(stage.train.get("kd_conf") or {}),
+        **stage.kd,
+    }
 
 
 def _without_dropped_heads(

@@ -22,7 +22,7 @@ from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_of_way
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.inherit import spaced_blocks
+from espnet_kd.students.importance import spaced_blocks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.derive import sizes_of
+from espnet_kd.espnet.cut import sizes_of
 from espnet_kd.espnet.teacher import load_state, load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 

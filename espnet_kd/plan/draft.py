@@ -2,11 +2,10 @@
 
 from typing import Any, List, Mapping, Optional, Sequence
 
-from espnet_kd.plan.sizes import target_params
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.target import parse_target
 
 LAMBDA = 0.5  # our choice
-BYTES_A_PARAMETER = 4  # float32
 
 
 def geometric(target: Any, stages: int, params: int) -> List[Any]:
@@ -20,7 +19,7 @@ def geometric(target: Any, stages: int, params: int) -> List[Any]:
     >>> geometric(0.35, 3, 10**6)
     [0.705, 0.497, 0.35]
     """
-    fraction = target_params(target, params) / params
+    fraction = parse_target(target, "target").params(params) / params
     steps = [round(fraction ** (k / stages), 3) for k in range(1, stages)]
     return [*steps, target]
 
@@ -52,7 +51,7 @@ def draft(
     Raises:
         UserError: there is no student of one of the sizes.
     """
-    share = target_params(targets[0], first.params) / first.params
+    share = parse_target(targets[0], "target").params(first.params) / first.params
     lines = [
         f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
         f"# Each student has about {100 * share:.0f} % of its teacher's parameters;",
@@ -65,7 +64,9 @@ def draft(
     ]
     student = first
     for k, target in enumerate(targets, 1):
-        student = student.shrink_to(target_params(target, first.params), f"stage{k}")
+        student = student.shrink_to(
+            parse_target(target, f"stage{k}").params(first.params), f"stage{k}"
+        )
         lines += [
             f"-   name: stage{k}",
             f"    # {student.params:,} parameters: {in_words(student)}",

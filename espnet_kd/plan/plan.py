@@ -22,13 +22,14 @@ stages:
 
 import dataclasses
 from pathlib import Path
-from typing import List, TextIO, Union
+from typing import List, Optional, TextIO, Union
 
 import yaml
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.plan.gate import parse_gate
-from espnet_kd.plan.stage import StagePlan, is_smaller, parse_stage
+from espnet_kd.plan.stage import StagePlan, parse_stage
+from espnet_kd.students.target import parse_target
 
 PLAN_KEYS = ("stages", "gate")
 
@@ -97,7 +98,7 @@ def parse_plan(text: Union[str, TextIO], path: str) -> CompressionPlan:
             raise UserError(f"{stage.where}.name: '{stage.name}' stands there twice")
         for before in stages:
             # Said now, not after the teachers are trained.
-            if is_smaller(stage.target, before.target) is False:
+            if _is_smaller(stage, before) is False:
                 raise UserError(
                     f"{stage.where}.target: {stage.target} is not smaller than the "
                     f"{before.target} of '{before.name}'; a student must be smaller than its "
@@ -105,3 +106,11 @@ def parse_plan(text: Union[str, TextIO], path: str) -> CompressionPlan:
                 )
         stages.append(stage)
     return CompressionPlan(path, stages)
+
+
+def _is_smaller(stage: StagePlan, before: StagePlan) -> Optional[bool]:
+    """Tell whether a stage's target is below another's; None if that depends on the teacher."""
+    if None in (stage.target, before.target):
+        return None
+    targets = [parse_target(s.target, f"{s.where}.target") for s in (stage, before)]
+    return targets[0].below(targets[1])

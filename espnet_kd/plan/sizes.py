@@ -2,22 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.plan.stage import StagePlan
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.halfway import halfway
-
-
-def target_params(target: Any, first_params: int) -> int:
-    """Return the parameters that a target allows.
-
-    Args:
-        target: As the plan says it.
-        first_params: Parameters of the run's first teacher.
-    """
-    return int(target * first_params)
+from espnet_kd.students.target import parse_target
 
 
 def sizes_of_way(
@@ -40,8 +31,9 @@ def sizes_of_way(
         if step.target is None:
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.allocate == "rule":
-            params = target_params(step.target, first.params)
-            sizes.append(sizes[-1].shrink_to(params, f"{step.where}.target"))
+            where = f"{step.where}.target"
+            params = parse_target(step.target, where).params(first.params)
+            sizes.append(sizes[-1].shrink_to(params, where))
         else:
             sizes.append(_derived(step, out, name))
     return sizes[1:]

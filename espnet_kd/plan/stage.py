@@ -8,6 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.plan.gate import Gate, parse_gate
+from espnet_kd.students.target import parse_target
 
 # Keys of a stage that are handed to `kd_conf` as they are.
 KD_KEYS = (
@@ -142,7 +143,7 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
         found = "neither" if target is None else "both"
         raise UserError(f"{where}: needs either 'target' or 'student', found {found}")
     if target is not None:
-        check_target(target, f"{where}.target")
+        parse_target(target, f"{where}.target")
     if sizes is not None and not isinstance(sizes, dict):
         raise UserError(f"{where}.student: expected sizes by name, found '{sizes}'")
     epochs = entry.get("epochs")
@@ -165,20 +166,3 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
     return StagePlan(
         number, name, where, target, sizes, epochs, **chosen, kd=kd, train=train, gate=gate
     )
-
-
-def check_target(value: Any, where: str) -> None:
-    """Raise UserError for what is no size."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and 0 < value < 1):
-        raise UserError(
-            f"{where}: expected a fraction between 0 and 1 of the first teacher's "
-            f"parameters, found '{value}'"
-        )
-
-
-def is_smaller(target: Any, other: Any) -> Optional[bool]:
-    """Tell whether a target is below another; None if that depends on the teacher."""
-    if None in (target, other):
-        return None
-    return target < other

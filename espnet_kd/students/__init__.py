@@ -3,11 +3,13 @@
 In reading order:
 
     architecture   what can shrink, exact parameter counts, sizes for a target
+    target         the size that a plan asks for                                no torch
     axes           what every axis of every parameter means
+    importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's
+    low_rank       narrowed products of two linear maps
+    stateless      a predictor of one label made of a recurrent one
+    allocate       sizes for a target by measured sensitivity
+
+Import the modules: a plan is read without torch.
 """
-
-from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.inherit import inherit, spaced_blocks
-
-__all__ = ["Architecture", "inherit", "spaced_blocks"]

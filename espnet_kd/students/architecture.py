@@ -23,6 +23,8 @@ PLAN_KEYS = {
     "decoder": {"embed_size": "embed_size", "hidden_size": "decoder_size"},
     "joint_network": {"joint_space_size": "joint_size"},
 }
+# What of `decoder_conf` a stateless predictor has.
+STATELESS_KEYS = ("embed_size", "embed_dropout_rate", "embed_pad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +140,18 @@ class Architecture:
 
         Args:
             sizes: `{"encoder": {"num_blocks": 3}, "joint_network": {...}}`, ESPnet's names.
+                `decoder: {type: stateless}` makes the predictor one that sees a single
+                label, as wide as the recurrent one's output unless `embed_size` is named.
             where: Name of the place in the plan, for messages.
 
         Raises:
             UserError: unknown key, value that is no positive number, or larger than here.
         """
+        sizes = dict(sizes)
+        if isinstance(sizes.get("decoder"), Mapping) and "type" in sizes["decoder"]:
+            sizes["decoder"] = dict(sizes["decoder"])
+            kind = sizes["decoder"].pop("type")
+            return self._with_predictor(kind, where).with_sizes(sizes, where)
         changes: Dict[str, int] = {}
         for part, values in sizes.items():
             if part not in PLAN_KEYS:
@@ -154,14 +163,19 @@ class Architecture:
                 raise UserError(f"{where}.{part}: expected sizes by name, found '{values}'")
             for key, value in values.items():
                 if key not in PLAN_KEYS[part]:
-                    known = ", ".join(PLAN_KEYS[part])
-                    hint = nearest(key, PLAN_KEYS[part])
+                    names = [*PLAN_KEYS[part], *(["type"] if part == "decoder" else [])]
+                    known, hint = ", ".join(names), nearest(str(key), names)
                     raise UserError(f"{where}.{part}: unknown key '{key}'{hint}; known: {known}")
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise UserError(
                         f"{where}.{part}.{key}: expected a whole number > 0, found '{value}'"
                     )
                 field = PLAN_KEYS[part][key]
+                if field == "decoder_size" and self.decoder == "stateless":
+                    raise UserError(
+                        f"{where}.decoder.hidden_size: a stateless predictor has none; its "
+                        "width is embed_size"
+                    )
                 if value > getattr(self, field):
                     raise UserError(
                         f"{where}.{part}.{key}: {value} is larger than the teacher's "
@@ -178,6 +192,21 @@ class Architecture:
         student = dataclasses.replace(self, **changes)
         student.check(where)
         return student
+
+    def _with_predictor(self, kind: Any, where: str) -> "Architecture":
+        """Change the kind of predictor; everything else is kept."""
+        known = ("rnn", "stateless")
+        if kind not in known:
+            hint = nearest(str(kind), known)
+            raise UserError(f"{where}.decoder.type: '{kind}' is not one of {known}{hint}")
+        if kind == self.decoder:
+            return self
+        if kind == "rnn":
+            raise UserError(
+                f"{where}.decoder.type: the teacher's predictor is stateless; a recurrent one "
+                "cannot be made of it"
+            )
+        return dataclasses.replace(self, decoder=kind, embed_size=self.decoder_size)
 
     def check(self, where: str) -> None:
         """Raise UserError for sizes that no conformer can have."""
@@ -282,7 +311,7 @@ class Architecture:
             kept: The teacher's blocks, by number, that the student's come from.
 
         Returns:
-            `encoder_conf`, `decoder_conf` and `joint_network_conf` of the student.
+            `encoder_conf`, `decoder`, `decoder_conf` and `joint_network_conf` of the student.
         """
         encoder = copy.deepcopy(teacher["encoder_conf"])
         blocks = [b for b in encoder["body_conf"] for _ in range(b.get("num_blocks") or 1)]
@@ -311,5 +340,12 @@ class Architecture:
         decoder = {**(teacher.get("decoder_conf") or {}), "embed_size": self.embed_size}
         if self.decoder == "rnn":
             decoder["hidden_size"] = self.decoder_size
+        else:
+            decoder = {key: decoder[key] for key in STATELESS_KEYS if key in decoder}
         joint = {**(teacher.get("joint_network_conf") or {}), "joint_space_size": self.joint_size}
-        return {"encoder_conf": encoder, "decoder_conf": decoder, "joint_network_conf": joint}
+        return {
+            "encoder_conf": encoder,
+            "decoder": self.decoder,
+            "decoder_conf": decoder,
+            "joint_network_conf": joint,
+        }

@@ -3,7 +3,8 @@
 A role names a set of units that live together: to cut a unit out of the model, every axis
 that has its role must lose it. Roles that belong to one block carry its number, `{}` below.
 
-    hidden      residual stream (D)               att{}     heads x d_k of attention
+    hidden      residual stream (D)               att{}     heads x d_k of attention;
+                                                  /heads    the same as two axes
     ff{} mac{}  feed-forward units                conv{}    channels of the convolution module
     c1 c2       channels of the front end         embed     label embedding
     rnn<n>      units of predictor layer n        joint     joint network
@@ -31,7 +32,7 @@ _TABLE: Sequence[Tuple[str, Tuple[Role, ...]]] = (
     (_BLOCK + r"self_att\.linear_[qkv]" + _PAIR, ("att{}", "hidden")),
     (_BLOCK + r"self_att\.linear_out" + _PAIR, ("hidden", "att{}")),
     (_BLOCK + r"self_att\.linear_pos\.weight", ("att{}", "frequency")),
-    (_BLOCK + r"self_att\.pos_bias_[uv]", ("att{}/heads", "att{}/d_k")),
+    (_BLOCK + r"self_att\.pos_bias_[uv]", ("att{}/heads", "att{}/heads")),
     (_BLOCK + r"conv_mod\.pointwise_conv1" + _PAIR, ("2*conv{}", "hidden", None)),
     (_BLOCK + r"conv_mod\.depthwise_conv" + _PAIR, ("conv{}", None, "taps")),
     (_BLOCK + r"conv_mod\.norm\.(?:weight|bias|running_mean|running_var)", ("conv{}",)),

@@ -1,30 +1,25 @@
 """A student's first weights, cut out of its teacher's.
 
-Kept layers as in DistilBERT (Sanh et al. 2019, arXiv 1910.01108); kept units by the norm of
+Kept layers as in DistilBERT (Sanh et al. 2019, arXiv 1910.01108); kept units by a score of
 their weights, chosen once for each set of units so that every layer that shares the residual
-stream keeps the same channels.
+stream keeps the same channels. What is narrowed between two linear maps is not cut but
+factored anew (`low_rank`): the label embedding with what reads it, and the values of each
+attention head with its output.
 """
 
 import re
-from typing import Dict, List, Mapping
+from typing import Dict, List, Mapping, Optional
 
 import torch
 
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles, block_number, rename_block
+from espnet_kd.students.importance import weight_scores
+from espnet_kd.students.low_rank import narrow_product
+from espnet_kd.students.stateless import EMBED, stateless_teacher
 
 State = Dict[str, torch.Tensor]
-
-
-def spaced_blocks(teacher: int, student: int) -> List[int]:
-    """Choose evenly spaced blocks; the first and the last are always among them.
-
-    >>> spaced_blocks(12, 5)
-    [0, 3, 6, 8, 11]
-    """
-    if student == 1:
-        return [teacher - 1]
-    return [int(i * (teacher - 1) / (student - 1) + 0.5) for i in range(student)]
+Index = Dict[str, torch.Tensor]  # units that are kept, by role
 
 
 def inherit(
@@ -33,6 +28,7 @@ def inherit(
     student: Architecture,
     kept: List[int],
     causal: bool = True,
+    scores: Optional[Mapping[str, torch.Tensor]] = None,
 ) -> State:
     """Cut the student's state dict out of the teacher's.
 
@@ -45,6 +41,9 @@ def inherit(
         student: The student's sizes, none larger.
         kept: The teacher's block for each of the student's blocks.
         causal: Whether depthwise convolutions see the past only (streaming models).
+        scores: How much each element of a parameter matters, by the parameter's name; a
+            unit has the sum of its elements. By default the squared weights
+            (`importance.weight_scores`).
 
     Returns:
         State dict of the student, every tensor a copy.
@@ -52,38 +51,55 @@ def inherit(
     Raises:
         KeyError: the teacher holds a tensor whose axes are unknown and must be cut.
     """
+    if scores is None:
+        scores = weight_scores(teacher_state)
+    if (teacher.decoder, student.decoder) == ("rnn", "stateless"):
+        teacher_state, teacher = stateless_teacher(teacher_state, teacher)
+    state = _with_blocks(teacher_state, kept)
+    layers = teacher.rnn_layers if teacher.decoder == "rnn" else 0
+    index = _kept_units(_with_blocks(scores, kept), teacher, student, layers)
+    found = {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
+    if student.embed_size < teacher.embed_size:
+        found.update(_embedding(state, index, student.embed_size, layers))
+    d_t, d_s = (size.hidden_size // size.heads for size in (teacher, student))
+    if d_s != d_t:
+        for b in range(student.num_blocks):
+            _keep_temperature(found, b, (d_s / d_t) ** 0.5)
+    if d_s < d_t:
+        for b in range(student.num_blocks):
+            found.update(_values(state, index, b, teacher, student))
+    return found
+
+
+def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
+    """Renumber the blocks that are kept; leave out the others."""
     state: State = {}
-    for name, tensor in teacher_state.items():
+    for name, tensor in tensors.items():
         block = block_number(name)
         if block is None:
             state[name] = tensor
         for new, old in enumerate(kept):
             if block == old:
                 state[rename_block(name, new)] = tensor
-    layers = teacher.rnn_layers if teacher.decoder == "rnn" else 0
-    index = _kept_units(state, teacher, student, layers)
-    return {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
+    return state
 
 
-def _kept_units(
-    state: State, teacher: Architecture, student: Architecture, layers: int
-) -> Dict[str, torch.Tensor]:
+def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) -> Index:
     """Choose the units of every role that shrinks. Indices are sorted: order is kept."""
-    t, s = teacher, student
     sizes = {"hidden": (t.hidden_size, s.hidden_size), "joint": (t.joint_size, s.joint_size)}
-    sizes["embed"] = (t.embed_size, s.embed_size)
-    # A VGG-like front end has other layers, but its channels never shrink.
-    sizes["c1"] = sizes["c2"] = (t.conv_size, s.conv_size)
+    if not t.conv_size1:  # a VGG-like front end is kept whole
+        sizes["c1"] = sizes["c2"] = (t.conv_size, s.conv_size)
     for n in range(layers):
         sizes[f"rnn{n}"] = (t.decoder_size, s.decoder_size)
     for b in range(s.num_blocks):
         sizes[f"ff{b}"] = sizes[f"mac{b}"] = (t.linear_size, s.linear_size)
-        sizes[f"conv{b}"] = (t.hidden_size, s.hidden_size)
-    energy = _energies(state, sizes, layers)
+        sizes[f"conv{b}"] = sizes[f"att{b}"] = (t.hidden_size, s.hidden_size)
+    before = {role: size for role, (size, _) in sizes.items()}
+    total = _unit_scores(scores, before, layers, t.front_end_bins)
     index = {
-        role: energy[role].topk(after).indices.sort().values  # (after,)
+        role: total[role].topk(after).indices.sort().values  # (after,)
         for role, (before, after) in sizes.items()
-        if after < before
+        if after < before and not role.startswith("att")
     }
     if "c2" in index:
         bins = torch.arange(t.front_end_bins)
@@ -94,7 +110,9 @@ def _kept_units(
             unit = index[f"rnn{n}"]
             index[f"gates*rnn{n}"] = torch.cat([unit + g * t.decoder_size for g in range(gates)])
     if "hidden" in index or s.heads < t.heads:
-        index.update(_attention_units(t, s))
+        for b in range(s.num_blocks):
+            units = _attention_units(total[f"att{b}"], t, s)  # (heads, d_k)
+            index[f"att{b}"], index[f"att{b}/heads"] = units.flatten(), units
     if "hidden" in index:
         for b in range(s.num_blocks):
             conv = index[f"conv{b}"]
@@ -107,43 +125,55 @@ def _kept_units(
     return index
 
 
-def _attention_units(t: Architecture, s: Architecture) -> Dict[str, torch.Tensor]:
-    """Keep the same number of dimensions of every head that stays."""
+def _attention_units(score: torch.Tensor, t: Architecture, s: Architecture) -> torch.Tensor:
+    """Keep the best heads, and in each its best dimensions.
+
+    Fewer heads than the width asks for have more dimensions than the teacher's: the best
+    ones of the heads that go fill them up.
+
+    Args:
+        score: Of every unit. (heads * d_k of the teacher,)
+        t: The teacher's sizes.
+        s: The student's.
+
+    Returns:
+        Units of each of the student's heads. (heads, d_k)
+    """
     d_t, d_s = t.hidden_size // t.heads, s.hidden_size // s.heads
-    heads, dims = torch.arange(s.heads), torch.arange(d_s) * d_t // d_s
-    units = (heads[:, None] * d_t + dims).flatten()  # (heads * d_k,)
-    index = {}
-    for b in range(s.num_blocks):
-        index[f"att{b}"], index[f"att{b}/heads"], index[f"att{b}/d_k"] = units, heads, dims
-    return index
+    of_heads = score.view(t.heads, d_t)
+    heads = of_heads.sum(1).topk(s.heads).indices.sort().values  # (heads,)
+    dims = of_heads[heads].topk(min(d_t, d_s), dim=1).indices.sort(dim=1).values
+    units = heads[:, None] * d_t + dims  # (heads, min(d_t, d_s))
+    if d_s > d_t:
+        rest = score.clone()
+        rest[units.flatten()] = -1.0
+        more = rest.topk(s.heads * (d_s - d_t)).indices.sort().values
+        units = torch.cat([units, more.view(s.heads, -1)], dim=1)
+    return units
 
 
-def _energies(state: State, sizes: Mapping[str, object], layers: int) -> Dict[str, torch.Tensor]:
-    """Sum of squared weights of every unit of every role."""
-    energy: Dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        roles = axis_roles(name, tensor.dim(), layers) or []
-        # Norm layers have a weight near one for every unit: they say nothing.
-        if tensor.dim() < 2:
-            continue
-        for axis, role in enumerate(roles):
+def _unit_scores(scores: State, sizes: Mapping[str, int], layers: int, bins: int) -> State:
+    """Sum the scores of every unit of every role."""
+    total: State = {role: torch.zeros(size, dtype=torch.double) for role, size in sizes.items()}
+    for name, score in scores.items():
+        for axis, role in enumerate(axis_roles(name, score.dim(), layers) or []):
             if role is None:
                 continue
-            others = [i for i in range(tensor.dim()) if i != axis]
-            norm = tensor.double().square().sum(dim=others)  # (size of the axis,)
-            if role not in sizes:
+            others = [i for i in range(score.dim()) if i != axis]
+            sums = score.double().cpu()
+            sums = sums.sum(dim=others) if others else sums  # (size of the axis,)
+            if role == "c2*bins":
+                role, sums = "c2", sums.view(-1, bins).sum(1)
+            elif role not in sizes:
                 # Roles made of several copies of another: 2*conv, gates*rnn.
-                base = re.sub(r"^\w+\*", "", role)
-                if base not in sizes or role == "c2*bins":
-                    continue
-                role, norm = base, norm.view(-1, sizes[base][0]).sum(0)
-            energy[role] = energy.get(role, 0) + norm
-    return energy
+                role = re.sub(r"^\w+\*", "", role)
+                sums = sums.view(-1, sizes[role]).sum(0) if role in sizes else sums
+            if role in sizes:
+                total[role] += sums
+    return total
 
 
-def _cut(
-    name: str, tensor: torch.Tensor, index: Mapping[str, torch.Tensor], layers: int, causal: bool
-) -> torch.Tensor:
+def _cut(name: str, tensor: torch.Tensor, index: Index, layers: int, causal: bool) -> torch.Tensor:
     """Keep the chosen units along every axis."""
     roles = axis_roles(name, tensor.dim(), layers)
     if roles is None:
@@ -151,11 +181,61 @@ def _cut(
     for axis, role in enumerate(roles):
         if role not in index:
             continue
+        kept = index[role].to(tensor.device)
         if role == "taps":
-            before, after = index["taps"].tolist()
+            before, after = kept.tolist()
             # A causal kernel's last tap is the present frame; else the middle one is.
             first = before - after if causal else (before - after) // 2
             tensor = tensor.narrow(axis, first, after)
+        elif kept.dim() == 2:  # (heads, d_k): both axes at once
+            return tensor.flatten()[kept]
         else:
-            tensor = tensor.index_select(axis, index[role].to(tensor.device))
+            tensor = tensor.index_select(axis, kept)
     return tensor.clone()
+
+
+def _embedding(state: State, index: Index, width: int, layers: int) -> State:
+    """Factor the label embedding and all that reads it to a smaller width."""
+    readers = ("decoder.rnn.0.weight_ih_l0", "joint_network.lin_dec.weight", "lm_lin.weight")
+    cut = {
+        name: _cut(name, state[name], index, layers, True)  # (outputs, E)
+        for name in readers
+        if name in state and "embed" in axis_roles(name, 2, layers)
+    }
+    embed, right = narrow_product(state[EMBED], torch.cat(list(cut.values())).T, width)
+    parts = right.T.split([w.size(0) for w in cut.values()])
+    return {EMBED: embed, **{name: part.clone() for name, part in zip(cut, parts)}}
+
+
+def _keep_temperature(state: State, block: int, factor: float) -> None:
+    """Make up for attention's division by the root of d_k, which has changed."""
+    prefix = f"encoder.encoders.blocks.{block}.self_att."
+    for name in ("linear_q.weight", "linear_q.bias", "pos_bias_u", "pos_bias_v"):
+        state[prefix + name] *= factor
+
+
+def _values(state: State, index: Index, block: int, t: Architecture, s: Architecture) -> State:
+    """Factor each head's values and its part of the output to fewer dimensions.
+
+    Attention weights sum to one, so what the values' bias adds to the output is a constant:
+    it goes into the output's bias whole.
+    """
+    prefix = f"encoder.encoders.blocks.{block}.self_att."
+    others = {"hidden": index["hidden"]} if "hidden" in index else {}
+    v, bias, out, out_bias = (
+        _cut(prefix + name, state[prefix + name], others, 0, True)
+        for name in ("linear_v.weight", "linear_v.bias", "linear_out.weight", "linear_out.bias")
+    )
+    d_t, d_s = t.hidden_size // t.heads, s.hidden_size // s.heads
+    heads = index[f"att{block}"].view(s.heads, d_s)[:, 0] // d_t  # the teacher's, kept
+    pairs = [
+        narrow_product(out[:, h * d_t : (h + 1) * d_t], v[h * d_t : (h + 1) * d_t], d_s)
+        for h in heads.tolist()
+    ]
+    units = (heads[:, None] * d_t + torch.arange(d_t)).flatten()
+    return {
+        prefix + "linear_out.weight": torch.cat([left for left, _ in pairs], dim=1),
+        prefix + "linear_v.weight": torch.cat([right for _, right in pairs]),
+        prefix + "linear_v.bias": torch.zeros_like(bias[: s.hidden_size]),
+        prefix + "linear_out.bias": out_bias + out[:, units] @ bias[units],
+    }

@@ -10,9 +10,11 @@ import yaml
 
 from espnet_kd.data.librispeech_parts import PARTS
 from espnet_kd.espnet import derive
+from espnet_kd.espnet.cut import Cutter, Model, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.plan import load_plan
-from espnet_kd.students import Architecture, spaced_blocks
+from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.importance import spaced_blocks
 
 CONF = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "asr_kd" / "conf"
 HOURS = {name: PARTS[name].hours for name in PARTS if name.startswith("train") and "5" != name[-1]}
@@ -56,7 +58,7 @@ def test_training_accepts_the_teacher_and_its_size_is_exact(name, predictor, tmp
     with torch.device("meta"):
         model = DistilTransducerTask.build_model(Namespace(**config))
     assert (
-        derive.sizes_of(model, config).params == params[predictor]
+        sizes_of(model, config).params == params[predictor]
     )  # counts the model's own, too
 
 
@@ -69,12 +71,12 @@ def test_the_plans_end_above_60_and_80_percent(name):
     for plan, least, most in zip(plans, (0.60, 0.80), (0.65, 0.85)):
         teacher = first
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
-            student = derive.student_sizes(stage, teacher, first)
+            model = Model(config, None, teacher)
+            student = Cutter(stage, model, None).sizes(first)
             kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
             # Raises for an option that training or distillation does not have.
-            made = derive.train_config(
-                stage, derive.Model(config, {}, teacher), student, kept, base, (CONF, CONF)
-            )
+            files = (CONF, CONF)
+            made = derive.train_config(stage, model, student, kept, base, files, files)
             config_of_student = {**made, "kd_conf": {}}
             teacher = student
         assert least < 1 - student.params / params["rnn"] < most

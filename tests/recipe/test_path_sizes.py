@@ -8,7 +8,7 @@ import pytest
 import yaml
 from toy import TRAINING, call, inside, write_teacher, write_yaml
 
-from espnet_kd.students import Architecture
+from espnet_kd.students.architecture import Architecture
 
 PLAN = {
     "gate": {"otherwise": "split"},

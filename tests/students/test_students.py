@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from espnet_kd.errors import UserError
-from espnet_kd.students import Architecture, inherit, spaced_blocks
+from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles
+from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.inherit import inherit
 from tests.espnet.tiny import build, tiny_config
 
 

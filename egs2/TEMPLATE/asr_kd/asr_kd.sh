@@ -557,7 +557,7 @@ derive_student() {
         "${plan_options[@]}" --student "${student_names[k]}" \
         --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
         --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
-        --out "${dir}"
+        --data "${data_feats}/${valid_set}" --out "${dir}"
     # What was derived stands on one line, after what ESPnet says when it is imported.
     log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
     current_log=

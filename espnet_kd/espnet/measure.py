@@ -1,0 +1,214 @@
+"""What a model does on a few utterances, before anything is trained."""
+
+import contextlib
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+from espnet2.asr_transducer.error_calculator import ErrorCalculator
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
+from espnet2.asr_transducer.utils import TooShortUttError, get_transducer_task_io
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.cache_data import Utterances
+from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.teacher import project
+from espnet_kd.fileio import read_table
+from espnet_kd.lattice import node_stats, rnnt_loss
+from espnet_kd.students.importance import TaylorScores, change_of_direction
+
+BATCH = 8  # utterances
+MOST_LABELS = 5  # that greedy search emits at one frame
+IGNORE = -1  # padding of labels, as ESPnet's collate function has it here
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    feats: torch.Tensor  # normalised (B, T_in, F)
+    feats_len: torch.Tensor  # (B,)
+    text: torch.Tensor  # padded with IGNORE (B, U)
+
+
+class Sample:
+    """Utterances of a data directory, heard by a teacher's front end once.
+
+    Its students share front end and normalisation, so they are measured on the same
+    features, under the chunk size of validation if they are streaming models.
+
+    Args:
+        teacher: Whose front end it is.
+        config: The teacher's `config.yaml`: how it makes labels of text.
+        data: Directory with wav.scp and text.
+        utterances: How many to take, evenly spaced over the directory; all if it has fewer.
+        chunk_size: `valid_chunk_size` of `kd_conf`: encoder frames a chunk, 0 for full
+            context, None for the encoder's `short_chunk_size`.
+
+    Raises:
+        UserError: the directory is incomplete, audio cannot be read, or the teacher has no
+            front end.
+    """
+
+    def __init__(
+        self,
+        teacher: ESPnetASRTransducerModel,
+        config: Path,
+        data: Path,
+        utterances: int,
+        chunk_size: Optional[int] = None,
+    ) -> None:
+        if teacher.frontend is None:
+            raise UserError(f"{config}: the teacher has no front end; --data holds audio")
+        audio, texts = read_table(data / "wav.scp"), read_table(data / "text")
+        names = [name for name in audio if texts.get(name)]
+        if not names:
+            raise UserError(f"{data}: no utterance with audio and text to measure on")
+        count = min(utterances, len(names))
+        names = [names[i * len(names) // count] for i in range(count)]
+        archive = audio[names[0]].rpartition(":")[0].endswith(".ark")
+        loader = Utterances([data], "kaldi_ark" if archive else "sound", config)
+        items = [(0, name) for name in names]
+        batches = [items[i : i + BATCH] for i in range(0, count, BATCH)]
+        self.utterances = count
+        self.chunk_size = chunk_size
+        self.batches: List[_Batch] = []
+        teacher.eval()
+        for some, batch in loader.load(batches, 0):
+            with torch.no_grad():
+                feats, feats_len = teacher._extract_feats(batch["speech"], batch["speech_lengths"])
+                if teacher.normalize is not None:
+                    feats, feats_len = teacher.normalize(feats, feats_len)
+            text = batch["text"][:, : batch["text_lengths"].max()]
+            self.batches.append(_Batch(feats, feats_len, text))
+            try:
+                self._encode(teacher, self.batches[-1])
+            except TooShortUttError as e:
+                raise UserError(f"{data}: {some[int(feats_len.argmin())][1]}: {e}") from None
+
+    def loss(self, model: ESPnetASRTransducerModel) -> float:
+        """Return the RNN-T loss of a model, nats an utterance."""
+        model.eval()
+        with torch.no_grad():
+            total = sum(float(self._losses(model, batch).sum()) for batch in self.batches)
+        return total / self.utterances
+
+    @torch.no_grad()
+    def error_rate(self, model: ESPnetASRTransducerModel) -> float:
+        """Return the WER of greedy search with a model, in percent."""
+        model.eval()
+        spelled = ErrorCalculator(
+            model.decoder, model.joint_network, model.token_list, model.sym_space, model.sym_blank
+        )
+        hypotheses: List[str] = []
+        references: List[str] = []
+        for batch in self.batches:
+            enc, t_len = self._encode(model, batch)  # (B, T, D), (B,)
+            found = [greedy_search(model, x[:t]) for x, t in zip(enc, t_len)]
+            labels = [text[text != IGNORE].tolist() for text in batch.text]
+            hyp, ref = spelled.convert_to_char(found, labels)
+            hypotheses += hyp
+            references += ref
+        return 100 * spelled.calculate_wer(hypotheses, references)
+
+    @torch.no_grad()
+    def influence(self, model: ESPnetASRTransducerModel) -> List[float]:
+        """Return how far each encoder block turns its input (`change_of_direction`)."""
+        model.eval()
+        blocks = model.encoder.encoders.blocks
+        seen: Dict[int, tuple] = {}
+        hooks = [
+            block.register_forward_hook(
+                lambda _, given, out, i=i: seen.update({i: (given[0], out[0])})
+            )
+            for i, block in enumerate(blocks)
+        ]
+        turned: List[List[torch.Tensor]] = [[] for _ in blocks]
+        try:
+            for batch in self.batches:
+                _, t_len = self._encode(model, batch)
+                for i, (x, y) in seen.items():
+                    turned[i].append(change_of_direction(x, y, t_len))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [float(torch.cat(frames).mean()) for frames in turned]
+
+    def skip_loss(self, model: ESPnetASRTransducerModel) -> List[float]:
+        """Return by how much the loss grows without each encoder block, nats an utterance."""
+        count = len(model.encoder.encoders.blocks)
+        whole, found = self.loss(model), []
+        for skipped in range(count):
+            with only_blocks(model, [i for i in range(count) if i != skipped]):
+                found.append(self.loss(model) - whole)
+            logging.info(f"loss without block {skipped}: {found[-1]:+.3f}")
+        return found
+
+    def taylor(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
+        """Return what the loss owes to each element of each parameter (`TaylorScores`)."""
+        model.eval().requires_grad_(True)
+        parts = ("encoder.", "decoder.", "joint_network.")
+        parameters = {k: p for k, p in model.named_parameters() if k.startswith(parts)}
+        scores = TaylorScores(parameters)
+        for batch in self.batches:
+            scores.add(self._losses(model, batch).mean())
+        return scores.mean()
+
+    def _encode(
+        self, model: ESPnetASRTransducerModel, batch: _Batch
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Encoder output (B, T, D) and its lengths (B,)."""
+        encoder, size = model.encoder, 0
+        if encoder.dynamic_chunk_training:
+            size = encoder.short_chunk_size if self.chunk_size is None else self.chunk_size
+        return encode(encoder, batch.feats, batch.feats_len, size)
+
+    def _losses(self, model: ESPnetASRTransducerModel, batch: _Batch) -> torch.Tensor:
+        """RNN-T loss of each utterance, nats. (B,)"""
+        enc, t_len = self._encode(model, batch)  # (B, T, D)
+        decoder_in, labels, _, u_len = get_transducer_task_io(batch.text, t_len, ignore_id=IGNORE)
+        model.decoder.set_device(enc.device)
+        dec = model.decoder(decoder_in)  # (B, U + 1, D)
+        stats = node_stats(project(model.joint_network, enc, dec), labels, t_len, u_len)
+        return rnnt_loss(stats[..., :2], t_len, u_len)
+
+
+@contextlib.contextmanager
+def only_blocks(model: ESPnetASRTransducerModel, kept: Sequence[int]) -> Iterator[None]:
+    """Leave out all other encoder blocks for a while."""
+    encoders = model.encoder.encoders
+    whole = encoders.blocks
+    encoders.blocks = torch.nn.ModuleList(whole[i] for i in kept)
+    try:
+        yield
+    finally:
+        encoders.blocks = whole
+
+
+@torch.no_grad()
+def greedy_search(model: ESPnetASRTransducerModel, enc: torch.Tensor) -> List[int]:
+    """Emit the likeliest token of every lattice node that is passed.
+
+    Args:
+        model: A transducer in eval mode.
+        enc: Encoder output of an utterance. (T, D)
+
+    Returns:
+        Labels, at most `MOST_LABELS` a frame.
+    """
+    decoder, network = model.decoder, model.joint_network
+    decoder.score_cache = {}  # keyed by labels alone
+    decoder.set_device(enc.device)
+    labels = [0]
+    dec, state = decoder.score(labels, decoder.init_state(1))  # (1, D)
+    dec = network.lin_dec(dec)
+    for frame in network.lin_enc(enc):  # (J,)
+        for _ in range(MOST_LABELS):
+            best = int(network(frame, dec, no_projection=True).argmax())
+            if best == 0:
+                break
+            labels.append(best)
+            dec, state = decoder.score(labels, state)
+            dec = network.lin_dec(dec)
+    decoder.score_cache = {}
+    return labels[1:]

@@ -1,0 +1,91 @@
+"""Which of a teacher's blocks and weights matter."""
+
+from typing import Dict, List, Mapping, Sequence
+
+import torch
+
+
+def spaced_blocks(teacher: int, student: int) -> List[int]:
+    """Choose evenly spaced blocks; the first and the last are always among them.
+
+    >>> spaced_blocks(12, 5)
+    [0, 3, 6, 8, 11]
+    """
+    if student == 1:
+        return [teacher - 1]
+    return [int(i * (teacher - 1) / (student - 1) + 0.5) for i in range(student)]
+
+
+def most_important(scores: Sequence[float], n: int) -> List[int]:
+    """Choose the `n` blocks with the highest scores, in their order; the earlier of equals.
+
+    >>> most_important([0.3, 0.1, 0.2], 2)
+    [0, 2]
+    """
+    return sorted(sorted(range(len(scores)), key=lambda i: -scores[i])[:n])
+
+
+def change_of_direction(x: torch.Tensor, y: torch.Tensor, t_len: torch.Tensor) -> torch.Tensor:
+    """Compute how far a block turns every frame, 1 - cos(x, y).
+
+    Its mean over the frames of a data set is the block influence of Men et al. 2024
+    ("ShortGPT", arXiv 2403.03853, equation 1): a block that hardly turns its input can be
+    left out.
+
+    Args:
+        x: What goes into the block. (B, T, D)
+        y: What comes out of it. (B, T, D)
+        t_len: Frames; padding has no part in it. (B,)
+
+    Returns:
+        One number a frame, 0 to 2. (sum of t_len,)
+    """
+    real = torch.arange(x.size(1), device=x.device) < t_len[:, None]  # (B, T)
+    return 1 - torch.cosine_similarity(x[real], y[real], dim=-1)
+
+
+def weight_scores(state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    """Score weights by their square.
+
+    Vectors are left out: norm layers have a weight near one for every unit, which says
+    nothing.
+
+    Args:
+        state: State dict of the teacher.
+
+    Returns:
+        A score for each element, by the parameter's name.
+    """
+    return {name: w.double().square() for name, w in state.items() if w.dim() > 1}
+
+
+class TaylorScores:
+    """Score weights by what the loss loses without them, to first order.
+
+    The squared product of weight and gradient, averaged over batches (Molchanov et al. 2019,
+    arXiv 1906.10771, equation 8).
+
+    Args:
+        parameters: The teacher's parameters by name.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        self.parameters = dict(parameters)
+        self.batches = 0
+        self.sums = {name: torch.zeros_like(p).double() for name, p in self.parameters.items()}
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Take in a batch.
+
+        Args:
+            loss: Mean loss of the batch, differentiable. ()
+        """
+        grads = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        self.batches += 1
+        for (name, p), grad in zip(self.parameters.items(), grads):
+            if grad is not None:
+                self.sums[name] += (p.detach().double() * grad).square()
+
+    def mean(self) -> Dict[str, torch.Tensor]:
+        """Return a score for each element, by the parameter's name."""
+        return {name: total / self.batches for name, total in self.sums.items()}

@@ -1,0 +1,74 @@
+"""The size that a plan asks of a student. Imports nothing: plans are read without torch."""
+
+import dataclasses
+import re
+from typing import Any, Optional, Union
+
+from espnet_kd.errors import UserError, nearest
+
+BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+BYTES_A_PARAMETER = 4  # a checkpoint holds float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """At most so many parameters.
+
+    Attributes:
+        said: As the plan says it, for messages.
+        fraction: Of the first teacher's parameters; None if `number` is given.
+        number: Parameters; None if `fraction` is given.
+    """
+
+    said: str
+    fraction: Optional[float] = None
+    number: Optional[int] = None
+
+    def params(self, first_params: int) -> int:
+        """Return the number of parameters, given that of the run's first teacher."""
+        return int(self.fraction * first_params) if self.number is None else self.number
+
+    def below(self, other: "Target") -> Optional[bool]:
+        """Tell whether this is the smaller one; None if that depends on the teacher."""
+        if (self.number is None) != (other.number is None):
+            return None
+        if self.number is None:
+            return self.fraction < other.fraction
+        return self.number < other.number
+
+
+def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Target:
+    """Read a target of a plan.
+
+    Args:
+        value: A fraction between 0 and 1 of the first teacher's parameters; a whole number
+            above 1: parameters; or the size of a float32 checkpoint, `1.8 MB` (10^6 bytes).
+        where: Name of the place, for messages.
+
+    Raises:
+        UserError: it is none of these.
+
+    >>> parse_target("1.8 MB", "plan").params(10**7)
+    450000
+    """
+    if isinstance(value, Target):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if 0 < value < 1:
+            return Target(f"{value:g}", fraction=float(value))
+        if value > 1 and value != float("inf") and value == int(value):
+            return Target(f"{int(value):,} parameters", number=int(value))
+    hint = ""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value)
+        if match and match[2] in BYTES:
+            # Rounded first: 1.1 * 10^6 is not a whole number in binary.
+            number = round(float(match[1]) * BYTES[match[2]]) // BYTES_A_PARAMETER
+            if number >= 1:
+                return Target(f"{match[1]} {match[2]}", number=number)
+        elif match:
+            hint = nearest(match[2], BYTES)
+    raise UserError(
+        f"{where}: expected a fraction between 0 and 1 of the first teacher's parameters, a whole "
+        f"number of parameters, or a size like '1.8 MB', found '{value}'{hint}"
+    )
