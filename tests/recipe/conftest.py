@@ -1,7 +1,10 @@
-"""A run of the recipe with real models, done once for all tests that look at it."""
+"""Runs of the recipe that several tests begin with, each done once."""
+
+import shutil
 
 import pytest
 from mini_run import MiniRun
+from shell_recipe import Recipe
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,23 @@ def first_run(tmp_path_factory):
     pytest.importorskip("espeakng_loader", reason="the corpus is made by espeak-ng")
     run = MiniRun(tmp_path_factory.mktemp("mini_speech"))
     return run, run.ok()
+
+
+@pytest.fixture(scope="session")
+def _with_teacher(tmp_path_factory):
+    """The recipe with a stub for python after stage 13, and a copy of it."""
+    recipe = Recipe(tmp_path_factory.mktemp("teacher"))
+    recipe.ok(stop_stage=13)
+    copy = recipe.dir.parents[2] / "kept"
+    shutil.copytree(recipe.dir.parent, copy, symlinks=True)
+    return recipe, copy
+
+
+@pytest.fixture
+def recipe_with_teacher(_with_teacher):
+    """A recipe with a stub for python whose teacher is trained, decoded and scored."""
+    recipe, copy = _with_teacher
+    shutil.rmtree(recipe.dir.parent)
+    shutil.copytree(copy, recipe.dir.parent, symlinks=True)
+    recipe.calls()
+    return recipe

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from shell_recipe import Recipe, value
+from shell_recipe import value
 
 CACHE = "exp/kd_big/teacher_cache"
 STREAMS = {
@@ -12,21 +12,9 @@ STREAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A recipe up to its teacher, kept to start from."""
-    recipe = Recipe(tmp_path_factory.mktemp("cache"))
-    recipe.ok(stop_stage=11)
-    shutil.copytree(recipe.dir.parent, recipe.dir.parents[2] / "kept", symlinks=True)
-    return recipe
-
-
 @pytest.fixture
-def recipe(trained):
-    shutil.rmtree(trained.dir.parent)
-    shutil.copytree(trained.dir.parents[2] / "kept", trained.dir.parent, symlinks=True)
-    trained.calls()
-    return trained
+def recipe(recipe_with_teacher):
+    return recipe_with_teacher
 
 
 STAGE = {"stage": 16, "stop_stage": 16, "stop_compression_stage": 1, "use_teacher_cache": "true"}

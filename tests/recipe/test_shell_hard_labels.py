@@ -3,28 +3,16 @@
 import shutil
 
 import pytest
-from shell_recipe import Recipe, value
+from shell_recipe import value
 
 LABELS = "exp/kd_big/hard_labels/train"
 TEACHER = {"STUB_LABELS": "teacher"}
 STAGE = {"stage": 16, "stop_stage": 16, "stop_compression_stage": 1}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A recipe up to its teacher, kept to start from."""
-    recipe = Recipe(tmp_path_factory.mktemp("labels"))
-    recipe.ok(stop_stage=11)
-    shutil.copytree(recipe.dir.parent, recipe.dir.parents[2] / "kept", symlinks=True)
-    return recipe
-
-
 @pytest.fixture
-def recipe(trained):
-    shutil.rmtree(trained.dir.parent)
-    shutil.copytree(trained.dir.parents[2] / "kept", trained.dir.parent, symlinks=True)
-    trained.calls()
-    return trained
+def recipe(recipe_with_teacher):
+    return recipe_with_teacher
 
 
 def verbs_of(calls):

@@ -1,10 +1,9 @@
 """Paths and gates in the stage script; the plan and the verdicts are the real ones."""
 
 import json
-import shutil
 
 import pytest
-from shell_recipe import Recipe, value
+from shell_recipe import value
 
 PLAN = """stages:
 - {name: big, target: 0.7, epochs: 2}
@@ -16,22 +15,10 @@ TEACHERS = {"big": "exp/teacher", "mid": "exp/kd_big", "small": "exp/kd_mid"}
 STAGE = {"stage": 16, "stop_stage": 17, "test_sets": "test_a", "inference_nj": 1}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A recipe with a teacher, kept to start from."""
-    recipe = Recipe(tmp_path_factory.mktemp("paths"))
-    recipe.ok(stop_stage=13)
-    shutil.copytree(recipe.dir.parent, recipe.dir.parents[2] / "kept", symlinks=True)
-    return recipe
-
-
 @pytest.fixture
-def recipe(trained):
-    shutil.rmtree(trained.dir.parent)
-    shutil.copytree(trained.dir.parents[2] / "kept", trained.dir.parent, symlinks=True)
-    trained.write("conf/compression.yaml", PLAN)
-    trained.calls()
-    return trained
+def recipe(recipe_with_teacher):
+    recipe_with_teacher.write("conf/compression.yaml", PLAN)
+    return recipe_with_teacher
 
 
 def gated(recipe, otherwise):
