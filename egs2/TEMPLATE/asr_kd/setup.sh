@@ -29,7 +29,8 @@ for file in ../../TEMPLATE/asr_kd/conf/*.conf; do
     ln -sfn "../${file}" "conf/${file##*/}"
 done
 # A start for the configs: those of another corpus.
-for file in ../../librispeech/asr_kd/conf/*.yaml; do
+for name in train_teacher train_student compression decode; do
+    file=../../librispeech/asr_kd/conf/${name}.yaml
     if [ -f "${file}" ]; then cp -n "${file}" conf/; fi
 done
 

@@ -2,23 +2,9 @@
 # Stage 1: digit strings in LibriSpeech's layout, with babble at known signal-to-noise ratios:
 # data/{train,dev,test}, each {wav.scp,text,utt2spk,spk2utt,utt2condition}.
 
-set -e
-set -u
-set -o pipefail
+set -euo pipefail
 
-log() {
-    local fname=${BASH_SOURCE[1]##*/}
-    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
-}
-SECONDS=0
-
-# The environment goes before db.sh.
 corpus=${DIGITS:-}
-if [ -e ./db.sh ]; then
-    # shellcheck disable=SC1091
-    . ./db.sh
-fi
-corpus=${corpus:-${DIGITS:-}}
 train_part=digits-train
 test_part=digits-dev
 dev_utts=120
@@ -33,7 +19,7 @@ Usage: $0 [options]
 
 Options:
     --corpus      # Folder that holds the sets, or LibriSpeech/ with them; default: the
-                  # variable DIGITS, of the environment or db.sh ("${corpus}").
+                  # environment's DIGITS ("${corpus}").
     --train_part  # Set to train on; its talkers make the babble too ("${train_part}").
     --test_part   # Set to test on ("${test_part}").
     --dev_utts    # Utterances of train_part that are held out to choose checkpoints ("${dev_utts}").
@@ -55,14 +41,13 @@ if [ ! -d "${corpus}" ]; then
     exit 1
 fi
 
-log "Preparing the clean sets from ${corpus}"
+echo "Preparing the clean sets from ${corpus}"
 for part in "${train_part}" "${test_part}"; do
     ${python} -m espnet_kd.bin.prepare_librispeech \
         --corpus "${corpus}" --set "${part}" --out "data/clean_${part//-/_}"
 done
 clean_train="data/clean_${train_part//-/_}"
 
-log "Adding babble"
 # shellcheck disable=SC2086  # numbers, separated by spaces
 {
     ${python} local/add_noise.py --data "${clean_train}" --babble "${clean_train}" \
@@ -72,5 +57,3 @@ log "Adding babble"
     ${python} local/add_noise.py --data "data/clean_${test_part//-/_}" --babble "${clean_train}" \
         --snr ${test_snr} --out data/test --audio "${audio}/test"
 }
-
-log "Successfully finished. [elapsed=${SECONDS}s]"
