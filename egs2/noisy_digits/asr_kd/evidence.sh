@@ -37,7 +37,7 @@ same=(--asr_exp "${teacher}" --asr_stats_dir "${stats}")
 runs=()
 for seed in ${seeds}; do
     ./run.sh "${same[@]}" --stage 16 --stop_stage 17 --seed "${seed}" --expdir "exp/seed${seed}" \
-        --paths "progressive one_shot scratch inherited" --paths_at "stage2 stage4" \
+        --paths "progressive one_shot scratch" --paths_at "stage2 stage4" \
         --report_note "Digit strings assembled from real recordings, in babble." "$@"
     runs+=(--run "exp/seed${seed}")
 done
