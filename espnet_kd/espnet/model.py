@@ -107,29 +107,30 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """
         raw, feats, feats_len = self._features(speech, speech_lengths)
         chunk_size = self._chunk_size(feats_len)
+        decoder_in, labels, _, u_len = get_transducer_task_io(
+            text[:, : text_lengths.max()], feats_len, ignore_id=self.ignore_id
+        )  # (B, U + 1), (B, U), _, (B,)
         pairs = (self.teachers and self.options.layers) or []
+        # Teachers first: what they need meanwhile is free again when the student begins.
+        teacher, said, blocks = None, [], None
+        if self.teacher is not None:
+            context = chunk_size if self.options.teacher_context == "shared" else None
+            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as blocks:
+                said = [one.joint(raw, feats_len, decoder_in, context) for one, _ in self.teachers]
+            teacher = [(one.joint, share) for one, (_, share) in zip(said, self.teachers)]
+
         with block_outputs(self.encoder, [s for s, _ in pairs]) as own_blocks:
             enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
-        decoder_in, labels, _, u_len = get_transducer_task_io(
-            text[:, : text_lengths.max()], t_len, ignore_id=self.ignore_id
-        )  # (B, U + 1), (B, U), _, (B,)
         self.decoder.set_device(enc.device)
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
-
         joint = project(self.joint_network, enc, dec)
-        teacher, said = None, []
+        for one in said:
+            if not torch.equal(one.t_len, t_len):
+                raise RuntimeError(f"frames differ: teacher {one.t_len}, student {t_len}")
         if self.options.teacher_cache and "teacher" in kwargs:
             size = (joint.enc.size(1), joint.dec.size(1))
             entries, names = kwargs["teacher"], kwargs.get("utt_id")
             teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
-        elif self.teacher is not None:
-            context = chunk_size if self.options.teacher_context == "shared" else None
-            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as blocks:
-                said = [one.joint(raw, feats_len, decoder_in, context) for one, _ in self.teachers]
-            for one in said:
-                if not torch.equal(one.t_len, t_len):
-                    raise RuntimeError(f"frames differ: teacher {one.t_len}, student {t_len}")
-            teacher = [(one.joint, share) for one, (_, share) in zip(said, self.teachers)]
 
         with torch.autocast(enc.device.type, enabled=False):
             loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
