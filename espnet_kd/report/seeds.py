@@ -1,6 +1,6 @@
 """Runs that differ in their seed, read from their `results.json` and pooled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -13,6 +13,8 @@ from espnet_kd.report.scores import same_references
 from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import read_counts
 
+SAME_SIZE = 0.02  # sizes chosen by measurement may differ by this part between seeds
+
 
 @dataclass(frozen=True)
 class SeedModel:
@@ -21,12 +23,15 @@ class SeedModel:
     Attributes:
         name: Its name in every run.
         path: See `paths.Lineage`; None for the first teacher.
-        params: Parameters that decoding uses.
+        params: Parameters that decoding uses, in the first run.
+        range: The fewest and the most over all runs: sizes that were chosen by measurement
+            may differ a little.
     """
 
     name: str
     path: Optional[str]
     params: int
+    range: Tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -160,21 +165,24 @@ def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedM
     if teacher not in (m.name for m in models):
         missing = next(folder for folder, run in others if teacher not in run)
         raise UserError(f"{missing}: no model '{teacher}', the first teacher of {where}")
-    for folder, run in others:
-        for m in models:
+    for k, m in enumerate(models):
+        for folder, run in others:
             found = _model(run, m.name)
-            if found != m:
+            if found.path != m.path or abs(found.params / m.params - 1) > SAME_SIZE:
                 raise UserError(
                     f"{folder}: {m.name} has {found.params:,} parameters (path {found.path}), in "
                     f"{where} {m.params:,} (path {m.path}); pool runs of the same plan"
                 )
+        sizes = [run[m.name]["params"] for run in entries.values()]
+        models[k] = replace(m, range=(min(sizes), max(sizes)))
     return models
 
 
 def _model(run: Dict[str, Dict[str, Any]], name: str) -> SeedModel:
     # Reports before there were paths knew one.
     path = None if name == next(iter(run)) else run[name].get("path", PROGRESSIVE)
-    return SeedModel(name, path, run[name]["params"])
+    params = run[name]["params"]
+    return SeedModel(name, path, params, (params, params))
 
 
 def _sorted(value: Any) -> Any:

@@ -40,7 +40,7 @@ def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
     head = ["Test set", "Model", "against", "Parameters"]
     head += [f"WER % run {k}" for k in numbers] + ["mean", "deviation"]
     head += ["difference", "95 %, utterances", "95 %, and seeds", "wins"]
-    params = {m.name: m.params for m in runs.models}
+    params = {m.name: _size(*m.range) for m in runs.models}
     first = runs.models[0].name
     body = []
     for s in runs.test_sets:
@@ -59,10 +59,14 @@ def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
     return table(head, body, left=3)
 
 
-def _rates(runs: Runs, model: str, test_set: str, params: Dict[str, int]) -> List[str]:
+def _size(fewest: int, most: int) -> str:
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def _rates(runs: Runs, model: str, test_set: str, params: Dict[str, str]) -> List[str]:
     wer = runs.wer(model, test_set)
     figures = [*wer, wer.mean(), wer.std(ddof=1)]
-    return [f"{params[model]:,}", *(f"{x:.2f}" for x in figures)]
+    return [params[model], *(f"{x:.2f}" for x in figures)]
 
 
 def _marked(i: Interval) -> str:

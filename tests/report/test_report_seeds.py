@@ -134,6 +134,12 @@ def set_(name, *keys, value):
     return lambda runs: edit(runs / name, change)
 
 
+def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
+    set_("seed2", "models", 2, "params", value=606)(runs)
+    assert run() == 0
+    assert "| stage2 | teacher | 600 to 606 |" in Path("out.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "break_, message",
     [
