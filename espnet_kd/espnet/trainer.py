@@ -13,6 +13,7 @@ import torch
 from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer
 
+from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.progress import Progress
@@ -42,6 +43,8 @@ class DistilTrainer(Trainer):
         start = time.perf_counter()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
         batches = _Counted(iterator, reporter, options, model, main)
+        updates = len(iterator) // options.accum_grad
+        tell_length(kwargs["schedulers"], updates * options.max_epoch)
         done = super().train_one_epoch(
             iterator=batches,
             reporter=reporter,
@@ -56,7 +59,7 @@ class DistilTrainer(Trainer):
         if main:
             figures = _figures(reporter)
             figures["seconds"] = seconds
-            figures["updates"] = len(iterator) // options.accum_grad
+            figures["updates"] = updates
             _write_history(options, reporter.epoch, "train", figures)
         return done
 
