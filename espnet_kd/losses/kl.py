@@ -4,7 +4,7 @@ from typing import Tuple
 
 import torch
 
-KINDS = ("forward", "reverse", "symmetric")
+from espnet_kd.choices import DIVERGENCES as KINDS
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor, kind: str = "forward") -> torch.Tensor:
