@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import torch
 import yaml
@@ -98,6 +98,9 @@ class FrozenTeacher:
     def __init__(self, model: ESPnetASRTransducerModel, name: str = "teacher") -> None:
         self.model = model.requires_grad_(False).eval()
         self.name = name
+        for module in self.model.modules():
+            if hasattr(module, "attn"):
+                module.register_forward_hook(_forget_attention)
 
     def check_fits(self, student: ESPnetASRTransducerModel) -> None:
         """Refuse a student whose lattice is another one.
@@ -160,6 +163,11 @@ class FrozenTeacher:
         dec = model.decoder(decoder_in)  # (B, U + 1, D)
         ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
         return TeacherOutput(project(model.joint_network, enc, dec), t_len, enc, ctc)
+
+
+def _forget_attention(module: torch.nn.Module, *_: Any) -> None:
+    """ESPnet keeps each block's attention weights, (B, heads, T, T), for plots."""
+    module.attn = None
 
 
 class TeacherOutput(NamedTuple):
