@@ -5,7 +5,7 @@ import time
 from typing import Iterator
 
 from espnet_kd.data.librispeech_parts import PARTS, TRAIN_960
-from espnet_kd.progress import clock
+from espnet_kd.progress import FIRST, clock
 
 SAMPLE = 32  # utterances a process
 HOURS_960 = sum(PARTS[name].hours or 0.0 for name in TRAIN_960)
@@ -54,9 +54,9 @@ class Pace:
             )
 
     def close(self) -> None:
-        """Log what was measured in all."""
+        """Log what was measured in all; less than two seconds are mostly the workers' start."""
         took = time.monotonic() - self.start
-        if self.audio > 0:
+        if self.audio > 0 and took >= FIRST:
             logging.info(
                 f"{self.label}: {self.audio / 3600:.2f} hours of audio in {clock(took)}, "
                 f"{self._speed(1 / took)}; LibriSpeech's 960 h would take "
