@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, TextIO, Union
 
@@ -63,7 +64,7 @@ def read_table(path: PathLike) -> Dict[str, str]:
                     continue
                 if key in table:
                     raise UserError(f"{path}:{n}: the key '{key}' stands there twice")
-                table[key] = value.strip()
+                table[sys.intern(key)] = value.strip()  # once for all tables of a directory
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage that makes it first") from None
     except UnicodeDecodeError as e:

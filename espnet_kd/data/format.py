@@ -8,8 +8,10 @@ source says it must be.
 import contextlib
 import logging
 import os
+import sys
+import time
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterable, Iterator, NamedTuple, Optional
 
 from espnet_kd.data.audio import (
     FAST_FORMATS,
@@ -22,6 +24,7 @@ from espnet_kd.data.audio import (
 )
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables, select
+from espnet_kd.data.pace import Pace
 from espnet_kd.data.parallel import parallel_map
 from espnet_kd.errors import UserError
 from espnet_kd.progress import Progress
@@ -53,10 +56,11 @@ class Result(NamedTuple):
     """One utterance formatted, or why not."""
 
     utt: str
-    path: str = ""
+    path: str = ""  # empty: the source
     samples: int = 0
     how: str = ""  # "kept", "written" or "found"
     error: Optional[str] = None
+    seconds: float = 0.0  # that the worker spent on it
 
 
 def format_audio(
@@ -82,18 +86,23 @@ def format_audio(
     total = len(tables["wav.scp"])
     bad = BadItems(label, max_bad_share)
     progress = Progress(f"format {label}", total)
+    pace = Pace(label, total, nj)
     wav, samples = {}, {}
     how = {"kept": 0, "written": 0, "found": 0}
     # closing: if we refuse midway, the workers stop before the message is printed.
-    results = parallel_map(format_one, _jobs(tables, out, settings), nj)
+    results = parallel_map(format_one, _jobs(tables, out, settings, pace.order()), nj)
     with contextlib.closing(results):
         for result in results:
             if result.error is not None:
                 bad.add("unusable sound files", f"{tables['wav.scp'][result.utt]}: {result.error}")
                 bad.refuse_beyond_share(total)
             else:
-                wav[result.utt], samples[result.utt] = result.path, str(result.samples)
+                utt = sys.intern(result.utt)  # the key that is there, not a copy of it
+                wav[utt] = result.path or tables["wav.scp"][utt]
+                samples[utt] = str(result.samples)
                 how[result.how] += 1
+                if result.how != "found":
+                    pace.add(result.samples / settings.rate, result.seconds)
             progress.update()
     progress.close()
     bad.log()
@@ -105,14 +114,17 @@ def format_audio(
         f"{how['found']} found from an earlier run, {how['kept']} used where they are (mono "
         f"{settings.rate} Hz flac or wav already)"
     )
+    pace.close()
     said = [name for name in ("text", "utt2spk", "utt2condition") if name in tables]
     kept = select({name: tables[name] for name in said}, wav)
     return {"wav.scp": wav, "utt2num_samples": samples, **kept}
 
 
-def _jobs(tables: Tables, out: Path, settings: Settings) -> Iterator[Job]:
+def _jobs(tables: Tables, out: Path, settings: Settings, order: Iterable[int]) -> Iterator[Job]:
     speeds = tables.get("utt2speed", {})
-    for n, (utt, source) in enumerate(sorted(tables["wav.scp"].items())):
+    utts = sorted(tables["wav.scp"])
+    for n in order:
+        utt, source = utts[n], tables["wav.scp"][utts[n]]
         if source.endswith("|"):
             raise UserError(
                 f"wav.scp: '{utt}' is a pipe ({source}); this recipe reads sound files only"
@@ -129,7 +141,7 @@ def format_one(job: Job) -> Result:
         UserError: the sampling rate is wrong and resampling was not asked for.
         OSError: the disk is full.
     """
-    settings = job.settings
+    settings, start = job.settings, time.perf_counter()
     try:
         header = read_header(job.source)
         if header.rate != settings.rate and not settings.resample:
@@ -144,7 +156,7 @@ def format_one(job: Job) -> Result:
         if plain and header.channels == 1 and header.format in FAST_FORMATS:
             if settings.check_audio:
                 decode(job.source)
-            return Result(job.utt, job.source, samples, "kept")
+            return _made(job, "", samples, "kept", start)
         if _finished(job, samples):
             return Result(job.utt, job.target, samples, "found")
         audio, _ = decode(job.source)
@@ -153,7 +165,11 @@ def format_one(job: Job) -> Result:
     if not plain:
         audio = resample(audio, header.rate, job.speed, settings.rate)
     encode(job.target, audio, settings.rate, settings.audio_format)
-    return Result(job.utt, job.target, len(audio), "written")
+    return _made(job, job.target, len(audio), "written", start)
+
+
+def _made(job: Job, path: str, samples: int, how: str, start: float) -> Result:
+    return Result(job.utt, path, samples, how, seconds=time.perf_counter() - start)
 
 
 def _finished(job: Job, samples: int) -> bool:

@@ -69,6 +69,7 @@ PARTS: Dict[str, Part] = {
         31, 126046265, "md5:6d7ab67ac6a1d2c993d050e16d61080d", 1089, None),
 }
 # fmt: on
+TRAIN_960 = ("train-clean-100", "train-clean-360", "train-other-500")
 
 
 def find_parts(names: Iterable[str]) -> List[str]:

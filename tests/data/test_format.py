@@ -12,9 +12,11 @@ import pytest
 import soundfile
 
 from espnet_kd.data.audio import encode, resample, resampled_frames
+from espnet_kd.data.pace import SAMPLE, Pace
 from espnet_kd.data.parallel import parallel_map
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
+from espnet_kd.progress import clock
 
 
 @pytest.fixture
@@ -203,3 +205,37 @@ def test_parallel_map_keeps_order_and_passes_errors_on():
         list(parallel_map(abs, [1, "x"], 2))
     with pytest.raises(UserError, match="worker process was killed"):
         list(parallel_map(os._exit, [1], 2))
+
+
+def test_a_sample_of_the_whole_set_foretells_the_time(caplog):
+    caplog.set_level(logging.INFO)
+    total, processes = 10 * SAMPLE, 2
+    pace = Pace("data/x", total, processes)
+    order = list(pace.order())
+    assert sorted(order) == list(range(total))
+    head = order[: pace.sample]
+    assert len(head) == pace.sample == processes * SAMPLE
+    assert head == list(range(0, total, 5))  # spread evenly
+    for n in range(pace.sample):
+        assert not caplog.messages, n
+        pace.add(audio=10.0, worked=0.5)  # 4 utterances and 40 seconds of audio a second
+    assert caplog.messages == [
+        "data/x: 4.0 utt/s, 0.011 hours of audio a second with 2 processes, measured on 64 "
+        "utterances: 320 utterances will take about 1:20, LibriSpeech's 960 h would take "
+        f"{clock(961.06 * 3600 / 40)}"
+    ]
+
+
+def test_what_was_measured_is_said_at_the_end(caplog):
+    caplog.set_level(logging.INFO)
+    total = 4 * SAMPLE - 1  # too few to foretell anything
+    pace = Pace("x", total, 1)
+    assert list(pace.order()) == list(range(total))
+    pace.close()  # all was found from an earlier run
+    for _ in range(total):
+        pace.add(audio=10.0, worked=0.5)
+    pace.close()
+    assert not caplog.messages  # it took no time
+    pace.start -= 100
+    pace.close()
+    assert len(caplog.messages) == 1 and "0.35 hours of audio in 1:40, 1.3 utt/s" in caplog.text

@@ -91,6 +91,22 @@ def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
     assert float(score) == pytest.approx(float(hyps[0].score), rel=1e-5)
 
 
+def test_the_model_zoo_loads_it_by_its_name(here, tmp_path, monkeypatch):
+    zoo = pytest.importorskip("espnet_model_zoo.downloader", reason="comes with espnet 202611")
+    from espnet2.bin.asr_transducer_inference import Speech2Text
+
+    real = zoo.ModelDownloader
+    monkeypatch.setattr(zoo, "ModelDownloader", lambda: real(cachedir=tmp_path / "zoo"))
+    archive = str(here / ARCHIVE)
+    monkeypatch.chdir(tmp_path)  # nothing is found by a path of where it was packed
+    model = Speech2Text.from_pretrained(archive).asr_model
+    weights = torch.load(here / HOME / MODEL, weights_only=True)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    (config,) = (tmp_path / "zoo").glob(f"*/{HOME}/config.yaml")
+    stats = yaml.safe_load(config.read_text())["normalize_conf"]["stats_file"]
+    assert stats == str(config.with_name("feats_stats.npz"))
+
+
 def test_card(here):
     card = (here / HOME / "packed/README.md").read_text()
     with zipfile.ZipFile(ARCHIVE) as z:

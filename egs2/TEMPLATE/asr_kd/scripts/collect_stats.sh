@@ -52,8 +52,9 @@ collect_stats() {
         for n in $(seq "${jobs}"); do
             dirs+="--input_dir ${logdir}/stats.${n} "
         done
+        current_log="${logdir}/aggregate.log"
         # shellcheck disable=SC2086
-        call ${python} -m espnet2.bin.aggregate_stats_dirs ${dirs} --output_dir "${asr_stats_dir}"
+        call ${train_cmd} "${current_log}" ${python} -m espnet2.bin.aggregate_stats_dirs ${dirs} --output_dir "${asr_stats_dir}"
     fi
 
     # The sampler counts the elements of a batch: it needs the width of the output, too.

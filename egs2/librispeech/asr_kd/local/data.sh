@@ -112,7 +112,8 @@ prepare "data/${train_set}" ${train_parts}
 # shellcheck disable=SC2086
 prepare "data/${valid_set}" ${dev_parts}
 for part in ${test_sets}; do
-    prepare "data/${part//-/_}" "${part}"
+    # mini LibriSpeech is tested on the set it is validated on
+    [ "${part//-/_}" = "${valid_set}" ] || prepare "data/${part//-/_}" "${part}"
 done
 
 log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Train on mini LibriSpeech on a GPU that is lent for minutes at a time: teacher, three stages to
+# 63 % compression, and students of the last one's size from scratch and in one shot, decoded,
+# scored and reported.
+#
+#   tools/train_mini_librispeech.sh --corpus DIR [--minutes N] [--state DIR] [options of run.sh]
+#
+#   --corpus DIR      the corpus in LibriSpeech's layout; default: the variable LIBRISPEECH
+#   --minutes N       stop after N minutes (0.5 is allowed), at the latest a minute later
+#   --state DIR       keep what training needs to go on in files of 16 MB in DIR: read where
+#                     there is no exp/ yet, written whenever a run ends
+#   --train_args "A"  options for the training of teacher and students alike
+#   --recipe DIR      default: egs2/librispeech/asr_kd
+#
+# Exit code 0: finished; 75: unfinished, the same command goes on; others: failed.
+# Further options go to run.sh, after those that stand here, which they overrule.
+set -euo pipefail
+
+recipe=$(cd "$(dirname "$0")/.." && pwd)/egs2/librispeech/asr_kd
+corpus=${LIBRISPEECH:-}
+minutes=
+state=
+train_args=
+part_bytes=16000000 # a machine may give files back only up to a size
+unfinished=75       # EX_TEMPFAIL of sysexits.h
+
+die() {
+    echo "${0##*/}: error: $*" >&2
+    exit 1
+}
+
+options=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --help | -h)
+        sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
+        exit 0
+        ;;
+    --corpus | --minutes | --state | --train_args | --recipe)
+        [ $# -ge 2 ] || die "option $1 needs a value"
+        printf -v "${1#--}" '%s' "$2"
+        shift 2
+        ;;
+    *)
+        options+=("$1")
+        shift
+        ;;
+    esac
+done
+[[ "${minutes:-1}" =~ ^[0-9]*\.?[0-9]+$ ]] || die "--minutes must be a number, not '${minutes}'"
+[ -d "${corpus}" ] || die "--corpus '${corpus}': no such folder; it must hold train-clean-5"
+[ -x "${recipe}/run.sh" ] || die "--recipe ${recipe}: no run.sh there"
+corpus=$(cd "${corpus}" && pwd)
+if [ -n "${state}" ]; then
+    mkdir -p "${state}"
+    state=$(cd "${state}" && pwd)
+fi
+cd "${recipe}"
+
+if [ ! -d exp ] && [ -n "${state}" ] && [ -e "${state}/state.000" ]; then
+    echo "${0##*/}: going on with the state in ${state}"
+    # Unpacked beside its place: half a state would be taken for a whole one.
+    rm -rf .state.tmp && mkdir .state.tmp
+    cat "${state}"/state.??? | tar -C .state.tmp -xf -
+    mkdir -p data && cp -a .state.tmp/data/. data/
+    mv .state.tmp/exp exp
+    rm -rf .state.tmp
+fi
+
+# Everything but what can be made again in a minute (dump/, teacher caches), and of finished
+# trainings only what is decoded with.
+save_state() {
+    local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed") marker part
+    [ -n "${state}" ] && [ -d exp ] || return 0
+    for marker in exp/*/.done.train; do
+        [ -e "${marker}" ] || continue
+        for part in "[0-9]*epoch" checkpoint latest; do
+            leave_out+=(--exclude "${marker%/*}/${part}.pth")
+        done
+    done
+    rm -f "${state}"/new.???
+    tar -cf - --wildcards "${leave_out[@]}" data exp \
+        | split -b "${part_bytes}" -d -a 3 - "${state}/new."
+    rm -f "${state}"/state.???
+    for part in "${state}"/new.???; do mv "${part}" "${part/new./state.}"; done
+    echo "${0##*/}: state in ${state}: $(du -cm "${state}"/state.??? | tail -n 1 | cut -f 1) MB"
+}
+
+# Names of our own, so that other options go on with the same experiments.
+command=(
+    ./run.sh --data_scale mini --valid_set dev_clean_10 --test_sets dev_clean_10
+    --speed_perturb_factors "0.9 1.0 1.1"
+    --asr_config conf/mini/train_teacher.yaml --asr_tag mini --asr_args "${train_args}"
+    --student_config conf/mini/train_student.yaml --kd_tag kd_mini --kd_args "${train_args}"
+    --compression_config conf/mini/compression.yaml --paths "progressive one_shot scratch"
+    --use_teacher_cache true --cache_band 5 --use_streaming true
+    --inference_config conf/small/decode.yaml "${options[@]}"
+)
+# TERM lets the recipe end its jobs; what they finished is found again.
+[ -z "${minutes}" ] || command=(timeout --kill-after 1m "${minutes}m" "${command[@]}")
+
+LIBRISPEECH=${corpus} "${command[@]}" &
+pid=$!
+trap 'kill -TERM "${pid}" 2>/dev/null' INT TERM HUP
+rc=0
+wait "${pid}" || rc=$?
+# A trap ends `wait` before the recipe has ended.
+while kill -0 "${pid}" 2>/dev/null; do wait "${pid}" || rc=$?; done
+trap - INT TERM HUP
+case "${rc}" in
+124 | 130 | 137 | 143) rc=${unfinished} ;; # timeout's own code, or ended by a signal
+esac
+save_state
+[ "${rc}" -ne "${unfinished}" ] ||
+    echo "${0##*/}: unfinished; the same command goes on (exit code ${rc})" >&2
+exit "${rc}"
