@@ -1,8 +1,9 @@
 """A trained transducer, frozen, that is no part of its student."""
 
+import contextlib
 import warnings
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional
 
 import torch
 import yaml
@@ -93,11 +94,33 @@ class FrozenTeacher:
     Args:
         model: A trained transducer.
         name: What messages call it.
+        dtype: bfloat16 halves what LOWERED takes; these parts then compute in it, too,
+            whatever autocast says. The walk over the lattice stays in float32.
     """
 
-    def __init__(self, model: ESPnetASRTransducerModel, name: str = "teacher") -> None:
+    # The predictor, a few hundredths of a model, stays as it is: not every LSTM can.
+    LOWERED = ("encoder", "joint_network", "ctc_lin")
+
+    def __init__(
+        self,
+        model: ESPnetASRTransducerModel,
+        name: str = "teacher",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.name = name
+        self.dtype = dtype
+        self._lower()
+
+    def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Move or cast the teacher as its student is; what was lowered stays so."""
+        self.model._apply(fn)
+        self._lower()
+
+    def _lower(self) -> None:
+        if self.dtype != torch.float32:
+            for part in self.LOWERED:
+                getattr(self.model, part, torch.nn.Identity()).to(self.dtype)
 
     def check_fits(self, student: ESPnetASRTransducerModel) -> None:
         """Refuse a student whose lattice is another one.
@@ -155,11 +178,18 @@ class FrozenTeacher:
             raise RuntimeError("the teacher was put into training mode")
         if model.normalize is not None:
             feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
-        enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
-        model.decoder.set_device(enc.device)
-        dec = model.decoder(decoder_in)  # (B, U + 1, D)
-        ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
-        return TeacherOutput(project(model.joint_network, enc, dec), t_len, enc, ctc)
+        as_asked = contextlib.nullcontext()
+        if self.dtype != torch.float32:
+            as_asked = torch.autocast(feats.device.type, enabled=False)
+            feats = feats.to(self.dtype)
+        with as_asked:
+            enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+            model.decoder.set_device(enc.device)
+            dec = model.decoder(decoder_in)  # (B, U + 1, D)
+            dec = dec if self.dtype == torch.float32 else dec.to(self.dtype)
+            ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
+            joint = project(model.joint_network, enc, dec)
+        return TeacherOutput(joint, t_len, enc, ctc)
 
 
 class TeacherOutput(NamedTuple):

@@ -1,6 +1,8 @@
 """ESPnet's trainer that also says how far it is, how it went and what it cost."""
 
+import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -11,11 +13,20 @@ from typing import Any, Dict, Iterable, Iterator, List
 
 import torch
 from espnet2.train.reporter import SubReporter, aggregate
-from espnet2.train.trainer import Trainer
+from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.progress import Progress
+
+
+@dataclasses.dataclass
+class DistilTrainerOptions(TrainerOptions):
+    """ESPnet's options and ours: see `DistilTransducerTask.add_task_arguments`."""
+
+    amp_dtype: str
 
 
 class DistilTrainer(Trainer):
@@ -26,11 +37,22 @@ class DistilTrainer(Trainer):
     """
 
     @classmethod
+    def build_options(cls, args: argparse.Namespace) -> DistilTrainerOptions:
+        """Return ESPnet's options and ours."""
+        return build_dataclass(DistilTrainerOptions, args)
+
+    @classmethod
     def run(cls, **kwargs) -> None:
         """Train; see ESPnet's `Trainer.run`, which takes all its arguments by name."""
+        options, model = kwargs["trainer_options"], kwargs["model"]
+        device = "cuda" if options.ngpu > 0 else "cpu"
+        model.autocast_dtype = autocast_dtype(options.use_amp, options.amp_dtype, device)
+        if model.autocast_dtype is not None:
+            # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
+            kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
         if _is_main(kwargs["distributed_option"]):
             # What a killed training was writing; large models would fill the disk in time.
-            for path in Path(kwargs["trainer_options"].output_dir).glob(".*.pth.*.tmp"):
+            for path in Path(options.output_dir).glob(".*.pth.*.tmp"):
                 path.unlink()
         with _atomic_saves():
             super().run(**kwargs)
