@@ -1,6 +1,6 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -14,8 +14,7 @@ from espnet_kd.espnet.layers import block_outputs, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.lattice import Joint
-from espnet_kd.objective import Posteriors, Teachers, distillation_losses
+from espnet_kd.objective import Posteriors, distillation_losses
 from espnet_kd.teachers import unpack
 
 
@@ -147,13 +146,23 @@ class DistilTransducer(ESPnetASRTransducerModel):
             teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
 
         with torch.autocast(enc.device.type, enabled=False):
-            loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
+            lattice = distillation_losses(
+                joint,
+                teacher,
+                labels,
+                t_len,
+                u_len,
+                self.options.matched,
+                self.fastemit_lambda,
+            )
+            loss_rnnt = lattice.rnnt.mean()
         loss = self.transducer_weight * loss_rnnt
         stats = {"loss_transducer": loss_rnnt.detach()}
-        if loss_kd is not None:
-            weight = self.options.weight_at(self.updates)
+        if lattice.kd is not None:
+            weight, loss_kd = self.options.weight_at(self.updates), lattice.kd.mean()
             loss = loss + weight * loss_kd
             stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
+            stats["agreement"] = lattice.agreement.mean()
         if said:
             outputs = own_blocks, blocks
             for name, weight, value in encoder_losses(self, enc, said[0], outputs, t_len):
@@ -209,28 +218,6 @@ class DistilTransducer(ESPnetASRTransducerModel):
             )
         fixed = self.options.valid_chunk_size
         return encoder.short_chunk_size if fixed is None else fixed
-
-    def _lattice_losses(
-        self,
-        joint: Joint,
-        teacher: Union[Posteriors, Teachers, None],
-        labels: torch.Tensor,
-        t_len: torch.Tensor,
-        u_len: torch.Tensor,
-    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
-        """Mean over utterances of the RNN-T loss and of the distillation loss.
-
-        Args:
-            joint: The student's projected joint network.
-            teacher: Those of the teachers, each with its share, or what a cache has, or None.
-            labels: (B, U)
-            t_len: (B,)
-            u_len: (B,)
-        """
-        losses = distillation_losses(
-            joint, teacher, labels, t_len, u_len, self.options.matched, self.fastemit_lambda
-        )
-        return losses.rnnt.mean(), None if losses.kd is None else losses.kd.mean()
 
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor

@@ -178,6 +178,7 @@ def _spoken(reporter: SubReporter, figures: Dict[str, float]) -> str:
     # `loss_scale`, of mixed precision, is no loss.
     terms = {k: f"{k[5:]} {{:.2f}}" for k in last if k.startswith("loss_") and k != "loss_scale"}
     forms = {"loss": "loss {:.2f}", **terms, "kd_weight": "lambda {:.3g}"}
+    forms["agreement"] = "agreement {:.3f}"
     spoken = [
         form.format(last[key])
         for key, form in forms.items()

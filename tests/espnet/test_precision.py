@@ -44,7 +44,7 @@ def test_a_teacher_in_bfloat16_says_the_same(kd, batch, objective):
     _, exact, _ = losses(options, batch)
     for dtype in (None, torch.bfloat16):
         model, stats, _ = losses({**options, "teacher_dtype": "bfloat16"}, batch, dtype)
-        for key in ("loss_kd", "loss_kd_ctc", "loss_kd_encoder", "loss_kd_layers"):
+        for key in ("loss_kd", "agreement", "loss_kd_ctc", "loss_kd_encoder", "loss_kd_layers"):
             assert stats[key].item() == pytest.approx(exact[key].item(), rel=0.03), key
     assert not any("teacher" in name for name in model.state_dict())
 
