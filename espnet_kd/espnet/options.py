@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Dict, List, Mapping, Optional
 
+import torch
+
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet import option_checks as check
 from espnet_kd.losses import KINDS, NORMALIZATIONS
@@ -90,6 +92,11 @@ class DistillOptions:
     def distils(self) -> bool:
         """Whether a teacher takes part."""
         return self.objective != "none"
+
+    @property
+    def held_in(self) -> torch.dtype:
+        """The number format of the teacher."""
+        return getattr(torch, self.teacher_dtype)
 
     def weight_at(self, update: float) -> float:
         """Return lambda after `update` updates of the student."""

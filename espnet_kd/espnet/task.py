@@ -7,7 +7,6 @@ import argparse
 import importlib.util
 from typing import Any, Dict, Tuple
 
-import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
@@ -21,7 +20,7 @@ from espnet_kd.espnet.trainer import DistilTrainer
 
 
 class DistilTransducerTask(ASRTransducerTask):
-    """`asr_transducer` of ESPnet plus `--kd_conf` and `--amp_dtype`.
+    """`asr_transducer` of ESPnet plus `--kd_conf`, `--amp_dtype`, `--wer_utterances`.
 
     The options stand under their own key: stock inference, which builds the model from the
     other keys of `config.yaml`, passes over them.
@@ -54,6 +53,13 @@ class DistilTransducerTask(ASRTransducerTask):
             help="Number format of --use_amp: what ESPnet takes, or bfloat16 without loss "
             "scaling, on a CPU too",
         )
+        group.add_argument(
+            "--wer_utterances",
+            type=int,
+            default=32,
+            help="Utterances of the validation set that are decoded greedily each epoch, for "
+            "`wer` and `wer_teacher` in the statistics; 0: none",
+        )
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> Tuple[str, ...]:
@@ -79,9 +85,9 @@ class DistilTransducerTask(ASRTransducerTask):
             if options.first_weight > 0:
                 first = options.first_teacher_config, options.first_teacher_model
                 files.append(("first teacher", *first))
-            dtype = getattr(torch, options.teacher_dtype)
             teachers = [
-                FrozenTeacher(load_transducer(*pair), name, dtype) for name, *pair in files
+                FrozenTeacher(load_transducer(*pair), name, options.held_in)
+                for name, *pair in files
             ]
         student = DistilTransducer.wrap(super().build_model(args), options, *teachers)
         if trains:

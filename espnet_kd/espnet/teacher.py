@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Optional
+from typing import Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import yaml
@@ -155,6 +155,28 @@ class FrozenTeacher:
                 )
 
     @torch.no_grad()
+    def encode(
+        self, feats: torch.Tensor, feats_len: torch.Tensor, chunk_size: Optional[int]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Run the teacher's encoder.
+
+        Args:
+            feats: Features before normalisation; they are left as they are. (B, T_in, F)
+            feats_len: (B,)
+            chunk_size: Encoder frames a chunk; None: full context.
+
+        Returns:
+            Encoder output (B, T, D) and its lengths (B,).
+        """
+        model = self.model
+        if model.training:
+            raise RuntimeError("the teacher was put into training mode")
+        if model.normalize is not None:
+            feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
+        with self._precision(feats):
+            return encode(model.encoder, feats.to(self._dtype_of(feats)), feats_len, chunk_size)
+
+    @torch.no_grad()
     def joint(
         self,
         feats: torch.Tensor,
@@ -174,22 +196,23 @@ class FrozenTeacher:
             What students learn from.
         """
         model = self.model
-        if model.training:
-            raise RuntimeError("the teacher was put into training mode")
-        if model.normalize is not None:
-            feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
-        as_asked = contextlib.nullcontext()
-        if self.dtype != torch.float32:
-            as_asked = torch.autocast(feats.device.type, enabled=False)
-            feats = feats.to(self.dtype)
-        with as_asked:
-            enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+        enc, t_len = self.encode(feats, feats_len, chunk_size)  # (B, T, D)
+        with self._precision(feats):
             model.decoder.set_device(enc.device)
             dec = model.decoder(decoder_in)  # (B, U + 1, D)
-            dec = dec if self.dtype == torch.float32 else dec.to(self.dtype)
+            dec = dec.to(self._dtype_of(dec))
             ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
             joint = project(model.joint_network, enc, dec)
         return TeacherOutput(joint, t_len, enc, ctc)
+
+    def _precision(self, x: torch.Tensor) -> ContextManager:
+        """Whatever autocast says, a lowered teacher computes as it is."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(x.device.type, enabled=False)
+
+    def _dtype_of(self, x: torch.Tensor) -> torch.dtype:
+        return x.dtype if self.dtype == torch.float32 else self.dtype
 
 
 class TeacherOutput(NamedTuple):

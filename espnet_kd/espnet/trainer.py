@@ -16,6 +16,7 @@ from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
@@ -27,6 +28,7 @@ class DistilTrainerOptions(TrainerOptions):
     """ESPnet's options and ours: see `DistilTransducerTask.add_task_arguments`."""
 
     amp_dtype: str
+    wer_utterances: int
 
 
 class DistilTrainer(Trainer):
@@ -47,6 +49,9 @@ class DistilTrainer(Trainer):
         options, model = kwargs["trainer_options"], kwargs["model"]
         device = "cuda" if options.ngpu > 0 else "cpu"
         model.autocast_dtype = autocast_dtype(options.use_amp, options.amp_dtype, device)
+        processes = kwargs["distributed_option"].dist_world_size or 1
+        wanted = 0 if options.no_forward_run else options.wer_utterances
+        model.dev_wer = DevWer(wanted, processes)
         if model.autocast_dtype is not None:
             # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
             kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
@@ -86,9 +91,17 @@ class DistilTrainer(Trainer):
     def validate_one_epoch(cls, reporter, options, distributed_option, **kwargs) -> None:
         """Validate; see ESPnet's `Trainer.validate_one_epoch`."""
         start = time.perf_counter()
+        model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
+        iterator = model.dev_wer.watch(kwargs.pop("iterator"), model)
         super().validate_one_epoch(
-            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+            iterator=iterator,
+            reporter=reporter,
+            options=options,
+            distributed_option=distributed_option,
+            **kwargs,
         )
+        found = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
+        report_epoch(reporter, found)
         if _is_main(distributed_option):
             figures = _figures(reporter)
             figures["seconds"] = time.perf_counter() - start

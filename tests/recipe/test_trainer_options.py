@@ -1,7 +1,9 @@
 """A student's training with options of scale: bfloat16, gradient accumulation."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,12 +53,34 @@ def test_a_training_in_bfloat16_runs_and_goes_on(train):
         assert tensor.dtype != torch.bfloat16 and torch.equal(parts["model"][name], tensor), name
     exact = train("exact", {"max_epoch": 2})
     assert set(exact["model"]) == set(whole["model"])
-    last = [json.loads(Path(f"{n}/history.json").read_text())[-1] for n in ("whole", "exact")]
+    histories = [json.loads(Path(f"{n}/history.json").read_text()) for n in ("whole", "exact")]
+    last = [history[-1] for history in histories]
     for part in ("train", "valid"):
         low, high = (epoch[part] for epoch in last)
         assert set(low) == set(high)
         assert low["loss"] != high["loss"]
         assert low["loss"] == pytest.approx(high["loss"], rel=0.02)
+        assert 0 < high["agreement"] <= 1
+    for history in histories:
+        assert all(epoch["valid"]["wer"] > 0 for epoch in history)
+        assert len({epoch["valid"]["wer_teacher"] for epoch in history}) == 1
+
+
+def test_weights_and_biases_gets_the_same_figures(train, monkeypatch):
+    logged, said = [], SimpleNamespace(update=lambda args: None)
+    wandb = SimpleNamespace(login=print, init=lambda **_: None, config=said, log=logged.append)
+    wandb.run, wandb.errors = None, SimpleNamespace(UsageError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr("espnet2.tasks.abs_task.wandb", wandb)
+    train("wandb", {"max_epoch": 1, "use_wandb": True, "wandb_model_log_interval": -1})
+    (epoch,) = json.loads(Path("wandb/history.json").read_text())
+    (shown,) = (figures for figures in logged if "epoch" in figures)
+    for part in ("train", "valid"):
+        own = {"seconds", "updates"}  # of the file alone
+        for key in set(epoch[part]) - own:
+            assert shown[f"{part}/{part}_{key}_epoch"] == pytest.approx(epoch[part][key]), key
+    assert {"agreement", "loss_kd", "kd_weight", "tokens_per_second"} <= set(epoch["train"])
+    assert {"agreement", "wer", "wer_teacher"} <= set(epoch["valid"])
 
 
 def test_bfloat16_is_no_use_without_mixed_precision(train):
