@@ -16,6 +16,7 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.espnet.batches import Batch, Batches
 from espnet_kd.espnet.derive import train_config
+from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher
@@ -139,8 +140,17 @@ class Training:
         model = _build(self.student).to(self.device).train()
         DistilTransducer.wrap(model, DistillOptions.from_dict(kd), frozen)
         model.to(self.device)  # what distillation has added to it
+        model.autocast_dtype = self._autocast_dtype()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
         return functools.partial(self._step, model, optimizer)
+
+    def _autocast_dtype(self) -> Optional[torch.dtype]:
+        """The format of mixed precision; ESPnet's own, too, is our model's here."""
+        use_amp = self.student.get("use_amp", False)
+        asked = autocast_dtype(use_amp, self.student.get("amp_dtype", "auto"), self.device)
+        if asked is not None or not use_amp or self.device == "cpu":
+            return asked
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
     def _step(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, lengths: Batch
