@@ -67,7 +67,7 @@ def test_a_training_in_bfloat16_runs_and_goes_on(train):
 
 
 def test_weights_and_biases_gets_the_same_figures(train, monkeypatch):
-    logged, said = [], SimpleNamespace(update=lambda args: None)
+    logged, said = [], SimpleNamespace(update=lambda *_, **__: None)
     wandb = SimpleNamespace(login=print, init=lambda **_: None, config=said, log=logged.append)
     wandb.run, wandb.errors = None, SimpleNamespace(UsageError=RuntimeError)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
