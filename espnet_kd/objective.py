@@ -14,6 +14,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
+from espnet_kd.choices import NODES, OBJECTIVES
 from espnet_kd.lattice import Joint, node_stats, rnnt_loss
 from espnet_kd.lattice.paths import best_path, occupancy
 from espnet_kd.losses import (
@@ -27,9 +28,6 @@ from espnet_kd.losses import (
     full_sum,
     reduce_nodes,
 )
-
-OBJECTIVES = ("collapsed", "full", "top_k", "full_sum")
-NODES = ("all", "occupancy", "one_best")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -170,6 +170,32 @@ def test_extreme_logits_stay_finite(objective, scale):
         assert torch.isfinite(grad).all()
 
 
+NEVER = {
+    "blank": 0,
+    "a label": int(LABELS[0, 1]),
+    "another token": next(v for v in range(1, V) if not (LABELS == v).any()),
+}
+
+
+@pytest.mark.parametrize("token", NEVER.values(), ids=NEVER)
+@pytest.mark.parametrize("whose", ["student", "teacher", "both"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=IDS)
+def test_what_a_model_can_never_say_gives_no_nan(objective, whose, token):
+    """Logits of -inf. The RNN-T loss of a transcript that cannot be said is infinite."""
+    student, teacher = joints(torch.float32)
+    with torch.no_grad():
+        for joint, name in ((student, "student"), (teacher, "teacher")):
+            if whose in (name, "both"):
+                joint.bias[token] = float("-inf")
+    losses = distillation_losses(student, teacher, *LATTICE, objective)
+    assert not losses.rnnt.isnan().any() and torch.isfinite(losses.kd).all()
+    if whose == "teacher" or token == NEVER["another token"]:
+        assert torch.isfinite(losses.rnnt).all()
+    for loss in losses:
+        for grad in torch.autograd.grad(loss.sum(), student[:4], retain_graph=True):
+            assert torch.isfinite(grad).all()
+
+
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o.objective == "collapsed"])
 def test_a_cache_serves_as_well_as_the_teacher(objective):
     student, teacher = joints()

@@ -125,6 +125,7 @@ class Bench:
 
     def memory(self, variant: str) -> Dict[str, float]:
         """Peak memory and losses of a variant (in a child)."""
+        benchlib.return_freed_memory()
         self._warm_up([variant])
         case = self._case()
         with benchlib.PeakMemory(self.args.device) as peak:

@@ -15,7 +15,7 @@ of a conformer transducer of ESPnet; ratios are to `plain`:
     teacher_forward    the teacher's front end, encoder and predictor alone, without gradients
 
 The lengths of a batch are those of real speech, its content is noise. The memory is what the
-process takes beyond its imports: both models, the optimizer, activations, gradients.
+process holds beyond its imports: both models, the optimizer, activations, gradients.
 """
 
 import argparse
@@ -225,6 +225,8 @@ class Bench:
     def memory(self, variant: str, updates: int = 2) -> Dict[str, Any]:
         """Peak memory, and the losses of every update. The first update is the warm-up."""
         self._prepare()
+        if not self.args.check_memory:  # which is about the process as the user has it
+            benchlib.return_freed_memory()
         self.step(variant, WARM_UP)()
         with benchlib.PeakMemory(self.args.device) as peak:
             step = self.step(variant)

@@ -45,10 +45,8 @@ def main(cmd=None) -> None:
     logging.basicConfig(level="INFO", format="%(levelname)s: %(message)s")
     if args.utterances < 1:
         raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
-    if args.student:
-        stage = student_of(args, args.student)
-    else:
-        stage = load_plan(args.plan).stage(args.stage)
+    plan = load_plan(args.plan)
+    stage = student_of(args, args.student) if args.student else plan.stage(args.stage)
     base = read_config(args.train_config)
 
     from espnet_kd.espnet.derive import derive
@@ -64,6 +62,7 @@ def main(cmd=None) -> None:
         Path(args.out),
         Path(args.data) if args.data else None,
         args.utterances,
+        plan.stages,
     )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     print(

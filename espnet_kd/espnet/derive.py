@@ -4,16 +4,15 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 import yaml
 
-from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.cut import Cutter, Model, build, read_model
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.options import DistillOptions
-from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_by_way
@@ -68,17 +67,11 @@ def train_config(
     config.update(student.to_config(teacher.config, kept))
     model_conf = dict(config.get("model_conf") or {})
     model_conf.pop("warmup_steps", None)  # ESPnet derives it from the scheduler
-    parser = DistilTransducerTask.get_parser()
-    known = {action.dest for action in parser._actions}
-    for where, part in (
-        (base.get("__file__", "training config"), base),
-        (stage.where, stage.train),
-    ):
+    check_options([stage], base)
+    for part in (base, stage.train):
         for key, value in part.items():
             if key == "__file__":
                 continue
-            if key not in known:
-                raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
             if key == "model_conf":
                 model_conf.update(value)
             elif isinstance(value, dict) and isinstance(config.get(key), dict):
@@ -145,6 +138,7 @@ def derive(
     out: Path,
     data: Optional[Path] = None,
     utterances: int = 48,
+    planned: Sequence[StagePlan] = (),
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`.
 
@@ -158,6 +152,7 @@ def derive(
         out: The student's experiment.
         data: Directory with wav.scp and text to measure on; None: nothing is measured.
         utterances: How many of them.
+        planned: All stages of the plan, which are checked too.
 
     Returns:
         The contents of `student.json`.
@@ -168,6 +163,7 @@ def derive(
     teacher = read_model(teacher_exp, teacher_model)
     same = teacher_exp.resolve() == first_exp.resolve()
     first = teacher if same else read_model(first_exp, first_model)
+    check_plan(planned, first.sizes, base)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files

@@ -118,4 +118,5 @@ def _teacher_of(model: Any) -> Optional[FrozenTeacher]:
         return None
     device = next(model.parameters()).device
     files = options.teacher_config, options.teacher_model
-    return FrozenTeacher(load_transducer(*files).to(device), dtype=options.held_in)
+    dtype = getattr(torch, options.teacher_dtype)
+    return FrozenTeacher(load_transducer(*files).to(device), dtype=dtype)

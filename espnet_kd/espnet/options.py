@@ -1,18 +1,20 @@
-"""The distillation options, `kd_conf` in a training config."""
+"""The distillation options, `kd_conf` in a training config. Plans check theirs without torch."""
+
+from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-import torch
-
+from espnet_kd.choices import DIVERGENCES, NODES, NORMALIZATIONS, OBJECTIVES
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet import option_checks as check
-from espnet_kd.losses import KINDS, NORMALIZATIONS
-from espnet_kd.objective import NODES, OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    from espnet_kd.objective import Objective
 
 CHOICES = {
     "objective": ("none",) + OBJECTIVES,
-    "divergence": KINDS,
+    "divergence": DIVERGENCES,
     "normalize": NORMALIZATIONS,
     "nodes": NODES,
     "teacher_features": ("shared", "clean"),
@@ -93,11 +95,6 @@ class DistillOptions:
         """Whether a teacher takes part."""
         return self.objective != "none"
 
-    @property
-    def held_in(self) -> torch.dtype:
-        """The number format of the teacher."""
-        return getattr(torch, self.teacher_dtype)
-
     def weight_at(self, update: float) -> float:
         """Return lambda after `update` updates of the student."""
         if not self.weight_schedule:
@@ -113,23 +110,26 @@ class DistillOptions:
     @property
     def matched(self) -> Objective:
         """What the lattice loss needs of the options."""
+        from espnet_kd.objective import Objective
+
         names = [f.name for f in dataclasses.fields(Objective)]
         values = {name: getattr(self, name) for name in names}
         # Without distillation there is no teacher, and the objective is not looked at.
         return Objective(**(values if self.distils else {**values, "objective": "collapsed"}))
 
     @classmethod
-    def from_dict(cls, conf: Mapping[str, Any], where: str = "kd_conf") -> "DistillOptions":
-        """Check names, types and values.
+    def checked(cls, conf: Mapping[str, Any], where: str) -> Dict[str, Any]:
+        """Check names, types and values, each by itself.
 
         Args:
-            conf: The options as a config holds them.
+            conf: The options as a config or a stage of a plan holds them.
             where: Name of the place, for messages.
 
         Raises:
-            UserError: unknown key (naming the nearest right one), wrong type or value, or
-                an objective without a teacher.
+            UserError: unknown key (naming the nearest right one), wrong type or value.
         """
+        if not isinstance(conf, Mapping):
+            raise UserError(f"{where}: expected options by name, found '{conf}'")
         fields = {f.name: f for f in dataclasses.fields(cls)}
         values: Dict[str, Any] = {}
         for key, value in conf.items():
@@ -139,19 +139,32 @@ class DistillOptions:
                     f"{where}: unknown key '{key}'{nearest(key, fields)}; known: {known}"
                 )
             values[key] = _checked(where, key, value, fields[key].default)
-        options = cls(**values)
-        for key in ("weight", "ctc_weight", "encoder_weight", "layer_weight", "first_weight"):
-            if getattr(options, key) < 0:
-                raise UserError(
-                    f"{where}.{key}: must not be negative, found {getattr(options, key)}"
-                )
-        if options.temperature <= 0:
-            raise UserError(f"{where}.temperature: must be positive, found {options.temperature}")
-        if options.first_weight > 1:
+            if key.endswith("weight") and values[key] < 0:
+                raise UserError(f"{where}.{key}: must not be negative, found {values[key]}")
+        if values.get("temperature", 1) <= 0:
+            raise UserError(
+                f"{where}.temperature: must be positive, found {values['temperature']}"
+            )
+        if values.get("first_weight", 0) > 1:
             raise UserError(
                 f"{where}.first_weight: a share of the distillation loss is at most 1, found "
-                f"{options.first_weight}"
+                f"{values['first_weight']}"
             )
+        return values
+
+    @classmethod
+    def from_dict(cls, conf: Mapping[str, Any], where: str = "kd_conf") -> DistillOptions:
+        """Check the options of a training.
+
+        Args:
+            conf: The options as a config holds them.
+            where: Name of the place, for messages.
+
+        Raises:
+            UserError: see `checked`, and options that do not go together, such as an
+                objective without a teacher.
+        """
+        options = cls(**cls.checked(conf, where))
         if (options.layers is None) != (options.layer_weight == 0):
             raise UserError(
                 f"{where}: layers {options.layers} with layer_weight {options.layer_weight}: "

@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 from typing import Any, Dict, Tuple
 
+import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
@@ -85,9 +86,9 @@ class DistilTransducerTask(ASRTransducerTask):
             if options.first_weight > 0:
                 first = options.first_teacher_config, options.first_teacher_model
                 files.append(("first teacher", *first))
+            dtype = getattr(torch, options.teacher_dtype)
             teachers = [
-                FrozenTeacher(load_transducer(*pair), name, options.held_in)
-                for name, *pair in files
+                FrozenTeacher(load_transducer(*pair), name, dtype) for name, *pair in files
             ]
         student = DistilTransducer.wrap(super().build_model(args), options, *teachers)
         if trains:

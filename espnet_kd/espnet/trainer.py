@@ -16,6 +16,7 @@ from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.throughput import Throughput, report_epoch
@@ -69,6 +70,8 @@ class DistilTrainer(Trainer):
         start = time.perf_counter()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
         batches = _Counted(iterator, reporter, options, model, main)
+        updates = len(iterator) // options.accum_grad
+        tell_length(kwargs["schedulers"], updates * options.max_epoch)
         done = super().train_one_epoch(
             iterator=batches,
             reporter=reporter,
@@ -83,7 +86,7 @@ class DistilTrainer(Trainer):
         if main:
             figures = _figures(reporter)
             figures["seconds"] = seconds
-            figures["updates"] = len(iterator) // options.accum_grad
+            figures["updates"] = updates
             _write_history(options, reporter.epoch, "train", figures)
         return done
 

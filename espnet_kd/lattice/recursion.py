@@ -15,11 +15,15 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 
 NEG_INF = float("-inf")
+KERNELS = ("diagonal", "torchaudio")
+# By what `tools/bench_recursion.py` measures: on a CPU ours is faster. On a GPU nothing was
+# timed yet; there torchaudio's float32, whose gradient is off by 1e-3, is reason enough.
+PREFERRED = {"cpu": "diagonal", "cuda": "diagonal"}
 
 
 def _skew(x: torch.Tensor, fill: float) -> torch.Tensor:
@@ -29,7 +33,7 @@ def _skew(x: torch.Tensor, fill: float) -> torch.Tensor:
     padded[:, :, :T] = x.transpose(1, 2)
     # Reading rows of length T + U1 with stride T + U1 - 1 shifts row u right by u.
     sheared = padded.view(B, -1)[:, : U1 * (T + U1 - 1)].view(B, U1, T + U1 - 1)
-    return sheared.permute(2, 0, 1).contiguous()  # (T + U, B, U + 1)
+    return sheared.permute(2, 0, 1)  # (T + U, B, U + 1)
 
 
 def _unskew(x: torch.Tensor, T: int) -> torch.Tensor:
@@ -40,35 +44,26 @@ def _unskew(x: torch.Tensor, T: int) -> torch.Tensor:
     return padded.view(B, U1, n_diag + 1)[:, :, :T].transpose(1, 2)
 
 
-def _alpha(blank: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Forward variables on sheared inputs. (T + U, B, U + 1) each."""
-    alpha = torch.full_like(blank, NEG_INF)
-    alpha[0, :, 0] = 0.0
-    for n in range(1, blank.size(0)):
-        stay = alpha[n - 1] + blank[n - 1]  # by blank: u is kept
-        move = alpha[n - 1, :, :-1] + label[n - 1, :, :-1]  # by label: u + 1
-        alpha[n, :, :1] = stay[:, :1]
-        torch.logaddexp(stay[:, 1:], move, out=alpha[n, :, 1:])
-    return alpha
+def _sweep(
+    out: torch.Tensor,
+    kept: torch.Tensor,
+    blank: torch.Tensor,
+    moved: torch.Tensor,
+    label: torch.Tensor,
+    backwards: bool = False,
+) -> None:
+    """Fill `out` diagonal by diagonal with logadd(kept + blank, moved + label).
 
-
-def _beta(
-    blank: torch.Tensor, label: torch.Tensor, last: torch.Tensor, u_len: torch.Tensor
-) -> torch.Tensor:
-    """Backward variables on sheared inputs; `last` is each utterance's final diagonal."""
-    n_diag, B, U1 = blank.shape
-    beta = blank.new_full((n_diag, B, U1), NEG_INF)
-    is_final = torch.arange(U1, device=blank.device) == u_len[:, None]  # (B, U + 1)
-    for n in range(n_diag - 1, -1, -1):
-        if n + 1 < n_diag:
-            stay = beta[n + 1] + blank[n]
-            beta[n, :, -1:] = stay[:, -1:]
-            torch.logaddexp(
-                stay[:, :-1], beta[n + 1, :, 1:] + label[n, :, :-1], out=beta[n, :, :-1]
-            )
-        start = is_final & (last == n)[:, None]
-        beta[n] = torch.where(start, blank[n], beta[n])
-    return beta
+    `kept` and `moved` are views of the diagonals that are filled before, at u and at its
+    neighbour. All are (T + U, B, U + 1).
+    """
+    # Three operations a diagonal and views made once: on a GPU the launches are what counts.
+    stay, move = torch.empty_like(blank[0]), torch.empty_like(blank[0])  # (B, U + 1)
+    diagonals = list(zip(*(x.unbind(0) for x in (out, kept, blank, moved, label))))
+    for to, at_u, b, beside, y in reversed(diagonals) if backwards else diagonals:
+        torch.add(at_u, b, out=stay)
+        torch.add(beside, y, out=move)
+        torch.logaddexp(stay, move, out=to)
 
 
 class _Recursion(torch.autograd.Function):
@@ -85,49 +80,51 @@ class _Recursion(torch.autograd.Function):
         ctx.dtype, log_probs = log_probs.dtype, log_probs.double()
         blank = log_probs[..., 0].masked_fill(~(in_time & (u <= u_len[:, None])[:, None]), NEG_INF)
         label = log_probs[..., 1].masked_fill(~(in_time & (u < u_len[:, None])[:, None]), NEG_INF)
-        blank, label = _skew(blank, NEG_INF), _skew(label, NEG_INF)  # (T + U, B, U + 1)
-        last = t_len + u_len - 1  # (B,)
-        batch = torch.arange(B, device=log_probs.device)
+        blank = _skew(blank, NEG_INF).contiguous()  # (T + U, B, U + 1)
+        # Row u = -1 is put before it: no label leads to u = 0.
+        label = torch.nn.functional.pad(_skew(label, NEG_INF), (1, 0), value=NEG_INF)
+        _after_the_end(blank, t_len, u_len, 0.0)  # on to the last diagonal at no cost
 
-        alpha = _alpha(blank, label)
-        log_p = (alpha + blank)[last, batch, u_len]  # (B,)
-        ctx.fastemit = fastemit
-        ctx.size = (T, U1)
-        ctx.save_for_backward(alpha, blank, label, log_p, last, u_len)
+        alpha = blank.new_full((len(blank) + 1, B, U1 + 1), NEG_INF)  # row u = -1 too
+        alpha[0, :, 1] = 0.0
+        own, below = alpha[:, :, 1:], alpha[:, :, :-1]
+        _sweep(own[1:], own[:-1], blank, below[:-1], label[:, :, :-1])
+        log_p = own[-1].gather(1, u_len[:, None])[:, 0]  # (B,)
+        ctx.fastemit, ctx.T = fastemit, T
+        ctx.save_for_backward(alpha, blank, label, log_p, t_len, u_len)
         return -log_p.to(ctx.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        alpha, blank, label, log_p, last, u_len = ctx.saved_tensors
-        T, _ = ctx.size
-        beta = _beta(blank, label, last, u_len)
-        batch = torch.arange(beta.size(1), device=beta.device)
+        alpha, blank, label, log_p, t_len, u_len = ctx.saved_tensors
+        alpha, label = alpha[:-1, :, 1:], label[:, :, 1:]  # (T + U, B, U + 1)
+        n_diag, B, U1 = blank.shape
+        beta = blank.new_full((n_diag + 1, B, U1 + 1), NEG_INF)  # row u = U + 1 too
+        beta[-1].scatter_(1, u_len[:, None], 0.0)
+        own, above = beta[:, :, :-1], beta[:, :, 1:]
+        _sweep(own[:-1], own[1:], blank, above[1:], label, backwards=True)
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
         scale = torch.where(torch.isfinite(log_p), -grad.double(), 0.0)[:, None, None]
-        out = torch.empty((len(grad), T, beta.size(2), 2), dtype=ctx.dtype, device=grad.device)
+        log_p = log_p.masked_fill(~torch.isfinite(log_p), float("inf"))[:, None]
+        out = torch.empty((B, ctx.T, U1, 2), dtype=ctx.dtype, device=grad.device)
         # In place: these few arrays are most of what a small vocabulary's loss takes.
-        occ = alpha + blank  # (T + U, B, U + 1)
-        final = occ[last, batch, u_len]  # the last blank leaves the lattice: nothing is after it
-        occ[:-1] += beta[1:]
-        occ[-1] = NEG_INF
-        occ[last, batch, u_len] = final
-        out[..., 0] = scale * _occupancy(occ, log_p, T)
-        torch.add(alpha, label, out=occ)
-        occ[:-1, :, :-1] += beta[1:, :, 1:]
-        occ[-1] = NEG_INF
-        occ[:, :, -1] = NEG_INF
-        out[..., 1] = scale * (1.0 + ctx.fastemit) * _occupancy(occ, log_p, T)
+        occ = (alpha + blank).add_(own[1:])  # (T + U, B, U + 1)
+        _after_the_end(occ, t_len, u_len, NEG_INF)
+        out[..., 0] = scale * _unskew(occ.sub_(log_p).exp_(), ctx.T)
+        torch.add(alpha, label, out=occ).add_(above[1:])
+        out[..., 1] = scale * (1.0 + ctx.fastemit) * _unskew(occ.sub_(log_p).exp_(), ctx.T)
         return out, None, None, None
 
 
-def _occupancy(log_joint: torch.Tensor, log_p: torch.Tensor, T: int) -> torch.Tensor:
-    """exp(log_joint - log_p) in the shape of the lattice; log_joint is overwritten.
-
-    (T + U, B, U + 1), (B,) -> (B, T, U + 1); 0 for an utterance without any path.
-    """
-    log_p = log_p.masked_fill(~torch.isfinite(log_p), float("inf"))
-    return _unskew(log_joint.sub_(log_p[:, None]).exp_(), T)
+def _after_the_end(
+    x: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor, value: float
+) -> None:
+    """Set what comes after each utterance's last node in its row U. x: (T + U, B, U + 1)"""
+    n = torch.arange(len(x), device=x.device)[:, None]  # (T + U, 1)
+    index = u_len.expand(len(x), -1)[:, :, None]  # (T + U, B, 1)
+    here = x.gather(2, index)
+    x.scatter_(2, index, here.masked_fill((n >= t_len + u_len)[:, :, None], value))
 
 
 def check_lattice(shape: torch.Size, t_len: torch.Tensor, u_len: torch.Tensor) -> None:
@@ -149,6 +146,7 @@ def rnnt_loss(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     fastemit_lambda: float = 0.0,
+    kernel: Optional[str] = None,
 ) -> torch.Tensor:
     """Compute -log P(y | x) of each utterance.
 
@@ -160,21 +158,43 @@ def rnnt_loss(
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the
             gradient through label arcs is multiplied by 1 + lambda; the value of the
             loss is left as it is, like warp-transducer's.
+        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32; None:
+            the one that is preferred on the device.
 
     Returns:
         Loss in nats; padding has no influence and gets no gradient. (B,)
 
     Raises:
-        ValueError: a length lies outside the lattice.
+        ValueError: a length lies outside the lattice, or unknown kernel.
     """
     check_lattice(log_probs.shape, t_len, u_len)
-    return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)
+    kernel = kernel or PREFERRED.get(log_probs.device.type, "diagonal")
+    if kernel == "diagonal":
+        return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)
+    if kernel == "torchaudio":
+        arcs = _FastEmit.apply(log_probs, fastemit_lambda) if fastemit_lambda else log_probs
+        return torchaudio_rnnt_loss(arcs.float(), t_len, u_len).to(log_probs.dtype)
+    raise ValueError(f"kernel must be one of {KERNELS}: got '{kernel}'")
+
+
+class _FastEmit(torch.autograd.Function):
+    """The identity, with 1 + lambda times the gradient of label arcs."""
+
+    @staticmethod
+    def forward(ctx, log_probs, fastemit):
+        ctx.fastemit = fastemit
+        return log_probs.view_as(log_probs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        factor = grad.new_tensor([1.0, 1.0 + ctx.fastemit])
+        return grad * factor, None
 
 
 def torchaudio_rnnt_loss(
     log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the same as `rnnt_loss` with torchaudio's kernel.
+    """Compute the same as `rnnt_loss` with torchaudio's kernel. float32
 
     The lattice of two log-probabilities is a vocabulary of two: blank 0 and label 1.
     """

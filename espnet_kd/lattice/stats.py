@@ -176,6 +176,7 @@ class _Change(NamedTuple):
     s: torch.Tensor
     others: Optional[torch.Tensor]  # d_rest / q_rest - s; None where q_rest is next to nothing
     d_divergence: Optional[torch.Tensor]
+    mute: bool = False  # whether blank has log q = -inf somewhere
 
     @classmethod
     def of(cls, stats: torch.Tensor, d: torch.Tensor) -> "_Change":
@@ -200,11 +201,13 @@ class _Change(NamedTuple):
             s,
             others,
             d[..., 3] if d.size(-1) == 4 else None,
+            bool((log_blank == NEG_INF).any()),
         )
 
     def at(self, frames: slice, rows: slice) -> "_Change":
         """Take a part."""
-        return _Change(*(None if x is None else x[frames, rows] for x in self))
+        parts = (None if x is None else x[frames, rows] for x in self[:-1])
+        return _Change(*parts, self.mute)
 
     def live_rows(self) -> List[Tuple[int, int]]:
         """First row and row after the last of each frame at which the loss changes at all."""
@@ -239,8 +242,9 @@ def _grad_logits(
         (n, V)
     """
     grid = logits.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, U + 1, V)
-    # log q = logits - log Z, and log Z follows from the blank.
-    grid.sub_((grid[..., 0] - change.log_blank)[..., None])
+    # log q = logits - log Z, and log Z follows from the blank, if that can be said at all.
+    log_z = grid.logsumexp(-1) if change.mute else grid[..., 0] - change.log_blank  # (t, rows)
+    grid.sub_(log_z[..., None])
     kept = logits.clone() if divergence is not None else None  # (n, V)
     if change.others is not None:
         grid.exp_().mul_(change.others[..., None])

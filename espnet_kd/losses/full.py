@@ -9,6 +9,8 @@ from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
+NEG_INF = float("-inf")
+
 
 class FullKL:
     """The `Divergence` of a lattice walk whose teacher is another joint network.
@@ -47,7 +49,9 @@ class FullKL:
             weight = weight / 2
         if self.kind != "forward":
             q = log_q.exp()
-            excess = log_q - log_p
+            # Left out, as in the value: what the teacher can never say.
+            excess = (log_q - log_p).masked_fill_(log_p == NEG_INF, 0.0)
+            excess.clamp_min_(torch.finfo(excess.dtype).min)  # 0 * log 0 is 0
             grad.add_(weight * q * (excess - (q * excess).sum(-1, keepdim=True)))
         if self.kind != "reverse":
             grad.add_(weight * log_q.exp()).sub_(weight * log_p.exp())

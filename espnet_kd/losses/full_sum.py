@@ -21,6 +21,8 @@ def full_sum(
         u_len: (B,)
 
     Returns:
-        (B,)
+        Zero where one of the models cannot say the labels at all. (B,)
     """
-    return (student - teacher.detach()).square() / (t_len + u_len).to(student)
+    there = torch.isfinite(student) & torch.isfinite(teacher)
+    difference = (student - teacher.detach()).masked_fill(~there, 0.0)  # (B,)
+    return difference.square() / (t_len + u_len).to(student)

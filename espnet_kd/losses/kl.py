@@ -4,20 +4,21 @@ from typing import Tuple
 
 import torch
 
-KINDS = ("forward", "reverse", "symmetric")
+from espnet_kd.choices import DIVERGENCES as KINDS
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor, kind: str = "forward") -> torch.Tensor:
     """Compute the divergence of a student q from a teacher p over the last dimension.
 
     Args:
-        log_p: The teacher's log-probabilities; -inf marks an empty class. (..., C)
-        log_q: The student's; empty where the teacher's are. (..., C)
+        log_p: The teacher's log-probabilities. (..., C)
+        log_q: The student's. (..., C)
         kind: `forward`: KL(p || q), as in Hinton et al. 2015 (arXiv 1503.02531);
             `reverse`: KL(q || p); `symmetric`: their mean.
 
     Returns:
-        Nats. (...)
+        Nats; finite always: in KL(a || b) a class with log b = -inf counts nothing, be it empty
+        on both sides (the next label on the row u = U) or one that b can never say. (...)
 
     Raises:
         ValueError: unknown kind.
@@ -49,7 +50,7 @@ class _KL(torch.autograd.Function):
         ctx.save_for_backward(log_p, log_q)
         log_p, log_q, empty = _filled(log_p, log_q)
         p, d = log_p.exp(), log_p - log_q
-        near = torch.expm1(-d).add_(d).mul_(p)
+        near = torch.expm1(-d).add_(d).mul_(p)  # NaN where p is 0, which is not near
         far = p.mul_(d - 1).add_(log_q.exp())
         return torch.where(d.abs_() < 0.5, near, far).masked_fill_(empty, 0.0).sum(-1)
 
@@ -70,6 +71,7 @@ class _KL(torch.autograd.Function):
 
 
 def _filled(log_p: torch.Tensor, log_q: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-    """Put 0 where a class is empty; and where that is."""
-    empty = (log_p == float("-inf")) | (log_q == float("-inf"))
-    return log_p.masked_fill(empty, 0.0), log_q.masked_fill(empty, 0.0), empty
+    """Put 0 where a class counts nothing; and where that is. Elsewhere p may be 0."""
+    empty = log_q == float("-inf")
+    log_p = log_p.masked_fill(empty, 0.0).clamp_min_(torch.finfo(log_p.dtype).min)
+    return log_p, log_q.masked_fill(empty, 0.0), empty

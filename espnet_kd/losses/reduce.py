@@ -4,9 +4,8 @@ from typing import Optional
 
 import torch
 
+from espnet_kd.choices import NORMALIZATIONS
 from espnet_kd.lattice.nodes import node_mask
-
-NORMALIZATIONS = ("path", "node", "sum")
 
 
 def reduce_nodes(

@@ -52,7 +52,8 @@ class TopKKL:
             (d,) = torch.autograd.grad(loss, classes)  # (n, k + 1)
         # d_v - s q_v for a class of its own, (d_rest / q_rest - s) q_v for the others.
         s, d_rest = d.sum(-1, keepdim=True), d[:, -1:]  # (n, 1)
-        share = (log_q - classes.detach()[:, -1:]).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
+        rest = classes.detach()[:, -1:].clamp_min(torch.finfo(log_q.dtype).min)  # (n, 1)
+        share = (log_q - rest).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
         share.scatter_(1, index, 0.0)
         grad.addcmul_(share, d_rest).addcmul_(log_q.exp(), s, value=-1)
         grad.scatter_add_(1, index, d[:, :-1].to(grad.dtype))

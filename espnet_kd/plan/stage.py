@@ -7,7 +7,9 @@ import re
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.plan.gate import Gate, parse_gate
+from espnet_kd.students.named_sizes import check_sizes
 from espnet_kd.students.target import parse_target
 
 # Keys of a stage that are handed to `kd_conf` as they are.
@@ -145,8 +147,8 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
         raise UserError(f"{where}: needs either 'target' or 'student', found {found}")
     if target is not None:
         parse_target(target, f"{where}.target")
-    if sizes is not None and not isinstance(sizes, dict):
-        raise UserError(f"{where}.student: expected sizes by name, found '{sizes}'")
+    if sizes is not None:
+        check_sizes(sizes, f"{where}.student")
     epochs = entry.get("epochs")
     if epochs is not None and (
         isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1
@@ -162,6 +164,8 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
         raise UserError(f"{where}.train: expected options by name, found '{train}'")
     kd = {key: entry[key] for key in KD_KEYS if key in entry}
     kd.setdefault("objective", "collapsed")
+    DistillOptions.checked(kd, where)
+    DistillOptions.checked(train.get("kd_conf") or {}, f"{where}.train.kd_conf")
     if "gate" in entry:
         gate = parse_gate(f"{where}.gate", entry["gate"], gate)
     return StagePlan(

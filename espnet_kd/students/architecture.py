@@ -8,21 +8,9 @@ import copy
 import dataclasses
 from typing import Any, Dict, Mapping
 
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.errors import UserError
+from espnet_kd.students.named_sizes import PLAN_KEYS, check_sizes
 
-# Where a plan names a size -> field of Architecture.
-PLAN_KEYS = {
-    "encoder": {
-        "num_blocks": "num_blocks",
-        "hidden_size": "hidden_size",
-        "linear_size": "linear_size",
-        "heads": "heads",
-        "conv_mod_kernel_size": "kernel_size",
-        "conv_size": "conv_size",
-    },
-    "decoder": {"embed_size": "embed_size", "hidden_size": "decoder_size"},
-    "joint_network": {"joint_space_size": "joint_size"},
-}
 # What of `decoder_conf` a stateless predictor has.
 STATELESS_KEYS = ("embed_size", "embed_dropout_rate", "embed_pad")
 
@@ -145,31 +133,16 @@ class Architecture:
             where: Name of the place in the plan, for messages.
 
         Raises:
-            UserError: unknown key, value that is no positive number, or larger than here.
+            UserError: see `check_sizes`; a size that is larger than here or cannot be.
         """
-        sizes = dict(sizes)
-        if isinstance(sizes.get("decoder"), Mapping) and "type" in sizes["decoder"]:
-            sizes["decoder"] = dict(sizes["decoder"])
-            kind = sizes["decoder"].pop("type")
-            return self._with_predictor(kind, where).with_sizes(sizes, where)
+        check_sizes(sizes, where)
+        kind = sizes.get("decoder", {}).get("type")
+        if kind is not None:
+            own = {key: n for key, n in sizes["decoder"].items() if key != "type"}
+            return self._with_predictor(kind, where).with_sizes({**sizes, "decoder": own}, where)
         changes: Dict[str, int] = {}
         for part, values in sizes.items():
-            if part not in PLAN_KEYS:
-                known = ", ".join(PLAN_KEYS)
-                raise UserError(
-                    f"{where}: unknown key '{part}'{nearest(part, PLAN_KEYS)}; known: {known}"
-                )
-            if not isinstance(values, Mapping):
-                raise UserError(f"{where}.{part}: expected sizes by name, found '{values}'")
             for key, value in values.items():
-                if key not in PLAN_KEYS[part]:
-                    names = [*PLAN_KEYS[part], *(["type"] if part == "decoder" else [])]
-                    known, hint = ", ".join(names), nearest(str(key), names)
-                    raise UserError(f"{where}.{part}: unknown key '{key}'{hint}; known: {known}")
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise UserError(
-                        f"{where}.{part}.{key}: expected a whole number > 0, found '{value}'"
-                    )
                 field = PLAN_KEYS[part][key]
                 if field == "decoder_size" and self.decoder == "stateless":
                     raise UserError(
@@ -193,12 +166,8 @@ class Architecture:
         student.check(where)
         return student
 
-    def _with_predictor(self, kind: Any, where: str) -> "Architecture":
+    def _with_predictor(self, kind: str, where: str) -> "Architecture":
         """Change the kind of predictor; everything else is kept."""
-        known = ("rnn", "stateless")
-        if kind not in known:
-            hint = nearest(str(kind), known)
-            raise UserError(f"{where}.decoder.type: '{kind}' is not one of {known}{hint}")
         if kind == self.decoder:
             return self
         if kind == "rnn":
@@ -265,8 +234,8 @@ class Architecture:
         """Find the largest student of our shape rule with at most `params` parameters.
 
         The rule (ours): with r the wanted fraction, depth is multiplied by the square root
-        of r, and one common factor, as large as fits, multiplies all widths. The number of
-        heads, the kernel and the front end's channels follow the widths down.
+        of r, and one common factor, as large as fits, multiplies all widths, the front end's
+        channels included. Heads and kernel are kept: neither is worth many parameters.
 
         Raises:
             UserError: not even the smallest student is that small, or `params` is not less

@@ -295,3 +295,19 @@ def test_another_subsampling_is_refused(tmp_path):
     }
     with pytest.raises(UserError, match="subsampling differs: teacher 2"):
         build(tiny_config(), kd)
+
+
+@pytest.mark.parametrize("objective", ["collapsed", "full", "top_k", "full_sum"])
+def test_under_autocast_losses_and_gradients_stay_finite(kd, batch, objective):
+    options = {**kd, "objective": objective, "top_k": 2, "nodes": "occupancy"}
+    student = build(tiny_config(), options, seed=9).eval()
+    exact = student(**batch)[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, stats, _ = student(**batch)
+    loss.sum().backward()
+    for name in ("loss_transducer", "loss_kd"):
+        assert stats[name].dtype == torch.float32
+        torch.testing.assert_close(stats[name], exact[name], rtol=0.1, atol=0.02)
+    for name, p in student.named_parameters():
+        assert p.grad is not None and p.grad.dtype == torch.float32, name
+        assert torch.isfinite(p.grad).all(), name

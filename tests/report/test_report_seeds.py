@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def set_(name, *keys, value):
 def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
     set_("seed2", "models", 2, "params", value=606)(runs)
     assert run() == 0
-    assert "| stage2 | teacher | 600 to 606 |" in Path("out.md").read_text(encoding="utf-8")
+    assert "| stage2 | teacher | 600 to 606 |" in Path("SEEDS.md").read_text()
 
 
 @pytest.mark.parametrize(

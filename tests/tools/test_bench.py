@@ -73,6 +73,17 @@ def test_bench_step(repo, tmp_path):
     assert cached == pytest.approx(online, rel=1e-2)  # a cache has 16 bits
 
 
+def test_bench_recursion(repo):
+    options = ["--repeats", "1", "--batches", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(repo), "ESPNET_KD_SHARED": "missing"}
+    command = [sys.executable, str(repo / "tools" / "bench_recursion.py"), *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    head, _, row = (line.strip("| ").split(" | ") for line in done.stdout.splitlines())
+    found = dict(zip(head, row))
+    assert float(found["diagonal, error"]) < 1e-6 and float(found["torchaudio, error"]) < 1e-2
+
+
 def test_losses_that_differ_are_refused(tools):
     from benchcli import check_losses
 

@@ -1,0 +1,43 @@
+"""What of a plan needs ESPnet or a teacher to be checked: before the first student is trained."""
+
+from typing import Any, Mapping, Sequence
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.plan import StagePlan
+from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.students.architecture import Architecture
+
+
+def check_options(stages: Sequence[StagePlan], base: Mapping[str, Any]) -> None:
+    """Check the names of training options.
+
+    Args:
+        stages: Of a plan.
+        base: The recipe's training config for students.
+
+    Raises:
+        UserError: training has no such option (naming the nearest right one).
+    """
+    known = {action.dest for action in DistilTransducerTask.get_parser()._actions}
+    parts = [(base.get("__file__", "training config"), base)]
+    for where, part in [*parts, *((stage.where, stage.train) for stage in stages)]:
+        for key in part:
+            if key not in known and key != "__file__":
+                raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
+
+
+def check_plan(stages: Sequence[StagePlan], first: Architecture, base: Mapping[str, Any]) -> None:
+    """Find mistakes in later stages before the first student is trained.
+
+    Args:
+        stages: All stages of the plan. Sizes are followed down to the first that is measured.
+        first: Sizes of the run's first teacher.
+        base: The recipe's training config for students.
+
+    Raises:
+        UserError: an option that training does not have, or sizes that cannot be.
+    """
+    check_options(stages, base)
+    measured = [i for i, s in enumerate(stages) if s.target and s.allocate == "sensitivity"]
+    sizes_of_way(stages[: measured[0] if measured else None], first)

@@ -1,0 +1,65 @@
+"""Time of the RNN-T recursion alone, forward + backward: ours against torchaudio's kernel.
+
+    python tools/bench_recursion.py                     # on the CPU, one thread
+    python tools/bench_recursion.py --device cuda
+
+What `lattice/recursion.py` prefers on a device is chosen by this: the lattice is given as two
+log-probabilities a node, of the lengths of real speech; errors are to ours in float64.
+"""
+
+import argparse
+import functools
+import statistics
+from typing import Dict, Optional, Sequence
+
+import benchlib
+import torch
+from benchdata import Length, default_corpus, draw, read_lengths
+
+from espnet_kd.errors import run_main
+from espnet_kd.lattice.recursion import KERNELS, rnnt_loss
+
+
+def step(log_probs: torch.Tensor, lengths: Sequence[torch.Tensor], kernel: str) -> torch.Tensor:
+    """Return the gradient of the summed loss. (B, T, U + 1, 2) -> (B, T, U + 1, 2)"""
+    log_probs = log_probs.detach().requires_grad_()
+    loss = rnnt_loss(log_probs, *lengths, kernel=kernel).sum()
+    return torch.autograd.grad(loss, log_probs)[0]
+
+
+def measure(batch: Sequence[Length], device: str, repeats: int) -> Dict[str, str]:
+    """Time both kernels on a batch; milliseconds and the gradient's relative error."""
+    t_len, u_len = (torch.tensor(x, device=device) for x in zip(*batch))
+    size = (len(batch), int(t_len.max()), int(u_len.max()) + 1, 500)
+    torch.manual_seed(0)
+    log_probs = torch.randn(size).log_softmax(-1)[..., :2].to(device)
+    exact = step(log_probs.double(), (t_len, u_len), "diagonal")
+    runs = {k: functools.partial(step, log_probs, (t_len, u_len), k) for k in KERNELS}
+    found = {"B": str(size[0]), "T": str(size[1]), "U": str(size[2] - 1)}
+    errors = {k: float((run() - exact).norm() / exact.norm()) for k, run in runs.items()}
+    for kernel, seconds in benchlib.interleaved(runs, repeats, device).items():
+        found[f"{kernel}, ms"] = f"{1000 * statistics.median(seconds):.1f}"
+        found[f"{kernel}, error"] = f"{errors[kernel]:.0e}"
+    return found
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="sizes")
+    args = parser.parse_args(argv)
+    benchlib.prepare(args.device, args.threads, True)
+    utterances = read_lengths(default_corpus(), 500).utterances
+    for i, size in enumerate(args.batches):
+        row = measure(draw("sorted", utterances, size, 1e12, 500, 0), args.device, args.repeats)
+        lines = [] if i else [list(row), ["--:"] * len(row)]
+        for line in [*lines, row.values()]:
+            print("| " + " | ".join(line) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
