@@ -16,6 +16,7 @@ Rooms, in reading order:
     losses/    one distillation objective a file                            torch only
     students/  architecture arithmetic and weight inheritance               torch only
     objective  all of that as one public function               torch only
+    choices    names that options may have                              nothing
     peak_memory  of a piece of work in a process of its own       torch only
     teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
     plan/      the compression plan (YAML) and the manifest of a student

@@ -53,6 +53,19 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def return_freed_memory() -> None:
+    """Let glibc give back at once what is freed: the peak is then what a program holds.
+
+    By default it keeps up to 32 MiB a piece in case it is asked again, which in a training is as
+    much as the program's own, and not the same from run to run. It costs time: for measurements
+    of memory alone.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(-3, 256 * 1024)  # M_MMAP_THRESHOLD, which no longer adapts
+    except AttributeError:
+        pass  # not glibc
+
+
 class PeakMemory:
     """Bytes that a `with` block took at its peak beyond what was there before.
 

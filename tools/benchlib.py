@@ -5,15 +5,22 @@ taken in one process, all variants in turn, again and again (A B C A B C ...), s
 disturbance from outside meets all of them alike.
 """
 
-import ctypes
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
-from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
+from espnet_kd.peak_memory import PeakMemory, in_child, return_freed_memory, synchronize
 
-__all__ = ["MB", "PeakMemory", "in_child", "interleaved", "prepare", "synchronize"]
+__all__ = [
+    "MB",
+    "PeakMemory",
+    "in_child",
+    "interleaved",
+    "prepare",
+    "return_freed_memory",
+    "synchronize",
+]
 MB = 2**20
 
 
@@ -25,19 +32,6 @@ def prepare(device: str, threads: Optional[int], flush_denormals: bool) -> None:
         torch.set_num_threads(threads)
     if device == "cuda":
         torch.zeros(1, device=device)
-
-
-def return_freed_memory() -> None:
-    """Let glibc give back at once what is freed: the peak is then what a program holds.
-
-    By default it keeps up to 32 MiB a piece in case it is asked again, which in a training is as
-    much as the program's own, and not the same from run to run. It costs time: for measurements
-    of memory alone.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(-3, 256 * 1024)  # M_MMAP_THRESHOLD, which no longer adapts
-    except AttributeError:
-        pass  # not glibc
 
 
 def interleaved(

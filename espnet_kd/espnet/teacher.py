@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from pathlib import Path
-from typing import Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import yaml
@@ -111,6 +111,9 @@ class FrozenTeacher:
         self.name = name
         self.dtype = dtype
         self._lower()
+        for module in self.model.modules():
+            if hasattr(module, "attn"):
+                module.register_forward_hook(_forget_attention)
 
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Move or cast the teacher as its student is; what was lowered stays so."""
@@ -213,6 +216,11 @@ class FrozenTeacher:
 
     def _dtype_of(self, x: torch.Tensor) -> torch.dtype:
         return x.dtype if self.dtype == torch.float32 else self.dtype
+
+
+def _forget_attention(module: torch.nn.Module, *_: Any) -> None:
+    """ESPnet keeps each block's attention weights, (B, heads, T, T), for plots."""
+    module.attn = None
 
 
 class TeacherOutput(NamedTuple):

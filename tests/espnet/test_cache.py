@@ -12,9 +12,12 @@ import yaml
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.train.dataset import ESPnetDataset
 
+from espnet_kd.data.audio import decode, encode, resample
+from espnet_kd.data.speed import perturb
+from espnet_kd.errors import UserError
 from espnet_kd.espnet import cache_teacher, task
 from espnet_kd.espnet.cache_data import Utterances
-from espnet_kd.fileio import read_table
+from espnet_kd.fileio import read_table, write_table
 from espnet_kd.teachers import archive
 from espnet_kd.teachers.record import HEADER
 from tests.espnet.tiny import TOKENS, build, tiny_config
@@ -87,10 +90,10 @@ def copy(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "copy")
 
 
-def load(*utterances):
+def load(*utterances, folder="dump/train", entries="cache/train"):
     """A batch of the training set as ESPnet's loader makes it."""
-    data = Utterances([Path("dump/train")], "sound", Path("teacher/config.yaml"))
-    cache = ESPnetDataset([("cache/train/teacher.scp", "teacher", "kaldi_ark")])
+    data = Utterances([Path(folder)], "sound", Path("teacher/config.yaml"))
+    cache = ESPnetDataset([(f"{entries}/teacher.scp", "teacher", "kaldi_ark")])
     pairs = [(utt, {**data[0, utt][1], **cache[utt][1]}) for utt in utterances]
     names, batch = CommonCollateFn(0.0, -1)(pairs)
     return {**batch, "utt_id": names}
@@ -147,6 +150,47 @@ def test_a_batch_gives_the_mean_of_its_utterances(here):
     # Padding of the audio changes the last features a little.
     alone = [float(cached(**load(name))[1]["loss_kd"]) for name in names]
     assert together == pytest.approx(sum(alone) / 3, rel=0.02)
+
+
+def test_perturbed_speeds_are_utterances_of_their_own(here, tmp_path, monkeypatch):
+    """Each with as many frames as its audio has; named as stage 2 of the recipe names them."""
+    names = ["train-03", "train-05"]
+    tables = {key: read_table(f"dump/train/{key}") for key in ("wav.scp", "text")}
+    tables = {key: {utt: table[utt] for utt in names} for key, table in tables.items()}
+    perturbed = perturb({**tables, "utt2spk": dict(zip(names, names))}, ["0.9", "1.0"])
+    folder = tmp_path / "perturbed"
+    folder.mkdir()
+    lengths = {}
+    for utt, path in perturbed["wav.scp"].items():
+        audio, header = decode(path)
+        audio = resample(audio, header.rate, float(perturbed["utt2speed"][utt]), 16000)
+        perturbed["wav.scp"][utt], lengths[utt] = str(tmp_path / f"{utt}.wav"), str(len(audio))
+        encode(perturbed["wav.scp"][utt], audio, 16000, "wav")
+    for name in ("wav.scp", "text"):
+        write_table(folder / name, perturbed[name])
+    write_table(folder / "utt2num_samples", lengths)
+    words = ["--teacher_exp", "teacher", "--teacher_model", "model.pth", "--num_workers", "0"]
+    words += ["--data", str(folder), "--out", str(tmp_path / "cache"), "--batch_bins", "1"]
+    code, err = call("cache_teacher", words)
+    assert code == 0, err
+    table = tmp_path / "cache/perturbed/teacher.scp"
+    assert sorted(read_table(table)) == sorted([*names, *(f"sp0.9-{utt}" for utt in names)])
+
+    monkeypatch.setattr("espnet_kd.espnet.model.draw_chunk_size", lambda encoder, n: 4)
+    frames = []
+    for utt in ("train-03", "sp0.9-train-03"):
+        batch = load(utt, folder=folder, entries=table.parent)
+        a, b = (float(model.eval()(**batch)[1]["loss_kd"]) for model in students())
+        assert b == pytest.approx(a, rel=1e-3)
+        frames.append(int(batch["teacher"][0, 1]))
+    assert frames[1] > frames[0]
+    # The entry of another speed does not fit, and says so.
+    held = read_table(table)
+    held["train-03"] = held["sp0.9-train-03"]
+    write_table(table, held)
+    batch = load("train-03", folder=folder, entries=table.parent)
+    with pytest.raises(UserError, match="train-03: the cache has .* encoder frames, the student"):
+        students()[1].eval()(**batch)
 
 
 def entries(cache):

@@ -119,6 +119,10 @@ def test_the_teacher_stays_frozen_in_eval_and_moves_with_the_student(kd, batch):
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     for name, tensor in teacher.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+    # ESPnet's attention keeps its weights, which would be most of what a teacher takes.
+    kept = [m.attn for m in student.modules() if hasattr(m, "attn")]
+    assert kept and all(x is not None for x in kept)
+    assert all(m.attn is None for m in teacher.modules() if hasattr(m, "attn"))
     student.double()
     assert next(teacher.parameters()).dtype == torch.float64
 
