@@ -21,7 +21,9 @@ from espnet_kd.losses import (
     KINDS,
     NORMALIZATIONS,
     FullKL,
+    Seen,
     TopKKL,
+    agreement,
     collapsed_kl,
     full_sum,
     reduce_nodes,
@@ -93,10 +95,13 @@ class Losses(NamedTuple):
     Attributes:
         rnnt: -log P(y | x). (B,)
         kd: Distillation loss; None without a teacher. (B,)
+        agreement: With the (first) teacher, a share without gradient: see
+            `losses.agreement`; None without a teacher. (B,)
     """
 
     rnnt: torch.Tensor
     kd: Optional[torch.Tensor]
+    agreement: Optional[torch.Tensor] = None
 
 
 def distillation_losses(
@@ -140,34 +145,40 @@ def distillation_losses(
     if objective.objective == "full_sum":
         stats = node_stats(student, *lattice, budget=budget)
         rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)
-        kd = torch.zeros_like(rnnt)  # (B,)
+        kd, agrees = torch.zeros_like(rnnt), None  # (B,)
         for one, share in teachers:
-            three = _posteriors(one, lattice, budget).three
+            three, held = _posteriors(one, lattice, budget)
             target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
             kd = kd + share * full_sum(rnnt, target, t_len, u_len)
-        return Losses(rnnt, kd)
+            if agrees is None:
+                agrees = agreement(stats, three, t_len, u_len, held)
+        return Losses(rnnt, kd, agrees)
 
     tau = objective.temperature
     hot = student.tempered(tau)
     # A divergence of the vocabulary is computed by the walk itself: a walk for each teacher.
     in_walk = objective.objective in ("full", "top_k")
     stats = None if in_walk else node_stats(hot, *lattice, budget=budget)
-    kd = 0.0
+    kd, agrees = 0.0, None
     for one, share in teachers:
         weight = _node_weight(one, lattice, objective, budget)  # (B, T, U + 1) or None
         one = _shift(one, objective.frame_shift)
         one = one.tempered(tau) if isinstance(one, Joint) else one
         if in_walk:
-            stats = node_stats(hot, *lattice, _over_tokens(one, objective), budget)
+            seen = Seen(one, labels) if agrees is None else None
+            stats = node_stats(hot, *lattice, _over_tokens(one, objective, seen), budget)
             nodes = stats[..., 3]  # (B, T, U + 1)
+            three, held = seen and seen.three, None
         else:
-            three = _posteriors(one, lattice, budget).three  # (B, T, U + 1, 3)
+            three, held = _posteriors(one, lattice, budget)  # (B, T, U + 1, 3)
             nodes = collapsed_kl(stats, three, objective.divergence)  # (B, T, U + 1)
+        if agrees is None:
+            agrees = agreement(stats, three, t_len, u_len, held)
         reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight)  # (B,)
         kd = kd + share * (tau**2 * reduced)
     if tau != 1:  # the RNN-T loss is that of the other lattice
         stats = node_stats(student, *lattice, budget=budget)
-    return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), kd)
+    return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), kd, agrees)
 
 
 def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher, float]]:
@@ -179,11 +190,13 @@ def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher,
     return [(one, share) for one, share in teacher if share > 0]
 
 
-def _over_tokens(teacher: Joint, objective: Objective) -> Union[FullKL, TopKKL]:
+def _over_tokens(
+    teacher: Joint, objective: Objective, seen: Optional[Seen]
+) -> Union[FullKL, TopKKL]:
     """The divergence that a walk computes of all tokens of a node."""
     if objective.objective == "full":
-        return FullKL(teacher, objective.divergence)
-    return TopKKL(teacher, objective.top_k, objective.divergence)
+        return FullKL(teacher, objective.divergence, seen)
+    return TopKKL(teacher, objective.top_k, objective.divergence, seen)
 
 
 Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -3,11 +3,12 @@
 import copy
 import dataclasses
 import functools
+import math
 import statistics
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -15,14 +16,17 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.espnet.batches import Batch, Batches
 from espnet_kd.espnet.derive import train_config
+from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher
+from espnet_kd.espnet.versions import subsampled_lengths
 from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_of_way
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.teachers import pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,27 +103,76 @@ def estimate(
     Raises:
         RuntimeError: a step failed, for example for its memory.
     """
-    return in_child(functools.partial(_measure, student, teacher, batches, device, threads))
+    training = Training(student, teacher, device=device, threads=threads)
+    return in_child(functools.partial(_measure, training, batches))
 
 
-def _measure(
-    student: Mapping[str, Any],
-    teacher: Optional[Mapping[str, Any]],
-    batches: Batches,
-    device: str,
-    threads: int,
-) -> Cost:
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    with PeakMemory(device) as peak:
-        frozen = FrozenTeacher(_build(teacher).to(device)) if teacher else None
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training of random weights on noise, to be measured in a child process.
+
+    Attributes:
+        student: The training config.
+        teacher: The teacher's config, on-line distillation; None: without a teacher.
+        cached: The teacher's posteriors come with the batch, as from a cache.
+        device: `cpu` or `cuda`.
+        threads: Of a CPU.
+    """
+
+    student: Mapping[str, Any]
+    teacher: Optional[Mapping[str, Any]] = None
+    cached: bool = False
+    device: str = "cpu"
+    threads: int = 1
+
+    def start(self) -> Callable[[Batch], float]:
+        """Return what does one update and tells its seconds."""
+        torch.set_num_threads(self.threads)
+        torch.manual_seed(0)
+        frozen = None
         # `objective` alone decides whether there is a teacher.
-        kd = student["kd_conf"] if teacher else {"objective": "none"}
-        model = _build(student).to(device).train()
+        kd = {"objective": "none"}
+        if self.teacher:
+            frozen = FrozenTeacher(_build(self.teacher).to(self.device))
+            kd = self.student["kd_conf"]
+        elif self.cached:
+            kd = {**self.student["kd_conf"], "teacher_cache": "with the batch"}
+        model = _build(self.student).to(self.device).train()
         DistilTransducer.wrap(model, DistillOptions.from_dict(kd), frozen)
-        model.to(device)  # what distillation has added to it
+        model.to(self.device)  # what distillation has added to it
+        model.autocast_dtype = self._autocast_dtype()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-        step = functools.partial(_step, model, optimizer, student, device)
+        return functools.partial(self._step, model, optimizer)
+
+    def _autocast_dtype(self) -> Optional[torch.dtype]:
+        """The format of mixed precision; ESPnet's own, too, is our model's here."""
+        use_amp = self.student.get("use_amp", False)
+        asked = autocast_dtype(use_amp, self.student.get("amp_dtype", "auto"), self.device)
+        if asked is not None or not use_amp or self.device == "cpu":
+            return asked
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+    def _step(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, lengths: Batch
+    ) -> float:
+        config = self.student
+        batch = noise(lengths, len(config["token_list"]), config.get("input_size"))
+        if self.cached:
+            batch["teacher"] = cache_entries(model, lengths, batch["text"])
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        synchronize(self.device)
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        loss, _, _ = model(**batch)
+        loss.backward()
+        optimizer.step()
+        synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def _measure(training: Training, batches: Batches) -> Cost:
+    with PeakMemory(training.device) as peak:
+        step = training.start()
         step(batches.typical[0])  # warm-up
         seconds = statistics.fmean(step(batch) for batch in batches.typical)
         step(batches.largest)
@@ -130,26 +183,6 @@ def _build(config: Mapping[str, Any]) -> ESPnetASRTransducerModel:
     # ESPnet writes into the dicts it is given.
     args = copy.deepcopy({"init": None, "specaug": None, "specaug_conf": {}, **config})
     return ASRTransducerTask.build_model(Namespace(**args))
-
-
-def _step(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: Mapping[str, Any],
-    device: str,
-    lengths: Batch,
-) -> float:
-    """Do one update; its seconds."""
-    batch = noise(lengths, len(config["token_list"]), config.get("input_size"))
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    synchronize(device)
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    loss, _, _ = model(**batch)
-    loss.backward()
-    optimizer.step()
-    synchronize(device)
-    return time.perf_counter() - start
 
 
 def noise(lengths: Batch, vocabulary: int, input_size: Optional[int]) -> Dict[str, torch.Tensor]:
@@ -179,3 +212,27 @@ def noise(lengths: Batch, vocabulary: int, input_size: Optional[int]) -> Dict[st
         "text": text,
         "text_lengths": u_len,
     }
+
+
+def cache_entries(model: torch.nn.Module, lengths: Batch, text: torch.Tensor) -> torch.Tensor:
+    """Make the entries of a teacher cache whose teacher knows nothing.
+
+    Args:
+        model: The student; its front end and subsampling decide the frames.
+        lengths: Of the utterances.
+        text: Their labels. (B, U)
+
+    Returns:
+        (B, L, 1)
+    """
+    frames = torch.tensor(lengths.speech)  # (B,)
+    if model.frontend is not None:
+        frames = frames // model.frontend.hop_length + 1
+    entries = []
+    for T, U, said in zip(
+        subsampled_lengths(model.encoder.embed, frames).tolist(), lengths.labels, text
+    ):
+        three = torch.full((T, U + 1, 3), math.log(1 / 3))
+        entry = torch.from_numpy(pack(three, said[:U], None, U + 1))  # (L,)
+        entries.append(entry.float()[:, None])
+    return torch.nn.utils.rnn.pad_sequence(entries, batch_first=True)

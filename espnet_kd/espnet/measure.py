@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
-from espnet2.asr_transducer.error_calculator import ErrorCalculator
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.asr_transducer.utils import TooShortUttError, get_transducer_task_io
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.cache_data import Utterances
 from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.greedy import count_errors
 from espnet_kd.espnet.teacher import project
 from espnet_kd.fileio import read_table
 from espnet_kd.lattice import node_stats, rnnt_loss
+from espnet_kd.scoring.counts import Counts
 from espnet_kd.students.importance import TaylorScores, change_of_direction
 
 BATCH = 8  # utterances
-MOST_LABELS = 5  # that greedy search emits at one frame
 IGNORE = -1  # padding of labels, as ESPnet's collate function has it here
 
 
@@ -97,19 +97,11 @@ class Sample:
     def error_rate(self, model: ESPnetASRTransducerModel) -> float:
         """Return the WER of greedy search with a model, in percent."""
         model.eval()
-        spelled = ErrorCalculator(
-            model.decoder, model.joint_network, model.token_list, model.sym_space, model.sym_blank
-        )
-        hypotheses: List[str] = []
-        references: List[str] = []
+        counts: List[Counts] = []
         for batch in self.batches:
-            enc, t_len = self._encode(model, batch)  # (B, T, D), (B,)
-            found = [greedy_search(model, x[:t]) for x, t in zip(enc, t_len)]
             labels = [text[text != IGNORE].tolist() for text in batch.text]
-            hyp, ref = spelled.convert_to_char(found, labels)
-            hypotheses += hyp
-            references += ref
-        return 100 * spelled.calculate_wer(hypotheses, references)
+            counts += count_errors(model, *self._encode(model, batch), labels)
+        return Counts.total(counts).error_rate
 
     @torch.no_grad()
     def influence(self, model: ESPnetASRTransducerModel) -> List[float]:
@@ -183,32 +175,3 @@ def only_blocks(model: ESPnetASRTransducerModel, kept: Sequence[int]) -> Iterato
         yield
     finally:
         encoders.blocks = whole
-
-
-@torch.no_grad()
-def greedy_search(model: ESPnetASRTransducerModel, enc: torch.Tensor) -> List[int]:
-    """Emit the likeliest token of every lattice node that is passed.
-
-    Args:
-        model: A transducer in eval mode.
-        enc: Encoder output of an utterance. (T, D)
-
-    Returns:
-        Labels, at most `MOST_LABELS` a frame.
-    """
-    decoder, network = model.decoder, model.joint_network
-    decoder.score_cache = {}  # keyed by labels alone
-    decoder.set_device(enc.device)
-    labels = [0]
-    dec, state = decoder.score(labels, decoder.init_state(1))  # (1, D)
-    dec = network.lin_dec(dec)
-    for frame in network.lin_enc(enc):  # (J,)
-        for _ in range(MOST_LABELS):
-            best = int(network(frame, dec, no_projection=True).argmax())
-            if best == 0:
-                break
-            labels.append(best)
-            dec, state = decoder.score(labels, state)
-            dec = network.lin_dec(dec)
-    decoder.score_cache = {}
-    return labels[1:]

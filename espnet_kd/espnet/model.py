@@ -1,6 +1,6 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -8,14 +8,13 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
-from espnet_kd.errors import UserError
+from espnet_kd.espnet.auxiliary import check_auxiliary, encoder_losses
 from espnet_kd.espnet.encode import draw_chunk_size, encode
-from espnet_kd.espnet.layers import block_outputs, layer_distance, layer_projections
+from espnet_kd.espnet.layers import block_outputs, layer_projections
+from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.options import DistillOptions
-from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
-from espnet_kd.lattice import Joint
-from espnet_kd.losses import ctc_kl, encoder_distance
-from espnet_kd.objective import Posteriors, Teachers, distillation_losses
+from espnet_kd.espnet.teacher import FrozenTeacher, project
+from espnet_kd.objective import Posteriors, distillation_losses
 from espnet_kd.teachers import unpack
 
 
@@ -30,6 +29,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     options: DistillOptions
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     updates: float = 0.0  # of the student so far; the trainer counts them
+    autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
 
     @classmethod
     def wrap(
@@ -58,7 +58,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
         for one, _ in teachers:
             one.check_fits(model)
         if teacher is not None:
-            _check_auxiliary(model, teacher, options)
+            check_auxiliary(model, teacher, options)
             if options.encoder_weight > 0:
                 # Trained with the student and saved with it; decoding passes over it.
                 widths = model.encoder.output_size, teacher.model.encoder.output_size
@@ -81,7 +81,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """Move the teachers wherever the student is moved (`to`, `cuda`, `float`)."""
         super()._apply(fn, *args, **kwargs)
         for teacher, _ in self.teachers:
-            teacher.model._apply(fn)
+            teacher.apply(fn)
         return self
 
     def forward(
@@ -105,6 +105,19 @@ class DistilTransducer(ESPnetASRTransducerModel):
         Returns:
             Loss (nats an utterance), statistics, and the batch size as weight.
         """
+        with autocast(speech.device.type, self.autocast_dtype):
+            loss, stats = self._losses(speech, speech_lengths, text, text_lengths, **kwargs)
+        return force_gatherable((loss, stats, speech.size(0)), loss.device)
+
+    def _losses(
+        self,
+        speech: torch.Tensor,
+        speech_lengths: torch.Tensor,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        **kwargs: Any,
+    ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor]]:
+        """Compute loss and statistics; see `forward`."""
         raw, feats, feats_len = self._features(speech, speech_lengths)
         chunk_size = self._chunk_size(feats_len)
         decoder_in, labels, _, u_len = get_transducer_task_io(
@@ -133,32 +146,44 @@ class DistilTransducer(ESPnetASRTransducerModel):
             teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
 
         with torch.autocast(enc.device.type, enabled=False):
-            loss_rnnt, loss_kd = self._lattice_losses(joint, teacher, labels, t_len, u_len)
+            lattice = distillation_losses(
+                joint,
+                teacher,
+                labels,
+                t_len,
+                u_len,
+                self.options.matched,
+                self.fastemit_lambda,
+            )
+            loss_rnnt = lattice.rnnt.mean()
         loss = self.transducer_weight * loss_rnnt
         stats = {"loss_transducer": loss_rnnt.detach()}
-        if loss_kd is not None:
-            weight = self.options.weight_at(self.updates)
+        if lattice.kd is not None:
+            weight, loss_kd = self.options.weight_at(self.updates), lattice.kd.mean()
             loss = loss + weight * loss_kd
             stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
+            stats["agreement"] = lattice.agreement.mean()
         if said:
             outputs = own_blocks, blocks
-            for name, weight, value in self._encoder_losses(enc, said[0], outputs, t_len):
+            for name, weight, value in encoder_losses(self, enc, said[0], outputs, t_len):
                 loss = loss + weight * value
                 stats[name] = value.detach()
-        if self.use_auxiliary_ctc:
-            loss_ctc = self._calc_ctc_loss(enc, labels, t_len.int(), u_len)
-            loss = loss + self.auxiliary_ctc_weight * loss_ctc
-            stats["loss_aux_ctc"] = loss_ctc.detach()
-        if self.use_auxiliary_lm_loss:
-            loss_lm = self._calc_lm_loss(dec, labels)
-            loss = loss + self.auxiliary_lm_loss_weight * loss_lm
-            stats["loss_aux_lm"] = loss_lm.detach()
+        with torch.autocast(enc.device.type, enabled=False):
+            if self.use_auxiliary_ctc:
+                own = enc.to(self.ctc_lin.weight.dtype)  # (B, T, D)
+                loss_ctc = self._calc_ctc_loss(own, labels, t_len.int(), u_len)
+                loss = loss + self.auxiliary_ctc_weight * loss_ctc
+                stats["loss_aux_ctc"] = loss_ctc.detach()
+            if self.use_auxiliary_lm_loss:
+                loss_lm = self._calc_lm_loss(dec.to(self.lm_lin.weight.dtype), labels)
+                loss = loss + self.auxiliary_lm_loss_weight * loss_lm
+                stats["loss_aux_lm"] = loss_lm.detach()
         if not self.training and (self.report_cer or self.report_wer):
             stats["cer_transducer"], stats["wer_transducer"] = self._error_rates(
                 enc, labels, t_len
             )
         stats["loss"] = loss.detach()
-        return force_gatherable((loss, stats, speech.size(0)), loss.device)
+        return loss, stats
 
     def _features(
         self, speech: torch.Tensor, speech_lengths: torch.Tensor
@@ -194,57 +219,6 @@ class DistilTransducer(ESPnetASRTransducerModel):
         fixed = self.options.valid_chunk_size
         return encoder.short_chunk_size if fixed is None else fixed
 
-    def _lattice_losses(
-        self,
-        joint: Joint,
-        teacher: Union[Posteriors, Teachers, None],
-        labels: torch.Tensor,
-        t_len: torch.Tensor,
-        u_len: torch.Tensor,
-    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
-        """Mean over utterances of the RNN-T loss and of the distillation loss.
-
-        Args:
-            joint: The student's projected joint network.
-            teacher: Those of the teachers, each with its share, or what a cache has, or None.
-            labels: (B, U)
-            t_len: (B,)
-            u_len: (B,)
-        """
-        losses = distillation_losses(
-            joint, teacher, labels, t_len, u_len, self.options.matched, self.fastemit_lambda
-        )
-        return losses.rnnt.mean(), None if losses.kd is None else losses.kd.mean()
-
-    def _encoder_losses(
-        self,
-        enc: torch.Tensor,
-        said: TeacherOutput,
-        blocks: Tuple[Dict[int, torch.Tensor], Dict[int, torch.Tensor]],
-        t_len: torch.Tensor,
-    ) -> Iterator[Tuple[str, float, torch.Tensor]]:
-        """Yield name, weight and value of each auxiliary loss; means over utterances.
-
-        Args:
-            enc: Encoder output. (B, T, D)
-            said: What the teacher says of the batch.
-            blocks: Outputs of the student's and the teacher's blocks. (B, T, D)
-            t_len: (B,)
-        """
-        options = self.options
-        with torch.autocast(enc.device.type, enabled=False):
-            if options.ctc_weight > 0:
-                logits = self.ctc_lin(enc.float())  # (B, T, V)
-                value = ctc_kl(logits, said.ctc.float(), t_len, options.divergence).mean()
-                yield "loss_kd_ctc", options.ctc_weight, value
-            if options.encoder_weight > 0:
-                projected = self.kd_projection(enc.float())  # (B, T, D of the teacher)
-                value = encoder_distance(projected, said.enc.float(), t_len).mean()
-                yield "loss_kd_encoder", options.encoder_weight, value
-            if options.layers:
-                value = layer_distance(self.kd_layers, *blocks, options.layers, t_len).mean()
-                yield "loss_kd_layers", options.layer_weight, value
-
     def _error_rates(
         self, enc: torch.Tensor, labels: torch.Tensor, t_len: torch.Tensor
     ) -> Tuple[Optional[float], Optional[float]]:
@@ -261,22 +235,3 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 report_wer=self.report_wer,
             )
         return self.error_calculator(enc, labels, t_len)
-
-
-def _check_auxiliary(
-    model: ESPnetASRTransducerModel, teacher: FrozenTeacher, options: DistillOptions
-) -> None:
-    """Raise UserError for options that these two models cannot serve."""
-    if options.teacher_features == "clean" and getattr(model.specaug, "apply_time_warp", False):
-        raise UserError(
-            "kd_conf.teacher_features: 'clean' with specaug_conf.apply_time_warp: the warp moves "
-            "the student's frames away from the teacher's; set apply_time_warp: false or "
-            "teacher_features: shared"
-        )
-    if options.ctc_weight > 0:
-        for who, m in (("teacher", teacher.model), ("student", model)):
-            if not m.use_auxiliary_ctc:
-                raise UserError(
-                    f"kd_conf.ctc_weight: the {who} has no CTC head "
-                    "(model_conf.auxiliary_ctc_weight is 0)"
-                )

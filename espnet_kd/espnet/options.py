@@ -19,6 +19,7 @@ CHOICES = {
     "nodes": NODES,
     "teacher_features": ("shared", "clean"),
     "teacher_context": ("shared", "full"),
+    "teacher_dtype": ("float32", "bfloat16"),
 }
 LEAST = {"valid_chunk_size": 0, "top_k": 1, "frame_shift": None}  # of whole numbers
 LISTS = {"weight_schedule": check.schedule, "layers": check.block_pairs}
@@ -59,6 +60,7 @@ class DistillOptions:
             `clean`: the features without it.
         teacher_context: `shared`: the teacher attends under the student's chunk mask;
             `full`: to the whole utterance.
+        teacher_dtype: `bfloat16` halves the teacher's memory (`FrozenTeacher`).
         valid_chunk_size: Encoder frames a chunk in validation, 0 for full context; by
             default `short_chunk_size` of the encoder. ESPnet draws a chunk size in
             validation too, which makes the choice of a checkpoint random.
@@ -85,6 +87,7 @@ class DistillOptions:
     teacher_cache: Optional[str] = None
     teacher_features: str = "shared"
     teacher_context: str = "shared"
+    teacher_dtype: str = "float32"
     valid_chunk_size: Optional[int] = None
 
     @property

@@ -7,11 +7,13 @@ import argparse
 import importlib.util
 from typing import Any, Dict, Tuple
 
+import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_kd.espnet.cached import NAME, check_cache
+from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
@@ -19,7 +21,7 @@ from espnet_kd.espnet.trainer import DistilTrainer
 
 
 class DistilTransducerTask(ASRTransducerTask):
-    """`asr_transducer` of ESPnet plus `--kd_conf`.
+    """`asr_transducer` of ESPnet plus `--kd_conf`, `--amp_dtype`, `--wer_utterances`.
 
     The options stand under their own key: stock inference, which builds the model from the
     other keys of `config.yaml`, passes over them.
@@ -45,6 +47,20 @@ class DistilTransducerTask(ASRTransducerTask):
             help="Distillation options (espnet_kd.espnet.options.DistillOptions), "
             "e.g. --kd_conf objective=collapsed --kd_conf weight=0.5",
         )
+        group.add_argument(
+            "--amp_dtype",
+            choices=AMP_DTYPES,
+            default="auto",
+            help="Number format of --use_amp: what ESPnet takes, or bfloat16 without loss "
+            "scaling, on a CPU too",
+        )
+        group.add_argument(
+            "--wer_utterances",
+            type=int,
+            default=32,
+            help="Utterances of the validation set that are decoded greedily each epoch, for "
+            "`wer` and `wer_teacher` in the statistics; 0: none",
+        )
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> Tuple[str, ...]:
@@ -60,6 +76,9 @@ class DistilTransducerTask(ASRTransducerTask):
         """
         conf: Dict[str, Any] = getattr(args, "kd_conf", None) or {}
         options = DistillOptions.from_dict(conf)
+        device = "cuda" if getattr(args, "ngpu", 0) > 0 else "cpu"
+        use_amp = getattr(args, "use_amp", False)
+        autocast_dtype(use_amp, getattr(args, "amp_dtype", "auto"), device)  # may refuse
         teachers = []
         trains = not getattr(args, "collect_stats", False)
         if trains and options.distils and not options.teacher_cache:
@@ -67,7 +86,10 @@ class DistilTransducerTask(ASRTransducerTask):
             if options.first_weight > 0:
                 first = options.first_teacher_config, options.first_teacher_model
                 files.append(("first teacher", *first))
-            teachers = [FrozenTeacher(load_transducer(*pair), name) for name, *pair in files]
+            dtype = getattr(torch, options.teacher_dtype)
+            teachers = [
+                FrozenTeacher(load_transducer(*pair), name, dtype) for name, *pair in files
+            ]
         student = DistilTransducer.wrap(super().build_model(args), options, *teachers)
         if trains:
             check_cache(args, options, student)

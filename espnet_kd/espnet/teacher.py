@@ -1,8 +1,9 @@
 """A trained transducer, frozen, that is no part of its student."""
 
+import contextlib
 import warnings
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import yaml
@@ -93,14 +94,36 @@ class FrozenTeacher:
     Args:
         model: A trained transducer.
         name: What messages call it.
+        dtype: bfloat16 halves what LOWERED takes; these parts then compute in it, too,
+            whatever autocast says. The walk over the lattice stays in float32.
     """
 
-    def __init__(self, model: ESPnetASRTransducerModel, name: str = "teacher") -> None:
+    # The predictor, a few hundredths of a model, stays as it is: not every LSTM can.
+    LOWERED = ("encoder", "joint_network", "ctc_lin")
+
+    def __init__(
+        self,
+        model: ESPnetASRTransducerModel,
+        name: str = "teacher",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.name = name
+        self.dtype = dtype
+        self._lower()
         for module in self.model.modules():
             if hasattr(module, "attn"):
                 module.register_forward_hook(_forget_attention)
+
+    def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Move or cast the teacher as its student is; what was lowered stays so."""
+        self.model._apply(fn)
+        self._lower()
+
+    def _lower(self) -> None:
+        if self.dtype != torch.float32:
+            for part in self.LOWERED:
+                getattr(self.model, part, torch.nn.Identity()).to(self.dtype)
 
     def check_fits(self, student: ESPnetASRTransducerModel) -> None:
         """Refuse a student whose lattice is another one.
@@ -135,6 +158,28 @@ class FrozenTeacher:
                 )
 
     @torch.no_grad()
+    def encode(
+        self, feats: torch.Tensor, feats_len: torch.Tensor, chunk_size: Optional[int]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Run the teacher's encoder.
+
+        Args:
+            feats: Features before normalisation; they are left as they are. (B, T_in, F)
+            feats_len: (B,)
+            chunk_size: Encoder frames a chunk; None: full context.
+
+        Returns:
+            Encoder output (B, T, D) and its lengths (B,).
+        """
+        model = self.model
+        if model.training:
+            raise RuntimeError("the teacher was put into training mode")
+        if model.normalize is not None:
+            feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
+        with self._precision(feats):
+            return encode(model.encoder, feats.to(self._dtype_of(feats)), feats_len, chunk_size)
+
+    @torch.no_grad()
     def joint(
         self,
         feats: torch.Tensor,
@@ -154,15 +199,23 @@ class FrozenTeacher:
             What students learn from.
         """
         model = self.model
-        if model.training:
-            raise RuntimeError("the teacher was put into training mode")
-        if model.normalize is not None:
-            feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
-        enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
-        model.decoder.set_device(enc.device)
-        dec = model.decoder(decoder_in)  # (B, U + 1, D)
-        ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
-        return TeacherOutput(project(model.joint_network, enc, dec), t_len, enc, ctc)
+        enc, t_len = self.encode(feats, feats_len, chunk_size)  # (B, T, D)
+        with self._precision(feats):
+            model.decoder.set_device(enc.device)
+            dec = model.decoder(decoder_in)  # (B, U + 1, D)
+            dec = dec.to(self._dtype_of(dec))
+            ctc = model.ctc_lin(enc) if model.use_auxiliary_ctc else None  # (B, T, V)
+            joint = project(model.joint_network, enc, dec)
+        return TeacherOutput(joint, t_len, enc, ctc)
+
+    def _precision(self, x: torch.Tensor) -> ContextManager:
+        """Whatever autocast says, a lowered teacher computes as it is."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(x.device.type, enabled=False)
+
+    def _dtype_of(self, x: torch.Tensor) -> torch.dtype:
+        return x.dtype if self.dtype == torch.float32 else self.dtype
 
 
 def _forget_attention(module: torch.nn.Module, *_: Any) -> None:

@@ -1,6 +1,8 @@
 """ESPnet's trainer that also says how far it is, how it went and what it cost."""
 
+import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -11,12 +13,23 @@ from typing import Any, Dict, Iterable, Iterator, List
 
 import torch
 from espnet2.train.reporter import SubReporter, aggregate
-from espnet2.train.trainer import Trainer
+from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet_kd.espnet.annealing import tell_length
+from espnet_kd.espnet.dev_wer import DevWer
+from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.progress import Progress
+
+
+@dataclasses.dataclass
+class DistilTrainerOptions(TrainerOptions):
+    """ESPnet's options and ours: see `DistilTransducerTask.add_task_arguments`."""
+
+    amp_dtype: str
+    wer_utterances: int
 
 
 class DistilTrainer(Trainer):
@@ -27,11 +40,25 @@ class DistilTrainer(Trainer):
     """
 
     @classmethod
+    def build_options(cls, args: argparse.Namespace) -> DistilTrainerOptions:
+        """Return ESPnet's options and ours."""
+        return build_dataclass(DistilTrainerOptions, args)
+
+    @classmethod
     def run(cls, **kwargs) -> None:
         """Train; see ESPnet's `Trainer.run`, which takes all its arguments by name."""
+        options, model = kwargs["trainer_options"], kwargs["model"]
+        device = "cuda" if options.ngpu > 0 else "cpu"
+        model.autocast_dtype = autocast_dtype(options.use_amp, options.amp_dtype, device)
+        processes = kwargs["distributed_option"].dist_world_size or 1
+        wanted = 0 if options.no_forward_run else options.wer_utterances
+        model.dev_wer = DevWer(wanted, processes)
+        if model.autocast_dtype is not None:
+            # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
+            kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
         if _is_main(kwargs["distributed_option"]):
             # What a killed training was writing; large models would fill the disk in time.
-            for path in Path(kwargs["trainer_options"].output_dir).glob(".*.pth.*.tmp"):
+            for path in Path(options.output_dir).glob(".*.pth.*.tmp"):
                 path.unlink()
         with _atomic_saves():
             super().run(**kwargs)
@@ -67,9 +94,17 @@ class DistilTrainer(Trainer):
     def validate_one_epoch(cls, reporter, options, distributed_option, **kwargs) -> None:
         """Validate; see ESPnet's `Trainer.validate_one_epoch`."""
         start = time.perf_counter()
+        model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
+        iterator = model.dev_wer.watch(kwargs.pop("iterator"), model)
         super().validate_one_epoch(
-            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+            iterator=iterator,
+            reporter=reporter,
+            options=options,
+            distributed_option=distributed_option,
+            **kwargs,
         )
+        found = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
+        report_epoch(reporter, found)
         if _is_main(distributed_option):
             figures = _figures(reporter)
             figures["seconds"] = time.perf_counter() - start
@@ -159,6 +194,7 @@ def _spoken(reporter: SubReporter, figures: Dict[str, float]) -> str:
     # `loss_scale`, of mixed precision, is no loss.
     terms = {k: f"{k[5:]} {{:.2f}}" for k in last if k.startswith("loss_") and k != "loss_scale"}
     forms = {"loss": "loss {:.2f}", **terms, "kd_weight": "lambda {:.3g}"}
+    forms["agreement"] = "agreement {:.3f}"
     spoken = [
         form.format(last[key])
         for key, form in forms.items()

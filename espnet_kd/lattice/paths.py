@@ -2,7 +2,9 @@
 
 import torch
 
-from espnet_kd.lattice.recursion import rnnt_loss
+from espnet_kd.lattice.recursion import NEG_INF, rnnt_loss
+
+LEAST = -1e4  # log-probabilities below are as good as none, and can be added up
 
 
 def occupancy(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
@@ -29,6 +31,10 @@ def occupancy(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
 def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
     """Mark the nodes of the likeliest path (Viterbi).
 
+    A path is the frames at which it enters the rows. With C(t) the sum of a row's blanks
+    before t, staying in it from s to t costs C(t) - C(s): the best s for every t is a running
+    maximum. So a row of the whole batch is one vector operation, U + 1 of them in all.
+
     Args:
         log_probs: log p(blank) and log p(next label) of each node. (B, T, U + 1, 2)
         t_len: (B,)
@@ -38,26 +44,23 @@ def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
         One at the T + U nodes of the path, else zero. (B, T, U + 1)
     """
     B, T, U1, _ = log_probs.shape
-    visited = torch.zeros(B, T, U1)
-    # One utterance at a time on the host: T + U steps back, and no batch of it is worth more.
-    scores = log_probs.double().cpu()
-    for b in range(B):
-        frames, labels = int(t_len[b]), int(u_len[b])
-        blank, label = scores[b, :frames, : labels + 1].unbind(-1)  # (T, U + 1) each
-        best = torch.full((frames, labels + 1), float("-inf"), dtype=torch.float64)
-        for t in range(frames):
-            # By blank from (t - 1, u), or at (0, 0); then by labels within the frame.
-            row = best[t - 1] + blank[t - 1] if t else best[0].index_fill(0, torch.tensor(0), 0.0)
-            # max over v <= u of row[v] + sum of labels v..u-1: a running maximum.
-            said = torch.nn.functional.pad(label[t, :-1].cumsum(0), (1, 0))  # (U + 1,)
-            best[t] = (row - said).cummax(0).values + said
-        t, u = frames - 1, labels
-        visited[b, t, u] = 1
-        while t or u:
-            # On the borders there is one way back, whatever its probability.
-            by_label = u and (
-                not t or best[t, u - 1] + label[t, u - 1] > best[t - 1, u] + blank[t - 1, u]
-            )
-            t, u = (t, u - 1) if by_label else (t - 1, u)
-            visited[b, t, u] = 1
-    return visited.to(log_probs)
+    t_len, u_len = t_len.to(log_probs.device), u_len.to(log_probs.device)
+    t = torch.arange(T, device=log_probs.device)  # (T,)
+    over = t >= t_len[:, None]  # (B, T)
+    blank, label = log_probs.permute(3, 2, 0, 1)  # (U + 1, B, T) each
+    blank = blank.double().clamp_min(LEAST)
+    before = blank.cumsum(-1) - blank  # C, (U + 1, B, T)
+    enter = torch.where(t == 0, 0.0, NEG_INF).to(before).expand(B, T)  # into row u at t
+    entered = []  # [u][b, t]: when row u was entered by who leaves it at t
+    for stay, move in zip(before, label):
+        best, since = (enter - stay).cummax(-1)  # (B, T) each
+        entered.append(since.int())
+        enter = (best + stay + move.clamp_min(LEAST)).masked_fill(over, NEG_INF)  # (B, T)
+    visited = torch.zeros(U1, B, T, dtype=torch.bool, device=log_probs.device)
+    last = (t_len - 1)[:, None].long()  # (B, 1)
+    for u in range(U1 - 1, -1, -1):
+        inside = (u <= u_len)[:, None]  # (B, 1)
+        first = entered[u].gather(1, last).long()  # (B, 1)
+        visited[u] = inside & (first <= t) & (t <= last)
+        last = torch.where(inside, first, last)
+    return visited.permute(1, 2, 0).to(log_probs.dtype)

@@ -4,7 +4,8 @@ Every objective is a divergence at each lattice node, summed by `reduce_nodes`. 
 is a matter of the joint network (`Joint.tempered`), not of the objective.
 """
 
-from espnet_kd.losses.collapsed import collapsed_kl
+from espnet_kd.losses.agreement import agreement
+from espnet_kd.losses.collapsed import Seen, collapsed_kl
 from espnet_kd.losses.encoder import ctc_kl, encoder_distance
 from espnet_kd.losses.full import FullKL
 from espnet_kd.losses.full_sum import full_sum
@@ -16,7 +17,9 @@ __all__ = [
     "KINDS",
     "NORMALIZATIONS",
     "FullKL",
+    "Seen",
     "TopKKL",
+    "agreement",
     "collapsed_kl",
     "ctc_kl",
     "divergence",

@@ -6,6 +6,8 @@ Panchapagesan et al. 2020, "Efficient knowledge distillation for RNN-transducer 
 
 import torch
 
+from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.kl import divergence
 
 
@@ -25,3 +27,32 @@ def collapsed_kl(
     # The divergence is a sum over classes: one at a time takes a third of the memory.
     classes = zip(teacher.detach().split(1, -1), student[..., :3].split(1, -1))
     return sum(divergence(p, q, kind) for p, q in classes)
+
+
+class Seen:
+    """The teacher's three classes, for a walk that looks at its whole vocabulary anyway.
+
+    Args:
+        teacher: The teacher's projected joint network.
+        labels: (B, U)
+
+    Attributes:
+        three: As `node_stats` would give them, where the walk has been; no more precise than
+            1 - p(blank) - p(label) for the rest. (B, T, U + 1, 3)
+    """
+
+    def __init__(self, teacher: Joint, labels: torch.Tensor) -> None:
+        self.labels = labels.long()
+        size = (*teacher.enc.shape[:2], teacher.dec.size(1), 3)
+        self.three = torch.zeros(size, dtype=torch.float32, device=teacher.enc.device)
+
+    def keep(self, chunk: Chunk, log_p: torch.Tensor) -> None:
+        """Take what is known of a chunk. log_p: (n, V)"""
+        grid = log_p.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, rows, V)
+        here = self.three[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, rows, 3)
+        label = self.labels[chunk.b, : chunk.rows - 1, None]  # (rows - 1, 1)
+        here[..., 0] = grid[..., 0]
+        here[:, :-1, 1:2] = grid[:, :-1].gather(-1, label.expand(len(grid), -1, 1))
+        here[:, -1, 1] = float("-inf")
+        rest = 1 - here[..., :2].exp().sum(-1)  # (t, rows)
+        here[..., 2] = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()

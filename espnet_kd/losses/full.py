@@ -1,9 +1,12 @@
 """KL over the full vocabulary at every node (Hinton et al. 2015, arXiv 1503.02531)."""
 
+from typing import Optional
+
 import torch
 
 from espnet_kd.lattice.chunks import Chunk
 from espnet_kd.lattice.joint import Joint
+from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
 NEG_INF = float("-inf")
@@ -18,17 +21,23 @@ class FullKL:
     Args:
         teacher: The teacher's projected joint network; its D may be another.
         kind: See `losses.kl.divergence`.
+        seen: Is shown what the first walk computes of the teacher.
     """
 
-    def __init__(self, teacher: Joint, kind: str = "forward") -> None:
+    def __init__(
+        self, teacher: Joint, kind: str = "forward", seen: Optional[Seen] = None
+    ) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
         self.teacher = teacher.detach()
-        self.kind = kind
+        self.kind, self.seen = kind, seen
 
     def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
         """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
-        return divergence(self._log_p(chunk), log_q, self.kind)
+        log_p = self._log_p(chunk)  # (n, V)
+        if self.seen is not None:
+            self.seen.keep(chunk, log_p)
+        return divergence(log_p, log_q, self.kind)
 
     def add_grad(
         self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor

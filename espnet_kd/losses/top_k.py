@@ -4,12 +4,13 @@ What a cache of the k likeliest tokens would hold (anchors: 205 GB for 960 h at 
 12.8 TB for the whole vocabulary); k = V - 1 is the full vocabulary.
 """
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 
 from espnet_kd.lattice.chunks import Chunk
 from espnet_kd.lattice.joint import Joint
+from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
 
@@ -20,21 +21,24 @@ class TopKKL:
         teacher: The teacher's projected joint network; its D may be another.
         k: Tokens that are classes of their own.
         kind: See `losses.kl.divergence`.
+        seen: Is shown what the first walk computes of the teacher.
 
     Raises:
         ValueError: k is not in [1, V).
     """
 
-    def __init__(self, teacher: Joint, k: int, kind: str = "forward") -> None:
+    def __init__(
+        self, teacher: Joint, k: int, kind: str = "forward", seen: Optional[Seen] = None
+    ) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
         if not 1 <= k < teacher.weight.size(0):
             raise ValueError(f"k must lie in [1, {teacher.weight.size(0)}): got {k}")
-        self.teacher, self.k, self.kind = teacher.detach(), k, kind
+        self.teacher, self.k, self.kind, self.seen = teacher.detach(), k, kind, seen
 
     def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
         """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
-        log_p, index = self._classes(chunk)
+        log_p, index = self._classes(chunk, self.seen)
         return divergence(log_p, _gather(log_q, index), self.kind)
 
     def add_grad(
@@ -54,9 +58,13 @@ class TopKKL:
         grad.addcmul_(share, d_rest).addcmul_(log_q.exp(), s, value=-1)
         grad.scatter_add_(1, index, d[:, :-1].to(grad.dtype))
 
-    def _classes(self, chunk: Chunk) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _classes(
+        self, chunk: Chunk, seen: Optional[Seen] = None
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
         """The teacher's log-probabilities (n, k + 1) and its tokens (n, k)."""
         log_p = self.teacher.logits(self.teacher.hidden(chunk)).log_softmax(-1)  # (n, V)
+        if seen is not None:
+            seen.keep(chunk, log_p)
         index = log_p.topk(self.k, dim=-1).indices
         return _gather(log_p, index), index
 

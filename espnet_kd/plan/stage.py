@@ -30,6 +30,7 @@ KD_KEYS = (
     "first_weight",
     "teacher_features",
     "teacher_context",
+    "teacher_dtype",
 )
 # Keys of a stage that are one word of several; the first is the default.
 CHOICES = {

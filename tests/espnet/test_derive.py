@@ -11,7 +11,8 @@ from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 
 from espnet_kd.espnet.cut import Cutter, build, read_model
 from espnet_kd.espnet.encode import encode
-from espnet_kd.espnet.measure import BATCH, Sample, greedy_search, only_blocks
+from espnet_kd.espnet.greedy import greedy_search
+from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
 from espnet_kd.plan import load_plan
 from tests.espnet.tiny import build as build_ours
 from tests.espnet.tiny import tiny_config

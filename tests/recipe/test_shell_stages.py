@@ -423,16 +423,5 @@ def test_an_unknown_backend(recipe):
     assert error == "cmd.sh: error: cmd_backend is local, slurm, sge, pbs or ssh, not 'cray'"
 
 
-def test_several_gpus_go_through_espnets_launcher(recipe):
-    shutil.rmtree(recipe.dir / "exp/teacher")
-    done = recipe.run(stage=11, stop_stage=11, ngpu=2, **SAME)
-    assert done.returncode != 0  # the stub has no launcher
-    call = recipe.calls()[-1]
-    assert call[0] == "espnet2.bin.launch" and value(call, "--ngpu") == "2"
-    assert value(call, "--cmd") == "scripts/run_local.sh --name teacher"
-    assert value(call, "--init_file_prefix") == "exp/teacher/.dist_init_"
-    assert call.index("--") < call.index("espnet_kd.bin.train")
-
-
 def test_plan_is_what_the_tests_assume():
     assert PLAN.split()[1::8] == ["big", "mid", "small"]

@@ -1,0 +1,93 @@
+"""WER on a fixed part of the validation set."""
+
+import pytest
+import torch
+
+from espnet_kd.espnet.dev_wer import DevWer
+from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.greedy import greedy_search
+from tests.espnet.tiny import TOKENS, build, tiny_config
+
+
+class Batches:
+    """As ESPnet's iterator gives them."""
+
+    def __init__(self, batch, times):
+        self.items = [(["a", "b", "c"], batch)] * times
+
+    def __len__(self):
+        return len(self.items)
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+def watched(dev, model, batch, times=2):
+    model.eval()
+    with torch.no_grad():
+        seen = list(dev.watch(Batches(batch, times), model))
+    assert len(seen) == times
+    return dev.figures(False, 0)
+
+
+def words(labels):
+    return "".join(TOKENS[x] for x in labels).replace("<space>", " ").split()
+
+
+def test_the_figures_are_those_of_greedy_search(kd, batch):
+    student = build(tiny_config(), kd, seed=3)
+    with torch.no_grad():
+        student.joint_network.lin_out.weight.mul_(4)  # so that it says something
+    found = watched(DevWer(6), student, batch)
+    feats, lengths = student._extract_feats(batch["speech"], batch["speech_lengths"])
+    errors = {}
+    for name, model in (("wer", student), ("wer_teacher", student.teacher.model)):
+        enc, t_len = encode(model.encoder, feats, lengths, 4)
+        # Every transcript is one word: right, or wrong and followed by words too many.
+        hyps = [words(greedy_search(model, x[:t])) for x, t in zip(enc, t_len)]
+        said = [words(x[:n].tolist()) for x, n in zip(batch["text"], batch["text_lengths"])]
+        assert all(len(text) == 1 for text in said)
+        wrong = [max(1, len(h)) - (r[0] in h) for h, r in zip(hyps, said)]
+        errors[name] = 100 * sum(wrong) / 3
+    assert found == pytest.approx(errors)
+    assert any(len(h) for h in hyps) or found["wer"] > 0
+
+
+def test_the_teacher_is_decoded_once(kd, batch, monkeypatch):
+    student = build(tiny_config(), {**kd, "teacher_dtype": "bfloat16"})
+    dev, calls = DevWer(4), []
+    encode_ = student.teacher.encode
+    monkeypatch.setattr(student.teacher, "encode", lambda *x: calls.append(1) or encode_(*x))
+    first = watched(dev, student, batch)
+    assert calls and set(first) == {"wer", "wer_teacher"}
+    calls.clear()
+    assert watched(dev, student, batch) == first and not calls
+
+
+def test_a_teacher_behind_a_cache_is_loaded_for_it(kd, batch):
+    online = build(tiny_config(), {**kd, "objective": "collapsed"})
+    cached = build(tiny_config(), {**kd, "objective": "collapsed"})
+    object.__setattr__(cached, "teachers", [])
+    found = watched(DevWer(3), cached, batch)
+    assert found == watched(DevWer(3), online, batch) and "wer_teacher" in found
+    assert cached.teacher is None
+
+
+def test_what_is_decoded(batch):
+    plain = build(tiny_config())
+    assert set(watched(DevWer(3), plain, batch)) == {"wer"}
+    assert watched(DevWer(0), plain, batch) == {}
+    chosen = lambda n, count: [DevWer(n)._chosen(i, count, 3) for i in range(count)]  # noqa: E731
+    assert chosen(2, 4) == [[], [0], [], [0]]
+    assert chosen(4, 2) == [[0, 1], [0, 1]] and chosen(99, 1) == [[0, 1, 2]]
+    assert DevWer(5, processes=2).wanted == 3
+
+
+def test_a_loop_that_ends_early_is_counted(batch):
+    plain, dev = build(tiny_config()).eval(), DevWer(3)
+    with torch.no_grad():
+        batches = dev.watch(Batches(batch, 3), plain)
+        next(batches)
+        next(batches)
+        batches.close()
+    assert dev.student.ref_words > 0
