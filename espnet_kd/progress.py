@@ -20,6 +20,15 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
+def pace(speed: float, unit: str) -> str:
+    """Say how fast it goes: `2.5 utt/s`, or `40 s/utt` where that says more.
+
+    >>> pace(2.5, "utt"), pace(0.025, "utt")
+    ('2.5 utt/s', '40 s/utt')
+    """
+    return f"{speed:.1f} {unit}/s" if speed >= 0.2 or speed == 0 else f"{1 / speed:.0f} s/{unit}"
+
+
 class Progress:
     """Count finished items and say now and then how long the rest will take.
 
@@ -47,14 +56,14 @@ class Progress:
             self.due = now + self.interval
             speed = self._speed(now)
             eta = clock((self.total - self.count) / speed) if speed > 0 else "?"
-            self._print(f"{speed:.1f} {self.unit}/s, ETA {eta}", note)
+            self._print(f"{pace(speed, self.unit)}, ETA {eta}", note)
 
     def close(self, note: str = "") -> None:
         """Print the closing line."""
         now = time.monotonic()
         took = f"took {clock(now - self.start)}"
         if now - self.start >= FIRST:  # less says nothing of the speed
-            took += f", {self._speed(now):.1f} {self.unit}/s"
+            took += f", {pace(self._speed(now), self.unit)}"
         self._print(took, note)
 
     def _speed(self, now: float) -> float:

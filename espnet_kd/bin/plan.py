@@ -51,7 +51,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--labels", type=int, default=60, help="of an utterance, without --stats_dir (60)")
     add("--batch", type=int, default=16, help="utterances, without --stats_dir (16)")
     add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    add("--threads", type=int, help="of a CPU (default: all)")
+    add("--threads", type=int, help="of a CPU (default: the cores that have no work now)")
     return parser
 
 
@@ -133,9 +133,10 @@ def _add_costs(
     first = models[0].config
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     cores = len(os.sched_getaffinity(0))
-    threads = args.threads or cores
-    progress = Progress("estimate", len(stages), "student", interval=0)
     total, busy = 0.0, os.getloadavg()[0]
+    # Threads that wait for one another on a busy core are many times slower than one.
+    threads = args.threads or max(1, cores - round(busy))
+    progress = Progress("estimate", len(stages), "student", interval=0)
     rows[0].update(dict.fromkeys(("s/update", "min/epoch", "epochs", "min", "peak GB"), ""))
     for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
         if args.stats_dir:
