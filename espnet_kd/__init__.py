@@ -15,9 +15,9 @@ Rooms, in reading order:
     lattice/   the (t, u) grid: node log-probabilities, RNN-T recursion      torch only
     losses/    one distillation objective a file                            torch only
     students/  architecture arithmetic and weight inheritance               torch only
-    objective  all of that as one public function               torch only
-    choices    names that options may have                              nothing
-    peak_memory  of a piece of work in a process of its own       torch only
+    objective  all of that as one public function                           torch only
+    choices, kd_options, kd_option_checks  what `kd_conf` may hold          nothing
+    peak_memory  of a piece of work in a process of its own                 torch only
     teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
     plan/      the compression plan (YAML) and the manifest of a student
     espnet/    Task, model, trainer, version differences: all that knows ESPnet

@@ -42,8 +42,8 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
 
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.model import DistilTransducer
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.lattice import node_stats
 from espnet_kd.teachers import pack
 

@@ -3,7 +3,6 @@
 In reading order:
 
     versions    every difference between the supported ESPnet versions
-    options     the distillation options (`kd_conf`)
     teacher     a trained transducer, frozen
     encode      features once, encoders under one chunk mask
     auxiliary   losses on encoder outputs and CTC heads
@@ -12,5 +11,6 @@ In reading order:
     greedy      greedy search, word errors
     dev_wer     WER on a part of the validation set
     trainer     ESPnet's trainer with progress, history and facts
+    annealing   a learning rate that ends with the training
     task        the Task that builds all this from a config
 """

@@ -7,8 +7,8 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.layers import layer_distance
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.losses import ctc_kl, encoder_distance
 
 

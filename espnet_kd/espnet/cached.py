@@ -8,8 +8,8 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.fingerprint import lattice_fields, teacher_fields
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.fileio import read_table
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.teachers import Fingerprint
 from espnet_kd.teachers.archive import check_keys
 

@@ -11,9 +11,9 @@ import yaml
 
 from espnet_kd.espnet.cut import Cutter, Model, build, read_model
 from espnet_kd.espnet.measure import Sample
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_by_way
 from espnet_kd.students.architecture import Architecture

@@ -18,9 +18,9 @@ from espnet_kd.espnet.batches import Batch, Batches
 from espnet_kd.espnet.derive import train_config
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher
 from espnet_kd.espnet.versions import subsampled_lengths
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_of_way

@@ -12,8 +12,8 @@ from espnet_kd.espnet.auxiliary import check_auxiliary, encoder_losses
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, project
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.objective import Posteriors, distillation_losses
 from espnet_kd.teachers import unpack
 

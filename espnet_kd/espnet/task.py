@@ -15,9 +15,9 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
+from espnet_kd.kd_options import DistillOptions
 
 
 class DistilTransducerTask(ASRTransducerTask):
@@ -44,7 +44,7 @@ class DistilTransducerTask(ASRTransducerTask):
             "--kd_conf",
             action=NestedDictAction,
             default={},
-            help="Distillation options (espnet_kd.espnet.options.DistillOptions), "
+            help="Distillation options (espnet_kd.kd_options.DistillOptions), "
             "e.g. --kd_conf objective=collapsed --kd_conf weight=0.5",
         )
         group.add_argument(

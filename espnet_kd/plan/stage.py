@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, nearest
-from espnet_kd.espnet.options import DistillOptions
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.gate import Gate, parse_gate
 from espnet_kd.students.named_sizes import check_sizes
 from espnet_kd.students.target import parse_target

@@ -10,8 +10,8 @@ from torchaudio.functional import rnnt_loss
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import chunk_mask, encode
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.kd_options import DistillOptions
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 
 

@@ -13,8 +13,8 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.derive import derive
 from espnet_kd.espnet.encode import encode
-from espnet_kd.espnet.options import DistillOptions
 from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan import load_plan
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 from tests.recipe.toy import TRAINING, call, inside, train_words, write_data, write_yaml

@@ -105,7 +105,7 @@ def test_the_order_of_the_paths_does_not_matter(plan):
 
 def test_settings_of_every_path_are_what_training_takes(plan):
     pytest.importorskip("espnet2")
-    from espnet_kd.espnet.options import DistillOptions
+    from espnet_kd.kd_options import DistillOptions
 
     for student in students(plan, *PATHS).values():
         files = {"teacher_config": "c", "teacher_model": "m"}

@@ -84,14 +84,15 @@ def test_finished_work_stays_whatever_the_teacher_is_decoded_with_since(recipe):
 
 def test_a_run_that_failed_goes_on_where_it_stopped(recipe):
     for module, verbs in (
-        ("decode", ["derive_student", "decode", "decode"]),
-        ("hard_labels", ["decode", "decode", "hard_labels"]),
+        ("decode", ["derive_student", "decode"]),
+        ("hard_labels", ["decode", "hard_labels"]),
         ("train", ["hard_labels", "train"]),
     ):
         done = recipe.run({**TEACHER, "STUB_FAIL": f"espnet_kd.bin.{module}"}, **STAGE)
         assert done.returncode == 1
         assert f"{module}: error: wanted to fail" in done.stderr
-        assert recipe.verbs()[1:] == verbs
+        # Of two jobs the second may not have begun when the first fails.
+        assert list(dict.fromkeys(recipe.verbs()[1:])) == verbs
     recipe.ok(TEACHER, **STAGE)
     assert recipe.verbs()[1] == "train"
 

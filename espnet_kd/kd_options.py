@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+from espnet_kd import kd_option_checks as check
 from espnet_kd.choices import DIVERGENCES, NODES, NORMALIZATIONS, OBJECTIVES
 from espnet_kd.errors import UserError, nearest
-from espnet_kd.espnet import option_checks as check
 
 if TYPE_CHECKING:
     from espnet_kd.objective import Objective
