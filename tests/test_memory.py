@@ -55,6 +55,7 @@ def test_peak_memory_does_not_grow_with_the_vocabulary(objective):
     grown = peak(objective, large) - peak(objective, small)
     # The gradient of the output layer, where it is summed and where it is handed on.
     output_layer = 4 * (large - small) * (D + 1)
-    assert grown < 3 * output_layer + MB
-    # One lattice of either model grows by forty times that; the ordinary way needs 2 to 7.
-    assert grown < 0.03 * 4 * nodes * (large - small)
+    pages = 8 * MB  # by which resident memory varies from run to run
+    assert grown < 3 * output_layer + pages
+    # One lattice of either model grows by far more; the ordinary way needs 2 to 7.
+    assert 3 * output_layer + pages < 0.1 * 4 * nodes * (large - small)
