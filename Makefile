@@ -26,7 +26,7 @@ IN_VENV = VIRTUAL_ENV="$$(cd "$(VENV)" && pwd)" && export VIRTUAL_ENV \
 
 help:
 	@echo 'make demo        synthetic corpus, teacher, three compression stages, report'
-	@echo '                 (at most 15 minutes on two cores, installing apart)'
+	@echo '                 (a quarter of an hour on two free cores, installing apart)'
 	@echo 'make test        all tests'
 	@echo 'make check       what is installed, what is missing, what to do about it'
 	@echo 'make lint        ruff and shellcheck'
