@@ -187,6 +187,19 @@ class DistillOptions:
         return options
 
 
+def check_band(band: int, options: DistillOptions, where: str = "kd_conf: ") -> None:
+    """Refuse objectives that need the whole lattice of a teacher.
+
+    Raises:
+        UserError: a cache with this band cannot serve these options.
+    """
+    if band and (options.objective != "collapsed" or options.nodes != "all"):
+        raise UserError(
+            f"{where}a teacher cache with a band serves objective 'collapsed' with nodes 'all', "
+            f"found '{options.objective}' with '{options.nodes}'; make it with --band 0"
+        )
+
+
 def _checked(where: str, key: str, value: Any, default: Any) -> Any:
     """Return `value` in its type, or raise UserError."""
     if key in CHOICES and value not in CHOICES[key]:

@@ -3,13 +3,15 @@
 A line holds: number, name, fingerprint, teacher (another student, or - for the first
 teacher), path, `gate` if it has one, the last epoch if a gate asked for more, `online` if a
 teacher cache never serves it; - in their places otherwise. With --students, what the gates
-have found so far counts.
+have found so far counts. With --use_teacher_cache true it is an error if a student needs what no
+cache holds.
 """
 
 import argparse
 
 from espnet_kd.errors import run_main
-from espnet_kd.plan.options import add_plan_options, students_of
+from espnet_kd.plan.cacheable import check_cacheable
+from espnet_kd.plan.options import add_plan_options, read_config, students_of
 from espnet_kd.plan.paths import PATHS
 
 
@@ -20,8 +22,14 @@ def main(cmd=None) -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add_plan_options(parser)
+    add = parser.add_argument
+    add("--use_teacher_cache", choices=("true", "false"), default="false", help="see above")
+    add("--cache_band", type=int, default=0, help="rows of the cache, 0: all")
     args = parser.parse_args(cmd)
-    for number, student in enumerate(students_of(args), 1):
+    students = students_of(args)
+    if args.use_teacher_cache == "true":
+        check_cacheable(students, read_config(args.train_config), args.cache_band)
+    for number, student in enumerate(students, 1):
         print(
             number,
             student.name,

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.cached import check_band, check_time_warp
+from espnet_kd.espnet.cached import check_time_warp
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.kd_options import DistillOptions
+from espnet_kd.kd_options import DistillOptions, check_band
 
 
 def cache_wanted(config: str, more: str, cache: str, band: int) -> bool:

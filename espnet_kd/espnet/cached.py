@@ -9,7 +9,7 @@ import torch
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.fingerprint import lattice_fields, teacher_fields
 from espnet_kd.fileio import read_table
-from espnet_kd.kd_options import DistillOptions
+from espnet_kd.kd_options import DistillOptions, check_band
 from espnet_kd.teachers import Fingerprint
 from espnet_kd.teachers.archive import check_keys
 
@@ -64,19 +64,6 @@ def check_cache(args: Namespace, options: DistillOptions, student: torch.nn.Modu
         source = _keys_of(args, part)
         if source is not None:
             check_keys(scp, read_table(source), source)
-
-
-def check_band(band: int, options: DistillOptions, where: str = "kd_conf: ") -> None:
-    """Refuse objectives that need the whole lattice of a teacher.
-
-    Raises:
-        UserError: a cache with this band cannot serve these options.
-    """
-    if band and (options.objective != "collapsed" or options.nodes != "all"):
-        raise UserError(
-            f"{where}a teacher cache with a band serves objective 'collapsed' with nodes 'all', "
-            f"found '{options.objective}' with '{options.nodes}'; make it with --band 0"
-        )
 
 
 def check_time_warp(warps: bool, where: str = "") -> None:

@@ -81,7 +81,7 @@ def train_config(
     config["model_conf"] = model_conf
     if stage.epochs is not None:
         config["max_epoch"] = stage.epochs
-    kd = _kd_conf(stage, base)
+    kd = stage.kd_conf(base)
     if kd.get("objective", "none") != "none":
         kd["teacher_config"], kd["teacher_model"] = map(str, teacher_files)
         if kd.get("first_weight"):
@@ -169,7 +169,7 @@ def derive(
     first_files = files if same and first_model == teacher_model else first_files
     sample = None
     if data is not None:
-        chunk_size = _kd_conf(stage, base).get("valid_chunk_size")
+        chunk_size = stage.kd_conf(base).get("valid_chunk_size")
         sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
     cutter = Cutter(stage, teacher, sample)
     if stage.way:
@@ -225,15 +225,6 @@ def _before_training(
         "loss": sample.loss(student),
         "teacher_wer": sample.error_rate(teacher),
         "wer": sample.error_rate(student),
-    }
-
-
-def _kd_conf(stage: StagePlan, base: Mapping[str, Any]) -> Dict[str, Any]:
-    """What training config and plan say of `kd_conf`."""
-    return {
-        **(base.get("kd_conf") or {}),
-        **(stage.train.get("kd_conf") or {}),
-        **stage.kd,
     }
 
 

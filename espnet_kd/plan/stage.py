@@ -111,6 +111,14 @@ class StagePlan:
             said["half"] = self.half
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
+    def kd_conf(self, base: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return `kd_conf` without the teacher.
+
+        Args:
+            base: The recipe's training config for students, which the plan overrules.
+        """
+        return {**(base.get("kd_conf") or {}), **(self.train.get("kd_conf") or {}), **self.kd}
+
     def last_epoch(self, default: int) -> int:
         """Return the epoch that training ends with.
 

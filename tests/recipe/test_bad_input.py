@@ -382,6 +382,8 @@ SHELL_CASES = [
     (write(PLAN, b"stages: [{target: 1.2}]\n"), {}, "plan_stages", "a fraction between 0 and 1"),
     (write(PLAN, b"stages: [{target: 0.5}, {target: 0.5}]\n"), {}, "plan_stages",
      "must be smaller than its teacher"),
+    (write(PLAN, b"stages: [{target: 0.5, objective: full}]\n"), {"use_teacher_cache": "true"},
+     "plan_stages", "stages[0].objective: with a teacher cache it must be"),
     (nothing, {"compression_stage": 9}, "asr_kd.sh", "--compression_stage 9: conf/compression.ya"),
     (nothing, {"asr_config": "conf/gone.yaml"}, "asr_kd.sh", "--asr_config conf/gone.yaml: no su"),
     (nothing, {"teacher_exp": "gone"}, "asr_kd.sh", "--teacher_exp gone: no such directory"),

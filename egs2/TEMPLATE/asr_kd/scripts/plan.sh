@@ -14,9 +14,12 @@ plan_options=(
 # Set student_{names,ids,teachers,paths,gates,until,online}, each from 1, to the columns of
 # plan_stages. What gates have found by now counts: they may add students or end the list.
 read_plan() {
-    local k name id teacher path gate until online plan
+    local k name id teacher path gate until online plan cache=()
+    # Options of the command line overrule the plan's, and are checked with the cache.
+    [[ "${kd_args} " == *"--kd_conf"[\ =]* ]] ||
+        cache=(--use_teacher_cache "${use_teacher_cache}" --cache_band "${cache_band}")
     # shellcheck disable=SC2086
-    plan=$(${python} -m espnet_kd.bin.plan_stages "${plan_options[@]}") ||
+    plan=$(${python} -m espnet_kd.bin.plan_stages "${plan_options[@]}" "${cache[@]}") ||
         { rc=$?; explained=true; exit "${rc}"; }
     student_names=()
     student_ids=()

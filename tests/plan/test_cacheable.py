@@ -1,0 +1,52 @@
+"""Which plans a teacher cache can serve, before anything is trained."""
+
+import pytest
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan import load_plan
+from espnet_kd.plan.cacheable import check_cacheable
+from espnet_kd.plan.effective import effective
+from espnet_kd.plan.paths import PATHS, all_students
+
+
+def check(tmp_path, stage, base=None, band=0, paths=("progressive",)):
+    path = tmp_path / "compression.yaml"
+    path.write_text(f"stages: [{{target: 0.7}}, {{target: 0.5{stage}}}]")
+    plan = load_plan(str(path))
+    way = effective(plan, lambda name: [])
+    check_cacheable(all_students(plan, way, paths, (), 10), base or {}, band)
+
+
+@pytest.mark.parametrize(
+    "stage, base, band",
+    [
+        ("", {}, 5),
+        (", objective: full_sum", {}, 0),
+        (", objective: none, temperature: 2.0", {}, 0),
+        (", temperature: 1.0", {"kd_conf": {"temperature": 1.0}}, 0),
+        (", objective: collapsed", {"kd_conf": {"objective": "full"}}, 0),  # the plan overrules
+    ],
+)
+def test_serves(tmp_path, stage, base, band):
+    check(tmp_path, stage, base, band)
+
+
+@pytest.mark.parametrize(
+    "stage, base, band, message",
+    [
+        (", objective: full", {}, 0, r"stages\[1\].objective: with a teacher cache it must be"),
+        (", first_weight: 0.5", {}, 0, r"stages\[1\].first_weight: with a teacher cache"),
+        (", train: {kd_conf: {temperature: 2}}", {}, 0, r"stages\[1\].temperature"),
+        ("", {"kd_conf": {"ctc_weight": 0.1}}, 0, r"stages\[0\].ctc_weight"),
+        (", objective: full_sum", {}, 5, r"stages\[1\]: a teacher cache with a band serves"),
+    ],
+)
+def test_refuses(tmp_path, stage, base, band, message):
+    with pytest.raises(UserError, match=message):
+        check(tmp_path, stage, base, band)
+
+
+def test_paths_that_no_cache_ever_serves_are_trained_on_line(tmp_path):
+    online = [name for name, path in PATHS.items() if not path.cached]
+    assert online
+    check(tmp_path, "", paths=online)
