@@ -18,7 +18,7 @@ from espnet_kd.report.words import UNKNOWN, answer
 
 CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
-    "wer_vs_condition.png": "WER against condition",
+    "wer_vs_condition.png": "WER by condition",
     "loss_curves.png": "Training and validation loss",
 }
 

@@ -5,7 +5,7 @@ from typing import List, Optional
 
 from espnet_kd.report.content import Content
 from espnet_kd.report.figures import drawing
-from espnet_kd.report.plot_conditions import wer_against_condition
+from espnet_kd.report.plot_conditions import wer_by_condition
 from espnet_kd.report.plot_losses import loss_curves
 from espnet_kd.report.plot_wer import wer_against_params
 
@@ -23,7 +23,7 @@ def draw(content: Content, folder: Path) -> Optional[List[Path]]:
             return None
         paths = [wer_against_params(rows, content.test_sets, folder / "wer_vs_params.png")]
         if conditions:
-            paths.append(wer_against_condition(rows, conditions, folder / "wer_vs_condition.png"))
+            paths.append(wer_by_condition(rows, conditions, folder / "wer_vs_condition.png"))
         if any(row.history for row in rows):
             paths.append(loss_curves(rows, folder / "loss_curves.png"))
     return paths
