@@ -6,6 +6,7 @@ from typing import List, Optional
 from espnet_kd.report.content import Content
 from espnet_kd.report.figures import drawing
 from espnet_kd.report.plot_conditions import wer_by_condition
+from espnet_kd.report.plot_dev_wer import dev_wer_curves, has_dev_wer
 from espnet_kd.report.plot_losses import loss_curves
 from espnet_kd.report.plot_wer import wer_against_params
 
@@ -26,4 +27,6 @@ def draw(content: Content, folder: Path) -> Optional[List[Path]]:
             paths.append(wer_by_condition(rows, conditions, folder / "wer_vs_condition.png"))
         if any(row.history for row in rows):
             paths.append(loss_curves(rows, folder / "loss_curves.png"))
+        if any(map(has_dev_wer, rows)):
+            paths.append(dev_wer_curves(rows, folder / "dev_wer_curves.png"))
     return paths

@@ -101,7 +101,7 @@ def test_the_report_says_the_same(run, results):
         assert cells[1:3] == [model["name"], f"{model['params']:,}"]
         assert f"{model['wer']['test_seen']:.2f}" in cells
         assert f"{model['cer']['test_seen']:.2f}" in cells
-    for name in ("wer_vs_params.png", "loss_curves.png"):
+    for name in ("wer_vs_params.png", "loss_curves.png", "dev_wer_curves.png"):
         png = (run.dir / "exp" / name).read_bytes()
         assert png.startswith(b"\x89PNG") and len(png) > 5000
         assert name in text
@@ -167,7 +167,8 @@ def test_a_second_run_skips_everything_and_says_so(run):
     after = run.state()
     changed = {name for name in before if before[name] != after.get(name)}
     # The report is made anew: it costs nothing, and its models may have been scored since.
-    report = {"RESULTS.md", "results.json", "wer_vs_params.png", "loss_curves.png"}
+    plots = {"wer_vs_params.png", "loss_curves.png", "dev_wer_curves.png"}
+    report = {"RESULTS.md", "results.json", *plots}
     assert changed <= {f"exp/{name}" for name in report}
     assert set(before) == set(after)
     for what in [

@@ -118,7 +118,7 @@ def add_model(
             {
                 "epoch": epoch,
                 "train": {"loss": 2 * loss, "loss_transducer": loss},
-                "valid": {"loss": 2 * loss + 1, "loss_transducer": loss + 1},
+                "valid": {"loss": 2 * loss + 1, "loss_transducer": loss + 1, "wer": loss},
             }
         )
     write_json(folder / "history.json", history)

@@ -77,7 +77,7 @@ def test_results_md(results):
         assert f"| {m['params']:,} |" in row
         for test_set in ("seen", "new"):
             assert f"| {m['wer'][test_set]:.2f} |" in row
-    for plot in ("wer_vs_params.png", "loss_curves.png"):
+    for plot in ("wer_vs_params.png", "loss_curves.png", "dev_wer_curves.png"):
         assert f"]({plot})" in text
         assert (exp / plot).read_bytes().startswith(b"\x89PNG")
     # ESPnet's block and tables.
