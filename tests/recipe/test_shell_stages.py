@@ -191,7 +191,13 @@ def test_a_part_of_the_compression_is_run_again(recipe):
 def test_the_digest_of_a_plan_stage_keeps_the_others(recipe):
     recipe.write("conf/compression.yaml", PLAN.replace("cc", "dd"))
     error = recipe.error(stage=16, stop_stage=16, **SAME)
-    assert "exp/kd_small" in error and "plan conf/compression.yaml (cc)" in error
+    assert "exp/kd_small" in error and "plan_entry cc, now plan_entry dd" in error
+
+
+def test_a_renamed_plan_is_no_other_plan(recipe):
+    recipe.write("conf/renamed.yaml", PLAN)
+    recipe.ok(stage=16, stop_stage=16, compression_config="conf/renamed.yaml", **SAME)
+    assert set(recipe.verbs()) == {"plan_stages", "manifest"}  # which names the file
 
 
 @pytest.mark.parametrize(

@@ -546,8 +546,9 @@ derive_student() {
     dir=$(student_dir "${k}")
     # The other paths may be listed in any order.
     [ "${student_paths[k]}" = progressive ] || place=${student_paths[k]}
-    marker=("compression_stage=${place} ${student_names[k]}" "plan=${compression_config} (${student_ids[k]})"
-        "student_config=${student_config} ($(file_id "${student_config}"))")
+    # What the files say counts, not what they are called.
+    marker=("compression_stage=${place} ${student_names[k]}" "plan_entry=${student_ids[k]}"
+        "student_config=$(file_id "${student_config}")")
     mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
     step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
     mkdir -p "${dir}"
