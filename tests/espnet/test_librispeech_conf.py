@@ -18,15 +18,21 @@ from espnet_kd.students.importance import spaced_blocks
 
 CONF = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "asr_kd" / "conf"
 HOURS = {name: PARTS[name].hours for name in PARTS if name.startswith("train") and "5" != name[-1]}
-# teacher's config -> (tokens, hours an epoch, {predictor: parameters}, plans)
+# teacher's config -> (tokens, hours an epoch, {predictor: parameters}, students' config,
+# {plan: (least, most that it saves)})
+SIZES = {"60": (0.60, 0.65), "80": (0.80, 0.85)}
 SCALES = {
     "train_teacher": (
         500, 3 * HOURS["train-clean-100"], {"rnn": 30_288_500, "stateless": 29_762_164},
-        ("compression", "compression_80"),
+        "train_student", {"compression": SIZES["60"], "compression_80": SIZES["80"]},
     ),
     "train_teacher_960": (
         1000, sum(HOURS.values()), {"rnn": 81_176_808, "stateless": 80_519_400},
-        ("compression_960", "compression_960_80"),
+        "train_student", {"compression_960": SIZES["60"], "compression_960_80": SIZES["80"]},
+    ),
+    "mini/train_teacher": (
+        31, 3 * 5.31, {"rnn": 2_337_039},
+        "mini/train_student", {"mini/compression": SIZES["60"]},
     ),
 }  # fmt: skip
 
@@ -39,10 +45,11 @@ def read(name):
     return yaml.safe_load((CONF / f"{name}.yaml").read_text())
 
 
-@pytest.mark.parametrize("predictor", ["rnn", "stateless"])
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize(
+    "name, predictor", [(name, kind) for name, scale in SCALES.items() for kind in scale[2]]
+)
 def test_training_accepts_the_teacher_and_its_size_is_exact(name, predictor, tmp_path):
-    size, _, params, _ = SCALES[name]
+    size, _, params, _, _ = SCALES[name]
     (tmp_path / "tokens.txt").write_text("\n".join(tokens(size)) + "\n")
     np.savez(tmp_path / "stats.npz", count=9, sum=np.zeros(80), sum_square=np.ones(80))
     # As stage 11 calls it.
@@ -57,18 +64,16 @@ def test_training_accepts_the_teacher_and_its_size_is_exact(name, predictor, tmp
     assert not config["specaug_conf"]["apply_time_warp"]
     with torch.device("meta"):
         model = DistilTransducerTask.build_model(Namespace(**config))
-    assert (
-        sizes_of(model, config).params == params[predictor]
-    )  # counts the model's own, too
+    assert sizes_of(model, config).params == params[predictor]  # counts the model's own, too
 
 
 @pytest.mark.parametrize("name", SCALES)
 def test_the_plans_end_above_60_and_80_percent(name):
-    size, _, params, plans = SCALES[name]
+    size, _, params, students, plans = SCALES[name]
     config = {**read(name), "token_list": tokens(size), "input_size": None, "normalize": None}
     first = Architecture.from_config(config, 80, size)
-    base = read("train_student")
-    for plan, least, most in zip(plans, (0.60, 0.80), (0.65, 0.85)):
+    base = read(students)
+    for plan, (least, most) in plans.items():
         teacher = first
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
             model = Model(config, None, teacher)
@@ -92,12 +97,12 @@ def test_the_plans_end_above_60_and_80_percent(name):
 
 @pytest.mark.parametrize("name", SCALES)
 def test_every_training_leaves_its_warm_up(name):
-    _, hours, _, plans = SCALES[name]
+    _, hours, _, students, plans = SCALES[name]
     trainings = [read(name)]
     for plan in plans:
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
-            trainings.append({**read("train_student"), **stage.train, "max_epoch": stage.epochs})
+            trainings.append({**read(students), **stage.train, "max_epoch": stage.epochs})
     for training in trainings:
         seen = hours * 3600 * 16000 * training["max_epoch"]
-        updates = seen / (training["batch_bins"] * training["accum_grad"])
+        updates = seen / (training["batch_bins"] * training.get("accum_grad", 1))
         assert updates > 2 * training["scheduler_conf"]["warmup_steps"]
