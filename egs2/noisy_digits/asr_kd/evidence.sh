@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Is going down in steps better than going down at once? One teacher; with each seed every
-# path to the same two sizes, with the same number of updates; one table over all seeds.
+# path to the same size, with the same number of updates; one table over all seeds.
 #
 #   DIGITS=/path/to/digits ./evidence.sh                 # everything
 #   DIGITS=/path/to/digits ./evidence.sh --seeds "1"     # a part; the rest is recognised later
@@ -37,7 +37,7 @@ same=(--asr_exp "${teacher}" --asr_stats_dir "${stats}")
 runs=()
 for seed in ${seeds}; do
     ./run.sh "${same[@]}" --stage 16 --stop_stage 17 --seed "${seed}" --expdir "exp/seed${seed}" \
-        --paths "progressive one_shot scratch" --paths_at "stage2 stage4" \
+        --paths "progressive one_shot scratch" \
         --report_note "Digit strings assembled from real recordings, in babble." "$@"
     runs+=(--run "exp/seed${seed}")
 done
