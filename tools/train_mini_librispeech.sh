@@ -99,6 +99,7 @@ command=(
 # TERM lets the recipe end its jobs; what they finished is found again.
 [ -z "${minutes}" ] || command=(timeout --kill-after 1m "${minutes}m" "${command[@]}")
 
+started=$(mktemp)
 LIBRISPEECH=${corpus} "${command[@]}" &
 pid=$!
 trap 'kill -TERM "${pid}" 2>/dev/null' INT TERM HUP
@@ -111,6 +112,12 @@ case "${rc}" in
 124 | 130 | 137 | 143) rc=${unfinished} ;; # timeout's own code, or ended by a signal
 esac
 save_state
-[ "${rc}" -ne "${unfinished}" ] ||
+if [ "${rc}" -eq "${unfinished}" ]; then
     echo "${0##*/}: unfinished; the same command goes on (exit code ${rc})" >&2
+    # A training goes on from its last whole epoch.
+    [ -n "$(find data exp -newer "${started}" \( -name "*epoch.pth" -o -name ".done.*" \) \
+        -print -quit 2>/dev/null)" ] ||
+        echo "${0##*/}: warning: no step and no epoch was finished: more --minutes are needed" >&2
+fi
+rm -f "${started}"
 exit "${rc}"

@@ -65,6 +65,7 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
     code, said = finish(start(repo, recipe, *piece, "--stage", 17, "--minutes", 0.05,
                               sleep="espnet_kd.bin.report:60"))  # fmt: skip
     assert code == UNFINISHED and "unfinished" in said, said
+    assert "warning: no step and no epoch was finished: more --minutes are needed" in said
     assert [p.name for p in state.iterdir()] == ["state.000"]
     recipe.calls()
 
