@@ -173,7 +173,7 @@ def derive(
         sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
     cutter = Cutter(stage, teacher, sample)
     if stage.way:
-        student = sizes_by_way(stage, teacher.sizes, first.sizes, out)
+        student = sizes_by_way(stage, first.sizes, out)
     else:
         student = cutter.sizes(first.sizes)
     kept = cutter.kept_blocks(student.num_blocks)

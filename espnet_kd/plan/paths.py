@@ -51,9 +51,7 @@ PATHS: Dict[str, Path] = {
         kd=None,
         ablation=False,
     ),
-    "one_shot": Path(
-        "inherited and distilled from the first teacher in one step", ablation=False
-    ),
+    "one_shot": Path("inherited and distilled from the first teacher in one step", ablation=False),
     "inherited": Path(
         "inherited from the first teacher, trained with the RNN-T loss alone",
         kd=None,
@@ -134,7 +132,8 @@ def all_students(
             continue
         for steps in ends:
             at = plan.stage(steps[-1].number).name
-            label = name if len(ends) == 1 else f"{name}_{at}"
+            # Named by what was asked for: a gate that ends the way renames nobody.
+            label = f"{name}_{at}" if sizes_at else name
             students.append(_one_step(name, label, steps, plan, default_epochs))
     seen: Dict[str, StagePlan] = {}
     for student in (*plan.stages, *students):
@@ -147,9 +146,7 @@ def all_students(
     return students
 
 
-def _ends(
-    plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]
-) -> List[List[StagePlan]]:
+def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> List[List[StagePlan]]:
     """For each size the steps that lead to it; sizes below the end of a stop have none."""
     if not sizes_at:
         return [way.best]
@@ -162,7 +159,7 @@ def _ends(
     for name in dict.fromkeys(sizes_at):
         number = known.index(name) + 1
         steps = [s for s in way.best if s.number <= number]
-        if steps and steps[-1].number == number:
+        if steps and steps[-1].number == number and not steps[-1].half:
             ends.append(steps)
     return ends
 
@@ -172,6 +169,15 @@ def _one_step(
 ) -> StagePlan:
     last = steps[-1]
     student = _changed(last, PATHS[path], path, name)
+    if PATHS[path].kd is not None:
+        # A last step that only fine-tunes says nothing of how one step distils.
+        distils = [step for step in steps if step.kd["objective"] != "none"]
+        if not distils:
+            raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
+        source = _changed(distils[-1], PATHS[path], path, name)
+        student = dataclasses.replace(
+            student, kd=source.kd, labels=source.labels, train=source.train
+        )
     return dataclasses.replace(
         student,
         epochs=sum(step.last_epoch(default_epochs) for step in steps),
@@ -186,6 +192,8 @@ def _chain(
     students: List[StagePlan] = []
     for step in steps:
         student = _changed(step, PATHS[path], path, f"{path}_{step.name}")
+        if step.kd["objective"] == "none":  # fine-tunes what the step before has made
+            student = dataclasses.replace(student, init=step.init)
         teacher = students[-1].name if students else None
         epochs = step.last_epoch(default_epochs)
         way = tuple(plan.stages[: step.number])

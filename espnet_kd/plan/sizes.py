@@ -39,22 +39,19 @@ def sizes_of_way(
     return sizes[1:]
 
 
-def sizes_by_way(
-    stage: StagePlan, teacher: Architecture, first: Architecture, out: Path
-) -> Architecture:
+def sizes_by_way(stage: StagePlan, first: Architecture, out: Path) -> Architecture:
     """Return the sizes of a student whose stage has a `way`.
 
     Args:
         stage: The student.
-        teacher: Sizes of its teacher.
         first: Sizes of the run's first teacher.
         out: The student's experiment.
 
     Raises:
         UserError: see `sizes_of_way`.
     """
-    goal = sizes_of_way(stage.way, first, out, stage.name)[-1]
-    return halfway(teacher, goal) if stage.half else goal
+    before, goal = [first, *sizes_of_way(stage.way, first, out, stage.name)][-2:]
+    return halfway(before, goal) if stage.half else goal
 
 
 def _derived(step: StagePlan, out: Optional[Path], name: str) -> Architecture:

@@ -27,6 +27,11 @@ def halfway(teacher: Architecture, goal: Architecture) -> Architecture:
         teacher: The larger sizes.
         goal: The smaller ones, none above the teacher's.
     """
+    if (teacher.decoder, goal.decoder) == ("rnn", "stateless"):
+        # What becomes the table of a stateless predictor is as wide as the LSTM.
+        teacher = dataclasses.replace(
+            teacher, decoder="stateless", embed_size=teacher.decoder_size
+        )
     mean = (teacher.params * goal.params) ** 0.5
     for step in range(63, 0, -1):
         student = _between(teacher, goal, step / 64)

@@ -68,7 +68,7 @@ def test_a_stopped_compression_is_compared_at_its_last_good_size(plan):
     found = students(plan, "progressive", "one_shot", measured=stopped)
     assert list(found) == ["a", "b", "one_shot"]
     assert found["one_shot"].epochs == 3 and len(found["one_shot"].way) == 1
-    assert list(students(plan, "one_shot", at=["a", "c"], measured=stopped)) == ["one_shot"]
+    assert list(students(plan, "one_shot", at=["a", "c"], measured=stopped)) == ["one_shot_a"]
 
 
 def test_several_sizes(plan):
@@ -80,6 +80,36 @@ def test_several_sizes(plan):
     assert [found[name].epochs for name in chain] == [3, 5, DEFAULT]
     assert {found[name].init for name in chain} == {"random"}
     assert [len(found[name].way) for name in chain] == [1, 2, 3]
+
+
+def test_the_size_asked_for_is_not_that_of_half_a_step(tmp_path):
+    path = tmp_path / "compression.yaml"
+    path.write_text("gate: {otherwise: split}\nstages: [{name: a, target: 0.7}, {target: 0.3}]")
+    bad, good = [Round(DEFAULT, 9, 5, 10)], [Round(DEFAULT, 5, 5, 10)]
+    split = {"stage2": bad, "stage2_half": good, "stage2_again": bad}
+    found = students(load_plan(str(path)), "one_shot", measured=split)
+    assert found["one_shot"].half and len(found["one_shot"].way) == 2
+    at = students(load_plan(str(path)), "one_shot", at=["a", "stage2"], measured=split)
+    assert list(at) == ["one_shot_a"]
+
+
+def test_a_last_step_that_only_fine_tunes(tmp_path):
+    path = tmp_path / "compression.yaml"
+    path.write_text(
+        "stages:\n- {target: 0.5, weight: 0.3, labels: teacher, train: {batch_size: 4}}\n"
+        "- {student: {}, objective: none, train: {batch_size: 2}}"
+    )
+    plan = load_plan(str(path))
+    found = students(plan, "one_shot", "scratch", "progressive_random")
+    one_shot, random = found["one_shot"], found["progressive_random_stage2"]
+    assert one_shot.kd == plan.stages[0].kd and one_shot.labels == "teacher"
+    assert one_shot.train == {"batch_size": 4} and one_shot.epochs == 2 * DEFAULT
+    assert found["scratch"].kd == {"objective": "none"}
+    # It goes on with what its predecessor learnt from random weights.
+    assert random.init == "teacher" and found["progressive_random_stage1"].init == "random"
+    path.write_text("stages: [{target: 0.5, objective: none}]")
+    with pytest.raises(UserError, match="no stage distils, which --paths one_shot is to compare"):
+        students(load_plan(str(path)), "one_shot")
 
 
 def test_ablations_are_variations_of_one_thing_each(plan):

@@ -18,6 +18,11 @@ PLAN = {
     ],
 }
 SPLIT = {"rounds": [{"epochs": 4, "wer": 9, "teacher_wer": 5, "utterances": 9}]}
+# Halfway is good, the whole way is not.
+GOOD = {
+    "b_half": {"rounds": [{"epochs": 4, "wer": 5, "teacher_wer": 5, "utterances": 9}]},
+    "b_again": SPLIT,
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def test_all_ways_end_at_the_same_sizes(place):
     with inside(place):
         a = derive("a", "teacher")
         b = derive("b", "exp/kd_a")
-        paths = ("--paths", "scratch one_shot", "--paths_at", "b")
+        paths = ("--paths", "scratch one_shot")
         one_shot = derive("one_shot", "teacher", *paths)
         scratch = derive("scratch", "teacher", *paths)
         assert one_shot["sizes"] == scratch["sizes"] == b["sizes"] != a["sizes"]
@@ -65,6 +70,11 @@ def test_all_ways_end_at_the_same_sizes(place):
         Path("exp/kd_b/gate.json").write_text(json.dumps(SPLIT))
         half = derive("b_half", "exp/kd_a")
         again = derive("b_again", "exp/kd_b_half")
+        for name in ("b_half", "b_again"):
+            Path(f"exp/kd_{name}/gate.json").write_text(json.dumps(GOOD[name]))
+        shutil.rmtree("exp/kd_one_shot")
+        # The compression ends with the student in between: so does the other way.
+        assert derive("one_shot", "teacher", *paths)["sizes"] == half["sizes"]
         assert again["sizes"] == b["sizes"]
         assert b["params"] < half["params"] <= (a["params"] * b["params"]) ** 0.5
         sizes = [Architecture(**x["sizes"]) for x in (a, half, b)]

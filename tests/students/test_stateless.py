@@ -7,6 +7,7 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.halfway import halfway
 from espnet_kd.students.inherit import inherit
 from tests.espnet.tiny import build, tiny_config
 
@@ -65,6 +66,15 @@ def test_other_sizes_shrink_with_it():
     assert small.decoder.embed.weight.shape == (7, 16) and student.joint_size == 8
     smaller = student.shrink_to(student.params // 2, "plan")
     assert smaller.decoder == "stateless" and smaller.embed_size == smaller.decoder_size
+
+
+def test_halfway_to_a_stateless_predictor():
+    config = tiny_config(decoder_conf={"embed_size": 32, "hidden_size": 16})
+    teacher = Architecture.from_config(config, 20, 7)
+    half = halfway(teacher, teacher.with_sizes(STATELESS, "plan"))
+    small = build({**config, **half.to_config(config, ALL)}).eval()
+    model = build(config)
+    small.load_state_dict(inherit(model.state_dict(), teacher, half, ALL))
 
 
 def test_a_stateless_student_of_a_stateless_teacher():
