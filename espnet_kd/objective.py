@@ -247,7 +247,8 @@ def _shift(teacher: Teacher, shift: int) -> Teacher:
     source = (torch.arange(T, device=frames.device) - shift).clamp(0, T - 1)  # (T,)
     if isinstance(teacher, Joint):
         return teacher._replace(enc=frames[:, source])
-    return Posteriors(frames[:, source], teacher.weight)
+    weight = None if teacher.weight is None else teacher.weight[:, source]
+    return Posteriors(frames[:, source], weight)
 
 
 def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:

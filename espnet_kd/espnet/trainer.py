@@ -103,6 +103,7 @@ class DistilTrainer(Trainer):
             distributed_option=distributed_option,
             **kwargs,
         )
+        iterator.close()  # another process may have had a batch less, which ends this loop, too
         found = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
         report_epoch(reporter, found)
         if _is_main(distributed_option):

@@ -5,7 +5,7 @@ import torch
 
 from espnet_kd.lattice import node_stats
 from espnet_kd.losses import agreement
-from espnet_kd.objective import Posteriors, distillation_losses
+from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.materialised import logits_of, three_of
 from tests.lattice.test_paths import all_paths
 from tests.test_objective import IDS, LABELS, LATTICE, OBJECTIVES, T_LEN, U_LEN, B, T, joints
@@ -56,6 +56,11 @@ def test_what_a_cache_does_not_hold_is_no_part_of_the_path():
     torch.testing.assert_close(got[1:], whole[1:])
     forbidden = torch.where((held == 0)[..., None], -1e3, three)
     expected = agreement(node_stats(student, *LATTICE), forbidden, T_LEN, U_LEN)
+    torch.testing.assert_close(got, expected)
+    # Shifted in time, the teacher's rows and what it holds of them move together.
+    objective = Objective(frame_shift=1)
+    got = distillation_losses(student, Posteriors(band, held), *LATTICE, objective).agreement
+    expected = agreement(node_stats(student, *LATTICE), shifted(forbidden, 1), T_LEN, U_LEN)
     torch.testing.assert_close(got, expected)
 
 
