@@ -1,6 +1,7 @@
 """Files written beside their place and renamed, and Kaldi's two-column tables."""
 
 import contextlib
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -59,9 +60,10 @@ def read_table(path: PathLike) -> Dict[str, str]:
     try:
         with open(path, encoding="utf-8") as f:
             for n, line in enumerate(f, 1):
-                key, _, value = line.strip().partition(" ")
-                if not key:
+                fields = line.strip().split(maxsplit=1)  # blanks or tabs
+                if not fields:
                     continue
+                key, value = fields[0], fields[1] if len(fields) > 1 else ""
                 if key in table:
                     raise UserError(f"{path}:{n}: the key '{key}' stands there twice")
                 table[sys.intern(key)] = value.strip()  # once for all tables of a directory
@@ -77,3 +79,12 @@ def write_table(path: PathLike, table: Mapping[str, object]) -> None:
     with atomic_open(path) as f:
         for key in sorted(table):
             f.write(f"{key} {table[key]}\n")
+
+
+def file_digest(path: PathLike) -> str:
+    """SHA-256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()

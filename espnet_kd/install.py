@@ -165,8 +165,7 @@ def audio_files() -> Finding:
     if "OPUS" in soundfile.available_subtypes("OGG"):
         reads.append("Ogg Opus")
     value = (
-        f"{finding.value}, libsndfile {soundfile.__libsndfile_version__}, "
-        f"reads {', '.join(reads)}"
+        f"{finding.value}, libsndfile {soundfile.__libsndfile_version__}, reads {', '.join(reads)}"
     )
     advice = "" if len(reads) == 3 else "pip install -U soundfile: its wheel reads them all"
     return Finding("soundfile", value, OK, advice)

@@ -1,5 +1,6 @@
 """Checks of single values of `kd_conf`."""
 
+import math
 from typing import Any, List, Optional
 
 from espnet_kd.errors import UserError
@@ -57,7 +58,8 @@ def block_pairs(where: str, value: Any) -> List[List[int]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and math.isfinite(value)
 
 
 def _is_whole(value: Any) -> bool:

@@ -136,7 +136,7 @@ class DistillOptions:
             if key not in fields:
                 known = ", ".join(fields)
                 raise UserError(
-                    f"{where}: unknown key '{key}'{nearest(key, fields)}; known: {known}"
+                    f"{where}: unknown key '{key}'{nearest(str(key), fields)}; known: {known}"
                 )
             values[key] = _checked(where, key, value, fields[key].default)
             if key.endswith("weight") and values[key] < 0:
@@ -185,6 +185,19 @@ class DistillOptions:
                 "first_teacher_model"
             )
         return options
+
+
+def check_top_k(options: DistillOptions, vocab: int, where: str = "kd_conf") -> None:
+    """Refuse more likeliest tokens than there are.
+
+    Raises:
+        UserError: `top_k` leaves no token to the rest.
+    """
+    if options.objective == "top_k" and options.top_k >= vocab:
+        raise UserError(
+            f"{where}.top_k: must be below the vocabulary, {vocab} tokens; found {options.top_k} "
+            "('objective: full' takes them all)"
+        )
 
 
 def check_band(band: int, options: DistillOptions, where: str = "kd_conf: ") -> None:

@@ -169,9 +169,7 @@ sys.meta_path.insert(0, Guard())
 for name in {modules!r}:
     importlib.import_module(name)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for room in CORE:
         paths = list((repo / "espnet_kd" / room).rglob("*.py"))

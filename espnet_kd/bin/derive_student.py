@@ -84,6 +84,5 @@ def _survives(facts: dict) -> str:
     )
 
 
-
 if __name__ == "__main__":
     main()

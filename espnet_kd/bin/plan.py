@@ -96,7 +96,10 @@ def main(cmd=None) -> None:
 
 def _checked(args: argparse.Namespace) -> Any:
     """Refuse what needs no teacher to be refused; return the target."""
-    target = yaml.safe_load(args.target)  # read as the plan's
+    try:
+        target = yaml.safe_load(args.target)  # read as the plan's
+    except yaml.YAMLError:
+        target = args.target
     parse_target(target, "--target")
     if args.stages < 1:
         raise UserError(f"--stages {args.stages}: at least 1 is needed")

@@ -1,6 +1,6 @@
 r"""Upload a packed model to the Hugging Face hub.
 
-    python -m espnet_kd.bin.upload_model --archive exp/m/packed/m.zip --repo user/name --dry_run
+python -m espnet_kd.bin.upload_model --archive exp/m/packed/m.zip --repo user/name --dry_run
 """
 
 import argparse

@@ -8,7 +8,8 @@ import yaml
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.teacher import front_end
-from espnet_kd.teachers.fingerprint import Fingerprint, file_digest, list_digest
+from espnet_kd.fileio import file_digest
+from espnet_kd.teachers.fingerprint import Fingerprint, list_digest
 
 # What makes the teacher in its config. Statistics of the features are in its checkpoint,
 # and where it was trained from does not matter.

@@ -147,7 +147,7 @@ def _tokens(config_file: Path, config: Dict[str, Any], roots: "list[Path]") -> "
     if isinstance(tokens, list):
         return [str(token) for token in tokens]
     path = _find(config_file, "token_list", tokens, roots)
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def _stats(

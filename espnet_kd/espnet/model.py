@@ -13,7 +13,7 @@ from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.kd_options import DistillOptions
+from espnet_kd.kd_options import DistillOptions, check_top_k
 from espnet_kd.objective import Posteriors, distillation_losses
 from espnet_kd.teachers import unpack
 
@@ -51,8 +51,10 @@ class DistilTransducer(ESPnetASRTransducerModel):
             first: The first teacher; needed if `options.first_weight` is not 0.
 
         Raises:
-            UserError: teacher and student have different lattices, frames or blocks.
+            UserError: teacher and student have different lattices, frames or blocks, or top_k
+                is not below the vocabulary.
         """
+        check_top_k(options, model.vocab_size)
         m = options.first_weight
         teachers = [pair for pair in ((teacher, 1 - m), (first, m)) if pair[0] is not None]
         for one, _ in teachers:

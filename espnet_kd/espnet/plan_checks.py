@@ -4,6 +4,7 @@ from typing import Any, Mapping, Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.kd_options import DistillOptions, check_top_k
 from espnet_kd.plan import StagePlan
 from espnet_kd.plan.sizes import sizes_of_way
 from espnet_kd.students.architecture import Architecture
@@ -36,8 +37,12 @@ def check_plan(stages: Sequence[StagePlan], first: Architecture, base: Mapping[s
         base: The recipe's training config for students.
 
     Raises:
-        UserError: an option that training does not have, or sizes that cannot be.
+        UserError: an option that training does not have, more likeliest tokens than there
+            are, or sizes that cannot be.
     """
     check_options(stages, base)
+    for stage in stages:
+        options = DistillOptions(**DistillOptions.checked(stage.kd_conf(base), stage.where))
+        check_top_k(options, first.vocab, stage.where)
     measured = [i for i, s in enumerate(stages) if s.target and s.allocate == "sensitivity"]
     sizes_of_way(stages[: measured[0] if measured else None], first)

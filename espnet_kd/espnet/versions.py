@@ -3,17 +3,11 @@
 Tested: 202511 (Python 3.11) and 202611 (Python 3.12).
 """
 
-from importlib import metadata
 from typing import Any, Optional
 
 import torch
 
 TESTED = ("202511", "202611")
-
-
-def espnet_version() -> str:
-    """Return the installed ESPnet's version, e.g. `202611`."""
-    return metadata.version("espnet")
 
 
 def subsampled_lengths(embed: torch.nn.Module, lengths: torch.Tensor) -> torch.Tensor:

@@ -24,9 +24,7 @@ class FullKL:
         seen: Is shown what the first walk computes of the teacher.
     """
 
-    def __init__(
-        self, teacher: Joint, kind: str = "forward", seen: Optional[Seen] = None
-    ) -> None:
+    def __init__(self, teacher: Joint, kind: str = "forward", seen: Optional[Seen] = None) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
         self.teacher = teacher.detach()

@@ -44,9 +44,7 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
     for stage in plan.stages:
         tries = [stage]
         while tries:
-            student = dataclasses.replace(
-                tries.pop(0), teacher=chain[-1].name if chain else None
-            )
+            student = dataclasses.replace(tries.pop(0), teacher=chain[-1].name if chain else None)
             rounds = list(rounds_of(student.name)) if student.gate else []
             verdict = decide(student.gate, rounds) if rounds else "pass"
             student = _trained_on(student, rounds, verdict)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.kd_option_checks import number, whole_number
 
 OTHERWISE = ("stop", "longer", "split", "continue")
 FILE = "gate.json"
@@ -88,19 +89,18 @@ def parse_gate(where: str, entry: Any, base: Optional[Gate] = None) -> Optional[
         if key not in known:
             hint = nearest(str(key), known)
             raise UserError(f"{where}: unknown key '{key}'{hint}; known: {', '.join(known)}")
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if key == "otherwise" and value not in OTHERWISE:
             hint = nearest(str(value), OTHERWISE)
             raise UserError(f"{where}.otherwise: '{value}' is not one of {OTHERWISE}{hint}")
-        if key == "margin" and not number:
-            raise UserError(f"{where}.margin: expected points of WER, found '{value}'")
-        if key in ("epochs", "at_most") and not (number and value == int(value) and value >= 1):
-            raise UserError(f"{where}.{key}: expected a whole number > 0, found '{value}'")
+        if key == "margin":
+            number(f"{where}.margin", value)
+        if key in ("epochs", "at_most"):
+            whole_number(f"{where}.{key}", value, 1)
     return dataclasses.replace(base or Gate(), **entry)
 
 
 def read_rounds(path: Path) -> List[Round]:
-    """Read what `write_gate` wrote; no file: nothing was measured.
+    """Read what `espnet_kd.bin.gate` wrote; no file: nothing was measured.
 
     Raises:
         UserError: the file is damaged.

@@ -1,13 +1,12 @@
 """`manifest.json`: what a student was made from, so that it can be made again or doubted."""
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Dict, List
 
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import atomic_open
+from espnet_kd.fileio import atomic_open, file_digest
 from espnet_kd.plan.gate import FILE as GATE
 from espnet_kd.plan.stage import StagePlan
 from espnet_kd.report.environment import environment
@@ -97,11 +96,7 @@ def digest(path: Path) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; the manifest is of a finished student")
-    sha = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()
+    return file_digest(path)
 
 
 def _marker(path: Path) -> Dict[str, str]:

@@ -11,7 +11,7 @@ from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.gate import FILE, read_rounds
 from espnet_kd.plan.paths import PATHS, all_students, choose
 from espnet_kd.plan.plan import load_plan
-from espnet_kd.plan.stage import ESPNET_EPOCHS, PLANNED, StagePlan
+from espnet_kd.plan.stage import ESPNET_EPOCHS, PLANNED, StagePlan, check_training
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +89,5 @@ def read_config(path: Any) -> Dict[str, Any]:
             config = yaml.safe_load(f) or {}
     except yaml.YAMLError as e:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected options by name, found '{config}'")
+    check_training(config, str(path))
     return {**config, "__file__": path}

@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.kd_option_checks import whole_number
 from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.gate import Gate, parse_gate
 from espnet_kd.students.named_sizes import check_sizes
@@ -71,7 +72,7 @@ class StagePlan:
         teacher: Name of the student that it learns from; None: the run's first teacher.
         way: Stages whose sizes, each derived from the one before and the first from the
             first teacher, lead to this student's; empty: one step below its teacher.
-        half: Its size is the geometric mean of its teacher's and the one `way` leads to.
+        half: Its size is the geometric mean of the last two that `way` leads to.
         until: The epoch that training ends with since a gate asked for more; None: `epochs`.
     """
 
@@ -109,7 +110,8 @@ class StagePlan:
         if self.way:
             said["way"] = [(s.target, s.sizes, s.allocate) for s in self.way]
             said["half"] = self.half
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+        text = json.dumps(said, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def kd_conf(self, base: Mapping[str, Any]) -> Dict[str, Any]:
         """Return `kd_conf` without the teacher.
@@ -126,6 +128,19 @@ class StagePlan:
             default: `max_epoch` of the students' training config.
         """
         return self.until or self.epochs or self.train.get("max_epoch") or default
+
+
+def check_training(config: Any, where: str) -> None:
+    """Check what a plan or a training config says of what we read ourselves.
+
+    Raises:
+        UserError: no options by name, or a wrong value.
+    """
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise UserError(f"{where}: expected options by name, found '{config}'")
+    if config.get("max_epoch") is not None:
+        whole_number(f"{where}.max_epoch", config["max_epoch"], 1)
+    DistillOptions.checked(config.get("kd_conf") or {}, f"{where}.kd_conf")
 
 
 def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> StagePlan:
@@ -168,12 +183,10 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
             hint = nearest(str(value), CHOICES[key])
             raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
     train = entry.get("train") or {}
-    if not isinstance(train, dict):
-        raise UserError(f"{where}.train: expected options by name, found '{train}'")
+    check_training(train, f"{where}.train")
     kd = {key: entry[key] for key in KD_KEYS if key in entry}
     kd.setdefault("objective", "collapsed")
     DistillOptions.checked(kd, where)
-    DistillOptions.checked(train.get("kd_conf") or {}, f"{where}.train.kd_conf")
     if "gate" in entry:
         gate = parse_gate(f"{where}.gate", entry["gate"], gate)
     return StagePlan(

@@ -85,7 +85,8 @@ def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tupl
     """Name models that stand alone, and of the others the size: the legend names paths."""
     labels = []
     for cluster in clusters:
-        saved = sorted({f"{100 * row.compression:.0f}" for row in cluster if row.path})
+        shares = sorted(100 * row.compression for row in cluster if row.path)
+        saved = [f"{share:.0f}" for share in shares]
         size = f"−{' to '.join(dict.fromkeys((saved[0], saved[-1])))} %" if saved else ""
         name = cluster[0].name if len(cluster) == 1 or not cluster[0].path else ""
         middle = sum(x[row.name] for row in cluster) / len(cluster)

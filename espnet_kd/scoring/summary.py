@@ -64,7 +64,6 @@ def _table(title: str, by_speaker: Dict[str, Counts], percent: bool) -> str:
     full = len(line(head)) - 2
     thin, thick = "|" + "-" * full + "|", "|" + "=" * full + "|"
     rule = "|" + "".join("+" if c == "|" else "-" for c in line(head)[1:-1]) + "|"
-    rule = "|" + "".join("+" if c == "|" else "-" for c in line(head)[1:-1]) + "|"
     lines = ["," + "-" * full + ".", f"|{title.center(full)}|", thin, line(head)]
     for row in body:
         lines += [rule, line(row)]

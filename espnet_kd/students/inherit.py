@@ -117,7 +117,8 @@ def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) ->
         for b in range(s.num_blocks):
             conv = index[f"conv{b}"]
             index[f"2*conv{b}"] = torch.cat([conv, conv + t.hidden_size])  # value, then gate
-        # Sinusoids of another width have other frequencies: take the teacher's nearest.
+        # Sinusoids of another width have other frequencies: take the teacher's
+        # equal or next higher ones.
         pair = torch.arange(s.hidden_size // 2) * t.hidden_size // s.hidden_size
         index["frequency"] = (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
     if s.kernel_size < t.kernel_size:

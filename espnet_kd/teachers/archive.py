@@ -1,8 +1,8 @@
 """A teacher cache on disk.
 
     DIR/fingerprint.json            what it was made from
-    DIR/SET/parts/<job>.<n>.ark     finished utterances, as Kaldi's two-byte matrices
-    DIR/SET/parts/<job>.<n>.scp     where each of them lies; says that the part is whole
+    DIR/SET/parts/<job>.<pid>.<n>.ark     finished utterances, as Kaldi's two-byte matrices
+    DIR/SET/parts/<job>.<pid>.<n>.scp     where each of them lies; says that the part is whole
     DIR/SET/teacher.scp             all utterances of the set; says that it is whole
 
 A part is written in one go and renamed, the scp last: whatever ends a run, what has an scp

@@ -11,7 +11,7 @@ from espnet_kd.fileio import atomic_open
 from espnet_kd.teachers.record import FORMAT
 
 FILE = "fingerprint.json"
-__all__ = ["FORMAT", "Fingerprint", "file_digest", "list_digest"]
+__all__ = ["FORMAT", "Fingerprint", "list_digest"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,15 +110,6 @@ class Fingerprint:
             for key, found, wanted in _differences(name, fields[name], value):
                 found, wanted = _short(found), _short(wanted)
                 raise UserError(f"{folder}: {key} is {found} in the cache, {wanted} here; {hint}")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    sha = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def list_digest(items: Iterable[Any]) -> str:

@@ -261,6 +261,11 @@ def test_options_are_checked(conf, message):
         DistillOptions.from_dict(conf)
 
 
+def test_more_likeliest_tokens_than_there_are(kd):
+    with pytest.raises(UserError, match=r"kd_conf.top_k: must be below the vocabulary, 7 tokens"):
+        build(tiny_config(), {**kd, "objective": "top_k", "top_k": 7})
+
+
 def _with(path, **conf):
     config = tiny_config()
     for key, value in conf.items():

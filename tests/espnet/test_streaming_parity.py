@@ -59,9 +59,7 @@ def stream(model, chunks):
     seen, out = torch.tensor([[0]]), []
     for i, chunk in enumerate(chunks):
         feats, feats_len = front.compute_features(chunk, i == len(chunks) - 1)
-        out.append(
-            model.encoder.chunk_forward(feats, feats_len, seen, left_context=model.left)[0]
-        )
+        out.append(model.encoder.chunk_forward(feats, feats_len, seen, left_context=model.left)[0])
         seen += len(out[-1])
     return out
 
@@ -93,9 +91,7 @@ def test_streaming_equals_the_masked_forward(model, rest):
     feats = features(model, chunks)[:, 4:]
     feats = feats[:, : 4 * len(streamed) + 3]
     with torch.no_grad():
-        masked, t_len = encode(
-            model.encoder, feats, torch.tensor([feats.size(1)]), model.chunk
-        )
+        masked, t_len = encode(model.encoder, feats, torch.tensor([feats.size(1)]), model.chunk)
         other, _ = encode(model.encoder, feats, torch.tensor([feats.size(1)]), 4)
     assert int(t_len) == len(streamed)
     torch.testing.assert_close(streamed, masked[0], **TOLERANCE)

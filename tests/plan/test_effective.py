@@ -136,9 +136,12 @@ def test_a_repeated_measurement_replaces_itself():
     [
         ({"margn": 1}, r"unknown key 'margn' \(did you mean 'margin'\?\)"),
         ({"otherwise": "spilt"}, r"did you mean 'split'"),
-        ({"margin": "much"}, "expected points of WER"),
-        ({"epochs": 0}, "whole number > 0"),
-        ({"at_most": True}, "whole number > 0"),
+        ({"margin": "much"}, "gate.margin: expected a number"),
+        ({"margin": float("nan")}, "gate.margin: expected a number"),
+        ({"epochs": 0}, "whole number >= 1"),
+        ({"epochs": 2.0}, "whole number >= 1"),
+        ({"at_most": float("inf")}, "whole number >= 1"),
+        ({"at_most": True}, "whole number >= 1"),
         (3, "expected keys and values, or false"),
     ],
 )

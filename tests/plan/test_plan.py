@@ -62,6 +62,12 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{student: {encoder: {heads: 2.5}}}]", "heads: expected a whole number > 0"),
         ("stages: [{student: {decoder: {type: gru}}}]", "decoder.type: 'gru' is not one of"),
         ("stages: [{target: 0.5, train: {max_epoch: 2, kd_conf: {wieght: 1}}}]", "mean 'weight'"),
+        ("stages: [{target: 0.5, weight: .nan}]", "weight: expected a number, found 'nan'"),
+        ("stages: [{target: 0.5, temperature: .inf}]", "temperature: expected a number"),
+        ("stages: [{target: 0.5, train: {max_epoch: x}}]", "train.max_epoch: expected a whole n"),
+        ("stages: [{target: 0.5, train: {1: 5}}]", "train: expected options by name"),
+        ("stages: [{target: 0.5, train: {kd_conf: {1: 3}}}]", "kd_conf: unknown key '1'"),
+        ("stages: [{target: 0.5, train: {kd_conf: full}}]", "kd_conf: expected options by name"),
         ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "stands there twice"),
     ],
 )

@@ -1,11 +1,14 @@
 """The mini_speech recipe in a folder of its own, with models small enough for a test."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Callable, Dict, List, Mapping, Sequence
 
 import yaml
 
@@ -55,6 +58,13 @@ def copy_recipe(corpus: str, root: Path) -> Path:
     return Path(shutil.copytree(REPO / f"egs2/{corpus}/asr_kd", folder, ignore=ignored))
 
 
+def _words(options: Mapping[str, object]) -> List[str]:
+    words = ["./run.sh"]
+    for name, value in {**OPTIONS, **options}.items():
+        words += [f"--{name}", str(value)]
+    return words
+
+
 class MiniRun:
     """A copy of the recipe, below `root`, and where things lie in it."""
 
@@ -86,10 +96,24 @@ class MiniRun:
         (self.dir / f"conf/{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def run(self, **options: object) -> subprocess.CompletedProcess:
-        words = ["./run.sh"]
-        for name, value in {**OPTIONS, **options}.items():
-            words += [f"--{name}", str(value)]
-        return self.command(words)
+        return self.command(_words(options))
+
+    def killed(self, when: Callable[[], bool], **options: object) -> str:
+        """Run, kill everything that runs as soon as `when`, return what was printed."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        run = subprocess.Popen(
+            _words(options), cwd=self.dir, env=environment(), start_new_session=True, **pipes
+        )
+        deadline = time.monotonic() + 300
+        while not when():
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # has ended by now
+                session = stat.read_text().rpartition(")")[2].split()[3]
+                if int(session) == run.pid:
+                    os.kill(int(stat.parent.name), signal.SIGKILL)
+        return run.communicate(timeout=60)[0]
 
     def command(self, words: Sequence, **env: str) -> subprocess.CompletedProcess:
         return subprocess.run(

@@ -235,7 +235,7 @@ for command in sys.argv[2:]:
 def test_a_full_disk_while_models_are_written(state):
     """A file system of 60 kB in a mount namespace of our own: no root is needed."""
     Path("full").mkdir()
-    mount = "mount -t tmpfs -o size=60k none full && exec \"$@\""
+    mount = 'mount -t tmpfs -o size=60k none full && exec "$@"'
     unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"]).returncode:
         pytest.skip("cannot mount a small file system here")

@@ -188,12 +188,25 @@ def test_a_second_run_skips_everything_and_says_so(run):
     assert "Training exp/" not in printed and "Decoding " not in printed
 
 
-def test_one_compression_stage_is_done_again(run, results):
+def test_one_compression_stage_is_done_again_killed_and_ends_the_same(run, results):
     """Last here: it trains the last student anew, with the same outcome for a seed."""
     last = run.students[-1]
-    history = (run.dir / last / "history.json").read_text()
+    kept_history, model = run.dir / last / "history.json", load(run.dir / last / run.model)
+    history = kept_history.read_text()
     before = run.state()
-    printed = run.ok(stage=16, stop_stage=17, compression_stage=2, force="true")
+
+    def in_the_middle():
+        if not kept_history.exists():
+            return False
+        new = kept_history.stat().st_mtime_ns > before[f"{last}/history.json"]
+        return new and 3 <= len(json.loads(kept_history.read_text())) < EPOCHS[-1]
+
+    stages = {"stage": 16, "stop_stage": 17, "compression_stage": 2}
+    printed = run.killed(in_the_middle, **stages, force="true")
+    assert f"Training {last}" in printed and "took" not in printed
+    assert not (run.dir / last / ".done.train").exists()
+    printed = run.ok(**stages)
+    assert "Compression stage 2 of 2" in printed and "Compression stage 1" not in printed
     after = run.state()
     changed = {name for name in before if before[name] != after.get(name)}
     kept = {name for name in before if not name.startswith(str(last)) and name.count("/") > 1}
@@ -201,13 +214,14 @@ def test_one_compression_stage_is_done_again(run, results):
     for name in ("init.pth", "config.yaml", "checkpoint.pth", "history.json", "10epoch.pth"):
         assert f"{last}/{name}" in changed, name
     assert f"{last}/{run.inference_tag}/test_seen/score_wer/result.txt" in changed
-    assert "Compression stage 2 of 2" in printed and "Compression stage 1" not in printed
     assert "exp/results.json" in changed
     again = json.loads((run.dir / "exp/results.json").read_text())
     assert [m["name"] for m in again["models"]] == NAMES
     assert again["models"][:2] == results["models"][:2]
     assert again["models"][2]["wer"] == results["models"][2]["wer"]
-    assert figures(history) == figures((run.dir / last / "history.json").read_text())
+    assert figures(history) == figures(kept_history.read_text())
+    new = load(run.dir / last / run.model)
+    assert all(torch.equal(model[name], new[name]) for name in model)
     assert Path(run.dir / last / "train.1.log").is_file()
 
 

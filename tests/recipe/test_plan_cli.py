@@ -77,6 +77,7 @@ def test_without_data_a_batch_is_stated(place, capsys):
     "words, message",
     [
         (("--target", "1.5"), "--target: expected a fraction between 0 and 1"),
+        (("--target", "["), "--target: expected a fraction between 0 and 1"),
         (("--stages", "0"), "--stages 0: at least 1 is needed"),
         (("--train_config", "no.yaml"), "no.yaml: no such file"),
         (("--teacher_exp", "none"), "none/config.yaml: no such file"),
