@@ -75,8 +75,9 @@ def test_a_card_with_old_scores_is_refused(recipe):
 def test_other_options_are_refused_unless_forced(recipe):
     changed = {**SAME, "model_license": "mit"}
     error = recipe.error(**changed, **PACK)
-    assert "(model_license cc-by-4.0, now model_license mit); --force true" in error.replace(
-        "=", " "
+    assert (
+        "(model_license cc-by-4.0, now model_license mit); --stage 18 --stop_stage 18 --force true"
+        in error.replace("=", " ")
     )
     recipe.calls()
     recipe.ok(**changed, **PACK, force="true", pack_models="small")

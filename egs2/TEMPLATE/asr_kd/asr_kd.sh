@@ -42,6 +42,7 @@ lang=noinfo
 token_type=bpe
 nbpe=30
 bpemode=unigram
+token_dir=
 
 # Teacher
 asr_config=conf/train_teacher.yaml
@@ -143,6 +144,7 @@ Options, with the values they have now:
     --token_type  # char or bpe (${token_type}).
     --nbpe        # Number of BPE tokens (${nbpe}).
     --bpemode     # unigram or bpe (${bpemode}).
+    --token_dir   # Directory of the token list (${token_dir}).
 
     # Teacher
     --asr_config              # Training config (${asr_config}).
@@ -209,6 +211,19 @@ case "${token_type}" in
 char | bpe) ;;
 *) die "--token_type must be char or bpe, not '${token_type}'" ;;
 esac
+case "${bpemode}" in
+unigram | bpe) ;;
+*) die "--bpemode must be unigram or bpe, not '${bpemode}'" ;;
+esac
+case "${audio_format}" in
+flac | wav) ;;
+*) die "--audio_format must be flac or wav, not '${audio_format}'" ;;
+esac
+case "${feats_normalize}" in
+global_mvn | utterance_mvn) ;;
+*) die "--feats_normalize must be global_mvn or utterance_mvn, not '${feats_normalize}'" ;;
+esac
+[[ "${fs}" =~ ^[0-9]+k?$ ]] || die "--fs must be a sampling rate, e.g. 16k or 16000, not '${fs}'"
 for name in train_set valid_set test_sets; do
     [ -n "${!name}" ] || die "--${name} is required"
 done
@@ -252,10 +267,7 @@ fi
 # ------------------------------------------------------------------ names, as in asr.sh
 data_feats="${dumpdir}/raw"
 # shellcheck disable=SC2034 # used in scripts/
-case "${audio_format}" in
-*ark*) audio_type=kaldi_ark ;;
-*) audio_type=sound ;;
-esac
+audio_type=sound
 
 base_train_set="${train_set}"
 sp_suffix=
@@ -276,13 +288,13 @@ if [ -n "${teacher_exp}" ]; then
     [ -z "${name}" ] || token_type="${name}"
     name=$(basename "${asr_exp}")
     token_name="${token_type}_${name#asr_}"
-    token_dir="data/${lang_part}token_list/${token_name}"
+    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/${token_name}"
 elif [ "${token_type}" = bpe ]; then
     token_name="bpe${nbpe}"
-    token_dir="data/${lang_part}token_list/bpe_${bpemode}${nbpe}"
+    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/bpe_${bpemode}${nbpe}"
 else
     token_name=char
-    token_dir="data/${lang_part}token_list/char"
+    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/char"
 fi
 
 # "--max_epoch 10" as a part of a directory name.
@@ -392,7 +404,8 @@ if begin_stage 1; then
         # A set that is missing, although the stage is done, has been asked for since.
         [ -e "data/${dset}/wav.scp" ] || rm -f data/.done.data
     done
-    marker=("local_data_opts=${local_data_opts}")
+    mapfile -t marker < <(named_corpora)
+    marker+=("local_data_opts=${local_data_opts}")
     if step_needed data data data/.done.data "${marker[@]}"; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
@@ -469,7 +482,8 @@ if begin_stage 5; then
             die "--teacher_exp ${teacher_exp} has no ${teacher_model};" \
                 "name one of its checkpoints with --teacher_model"
         marker=("teacher_exp=${teacher_exp}" "teacher_model=${teacher_model}" "fs=${fs}"
-            "$(file_inputs "${teacher_exp}/config.yaml")")
+            "$(file_inputs "${teacher_exp}/config.yaml")"
+            "$(file_inputs "${teacher_exp}/${teacher_model}")")
         if step_needed "${asr_exp}" train "${asr_exp}/config.yaml" "${marker[@]}"; then
             mkdir -p "${asr_exp}"
             current_log="${asr_exp}/import.log"
@@ -481,14 +495,14 @@ if begin_stage 5; then
             log "$(grep "^imported " "${current_log}" || echo "imported, log: ${current_log}")"
             current_log=
             # All later stages look for one file name in every model's directory.
-            if [ ! -e "${asr_exp}/${inference_asr_model}" ]; then
-                ln -s "$(basename "${teacher_model}")" "${asr_exp}/${inference_asr_model}"
-            fi
+            [ "${teacher_model}" = "${inference_asr_model}" ] ||
+                ln -sfn "$(basename "${teacher_model}")" "${asr_exp}/${inference_asr_model}"
             step_done "${asr_exp}" train "${marker[@]}"
         fi
     else
         need "${data_feats}/${train_set}/text" 4
-        marker=("token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}"
+        # Another training set would make other tokens under the same name.
+        marker=("train_set=${train_set}" "token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}"
             "$(file_inputs "${data_feats}/${train_set}/text")")
         if step_needed "${token_dir}" make_tokens "${token_list}" "${marker[@]}"; then
             # shellcheck disable=SC2086
@@ -548,7 +562,7 @@ derive_student() {
     [ "${student_paths[k]}" = progressive ] || place=${student_paths[k]}
     # What the files say counts, not what they are called.
     marker=("compression_stage=${place} ${student_names[k]}" "plan_entry=${student_ids[k]}"
-        "student_config=$(file_id "${student_config}")")
+        "student_config=$(file_id "${student_config}")" "teacher_model=${inference_asr_model}")
     mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
     step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
     mkdir -p "${dir}"
@@ -595,6 +609,7 @@ if begin_stage 16; then
     for ((k = compression_stage; k <= stop_compression_stage && k <= ${#student_names[@]}; k++)); do
         log "Compression stage ${k} of ${#student_names[@]}: ${student_names[k]}"
         stage_titles[16]="compression stage ${k}, ${student_names[k]}"
+        redo_scope="--compression_stage ${k} --stop_compression_stage ${k} "
         dir=$(student_dir "${k}")
         if "${force}" && [ -f "${dir}/gate.json" ]; then
             rm "${dir}/gate.json"

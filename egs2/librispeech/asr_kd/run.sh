@@ -18,6 +18,13 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --data_scale=* | --data-scale=*) data_scale=${1#*=} ;;
+    --help | -h)
+        sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
+        echo "    --data_scale  # mini, 100 or 960 hours to train on (100)."
+        echo
+        options+=(--help)
+        break
+        ;;
     *) options+=("$1") ;;
     esac
     [ $# -eq 0 ] || shift

@@ -25,6 +25,7 @@ END
 
 case "${1:-}" in --help | -h) help_message; exit 0 ;; esac
 while [[ "${1:-}" =~ ^--(seeds|report|out)$ ]]; do
+    [ $# -ge 2 ] || { echo "${0##*/}: error: option $1 needs a value" >&2; exit 1; }
     declare "${BASH_REMATCH[1]}=$2"
     shift 2
 done
@@ -42,5 +43,7 @@ for seed in ${seeds}; do
     runs+=(--run "exp/seed${seed}")
 done
 if "${report}"; then
+    # shellcheck disable=SC1091
+    . ./path.sh
     python3 -m espnet_kd.bin.report_seeds "${runs[@]}" --out "${out}" --plot
 fi

@@ -1,9 +1,12 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
 # Stage 10: lengths of all utterances, mean and variance of the features.
 
-# The part of a training config that the statistics depend on: its front end.
+# front_end_id CONFIG ARGS: checksum of what statistics depend on, the front end.
 front_end_id() {
-    awk '/^[^ #]/ { keep = /^frontend/ } keep' "$1" | cksum | cut -d ' ' -f 1
+    {
+        awk '/^[^ #]/ { keep = /^frontend/ } keep' "$1"
+        tr -s ' ' '\n' <<<"$2" | awk '/^--/ { keep = /^--frontend/ } keep'
+    } | cksum | cut -d ' ' -f 1
 }
 
 collect_stats() {
@@ -13,7 +16,8 @@ collect_stats() {
     need "${train_dir}/wav.scp" 4
     need "${valid_dir}/wav.scp" 4
     need "${token_list}" 5
-    marker=("token_list=$(file_id "${token_list}")" "front_end=$(front_end_id "${asr_config}")" "fs=${fs}")
+    marker=("train_set=${train_set}" "token_list=$(file_id "${token_list}")"
+        "front_end=$(front_end_id "${asr_config}" "${asr_args}")" "fs=${fs}")
     mapfile -t -O "${#marker[@]}" marker < <(
         data_inputs "${train_dir}" "${valid_dir}"
     )

@@ -2,9 +2,10 @@
 # Finished work is recognised by a marker.
 #
 # A finished step leaves DIR/.done.STEP: one `name=value` line for each option that
-# determines the output, and an `input:NAME=checksum` line for all that it read. Running it again with the same lines skips it. With other options it is
-# refused (--force true redoes it): nothing is overwritten by accident. If only an input was
-# made anew, cheap steps are redone; a directory that holds a training is refused.
+# determines the output, and an `input:NAME=checksum` line for all that it read. Running it
+# again with the same lines skips it. With other options it is refused (--force true redoes
+# it): nothing is overwritten by accident. If only an input was made anew, cheap steps are
+# redone; a directory that holds a training is refused.
 
 # Checksum of a file's content; `none` if there is no such file.
 file_id() {
@@ -20,6 +21,19 @@ file_inputs() {
     local file
     for file in "$@"; do
         echo "input:${file}=$(file_id "${file}")"
+    done
+}
+
+# One `NAME=value` line for each variable of db.sh that local/data.sh reads and somebody has
+# set: the environment, which goes first, or db.sh.
+named_corpora() {
+    local name value
+    [ -e ./db.sh ] || return 0
+    for name in $(sed -n 's/^ *\([A-Z][A-Z0-9_]*\)=.*/\1/p' db.sh); do
+        grep -qw "${name}" local/data.sh || continue
+        # shellcheck disable=SC1091
+        value=${!name:-$(. ./db.sh && echo "${!name}")}
+        [ -z "${value}" ] || echo "${name}=${value%/}"
     done
 }
 
@@ -51,6 +65,11 @@ first_difference() {
     done
 }
 
+# What redoes the step that is looked at, and nothing else.
+redo_options() {
+    echo "--stage ${current_stage} --stop_stage ${current_stage} ${redo_scope:-}--force true"
+}
+
 # step_needed DIR STEP OUTPUT LINE...: succeed if the step must run. OUTPUT is a file that
 # the finished step has left. Ends the script if the step was done with other options.
 step_needed() {
@@ -74,7 +93,7 @@ step_needed() {
     input:*)
         if [ -f "${dir}/.done.train" ] || [ -f "${dir}/.started.train" ]; then
             die "${dir} was trained before its input was made anew (${difference#input:});" \
-                "--force true trains it again, or choose another directory"
+                "$(redo_options) trains it again, or choose another directory"
         fi
         log "Stage ${current_stage}: ${dir} is made again," \
             "its input has changed (${difference#input:})"
@@ -83,7 +102,7 @@ step_needed() {
         ;;
     *)
         die "stage ${current_stage} was done in ${dir} with other options (${difference});" \
-            "--force true redoes it, or choose another directory"
+            "$(redo_options) redoes it, or choose another directory"
         ;;
     esac
 }
@@ -106,7 +125,7 @@ step_started() {
         difference=$(first_difference "${marker}" "$@")
         [ -z "${difference}" ] ||
             die "${dir} holds an interrupted run with other options or input (${difference});" \
-                "--force true starts it afresh, or choose another directory"
+                "$(redo_options) starts it afresh, or choose another directory"
         log "Stage ${current_stage}: going on with the interrupted run in ${dir}"
     else
         printf '%s\n' "$@" >"${marker}.tmp"

@@ -34,7 +34,9 @@ on_exit() {
     fi
     local where="stage ${current_stage} (${stage_titles[${current_stage}]})"
     if [ "${rc}" -eq 130 ] || [ "${rc}" -eq 143 ]; then
-        echo "${0##*/}: interrupted in ${where}; run the same command to go on" >&2
+        local command="the same command"
+        if "${force:-false}"; then command+=" without --force true, which would start afresh,"; fi
+        echo "${0##*/}: interrupted in ${where}; run ${command} to go on" >&2
     else
         echo "${0##*/}: error: ${where} failed (exit code ${rc})${current_log:+, log: ${current_log}}" >&2
     fi

@@ -33,6 +33,12 @@ train_model() {
         data_inputs "${train_dir}" "${valid_dir}"
         file_inputs "${asr_stats_dir}/train/feats_stats.npz"
     )
+    # Removed, or there under another name: it is not for us to train again.
+    if [ -f "${dir}/.done.train" ] && [ ! -e "${dir}/${inference_asr_model}" ] && ! "${force}"; then
+        die "${dir} is trained, but has no ${inference_asr_model}; name one of its checkpoints with" \
+            "--inference_asr_model ($(cd "${dir}" && ls ./*.pth | tr '\n' ' ')), or" \
+            "$(redo_options) trains it again"
+    fi
     step_needed "${dir}" train "${dir}/${inference_asr_model}" "${marker[@]}" || return 0
 
     mkdir -p "${dir}"
