@@ -62,5 +62,6 @@ exec ./asr_kd.sh \
     --inference_nj 16 \
     --token_type bpe \
     --max_wav_duration 30 \
+    --use_streaming true \
     "${sets[@]}" \
     "${options[@]}"
