@@ -14,7 +14,7 @@ from typing import Dict, Optional, Sequence
 
 import benchlib
 import torch
-from benchdata import Length, default_corpus, draw, read_lengths
+from benchdata import Length, draw, read_lengths
 
 from espnet_kd.errors import run_main
 from espnet_kd.lattice.recursion import KERNELS, rnnt_loss
@@ -53,7 +53,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="sizes")
     args = parser.parse_args(argv)
     benchlib.prepare(args.device, args.threads, True)
-    utterances = read_lengths(default_corpus(), 500).utterances
+    utterances = read_lengths(None, 500).utterances
     for i, size in enumerate(args.batches):
         row = measure(draw("sorted", utterances, size, 1e12, 500, 0), args.device, args.repeats)
         lines = [] if i else [list(row), ["--:"] * len(row)]

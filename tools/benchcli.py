@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import torch
-from benchdata import KINDS, default_corpus
+from benchdata import KINDS
 from benchlib import in_child
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError
 from espnet_kd.progress import Progress
 
 Row = Dict[str, Any]
 TOLERANCE = 1e-4  # relative, between variants that compute the same
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """The description as it is written, and defaults behind the options."""
 
 
 def get_parser(
@@ -39,7 +36,7 @@ def get_parser(
         vocabularies: Default of `--vocabularies`.
         batches: Default of `--batches`.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=_Formatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     add = parser.add_argument
     add("--vocabularies", type=int, nargs="+", default=list(vocabularies), metavar="V")
     add("--batches", nargs="+", choices=KINDS, default=list(batches), help="kinds of lengths")
@@ -72,8 +69,8 @@ def get_parser(
     add(
         "--corpus",
         type=Path,
-        default=default_corpus(),
-        help="set of LibriSpeech whose lengths are taken; stored quantiles where it is missing",
+        help="set of LibriSpeech whose lengths are taken, by default train-clean-5 below "
+        "$ESPNET_KD_SHARED or ../shared/data; stored quantiles where it is missing",
     )
     add("--seed", type=int, default=0, help="of batch, weights and labels")
     add("--csv", help="write the rows here")

@@ -53,10 +53,12 @@ def read_lengths(corpus: Optional[Path], vocabulary: int) -> Lengths:
     holds, continued from 500 and 1,000 tokens along log V (4.35 at 5,000).
 
     Args:
-        corpus: Folder `<corpus>/<speaker>/<chapter>`; where it is missing, the quantiles.
+        corpus: Folder `<corpus>/<speaker>/<chapter>`, None: `default_corpus`. Where it is
+            missing, the quantiles.
         vocabulary: V
     """
-    if corpus is None or not corpus.is_dir():
+    corpus = corpus or default_corpus()
+    if not corpus.is_dir():
         return Lengths(_from_quantiles(vocabulary), "stored quantiles of train-clean-5")
     import soundfile
 

@@ -25,9 +25,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import torch
 import yaml
-from benchdata import Lengths, default_corpus, read_lengths
+from benchdata import Lengths, read_lengths
 from torch.utils.flop_counter import FlopCounterMode
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.peak_memory import PeakMemory, in_child
 from espnet_kd.plan.options import read_config
@@ -124,23 +125,25 @@ def trainings(args: argparse.Namespace) -> Dict[str, Training]:
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add = parser.add_argument
     add("--config", required=True, help="training config of the teacher")
     add("--vocabulary", type=int, required=True, help="tokens (500 for 100 h, 1000 for 960 h)")
     add("--hours", type=float, required=True, help="audio of an epoch, all speeds together")
     add("--plan", help="compression plan: measure one of its students instead")
     add("--student_config", help="training config of the students")
-    add("--stage", type=int, default=1, help="number of the student (1)")
+    add("--stage", type=int, default=1, help="number of the student")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="of the config")
-    share = "of the batch's utterances; several: memory of the whole batch is extrapolated (1)"
+    share = "of the batch's utterances; several: memory of the whole batch is extrapolated"
     add("--share", type=float, nargs="+", default=[1.0], help=share)
-    add("--utilisation", type=float, default=0.1, help="share of a GPU's peak reached (0.1)")
-    add("--corpus", type=Path, default=default_corpus(), help="whose lengths are taken")
+    add("--utilisation", type=float, default=0.1, help="share of a GPU's peak reached")
+    add(
+        "--corpus",
+        type=Path,
+        help="whose lengths are taken, by default those that the benchmarks take",
+    )
     add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--threads", type=int, default=1, help="of a CPU (1)")
+    add("--threads", type=int, default=1, help="of a CPU")
     return parser
 
 

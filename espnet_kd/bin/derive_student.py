@@ -12,6 +12,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan import load_plan
 from espnet_kd.plan.options import add_plan_options, read_config, student_of
@@ -21,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     model = "valid.loss_transducer.ave.pth"
     add_plan_options(parser)

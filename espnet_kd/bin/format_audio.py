@@ -18,7 +18,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data directory to read")
     parser.add_argument("--out", required=True, help="directory to write, such as dump/raw/X")
     parser.add_argument("--fs", type=sampling_rate, default="16k", help="sampling rate")
-    parser.add_argument("--audio_format", choices=("flac", "wav"), default="flac")
+    parser.add_argument(
+        "--audio_format", choices=("flac", "wav"), default="flac", help="of what is written"
+    )
     parser.add_argument("--nj", type=positive_int, default=1, help="parallel processes")
     parser.add_argument(
         "--resample", type=str2bool, default=False, help="convert other sampling rates to --fs"

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Tuple
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.plan.gate import FILE, Round, add_round, describe, read_rounds
@@ -21,9 +22,7 @@ from espnet_kd.plan.options import add_plan_options, student_of
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_plan_options(parser)
     parser.add_argument("--student", required=True, help="its name")
     parser.add_argument("--teacher_exp", required=True, help="experiment of its teacher")

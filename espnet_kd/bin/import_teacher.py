@@ -3,14 +3,13 @@
 import argparse
 from pathlib import Path
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--teacher_exp", required=True, help="experiment directory (exp/asr_...)")
     parser.add_argument(
         "--teacher_model", default="valid.loss_transducer.ave.pth", help="checkpoint in it"

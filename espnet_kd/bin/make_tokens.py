@@ -14,9 +14,13 @@ def main() -> None:
     """Read the command line and make the token list."""
     parser = new_parser(__doc__)
     parser.add_argument("--text", required=True, help="Kaldi text file of the training set")
-    parser.add_argument("--token_type", choices=("char", "bpe", "word"), default="bpe")
+    parser.add_argument(
+        "--token_type", choices=("char", "bpe", "word"), default="bpe", help="kind of tokens"
+    )
     parser.add_argument("--nbpe", type=positive_int, default=500, help="size of the BPE list")
-    parser.add_argument("--bpemode", choices=("unigram", "bpe"), default="unigram")
+    parser.add_argument(
+        "--bpemode", choices=("unigram", "bpe"), default="unigram", help="kind of BPE model"
+    )
     parser.add_argument("--out", required=True, help="directory for tokens.txt and bpe.model")
     args = parser.parse_args()
     out = Path(args.out)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan.manifest import differences, read_manifest, write_manifest
 from espnet_kd.plan.options import add_plan_options, student_of
@@ -16,9 +17,7 @@ from espnet_kd.plan.options import add_plan_options, student_of
 
 def get_parser(check: bool) -> argparse.ArgumentParser:
     """Build the parser; what is required depends on `check`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     model = "valid.loss_transducer.ave.pth"
     parser.add_argument("--check", metavar="DIR", help="verify the manifest of this experiment")
     if not check:

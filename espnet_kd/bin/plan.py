@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Sequence
 
 import yaml
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.plan.options import read_config
@@ -29,16 +30,16 @@ from espnet_kd.students.target import parse_target
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = argparse.ArgumentParser(
-        prog="plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="plan", description=__doc__, formatter_class=HelpFormatter
     )
     add = parser.add_argument
     model = "valid.loss_transducer.ave.pth"
     add("--teacher_exp", required=True, help="experiment of the teacher")
-    add("--teacher_model", default=model, help=f"its checkpoint ({model})")
+    add("--teacher_model", default=model, help="its checkpoint")
     size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
     add("--target", required=True, help=f"of the last student: {size}")
-    add("--stages", type=int, default=3, help="number of students (3)")
-    add("--objective", default="collapsed", help="what of the teacher is matched (collapsed)")
+    add("--stages", type=int, default=3, help="number of students")
+    add("--objective", default="collapsed", help="what of the teacher is matched")
     add("--epochs", type=int, help="of each student (default: those of --train_config)")
     add("--train_config", help="training config for students; its batches are measured")
     add("--out", help="the plan's file (default: it is printed)")
@@ -47,9 +48,9 @@ def get_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--no_estimate", action="store_true", help="measure no time and no memory")
     add("--stats_dir", help="exp/asr_stats_*: lengths of the training set")
-    add("--seconds", type=float, default=12.0, help="of an utterance, without --stats_dir (12)")
-    add("--labels", type=int, default=60, help="of an utterance, without --stats_dir (60)")
-    add("--batch", type=int, default=16, help="utterances, without --stats_dir (16)")
+    add("--seconds", type=float, default=12.0, help="of an utterance, without --stats_dir")
+    add("--labels", type=int, default=60, help="of an utterance, without --stats_dir")
+    add("--batch", type=int, default=16, help="utterances, without --stats_dir")
     add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     add("--threads", type=int, help="of a CPU (default: the cores that have no work now)")
     return parser

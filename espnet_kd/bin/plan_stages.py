@@ -9,6 +9,7 @@ cache holds.
 
 import argparse
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
 from espnet_kd.plan.cacheable import check_cacheable
 from espnet_kd.plan.options import add_plan_options, read_config, students_of
@@ -18,9 +19,7 @@ from espnet_kd.plan.paths import PATHS
 @run_main
 def main(cmd=None) -> None:
     """Print the students."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_plan_options(parser)
     add = parser.add_argument
     add("--use_teacher_cache", choices=("true", "false"), default="false", help="see above")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.content import read_content
@@ -26,7 +27,9 @@ from espnet_kd.report.words import answer
 def get_parser() -> argparse.ArgumentParser:
     """Return the options."""
     parser = argparse.ArgumentParser(
-        prog="report", description="Write RESULTS.md, results.json and plots of a whole run."
+        prog="report",
+        description="Write RESULTS.md, results.json and plots of a whole run.",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--exp", type=Path, required=True, help="where the report is written")
     parser.add_argument(
@@ -43,7 +46,9 @@ def get_parser() -> argparse.ArgumentParser:
         default="valid.loss_transducer.ave.pth",
         help="checkpoint in each DIR that does not name its own",
     )
-    parser.add_argument("--title", default="Progressive compression: teacher and students")
+    parser.add_argument(
+        "--title", default="Progressive compression: teacher and students", help="headline"
+    )
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
     add_bootstrap_options(parser)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.options import add_bootstrap_options, check_draws
@@ -20,7 +21,9 @@ from espnet_kd.report.seeds_markdown import seeds_md
 def get_parser() -> argparse.ArgumentParser:
     """Return the options."""
     parser = argparse.ArgumentParser(
-        prog="report_seeds", description="Pool the reports of runs that differ in their seed."
+        prog="report_seeds",
+        description="Pool the reports of runs that differ in their seed.",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--run",

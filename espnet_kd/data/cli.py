@@ -4,6 +4,8 @@ import argparse
 import logging
 import sys
 
+from espnet_kd.cli import HelpFormatter
+
 
 def new_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser in ESPnet's style and switch logging on (one line an event, stderr)."""
@@ -12,9 +14,7 @@ def new_parser(description: str) -> argparse.ArgumentParser:
         stream=sys.stderr,
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
 
 
 def str2bool(value: str) -> bool:

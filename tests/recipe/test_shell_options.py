@@ -65,7 +65,11 @@ def test_help_lists_every_stage_and_option_with_its_value(recipe):
 def test_run_sh_hands_its_defaults_and_the_users_options_on(corpus):
     folder = REPO / "egs2" / corpus / "asr_kd"
     done = subprocess.run(
-        ["./run.sh", "--nj", "7", "--help"], cwd=folder, capture_output=True, text=True, timeout=120
+        ["./run.sh", "--nj", "7", "--help"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0
     assert "statistics (7)" in done.stdout
