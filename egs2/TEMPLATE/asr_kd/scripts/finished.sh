@@ -27,9 +27,10 @@ file_inputs() {
 # One `NAME=value` line for each variable of db.sh that local/data.sh reads and somebody has
 # set: the environment, which goes first, or db.sh.
 named_corpora() {
-    local name value
+    local name names value
     [ -e ./db.sh ] || return 0
-    for name in $(sed -n 's/^ *\([A-Z][A-Z0-9_]*\)=.*/\1/p' db.sh); do
+    mapfile -t names < <(sed -n 's/^ *\([A-Z][A-Z0-9_]*\)=.*/\1/p' db.sh)
+    for name in "${names[@]}"; do
         grep -qw "${name}" local/data.sh || continue
         # shellcheck disable=SC1091
         value=${!name:-$(. ./db.sh && echo "${!name}")}

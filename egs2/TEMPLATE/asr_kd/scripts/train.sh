@@ -15,7 +15,7 @@ rotate_log() {
 # NAME=VALUE: what determines the result apart from the data (for the marker).
 # OPTION: further options of the trainer (config, initial weights, ...).
 train_model() {
-    local dir=$1 train_dir=$2 train_shapes=$3 marker=() command launch threads
+    local dir=$1 train_dir=$2 train_shapes=$3 marker=() command launch threads there
     local valid_dir="${data_feats}/${valid_set}"
     shift 3
     while [ "$1" != -- ]; do
@@ -35,8 +35,9 @@ train_model() {
     )
     # Removed, or there under another name: it is not for us to train again.
     if [ -f "${dir}/.done.train" ] && [ ! -e "${dir}/${inference_asr_model}" ] && ! "${force}"; then
+        there=("${dir}"/*.pth)
         die "${dir} is trained, but has no ${inference_asr_model}; name one of its checkpoints with" \
-            "--inference_asr_model ($(cd "${dir}" && ls ./*.pth | tr '\n' ' ')), or" \
+            "--inference_asr_model (${there[*]##*/}), or" \
             "$(redo_options) trains it again"
     fi
     step_needed "${dir}" train "${dir}/${inference_asr_model}" "${marker[@]}" || return 0
