@@ -51,6 +51,13 @@ def test_another_checkpoint_is_another_teacher(recipe):
     assert f"{redo} true redoes it" in error
 
 
+def test_a_later_stage_is_redone_whole(recipe):
+    run = {"stage": 16, "stop_stage": 18}
+    recipe.ok(**run, model_license="cc0-1.0")
+    error = recipe.error(**run, model_license="mit")
+    assert "; --stage 18 --stop_stage 18 --force true redoes it" in error
+
+
 def test_another_corpus_under_the_same_names(recipe):
     recipe.write("db.sh.new", 'CORPUS="${CORPUS:-}"\nOTHER=here\n')
     os.replace(recipe.dir / "db.sh.new", recipe.dir / "db.sh")  # it was a link

@@ -628,6 +628,7 @@ if begin_stage 16; then
         score_model "${dir}" 16
         write_manifest "${k}"
     done
+    redo_scope=
     end_stage
 fi
 
