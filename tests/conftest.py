@@ -20,6 +20,22 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Files that begin with the same run of the recipe, which takes minutes.
+ONE_PROCESS = {"test_stock_inference.py": "test_end_to_end.py"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give whole files to the processes of pytest-xdist."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(super()._split_scope(nodeid)).name
+            return ONE_PROCESS.get(name, name)
+
+    return Files(config, log)
+
 
 @pytest.fixture(scope="session")
 def repo() -> Path:

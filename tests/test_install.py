@@ -15,7 +15,12 @@ from packaging.utils import canonicalize_name
 from espnet_kd import install
 
 # Module -> distribution, where the names differ.
-DISTRIBUTION = {"espnet2": "espnet", "yaml": "pyyaml", "espeakng_loader": "espeakng-loader"}
+DISTRIBUTION = {
+    "espnet2": "espnet",
+    "yaml": "pyyaml",
+    "espeakng_loader": "espeakng-loader",
+    "xdist": "pytest-xdist",
+}
 
 # Declared, though no line of ours imports it.
 NOT_IMPORTED = {

@@ -5,7 +5,6 @@ import csv
 import json
 import math
 import os
-import platform
 import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
@@ -16,6 +15,7 @@ from benchlib import in_child
 
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError
+from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
 
 Row = Dict[str, Any]
@@ -169,15 +169,7 @@ def _add_ratios(rows: Sequence[Row], unit: str) -> None:
 
 def machine(device: str, threads: Optional[int]) -> Row:
     """Columns that say where and under which load a row was measured."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    if device == "cuda":
-        name = in_child(torch.cuda.get_device_name)
+    name = in_child(torch.cuda.get_device_name) if device == "cuda" else cpu_name()
     return {
         "device": device,
         "processor": name,

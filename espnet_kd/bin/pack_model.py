@@ -15,6 +15,7 @@ from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
 from espnet_kd.deploy.results import find_model, read_results
 from espnet_kd.errors import UserError, run_main
+from espnet_kd.report.records import experiment, read_json
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -56,9 +57,15 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             print(model["name"], model["dir"], model["checkpoint"])
         return
     model = find_model(results, args.model, args.results)
-    exp = Path(model["dir"])
+    exp = experiment(args.results.parent, model)
     about = About(
-        results, model, read_config(exp), args.language, args.license, args.inference_args
+        results,
+        model,
+        read_config(exp),
+        read_json(exp / "student.json", dict),
+        args.language,
+        args.license,
+        args.inference_args,
     )
     out = args.out or exp / "packed" / f"{exp.resolve().name}.zip"
     if out.suffix != ".zip":

@@ -20,6 +20,7 @@ import yaml
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.machine import cores
 from espnet_kd.plan.options import read_config
 from espnet_kd.plan.plan import parse_plan
 from espnet_kd.plan.stage import ESPNET_EPOCHS, StagePlan
@@ -136,10 +137,9 @@ def _add_costs(
 
     first = models[0].config
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    cores = len(os.sched_getaffinity(0))
     total, busy = 0.0, os.getloadavg()[0]
     # Threads that wait for one another on a busy core are many times slower than one.
-    threads = args.threads or max(1, cores - round(busy))
+    threads = args.threads or max(1, cores() - round(busy))
     progress = Progress("estimate", len(stages), "student", interval=0)
     rows[0].update(dict.fromkeys(("s/update", "min/epoch", "epochs", "min", "peak GB"), ""))
     for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
@@ -164,7 +164,7 @@ def _add_costs(
     notes.append("Reading of audio, validation and decoding come on top.")
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")
-    if device == "cpu" and busy > cores - threads + 0.5:
+    if device == "cpu" and busy > cores() - threads + 0.5:
         notes.append(f"The machine had other work (load {busy:.1f}): alone it will be faster.")
     return notes
 

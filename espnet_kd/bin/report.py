@@ -19,7 +19,7 @@ from espnet_kd.report.content import read_content
 from espnet_kd.report.environment import environment
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
-from espnet_kd.report.options import add_bootstrap_options, check_draws
+from espnet_kd.report.options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.plots import draw
 from espnet_kd.report.words import answer
 
@@ -49,6 +49,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--title", default="Progressive compression: teacher and students", help="headline"
     )
+    parser.add_argument(
+        "--left_out",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="once for each model that the run is to have and has not scored; the report says so",
+    )
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
     add_bootstrap_options(parser)
@@ -63,7 +70,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     test_sets = " ".join(args.test_sets).split()
     if not test_sets or len(set(test_sets)) != len(test_sets):
         raise UserError(f"--test_sets '{' '.join(test_sets)}': name each test set once")
-    check_draws(args.draws)
+    check_bootstrap(args)
+    if args.exp.exists() and not args.exp.is_dir():
+        raise UserError(f"--exp {args.exp}: a file; the folder of the run is expected")
 
     models = parse_models(args.model, args.inference_model)
     content = read_content(models, args.inference_tag, test_sets, args.draws, args.seed)
@@ -73,9 +82,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     plots = draw(content, args.exp)
     if plots is None:
         print("report: no plots: matplotlib is missing (pip install matplotlib)", file=sys.stderr)
-    head = {"title": args.title, "note": args.note}
+    head = {"title": args.title, "note": args.note, "left_out": args.left_out}
     results = {**head, **content.to_json(args.exp), "environment": env}
-    text = results_md(content, env, plots or [], args.title, args.note)
+    text = results_md(content, env, plots or [], args.title, args.note, args.left_out)
     with atomic_open(args.exp / "results.json") as f:
         json.dump(results, f, indent=2, ensure_ascii=False)
         f.write("\n")

@@ -12,7 +12,7 @@ from typing import Optional, Sequence
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.options import add_bootstrap_options, check_draws
+from espnet_kd.report.options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.plot_seeds import wer_of_seeds
 from espnet_kd.report.seeds import read_runs
 from espnet_kd.report.seeds_markdown import seeds_md
@@ -43,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(argv)
-    check_draws(args.draws)
+    check_bootstrap(args)
     runs = read_runs(args.run)
     differences = runs.differences(args.draws, args.seed)
     plot = wer_of_seeds(runs, args.out.with_suffix(".png")) if args.plot else None

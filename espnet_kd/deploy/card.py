@@ -5,7 +5,6 @@ student's `student.json`. What is not known is not mentioned; nor is the command
 which may name folders of the machine that made it.
 """
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ class About:
         results: The report, `results.json`.
         model: Its entry of this model.
         config: The model's training config, with `kd_conf`.
+        student: What it was derived from, `student.json`; empty for a first teacher.
         language: As ISO 639-1 code; None if unknown.
         license: Identifier as the hub has it (`cc-by-4.0`); None: the card names none.
         decoding: Options of decoding beside its config, e.g. `--streaming true`.
@@ -34,6 +34,7 @@ class About:
     results: Dict[str, Any]
     model: Dict[str, Any]
     config: Dict[str, Any]
+    student: Dict[str, Any]
     language: Optional[str] = None
     license: Optional[str] = None
     decoding: str = ""
@@ -50,9 +51,19 @@ class About:
 
     @property
     def distilled(self) -> Dict[str, Any]:
-        """Return the options of the distillation; nothing if no teacher took part."""
+        """Return the options of the distillation; nothing if no loss matched a teacher."""
         conf = self.config.get("kd_conf") or {}
         return conf if conf.get("objective", "none") != "none" else {}
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it was trained on what its teacher made of the training set."""
+        return self.student.get("labels") == "teacher"
+
+    @property
+    def taught(self) -> bool:
+        """Whether its training had a teacher."""
+        return bool(self.distilled) or self.labelled
 
 
 def model_card(about: About, bundle: Bundle) -> str:
@@ -81,7 +92,7 @@ def _head(about: About) -> List[str]:
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["espnet", "audio", "automatic-speech-recognition", "transducer"],
     }
-    if about.distilled:
+    if about.taught:
         head["tags"].append("knowledge-distillation")
     if about.language:
         head["language"] = about.language
@@ -108,7 +119,7 @@ def _facts(about: About) -> List[str]:
     rows = {"Parameters (encoder, decoder, joint network)": f"{model['params']:,}"}
     if about.is_student:
         rows["First teacher's"] = f"{about.first['params']:,}"
-    if about.distilled:
+    if about.taught:
         rows["Teacher"] = _teacher(about)
     rows["Checkpoint"] = f"{model['size_mb']:.2f} MB"
     if isinstance(config.get("token_list"), list):
@@ -116,24 +127,18 @@ def _facts(about: About) -> List[str]:
     if front.get("fs"):
         rows["Sampling rate"] = str(front["fs"])
     if model.get("rtf") is not None:
-        env = about.results["environment"]
-        rows["Real-time factor"] = (
-            f"{model['rtf']:.3f} (one process, {env.get('cpu') or 'CPU not recorded'})"
-        )
+        machine = "; ".join(model.get("decoded_on", [])) or "on what machine was not recorded"
+        rows["Real-time factor"] = f"{model['rtf']:.3f} (one process; {machine})"
     return ["| | |", "|:--|:--|", *(f"| {key} | {value} |" for key, value in rows.items())]
 
 
 def _teacher(about: About) -> str:
-    """Return the name of the model that taught this one, by `student.json`."""
-    path = Path(about.model["dir"]) / "student.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not known.get("teacher"):
-        return UNKNOWN
-    folder = Path(known["teacher"]).name
+    """Return the name of the model that this one learnt or inherited from."""
+    name = about.model.get("teacher")
     for model in about.results["models"]:
-        if Path(model["dir"]).name == folder:
-            return f"{model['name']} ({model['params']:,} parameters)"
-    return folder
+        if model["name"] == name:
+            return f"{name} ({model['params']:,} parameters)"
+    return Path(name).name if name else UNKNOWN
 
 
 def _error_rates(about: About) -> List[str]:
@@ -223,15 +228,19 @@ def _training(about: About) -> List[str]:
         lines.append(f"- Stage {model['stage']}, `{model['name']}` in the plan.")
         if options:
             lines.append(f"- Distillation: {', '.join(options)}.")
-        else:
+        if about.labelled:
+            lines.append("- Trained on its teacher's transcripts of the training set.")
+        if not about.taught:
             lines.append("- Trained without a teacher.")
+        if not about.taught and about.student.get("init") == "teacher":
+            lines.append(f"- First weights inherited from {_teacher(about)}.")
     numbers = [
         f"{model[key]:,} {key}" for key in ("epochs", "updates") if model.get(key) is not None
     ]
     if model.get("train_seconds") is not None:
         numbers.append(f"{duration(model['train_seconds'])} on {model.get('device') or 'CPU'}")
     if numbers:
-        alone = ", without the training of its teachers" if about.distilled else ""
+        alone = ", without the training of its teachers" if about.taught else ""
         lines.append(f"- {', '.join(numbers)}{alone}.")
     known = {
         name: str(env[name]).split()[0]

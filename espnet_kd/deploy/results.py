@@ -19,8 +19,9 @@ def read_results(path: Path) -> Dict[str, Any]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise UserError(f"{path}: not JSON ({e}); run stage 17 again") from None
-    if not isinstance(results, dict) or not results.get("models"):
-        raise UserError(f"{path}: no field 'models'; run stage 17 again")
+    for field in ("models", "inference_tag", "test_sets", "environment"):
+        if not isinstance(results, dict) or not results.get(field):
+            raise UserError(f"{path}: no field '{field}'; run stage 17 again")
     return results
 
 

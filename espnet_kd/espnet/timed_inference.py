@@ -11,6 +11,7 @@ from espnet2.bin import asr_transducer_inference as stock
 
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open, read_table
+from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
 
 SAMPLING_RATE = 16000
@@ -72,6 +73,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         "decode_seconds": round(TimedSpeech2Text.seconds, 3),
         "rtf": round(TimedSpeech2Text.seconds / audio, 4) if audio else None,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+        "device": torch.cuda.get_device_name() if args.ngpu > 0 else cpu_name(),
         "threads": torch.get_num_threads(),
         "streaming": bool(args.streaming),
     }

@@ -1,8 +1,6 @@
 """Where and with what a run was made."""
 
-import os
 import platform
-import re
 import subprocess
 import sys
 from datetime import datetime
@@ -10,6 +8,7 @@ from importlib import metadata
 from typing import Dict, Optional, Union
 
 from espnet_kd import __version__
+from espnet_kd.machine import cores, cpu_name
 
 
 def environment(command: str) -> Dict[str, Union[str, int, None]]:
@@ -26,8 +25,8 @@ def environment(command: str) -> Dict[str, Union[str, int, None]]:
         "torchaudio": _version("torchaudio"),
         "espnet_kd": __version__,
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_count": _cpu_count(),
+        "cpu": cpu_name(),
+        "cpu_count": cores(),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_date": _git("log", "-1", "--format=%cd"),
     }
@@ -38,22 +37,6 @@ def _version(package: str) -> Optional[str]:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_count() -> Optional[int]:
-    """Count the cores this process may use; a container often has fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _cpu_name() -> Optional[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:
-            found = re.search(r"^model name\s*:\s*(.+)$", f.read(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or None
 
 
 def _git(*arguments: str) -> Optional[str]:

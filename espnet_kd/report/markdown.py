@@ -30,6 +30,7 @@ def results_md(
     plots: Sequence[Path],
     title: str,
     note: Optional[str] = None,
+    left_out: Sequence[str] = (),
 ) -> str:
     """Write the report.
 
@@ -39,6 +40,7 @@ def results_md(
         plots: Files beside the report; shown as relative links.
         title: Head line.
         note: What a reader must know first, e.g. that the speech is synthetic.
+        left_out: Names of models of the run that were not scored.
     """
     rows, test_sets = content.rows, content.test_sets
     lines = [f"# {title}", ""]
@@ -46,7 +48,9 @@ def results_md(
         lines += [f"> **{note}**", ""]
     lines += [answer(rows, test_sets, content.comparisons), ""]
     lines += main_table(rows, test_sets)
-    lines += ["", *_legend(content, environment), ""]
+    if left_out:
+        lines += ["", f"Not scored on all test sets, and left out: {', '.join(left_out)}."]
+    lines += ["", *_legend(content), ""]
     for path in plots:
         lines += [f"![{CAPTIONS.get(path.name, path.stem)}]({path.name})", ""]
     if content.comparisons:
@@ -62,8 +66,8 @@ def results_md(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _legend(content: Content, environment: Dict[str, object]) -> List[str]:
-    cpu = f"{environment['cpu'] or 'CPU'}, {environment['cpu_count']} cores"
+def _legend(content: Content) -> List[str]:
+    machines = "; ".join(dict.fromkeys(m for row in content.rows for m in row.decoded_on))
     lines = [
         "Lower is better everywhere, except that *smaller by* counts what was saved.",
         "",
@@ -76,10 +80,10 @@ def _legend(content: Content, environment: Dict[str, object]) -> List[str]:
         "Ney, ICASSP 2004). † marks an interval without 0, each looked at alone. Utterances "
         "count as independent: with few speakers the true interval is wider. One training each: "
         "the interval does not say how another seed would have come out.",
-        "- *RTF*: seconds of decoding for a second of speech, by one process on this machine "
-        f"({cpu}), over all test sets.",
-        "- *Training*: wall time of this model's own training, without that of its teachers. "
-        "*Peak memory*: of the training process (2^20 bytes).",
+        "- *RTF*: seconds of decoding for a second of speech, by one process, over all test sets "
+        f"({machines or 'on what machine was not recorded'}).",
+        "- *Training*: wall time of this model's own epochs with their validation, without that "
+        "of its teachers. *Peak memory*: of the training process (2^20 bytes).",
         f"- {UNKNOWN}: does not apply, or was not recorded here.",
     ]
     if len(by_path(content.rows[1:])) > 1:
@@ -115,7 +119,9 @@ def _about_comparisons(content: Content) -> List[str]:
 def _about_costs(content: Content) -> List[str]:
     text = (
         "*Of the path*: this student's training and that of all students before it on its way "
-        "from the first teacher, whose own training stands apart."
+        "from the first teacher, whose own training stands apart. Only epochs are counted: the "
+        "start of processes, the derivation of each student (one a step) and the making of a "
+        "teacher cache come on top."
     )
     if any(wer_before(row) is not None for row in content.rows):
         text += (

@@ -12,11 +12,13 @@ def add_bootstrap_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
 
 
-def check_draws(draws: int) -> None:
+def check_bootstrap(args: argparse.Namespace) -> None:
     """Refuse what gives no interval.
 
     Raises:
-        UserError: less than one draw.
+        UserError: less than one draw, or a seed below 0.
     """
-    if draws < 1:
-        raise UserError(f"--draws {draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    if args.draws < 1:
+        raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: 0 or more is needed")

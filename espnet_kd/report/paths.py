@@ -8,6 +8,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.report.records import read_json
 
 PROGRESSIVE = "progressive"
+OTHER = "other"  # of a model that no plan made
 # Where there are several paths they stand in this order, then the others as they come.
 KNOWN = (PROGRESSIVE, "one_shot", "inherited", "scratch")
 Named = TypeVar("Named")  # whatever has a name, a path and a number of parameters
@@ -18,7 +19,7 @@ class Lineage:
     """Where a student comes from; None where the run did not record it.
 
     Attributes:
-        path: `progressive`, `one_shot`, `scratch`, ...; None for the first teacher.
+        path: `progressive`, `one_shot`, `scratch`, ..., `other`; None for the first teacher.
         teacher: Experiment it learnt from.
         steps: Trainings since the first teacher, its own among them.
         updates: Their updates, together.
@@ -43,7 +44,8 @@ def lineage(exp: Path, first: Path) -> Lineage:
         UserError: a file is not what it should be, or a student is its own ancestor.
     """
     student = read_json(exp / "student.json", dict)
-    path = student.get("path") or PROGRESSIVE  # runs before there were paths
+    # Runs before there were paths knew one.
+    path = student.get("path") or (PROGRESSIVE if student else OTHER)
     if not isinstance(path, str):
         raise UserError(f"{exp}/student.json: path: '{path}' is no name of a path")
     way, complete = _way(exp, first)

@@ -11,15 +11,13 @@ from espnet_kd.report.rows import Row
 
 def wer_by_condition(rows: Sequence[Row], breakdowns: Sequence[Breakdown], path: Path) -> Path:
     """One panel a condition, each with its own scale: WER of the paths against parameters."""
-    places = [(b, k) for b in breakdowns for k in range(len(b.labels))]
+    places = [(b, k) for b in breakdowns for k in range(len(b.labels)) if b.words[k]]
     fig, axes = panels(len(places), (2.9, 2.6), sharex=True)
     groups = by_path(rows[1:])
     looks = marks(groups)
     sizes = {row.name: row.params / rows[0].params * 100 for row in rows}
     for n, (ax, (b, k)) in enumerate(zip(axes, places)):
         teacher = b.wer[rows[0].name][k]
-        if teacher is None:
-            continue
         ax.axhline(teacher, color=TEACHER["color"], linestyle=":", linewidth=1)
         for name, group in groups.items():
             line = [rows[0], *group] if name == PROGRESSIVE else group

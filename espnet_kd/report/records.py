@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 from espnet_kd.errors import UserError
 
@@ -20,10 +20,22 @@ def read_json(path: Path, kind: type) -> Any:
     return data
 
 
+def experiment(folder: Path, model: Dict[str, Any]) -> Path:
+    """Return where an entry of `<folder>/results.json` has its files.
+
+    Reports before `relative_dir` name it from where they ran.
+    """
+    if "relative_dir" in model:
+        return folder / model["relative_dir"]
+    return Path(model["dir"])
+
+
 def rounded(data: Any) -> Any:
-    """Round every float to 4 digits."""
+    """Round every float to 4 decimals, a small one to 4 digits."""
     if isinstance(data, dict):
         return {key: rounded(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
         return [rounded(value) for value in data]
-    return round(data, 4) if isinstance(data, float) else data
+    if not isinstance(data, float):
+        return data
+    return round(data, 4) if abs(data) >= 0.1 else float(f"{data:.4g}")

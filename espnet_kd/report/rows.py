@@ -21,8 +21,9 @@ class Row:
 
     Rates are in percent, differences in points against the first teacher, above 0 worse.
     Dictionaries go from test set to value. `summaries` has, per score type and test set,
-    sclite's summary line. `path`, `teacher`, `gate` and `before_training` are those of
-    `paths.Lineage`; `path_updates` and `path_seconds` include all students before this one.
+    sclite's summary line. `decoded_on` names the processors that `rtf` was measured on. `path`,
+    `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
+    `path_seconds` include all students before this one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     cer_diff: Optional[Dict[str, Interval]]
     errors: Dict[str, Dict[str, Counts]]
     rtf: Optional[float]
+    decoded_on: List[str]
     decode_memory_mb: Optional[float]
     train_seconds: Optional[float]
     updates: Optional[int]
@@ -83,7 +85,8 @@ def collect(
         for t in TYPES
         for s in test_sets
     }
-    names = {m.dir.name: m.name for m in models}  # experiments lie side by side
+    names = {m.dir.name: m.name for m in reversed(models)}  # exp/ may have been moved
+    names |= {str(m.dir.resolve()): m.name for m in models}
     for m in models:
         size = measure(m.checkpoint)
         first = rows[0].params if rows else size.params
@@ -96,7 +99,7 @@ def collect(
                 name=m.name,
                 stage=m.stage if past.steps is None else past.steps,
                 path=past.path,
-                teacher=past.teacher and names.get(Path(past.teacher).name, past.teacher),
+                teacher=past.teacher and _name_of(past.teacher, names),
                 dir=str(m.dir),
                 checkpoint=m.checkpoint.name,
                 params=size.params,
@@ -120,14 +123,27 @@ def collect(
                 summaries={
                     t: {s: scores.summaries[m.name, t, s] for s in test_sets} for t in TYPES
                 },
-                history=read_json(m.dir / "history.json", list),
+                history=_history(m.dir / "history.json"),
                 **_decoding(m.dir / inference_tag, test_sets),
             )
         )
     return rows
 
 
-def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Optional[float]]:
+def _history(path: Path) -> List[Dict[str, Any]]:
+    history = read_json(path, list)
+    if not all(isinstance(entry, dict) and "epoch" in entry for entry in history):
+        raise UserError(f"{path}: an entry without 'epoch'; remove the file: only plots need it")
+    return history
+
+
+def _name_of(exp: str, names: Dict[str, str]) -> str:
+    """Name an experiment as the report does: that very folder, or else one called the same."""
+    found = names.get(str(Path(exp).resolve()))
+    return found or names.get(Path(exp).name, exp)
+
+
+def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Any]:
     """Add up what the decoding jobs of all test sets recorded.
 
     The real-time factor is decoding time over speech time, both summed over jobs: what one
@@ -135,6 +151,7 @@ def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Optional[
     """
     audio = seconds = 0.0
     memory: List[float] = []
+    machines: List[str] = []
     for test_set in test_sets:
         for path in sorted((decode_dir / test_set).glob("logdir/output.*/rtf.json")):
             job = read_json(path, dict)
@@ -143,8 +160,13 @@ def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Optional[
                 seconds += job["decode_seconds"]
             except KeyError as e:
                 raise UserError(f"{path}: no {e} in it; decode {test_set} again") from None
+            except TypeError:
+                raise UserError(f"{path}: seconds: no number; decode {test_set} again") from None
             memory.append(job.get("peak_memory_mb") or 0)
+            if job.get("device"):
+                machines.append(f"{job['device']}, threads: {job.get('threads')}")
     return {
         "rtf": seconds / audio if audio else None,
+        "decoded_on": list(dict.fromkeys(machines)),
         "decode_memory_mb": max(memory, default=0) or None,
     }

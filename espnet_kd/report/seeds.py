@@ -8,7 +8,7 @@ import numpy as np
 
 from espnet_kd.errors import UserError
 from espnet_kd.report.paths import PROGRESSIVE, pairs
-from espnet_kd.report.records import read_json
+from espnet_kd.report.records import experiment, read_json
 from espnet_kd.report.scores import same_references
 from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import read_counts
@@ -110,8 +110,9 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     """Read `results.json` of each run and the `counts.tsv` it refers to.
 
     Raises:
-        UserError: fewer than two runs, one without a report, or runs that cannot be pooled:
-            other test sets, decoding, references, or models of other sizes.
+        UserError: fewer than two runs, one without a report, two with one training or seed, or
+            runs that cannot be pooled: other test sets, decoding, references, or models of
+            other sizes.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise UserError("--run: name two runs or more, each once")
@@ -124,6 +125,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
                     f"{folder}/results.json: {key}: {run[key]}, but {where} has {first[key]}; "
                     "pool runs of the same test sets and decoding"
                 )
+    _check_own_trainings(runs)
     entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
     models = _shared_models(entries)
     names = {m.name for m in models}
@@ -132,7 +134,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     for s in first["test_sets"]:
         counts = {
             (m.name, folder): read_counts(
-                _experiment(folder, entries[folder][m.name])
+                experiment(folder, entries[folder][m.name])
                 / first["inference_tag"]
                 / s
                 / "score_wer/counts.tsv"
@@ -155,6 +157,25 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     return Runs(
         [str(f) for f in folders], first["test_sets"], models, list(left_out), errors, words
     )
+
+
+def _check_own_trainings(runs: Dict[Path, Dict[str, Any]]) -> None:
+    """Refuse runs that count one training twice; the first teacher may be shared."""
+    exps: Dict[Path, Path] = {}
+    seeds: Dict[Tuple[str, Any], Path] = {}
+    for folder, run in runs.items():
+        for model in run["models"][1:]:
+            exp = experiment(folder, model).resolve()
+            other = exps.setdefault(exp, folder)
+            if other != folder:
+                raise UserError(f"--run {other} and --run {folder}: both report {exp}")
+            seed = read_json(exp / "facts.json", dict).get("seed")
+            other = seeds.setdefault((model["name"], seed), folder)
+            if seed is not None and other != folder:
+                raise UserError(
+                    f"--run {other} and --run {folder}: {model['name']} was trained with seed "
+                    f"{seed} in both (facts.json); pool runs of different seeds"
+                )
 
 
 def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedModel]:
@@ -196,10 +217,3 @@ def _results(folder: Path) -> Dict[str, Any]:
         if not results.get(key):
             raise UserError(f"{path}: no '{key}' of a run in it; make the report first (stage 17)")
     return results
-
-
-def _experiment(folder: Path, model: Dict[str, Any]) -> Path:
-    """Find a model's experiment; reports before `relative_dir` name it from where they ran."""
-    if "relative_dir" in model:
-        return folder / model["relative_dir"]
-    return Path(model["dir"])

@@ -16,10 +16,16 @@ def signed(x: float, digits: int = 1) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
+def fine(x: float, digits: int, most: int = 4) -> int:
+    """Return how many decimals show that `x` is not 0: `digits` or more, at most `most`."""
+    while digits < most and x and round(x, digits) == 0:
+        digits += 1
+    return digits
+
+
 def interval(i: Interval, digits: int = 1) -> str:
     """Format the bounds of an interval, finer where a bound would look like 0."""
-    if min(abs(i.low), abs(i.high)) < 0.05:
-        digits = max(digits, 2)
+    digits = max(fine(x, digits) for x in (i.low, i.high))
     return f"{signed(i.low, digits)} to {signed(i.high, digits)}"
 
 
@@ -38,8 +44,8 @@ def duration(seconds: Optional[float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """Format a p value."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """Format a p value, finer where rounding would move it to the other side of 0.05."""
+    return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
 def answer(
@@ -89,7 +95,8 @@ def answer(
 def _change(c: Comparison) -> str:
     i = c.interval
     side = "higher" if i.diff > 0 else "lower" if i.diff < 0 else "of difference"
+    points = f"{abs(i.diff):.{fine(i.diff, 1)}f}"
     return (
-        f"{abs(i.diff):.1f} points {side}, {c.verdict} (95 % interval of the difference "
+        f"{points} points {side}, {c.verdict} (95 % interval of the difference "
         f"{interval(i)}, p {p_value(c.p_holm)} corrected)"
     )

@@ -75,6 +75,8 @@ def read_counts(path: PathLike) -> Dict[str, Counts]:
                 except ValueError:
                     raise UserError(f"{path}:{n}: not a row of counts; score again") from None
                 counts[utt] = Counts(c, s, d, i, 1, int(s + d + i > 0))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; score again") from None
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; score this model first (stage 13 for the teacher, the "

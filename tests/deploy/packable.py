@@ -22,7 +22,8 @@ def entry(name, stage, folder, params, wer, diff):
         "name": name, "stage": stage, "dir": str(folder), "checkpoint": MODEL, "params": params,
         "compression": 1 - params / 4321, "size_mb": 0.4567, "wer": {"seen": wer, "new": 9.87},
         "wer_diff": diff and {"seen": diff, "new": interval(-0.5, -1.25, 0.25)},
-        "rtf": 0.1234, "train_seconds": 150.0, "epochs": 7, "updates": 1234, "device": "cpu",
+        "teacher": "teacher" if stage else None, "rtf": 0.1234, "decoded_on": ["A, threads: 1"],
+        "train_seconds": 150.0, "epochs": 7, "updates": 1234, "device": "cpu",
     }  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def write_run(root: Path) -> None:
     teacher = {"teacher_config": "exp/asr_t/config.yaml", "teacher_model": f"exp/asr_t/{MODEL}"}
     kd = {"objective": "full", "weight": 0.5, **teacher}
     write_model(exp / "kd_s", seed=2, kd_conf=kd)
-    (exp / "kd_s/student.json").write_text(json.dumps({"teacher": "exp/asr_t"}))
+    (exp / "kd_s/student.json").write_text(json.dumps({"teacher": "exp/asr_t", "init": "teacher"}))
     (root / "decode.yaml").write_text("beam_size: 2\n")
     results = {
         "note": NOTE,

@@ -143,11 +143,43 @@ def test_card(here):
 def test_card_of_a_student_that_learnt_from_no_teacher(here):
     results = json.loads((here / "exp/results.json").read_text())
     bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
-    about = About(results, results["models"][1], {"kd_conf": {"objective": "none"}}, license="mit")
-    card = model_card(about, bundle)
+    config, entry = {"kd_conf": {"objective": "none"}}, results["models"][1]
+    entry["teacher"] = None
+    card = model_card(About(results, entry, config, {"init": "random"}, license="mit"), bundle)
     assert "Trained without a teacher." in card and "license: mit" in card
-    for text in ("| Teacher |", "- knowledge-distillation", "--config", "language:"):
+    for text in ("| Teacher |", "- knowledge-distillation", "--config", "language:", "inherited"):
         assert text not in card
+    entry["teacher"] = "teacher"
+    card = model_card(About(results, entry, config, {"init": "teacher"}), bundle)
+    assert "Trained without a teacher." in card and "| Teacher |" not in card
+    assert "First weights inherited from teacher (4,321 parameters)." in card
+
+
+def test_card_of_a_student_trained_on_what_its_teacher_heard(here):
+    results = json.loads((here / "exp/results.json").read_text())
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
+    config = {"kd_conf": {"objective": "none"}}
+    student = {"init": "teacher", "labels": "teacher"}
+    card = model_card(About(results, results["models"][1], config, student), bundle)
+    assert "Trained on its teacher's transcripts of the training set." in card
+    assert "| Teacher | teacher (4,321 parameters) |" in card
+    assert "without the training of its teachers" in card
+    assert "without a teacher" not in card and "- Distillation" not in card
+
+
+def test_a_report_of_another_place_packs_the_models_beside_it(here, run, tmp_path, monkeypatch):
+    results = json.loads((here / "exp/results.json").read_text())
+    for model in results["models"]:
+        model["relative_dir"] = Path(model["dir"]).name
+    (here / "exp/results.json").write_text(json.dumps(results))
+    # Another run, whose models have the same names.
+    shutil.copytree(here / "exp", tmp_path / "other/exp")
+    (tmp_path / "other/exp/kd_s/config.yaml").unlink()
+    monkeypatch.chdir(tmp_path / "other")
+    out = tmp_path / "x.zip"
+    options = ("--results", str(here / "exp/results.json"), "--out", str(out))
+    code, _, err = run("pack_model", "--model", "s", *options)
+    assert code == 0 and out.is_file(), err
 
 
 def pack(run, *words):

@@ -113,3 +113,21 @@ def test_upload_needs_what_is_packed_and_a_name(recipe):
 def test_who_looks_for_espnets_numbers_is_told(recipe):
     error = recipe.error(**SAME, stage=14, stop_stage=15)
     assert "no stage to run" in error and "pack and upload are stages 18 and 19" in error
+
+
+def test_scores_of_an_earlier_training_are_neither_reported_nor_packed(recipe):
+    trained = recipe.dir / "exp/kd_mid/.done.train"
+    trained.write_text(trained.read_text().replace("finished=", "finished=later "))
+    error = recipe.error(**SAME, **PACK)
+    assert "exp/kd_mid was trained again after test_a was decoded" in error
+    recipe.calls()
+    printed = recipe.ok(**SAME, stage=17, stop_stage=17)
+    assert "exp/kd_mid is not scored yet and left out" in printed
+    *_, call = recipe.calls()
+    models = [call[n + 1] for n, word in enumerate(call) if word == "--model"]
+    assert models == ["teacher=exp/teacher", "big=exp/kd_big", "small=exp/kd_small"]
+    assert value(call, "--left_out") == "mid"
+    trained = recipe.dir / "exp/teacher/.done.train"
+    trained.write_text(trained.read_text().replace("finished=", "finished=later "))
+    error = recipe.error(**SAME, stage=17, stop_stage=17)
+    assert "exp/teacher was trained again after test_a was decoded: run stages 12 and 13" in error

@@ -97,6 +97,8 @@ def add_model(
                     "audio_seconds": 20.0,
                     "decode_seconds": seconds,
                     "peak_memory_mb": 100.0 * job,
+                    "device": "A processor",
+                    "threads": 1,
                 },
             )
     write_json(
@@ -108,7 +110,7 @@ def add_model(
             "peak_memory_mb": 700.5,
             "device": "cpu",
             "ngpu": 0,
-            "seed": 0,
+            "seed": seed,
         },
     )
     history = []

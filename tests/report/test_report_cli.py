@@ -117,6 +117,28 @@ def test_external_teacher_has_gaps(run_dir):
     assert row.endswith("| – | – | – |")
 
 
+def test_what_the_times_were_measured_on(run_dir):
+    assert run() == 0
+    assert "over all test sets (A processor, threads: 1)" in (run_dir / "RESULTS.md").read_text()
+    for job in (1, 2):
+        path = run_dir / f"asr_s1/{TAG}/new/logdir/output.{job}/rtf.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "device": "A GPU"}))
+    assert run() == 0
+    text = (run_dir / "RESULTS.md").read_text()
+    assert "(A processor, threads: 1; A GPU, threads: 1)" in text
+    for path in run_dir.rglob("rtf.json"):
+        path.write_text(json.dumps({"audio_seconds": 1.0, "decode_seconds": 0.5}))
+    assert run() == 0
+    assert "(on what machine was not recorded)" in (run_dir / "RESULTS.md").read_text()
+
+
+def test_what_is_not_scored_is_named(run_dir):
+    assert run("--left_out=s3", "--left_out=scratch") == 0
+    text = (run_dir / "RESULTS.md").read_text()
+    assert "Not scored on all test sets, and left out: s3, scratch." in text
+    assert json.loads((run_dir / "results.json").read_text())["left_out"] == ["s3", "scratch"]
+
+
 def test_only_a_teacher(run_dir, capsys):
     assert run(models=MODELS[:1], sets="seen") == 0
     assert "no student yet" in capsys.readouterr().out
@@ -193,6 +215,18 @@ WER = f"asr_s1/{TAG}/new/score_wer"
             write(f"asr_s2/{TAG}/new/logdir/output.1/rtf.json", "{}"),
             "rtf.json: no 'audio_seconds' in it; decode new again",
         ),
+        (
+            write(
+                f"asr_s2/{TAG}/new/logdir/output.1/rtf.json",
+                '{"audio_seconds": 1, "decode_seconds": null}',
+            ),
+            "rtf.json: seconds: no number; decode new again",
+        ),
+        (write("asr_s2/history.json", "[{}]"), "history.json: an entry without 'epoch'"),
+        (
+            lambda exp: (exp / f"{WER}/counts.tsv").write_bytes(b"\xff"),
+            f"{WER}/counts.tsv: not UTF-8",
+        ),
     ],
 )
 def test_bad_files_are_one_line(run_dir, capsys, break_, message):
@@ -212,6 +246,8 @@ def test_bad_files_are_one_line(run_dir, capsys, break_, message):
         (["--model=x=exp/none"], "exp/none is not a directory"),
         (["--test_sets", "seen", "seen"], "name each test set once"),
         (["--draws=0"], "--draws 0"),
+        (["--seed=-1"], "--seed -1: 0 or more"),
+        (["--exp=exp/asr_s1/facts.json"], "--exp exp/asr_s1/facts.json: a file"),
     ],
 )
 def test_bad_options_are_one_line(run_dir, capsys, more, message):

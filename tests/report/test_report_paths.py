@@ -1,6 +1,8 @@
 """A run of several paths: who learnt from whom, what it cost, which path is better."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from fake_run import TAG, add_model, add_paths, write_json
@@ -52,6 +54,22 @@ def test_rows(report):
     assert models["stage2"]["gate"]["verdict"] == "passed" and models["stage1"]["gate"] is None
     assert models["stage2"]["before_training"]["wer"] == 88.5
     assert models["one_shot"]["relative_dir"] == "asr_one_shot"
+
+
+def test_a_model_that_no_plan_made_is_on_no_path(report, tmp_path, monkeypatch):
+    shutil.copytree(report[0], tmp_path / "exp")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree("exp/asr_scratch", "exp/asr_mine")
+    Path("exp/asr_mine/student.json").unlink()
+    # The same names in another folder, as a second run has them.
+    shutil.copytree("exp/asr_stage1", "elsewhere/asr_stage1")
+    names = ("teacher", "stage1", "stage2", "one_shot", "mine")
+    assert run(names, "--model=theirs=elsewhere/asr_stage1") == 0
+    data = json.loads(Path("exp/results.json").read_text())
+    found = {m["name"]: (m["path"], m["teacher"]) for m in data["models"]}
+    assert found["mine"] == ("other", None) and found["stage2"] == ("progressive", "stage1")
+    compared = [(c["model"], c["against"]) for c in data["comparisons"] if c["family"] == "paths"]
+    assert ("mine", "one_shot") not in compared and ("stage2", "mine") in compared
 
 
 def test_comparisons(report):
@@ -189,7 +207,7 @@ def test_lineage_that_cannot_be_followed(tmp_path):
     gone = lineage(leave(tmp_path, "a", {"teacher": "exp/gone"}), first)
     assert (gone.teacher, gone.steps, gone.updates) == ("exp/gone", None, None)
     unknown = lineage(leave(tmp_path, "b"), first)
-    assert (unknown.path, unknown.teacher, unknown.steps) == ("progressive", None, None)
+    assert (unknown.path, unknown.teacher, unknown.steps) == ("other", None, None)
     other = leave(tmp_path, "other")  # a teacher that is no student: its way begins there
     assert lineage(leave(tmp_path, "c", {"teacher": str(other)}), first).updates == 10
 

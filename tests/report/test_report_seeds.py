@@ -117,6 +117,14 @@ def test_reports_before_there_were_paths(runs, tmp_path, monkeypatch):
     assert "| stage2 | teacher |" in (runs / "OLD.md").read_text()
 
 
+def one_training_in_two_runs(runs):
+    edit(runs / "seed3", lambda d: d["models"][1].update(relative_dir="../seed1/asr_stage1"))
+
+
+def one_seed_in_two_runs(runs):
+    shutil.copy(runs / "seed1/asr_stage1/facts.json", runs / "seed3/asr_stage1/facts.json")
+
+
 def other_references(runs):
     refs = {f"s0-u{n}": WORDS[n % 10] for n in range(20)}
     score(refs, refs, dict.fromkeys(refs, "s0"), runs / f"seed3/asr_s/{TAG}/new/score_wer", "wer")
@@ -159,6 +167,8 @@ def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
         ),
         (set_("seed2", "models", 4, "path", value="x"), "one_shot has 600 parameters (path x)"),
         (set_("seed3", "models", 0, "name", value="t"), "seed3: no model 'teacher', the first"),
+        (one_training_in_two_runs, "--run runs/seed1 and --run runs/seed3: both report"),
+        (one_seed_in_two_runs, "stage1 was trained with seed 2 in both (facts.json); pool runs"),
         (set_("seed1", "models", value=[]), "seed1/results.json: no 'models' of a run in it"),
         (lambda runs: (runs / "seed1/results.json").unlink(), "make the report first (stage 17)"),
         (lambda runs: shutil.rmtree(runs / "seed2/asr_scratch"), "no such file; score this model"),

@@ -84,9 +84,18 @@ def test_signed(x, text):
 def test_interval_shows_on_which_side_of_zero_it_ends():
     assert interval(Interval(0.5, 0.03, 1.2)) == "+0.03 to +1.20"
     assert interval(Interval(0.5, -0.3, 1.2)) == "−0.3 to +1.2"
+    assert interval(Interval(0.6, 0.003, 1.2), 2) == "+0.003 to +1.200"
+    assert interval(Interval(-0.002, -0.004, -0.0005), 2) == "−0.004 to −0.001"
+    assert interval(Interval(0, 0, 0), 2) == "0.00 to 0.00"
+
+
+def test_a_small_significant_difference_does_not_read_as_none():
+    found = comparisons("s2", "teacher", Interval(0.04, 0.004, 0.076), 0.01, 0.03)
+    assert "0.04 points higher, significant" in answer(ROWS, ["clean", "other"], found)
 
 
 def test_numbers():
     assert [number(None), number(1234.5), number(0.25, 3)] == ["–", "1,234.5", "0.250"]
     assert [duration(x) for x in (None, 42, 210, 7560)] == ["–", "42 s", "3.5 min", "2.1 h"]
     assert [p_value(p) for p in (0.0004, 0.031, 1.0)] == ["< 0.001", "0.031", "1.000"]
+    assert [p_value(p) for p in (0.0496, 0.0504)] == ["0.0496", "0.0504"]

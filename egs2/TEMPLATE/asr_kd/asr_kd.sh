@@ -637,6 +637,8 @@ if begin_stage 17; then
     # shellcheck disable=SC2086
     for dset in ${test_sets}; do
         need "${asr_exp}/${inference_tag}/${dset}/score_wer/result.txt" 13
+        scored_as_trained "${asr_exp}" "${dset}" ||
+            die "${asr_exp} was trained again after ${dset} was decoded: run stages 12 and 13 first"
     done
     models=(--model "teacher=${asr_exp}")
     for k in "${!student_names[@]}"; do
@@ -644,12 +646,14 @@ if begin_stage 17; then
         scored=true
         # shellcheck disable=SC2086
         for dset in ${test_sets}; do
-            [ -f "${dir}/${inference_tag}/${dset}/score_wer/result.txt" ] || scored=false
+            [ -f "${dir}/${inference_tag}/${dset}/score_wer/result.txt" ] &&
+                scored_as_trained "${dir}" "${dset}" || scored=false
         done
         if "${scored}"; then
             models+=(--model "${student_names[k]}=${dir}")
         else
             log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k})"
+            models+=(--left_out "${student_names[k]}")
         fi
     done
     [ -z "${report_note}" ] || models+=(--note "${report_note}")

@@ -54,6 +54,9 @@ pack_all() {
             done
         )
         for dset in ${test_sets}; do
+            scored_as_trained "${dir}" "${dset}" ||
+                die "${dir} was trained again after ${dset} was decoded: decode and score it" \
+                    "(stages 12 and 13, or 16), then run stage 17"
             [ ! "${dir}/${inference_tag}/${dset}/score_wer/result.txt" -nt "${expdir}/results.json" ] ||
                 die "${dir} was scored again after the report was made: run stage 17 first"
         done

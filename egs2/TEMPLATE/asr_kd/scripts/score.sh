@@ -1,6 +1,12 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
 # WER and CER of one model (stages 13 and 16).
 
+# scored_as_trained DIR SET: whether the scores are of the training that is in DIR now.
+scored_as_trained() {
+    local marker="$1/${inference_tag}/$2/.done.decode"
+    [ ! -f "${marker}" ] || grep -q "/\.done\.train=$(file_id "$1/.done.train")\$" "${marker}"
+}
+
 # score_model DIR STAGE [SET...]: STAGE is the one that decodes with the model in DIR.
 # By default all test sets.
 score_model() {
