@@ -221,11 +221,15 @@ def _checked(where: str, key: str, value: Any, default: Any) -> Any:
     where = f"{where}.{key}"
     if isinstance(default, float):
         return check.number(where, value)
-    if value is None:
+    if value is None and default is None:
         return None
     if key in LEAST:
         return check.whole_number(where, value, LEAST[key])
-    return LISTS[key](where, value) if key in LISTS else value
+    if key in LISTS:
+        return LISTS[key](where, value)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: a name is expected, found '{value}'")
+    return value
 
 
 def _check_for_cache(where: str, options: DistillOptions, conf: Mapping[str, Any]) -> None:

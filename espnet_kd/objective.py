@@ -161,7 +161,10 @@ def distillation_losses(
     stats = None if in_walk else node_stats(hot, *lattice, budget=budget)
     kd, agrees = 0.0, None
     for one, share in teachers:
-        weight = _node_weight(one, lattice, objective, budget)  # (B, T, U + 1) or None
+        plain = None if objective.nodes == "all" else _posteriors(one, lattice, budget)
+        weight = _node_weight(one, plain, lattice, objective)  # (B, T, U + 1) or None
+        if plain and tau == 1 and not in_walk and objective.frame_shift == 0:
+            one = plain  # the same walk would give the same numbers
         one = _shift(one, objective.frame_shift)
         one = one.tempered(tau) if isinstance(one, Joint) else one
         if in_walk:
@@ -211,15 +214,18 @@ def _posteriors(teacher: Teacher, lattice: Lattice, budget: Optional[int]) -> Po
 
 def _node_weight(
     teacher: Teacher,
+    plain: Optional[Posteriors],
     lattice: Lattice,
     objective: Objective,
-    budget: Optional[int],
 ) -> Optional[torch.Tensor]:
-    """How much each node of the student's lattice counts; None: all alike. (B, T, U + 1)"""
+    """How much each node of the student's lattice counts; None: all alike. (B, T, U + 1)
+
+    `plain` are the teacher's posteriors where the nodes are chosen by its paths.
+    """
     _, t_len, u_len = lattice
     weight = teacher.weight if isinstance(teacher, Posteriors) else None
-    if objective.nodes != "all":
-        three, held = _posteriors(teacher, lattice, budget)
+    if plain is not None:
+        three, held = plain
         visits = occupancy if objective.nodes == "occupancy" else best_path
         weight = visits(three[..., :2], t_len, u_len)  # (B, T, U + 1)
         weight = weight if held is None else weight * held

@@ -278,6 +278,39 @@ def test_wrong_options_are_refused(options, message):
         Objective(**options)
 
 
+@pytest.mark.parametrize(
+    "objective, walks",
+    [(Objective("collapsed"), 2), (Objective("collapsed", nodes="occupancy"), 2)]
+    + [(Objective("collapsed", nodes="one_best", frame_shift=1), 3), (Objective("full"), 1)],
+)
+def test_no_lattice_is_walked_twice_for_the_same_numbers(monkeypatch, objective, walks):
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return node_stats(*args, **kwargs)
+
+    monkeypatch.setattr("espnet_kd.objective.node_stats", counted)
+    distillation_losses(*joints(), *LATTICE, objective)
+    assert len(calls) == walks
+
+
+@pytest.mark.parametrize(
+    "t_len, u_len, message",
+    [
+        ([5, 4, 6], U_LEN, r"t_len must lie in \[1, 5\]: got \[5, 4, 6\]"),
+        ([5, 0, 1], U_LEN, "t_len must lie in"),
+        (T_LEN, [3, 4, 2], r"u_len must lie in \[0, 3\]"),
+        (T_LEN[:2], U_LEN, r"t_len and u_len must have shape \(3,\)"),
+    ],
+)
+def test_lengths_outside_the_lattice_are_refused(t_len, u_len, message):
+    for objective in (Objective("collapsed"), Objective("full"), Objective("full_sum")):
+        with pytest.raises(ValueError, match=message):
+            lengths = torch.as_tensor(t_len), torch.as_tensor(u_len)
+            distillation_losses(*joints(), LABELS, *lengths, objective)
+
+
 def test_lattices_that_do_not_fit_are_refused():
     student, _ = joints()
     with pytest.raises(ValueError, match="vocabularies differ: teacher 9, student 8"):

@@ -84,6 +84,13 @@ def test_no_machine_paths_and_no_registries(repo, repo_files):
     assert not found, "\n".join(found)
 
 
+def test_a_reading_order_names_every_module(repo):
+    for path in (repo / "espnet_kd").glob("*/__init__.py"):
+        head = path.read_text().partition("In reading order:")[2].partition('"""')[0]
+        modules = {p.stem for p in path.parent.glob("[a-z]*.py")}
+        assert not head or set(re.findall(r"^    (\w+)", head, re.MULTILINE)) == modules, path
+
+
 def test_files_are_small(repo, repo_files):
     large = [p for p in repo_files if not p.is_symlink() and p.stat().st_size > LARGEST]
     assert not large, [str(p.relative_to(repo)) for p in large]

@@ -2,15 +2,34 @@
 
 In reading order:
 
-    versions    every difference between the supported ESPnet versions
-    teacher     a trained transducer, frozen
-    encode      features once, encoders under one chunk mask
-    auxiliary   losses on encoder outputs and CTC heads
+    versions         every difference between the supported ESPnet versions
+
+    encode           features once, encoders under one chunk mask
+    teacher          a trained transducer, frozen
+    auxiliary        losses on encoder outputs and CTC heads
+    layers           pairs of encoder blocks
+    model            ESPnet's transducer model with our losses
+    greedy           greedy search, word errors
+    dev_wer          WER on a part of the validation set
     mixed_precision  in which number format a training computes
-    model       ESPnet's transducer model with our losses
-    greedy      greedy search, word errors
-    dev_wer     WER on a part of the validation set
-    trainer     ESPnet's trainer with progress, history and facts
-    annealing   a learning rate that ends with the training
-    task        the Task that builds all this from a config
+    annealing        a learning rate that ends with the training
+    throughput       how much speech a training gets through
+    trainer          ESPnet's trainer with progress, history and facts
+    task             the Task that builds all this from a config
+
+    measure          what a model does on a few utterances
+    cut              students cut out of a trained transducer
+    derive           a student's experiment from its teacher's
+    import_teacher   a transducer that the user trained
+    plan_checks      what of a plan needs ESPnet to be checked
+    batches          the batches of a training, by their lengths
+    estimate         what a training will cost
+
+    cache_wanted     a look at a training before its cache is made
+    cache_data       the utterances that a teacher is run over
+    cache_teacher    the making of a teacher cache
+    fingerprint      what a cache was made from
+    cached           a cache in the teacher's place
+
+    timed_inference  stock inference with a clock around it
 """

@@ -28,7 +28,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
     options: DistillOptions
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
-    updates: float = 0.0  # of the student so far; the trainer counts them
+    updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
 
     @classmethod

@@ -16,7 +16,7 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.lattice import Joint
 
 
-def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnetASRTransducerModel:
+def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
     """Load a standalone ESPnet transducer and check that the two files belong together.
 
     ESPnet itself loads with `strict=False`: a checkpoint of another model leaves random
@@ -25,7 +25,6 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
     Args:
         config: The experiment's `config.yaml`.
         checkpoint: A `.pth` of the same experiment.
-        device: Where to put it.
 
     Raises:
         UserError: a file is missing or unreadable, or parameters are missing or have other
@@ -37,7 +36,7 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, _ = ASRTransducerTask.build_model_from_file(config, None, device)
+            model, _ = ASRTransducerTask.build_model_from_file(config, None, "cpu")
     except FileNotFoundError as e:
         raise UserError(f"{config}: names {e.filename}, which is not there") from e
     except yaml.YAMLError as e:
@@ -47,7 +46,7 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
             f"{config}: not the config of a standalone ESPnet transducer "
             f"(espnet2.bin.asr_transducer_train): {type(e).__name__}: {e}"
         ) from e
-    state = load_state(checkpoint, device)
+    state = load_state(checkpoint)
     own = model.state_dict()
     for name in own:
         if name not in state:
@@ -65,14 +64,14 @@ def load_transducer(config: str, checkpoint: str, device: str = "cpu") -> ESPnet
     return model
 
 
-def load_state(checkpoint: str, device: str = "cpu") -> Dict[str, torch.Tensor]:
+def load_state(checkpoint: str) -> Dict[str, torch.Tensor]:
     """Read the parameters of a model.
 
     Raises:
         UserError: the file cannot be read, or holds something else.
     """
     try:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as e:  # a damaged file makes torch raise almost anything

@@ -164,8 +164,11 @@ class _Counted:
         done = len(self) * (epoch - 1)
         progress = Progress(f"train {name}", len(self) * epochs, "batch", done=done)
         start = time.perf_counter()
-        for n, batch in enumerate(self.batches, done):
-            self.model.updates = n / self.options.accum_grad
+        # ESPnet updates after every accum_grad batches of an epoch, and not for its remainder.
+        every = self.options.accum_grad
+        before = len(self) // every * (epoch - 1)
+        for n, batch in enumerate(self.batches):
+            self.model.updates = before + n // every
             yield batch
             self.work.add(batch[1])  # behind the names of the utterances
             if self.main:

@@ -33,7 +33,8 @@ def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
 
     A path is the frames at which it enters the rows. With C(t) the sum of a row's blanks
     before t, staying in it from s to t costs C(t) - C(s): the best s for every t is a running
-    maximum. So a row of the whole batch is one vector operation, U + 1 of them in all.
+    maximum, which looks back and never at the padding. So a row of the whole batch is one
+    vector operation, U + 1 of them in all.
 
     Args:
         log_probs: log p(blank) and log p(next label) of each node. (B, T, U + 1, 2)
@@ -46,7 +47,6 @@ def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
     B, T, U1, _ = log_probs.shape
     t_len, u_len = t_len.to(log_probs.device), u_len.to(log_probs.device)
     t = torch.arange(T, device=log_probs.device)  # (T,)
-    over = t >= t_len[:, None]  # (B, T)
     blank, label = log_probs.permute(3, 2, 0, 1)  # (U + 1, B, T) each
     blank = blank.double().clamp_min(LEAST)
     before = blank.cumsum(-1) - blank  # C, (U + 1, B, T)
@@ -55,7 +55,7 @@ def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
     for stay, move in zip(before, label):
         best, since = (enter - stay).cummax(-1)  # (B, T) each
         entered.append(since.int())
-        enter = (best + stay + move.clamp_min(LEAST)).masked_fill(over, NEG_INF)  # (B, T)
+        enter = best + stay + move.clamp_min(LEAST)  # (B, T)
     visited = torch.zeros(U1, B, T, dtype=torch.bool, device=log_probs.device)
     last = (t_len - 1)[:, None].long()  # (B, 1)
     for u in range(U1 - 1, -1, -1):

@@ -15,15 +15,12 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-from typing import Optional, Tuple
+from typing import Sequence, Tuple
 
 import torch
 
 NEG_INF = float("-inf")
 KERNELS = ("diagonal", "torchaudio")
-# By what `tools/bench_recursion.py` measures: on a CPU ours is faster. On a GPU nothing was
-# timed yet; there torchaudio's float32, whose gradient is off by 1e-3, is reason enough.
-PREFERRED = {"cpu": "diagonal", "cuda": "diagonal"}
 
 
 def _skew(x: torch.Tensor, fill: float) -> torch.Tensor:
@@ -127,7 +124,7 @@ def _after_the_end(
     x.scatter_(2, index, here.masked_fill((n >= t_len + u_len)[:, :, None], value))
 
 
-def check_lattice(shape: torch.Size, t_len: torch.Tensor, u_len: torch.Tensor) -> None:
+def check_lattice(shape: Sequence[int], t_len: torch.Tensor, u_len: torch.Tensor) -> None:
     """Raise ValueError if lengths do not fit a (B, T, U + 1, ...) lattice."""
     B, T, U1 = shape[:3]
     if t_len.shape != (B,) or u_len.shape != (B,):
@@ -146,7 +143,7 @@ def rnnt_loss(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     fastemit_lambda: float = 0.0,
-    kernel: Optional[str] = None,
+    kernel: str = "diagonal",
 ) -> torch.Tensor:
     """Compute -log P(y | x) of each utterance.
 
@@ -158,8 +155,9 @@ def rnnt_loss(
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the
             gradient through label arcs is multiplied by 1 + lambda; the value of the
             loss is left as it is, like warp-transducer's.
-        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32; None:
-            the one that is preferred on the device.
+        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32. On a
+            CPU ours is faster (`tools/bench_recursion.py`). On a GPU nothing was timed yet;
+            torchaudio's gradient, off by 1e-3, is reason enough.
 
     Returns:
         Loss in nats; padding has no influence and gets no gradient. (B,)
@@ -168,7 +166,6 @@ def rnnt_loss(
         ValueError: a length lies outside the lattice, or unknown kernel.
     """
     check_lattice(log_probs.shape, t_len, u_len)
-    kernel = kernel or PREFERRED.get(log_probs.device.type, "diagonal")
     if kernel == "diagonal":
         return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)
     if kernel == "torchaudio":

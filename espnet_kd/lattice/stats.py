@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from espnet_kd.lattice.chunks import Chunk, chunks
 from espnet_kd.lattice.joint import Joint
+from espnet_kd.lattice.recursion import check_lattice
 
 NEG_INF = float("-inf")
 # Bytes of a chunk: on a CPU it should stay in the cache, on a GPU fill the device.
@@ -58,6 +59,9 @@ def node_stats(
     Returns:
         float32 or float64; zero in the padding; -inf for the label of the row u = U, which
         has none. (B, T, U + 1, 3), or (B, T, U + 1, 4) with a divergence.
+
+    Raises:
+        ValueError: a length lies outside the lattice.
     """
     if budget is None:
         budget = DEFAULT_BUDGET.get(joint.enc.device.type, DEFAULT_BUDGET["cuda"])
@@ -71,6 +75,7 @@ class _Walk(torch.autograd.Function):
         size = (*enc.shape[:2], dec.size(1), 3 if divergence is None else 4)
         dtype = torch.promote_types(enc.dtype, torch.float32)
         stats = torch.zeros(size, dtype=dtype, device=enc.device)  # (B, T, U + 1, 3 or 4)
+        check_lattice(size, t_len, u_len)
         # As Python numbers, once: chunks are planned on the host.
         lengths = t_len.tolist(), u_len.tolist()
         # Arrays of (n, V) that are alive together: logits, and three more with a teacher.

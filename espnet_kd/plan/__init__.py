@@ -7,6 +7,7 @@ In reading order:
     gate       may a student become a teacher?
     effective  the plan after what its gates have found
     paths      baselines and ablations: other ways to students of the same sizes
+    cacheable  which of them a teacher cache can serve
     sizes      sizes of planned students; needs torch
     draft      a first plan for a teacher; needs torch
     manifest   what a student was made from

@@ -47,9 +47,6 @@ def inherit(
 
     Returns:
         State dict of the student, every tensor a copy.
-
-    Raises:
-        KeyError: the teacher holds a tensor whose axes are unknown and must be cut.
     """
     if scores is None:
         scores = weight_scores(teacher_state)

@@ -254,6 +254,9 @@ def test_lambda_follows_its_schedule(kd, batch):
         ({"valid_chunk_size": -2}, "whole number >= 0"),
         ({"objective": "full"}, "needs teacher_config and teacher_model"),
         ({"teacher_context": "half"}, "is not one of"),
+        ({"objective": "top_k", "top_k": None}, "top_k: expected a whole number"),
+        ({"frame_shift": None}, "frame_shift: expected a whole number"),
+        ({"teacher_config": 5}, "teacher_config: a name is expected, found '5'"),
     ],
 )
 def test_options_are_checked(conf, message):

@@ -1,0 +1,28 @@
+"""The count of updates, by which lambda is scheduled and the learning rate ends."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from espnet_kd.espnet.trainer import _Counted
+
+
+@pytest.mark.parametrize(
+    "batches, accum_grad, seen",
+    [
+        (3, 1, [[0, 1, 2], [3, 4, 5]]),
+        (4, 2, [[0, 0, 1, 1], [2, 2, 3, 3]]),
+        # The fifth batch of an epoch is left over: ESPnet makes no update of it.
+        (5, 2, [[0, 0, 1, 1, 2], [2, 2, 3, 3, 4]]),
+    ],
+)
+def test_updates_are_counted_as_espnet_makes_them(batches, accum_grad, seen):
+    lengths = torch.ones(1)
+    batch = (["utt"], {"speech_lengths": lengths, "text_lengths": lengths})
+    model = SimpleNamespace()
+    options = SimpleNamespace(output_dir="exp/s", max_epoch=2, accum_grad=accum_grad)
+    for epoch, updates in enumerate(seen, 1):
+        reporter = SimpleNamespace(epoch=epoch)
+        counted = _Counted([batch] * batches, reporter, options, model, main=False)
+        assert [model.updates for _ in counted] == updates
