@@ -162,8 +162,9 @@ def _add_costs(
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
     notes = [f"Measured on {place} with {batches.said}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
-    if any(stage.kd["first_weight"] > 0 for stage in stages[1:]):
-        notes.append("So does the first teacher beside the current one (first_weight).")
+    base = read_config(args.train_config).get("kd_conf") or {}
+    if len(stages) > 1 and base.get("first_weight"):
+        notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")
     if device == "cpu" and busy > cores() - threads + 0.5:

@@ -71,6 +71,11 @@ def test_without_data_a_batch_is_stated(place, capsys):
     assert code == 0, err
     assert "2 utterances of 1 s and 5 labels; no --stats_dir" in out
     assert columns(out, "stage2")["min/epoch"] == "?" and "objective: none" in out
+    assert "first teacher" not in out
+    with inside(place):
+        write_yaml("mixed.yaml", {**TRAINING, "kd_conf": {"first_weight": 0.5}})
+    out = plan(place, capsys, *stated[:6], "--train_config", "mixed.yaml")[1]
+    assert "So does the first teacher beside the current one (kd_conf.first_weight)." in out
 
 
 @pytest.mark.parametrize(
