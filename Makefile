@@ -40,6 +40,7 @@ help:
 	@echo 'VENV=.venv312      folder of the environment (now: $(VENV))'
 	@echo 'DEMO_OPTS="..."    options for $(DEMO)/run.sh, e.g. "--stage 12"'
 	@echo 'PYTEST_ARGS="..."  options for pytest, e.g. "-k plan -x"'
+	@echo 'TEST_JOBS=         tests one after another, e.g. for PYTEST_ARGS=--pdb'
 	@echo 'PIP_ARGS="..."     options for pip, e.g. "--index-url <mirror>"'
 
 install:
