@@ -26,6 +26,7 @@ Rooms, in reading order:
     report/    exp/results.json, exp/RESULTS.md, plots
     deploy/    archives that ESPnet loads, model cards, upload
     bin/       command lines, one verb a file
+    errors, cli, fileio, progress, machine, install  what command lines share
 """
 
 __version__ = "0.1.0"
