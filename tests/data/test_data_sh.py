@@ -39,15 +39,15 @@ def keys(name):
     return set(read_table(f"data/{name}/wav.scp"))
 
 
-def test_parts_are_combined_and_tests_named_after_their_set(data_sh, make_corpus):
+def test_parts_are_combined_and_tests_are_named_as_given(data_sh, make_corpus):
     make_corpus(2, name="part-a", first=0)
     corpus = make_corpus(2, name="part-b", first=10)
     done = data_sh(
         ["--corpus", str(corpus), "--train_parts", "part-a part-b", "--dev_parts", "part-b",
-         "--test_sets", "part_b"]
+         "--test_sets", "part_b part-b"]
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert keys("dev") == {"7-30-0010", "11-5-0011"} == keys("part_b")
+    assert keys("dev") == {"7-30-0010", "11-5-0011"} == keys("part_b") == keys("part-b")
     assert keys("train_960") == {"7-30-0000", "11-5-0001"} | keys("dev")
 
 
@@ -59,7 +59,7 @@ def test_the_corpus_is_named_in_three_ways(how, data_sh, make_corpus):
     option = f" --corpus {corpus}" if how == "option" else ""
     done = data_sh(TINY + option, **({"LIBRISPEECH": corpus} if how == "environment" else {}))
     assert done.returncode == 0, done.stderr
-    assert [len(keys(name)) for name in ("train_960", "dev", "tiny_dev")] == [4, 2, 2]
+    assert [len(keys(name)) for name in ("train_960", "dev", "tiny-dev")] == [4, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_the_corpus_is_named_in_three_ways(how, data_sh, make_corpus):
     [
         (TINY, "no corpus named, and 'tiny-train' is no part of LibriSpeech that could be down"),
         (TINY + " --corpus absent", "absent: no such corpus folder; unpack the corpus there"),
-        (TINY + " --corpus corpus --valid_set tiny_dev --dev_parts tiny-train", "would overwrite"),
-        (TINY + " --corpus corpus --train_set tiny_dev", "would overwrite data/tiny_dev"),
+        (TINY + " --corpus corpus --valid_set tiny-dev --dev_parts tiny-train", "would overwrite"),
+        (TINY + " --corpus corpus --train_set tiny-dev", "would overwrite data/tiny-dev"),
         (TINY + " --corpus corpus --train_parts tiny-trian", "(did you mean 'tiny-train'?)"),
     ],
 )
@@ -100,4 +100,4 @@ def test_without_a_corpus_it_is_downloaded(where, data_sh, make_corpus):
 def test_real_digits(data_sh, shared_data):
     done = data_sh(f"--corpus {shared_data}/digits --train_set train {DIGITS}")
     assert done.returncode == 0, done.stderr
-    assert [len(keys(name)) for name in ("train", "dev", "digits_dev")] == [1800, 240, 240]
+    assert [len(keys(name)) for name in ("train", "dev", "digits-dev")] == [1800, 240, 240]

@@ -276,14 +276,14 @@ def test_a_full_disk_while_models_are_written(state):
 
 
 # ------------------------------------------------------------------ the stage script
-CORPUS = "--train_parts tiny-train --dev_parts tiny-dev --test_sets tiny-test --train_set train"
+CORPUS = "--train_parts tiny-train --dev_parts tiny-dev"
 SHELL = {
     **{name: OPTIONS[name] for name in ("python", "nj", "inference_nj", "train_threads")},
     "ngpu": "0",
     "local_data_opts": f"--corpus corpus {CORPUS}",
     "train_set": "train",
     "valid_set": "dev",
-    "test_sets": "tiny_test",
+    "test_sets": "tiny-test",
     "token_type": "char",
 }
 CHAPTER = "corpus/tiny-train/7/30"

@@ -22,7 +22,7 @@ corpus=${corpus:-${LIBRISPEECH:-}}
 # asr_kd.sh hands on the names it was given.
 train_set=${train_set:-train_960}
 valid_set=${valid_set:-dev}
-test_sets=${test_sets:-test-clean test-other dev-clean dev-other}
+test_sets=${test_sets:-test_clean test_other dev_clean dev_other}
 train_parts=
 dev_parts=
 download_dir=downloads
@@ -47,8 +47,8 @@ Options:
                      # of train_960, else the set of that name ("${train_parts}").
     --dev_parts      # Sets of the corpus combined into data/<valid_set>; default: dev-clean
                      # and dev-other for dev, else the set of that name ("${dev_parts}").
-    --test_sets      # Sets of the corpus to test on, each into a directory of its own name,
-                     # written with underscores ("${test_sets}").
+    --test_sets      # Sets of the corpus to test on, with - or _ in their names, each into
+                     # the directory data/<name as given here> ("${test_sets}").
     --train_set      # Name of the training directory ("${train_set}").
     --valid_set      # Name of the validation directory ("${valid_set}").
     --max_bad_share  # Share of utterances that may be unusable ("${max_bad_share}").
@@ -91,10 +91,9 @@ prepare() {
 
 # A directory that serves two purposes must hold the same utterances for both.
 for part in ${test_sets}; do
-    name=${part//-/_}
-    if [ "${name}" = "${train_set}" ] \
-        || { [ "${name}" = "${valid_set}" ] && [ "${name}" != "${dev_parts//-/_}" ]; }; then
-        echo "${0##*/}: error: the test set ${part} would overwrite data/${name};" \
+    if [ "${part}" = "${train_set}" ] \
+        || { [ "${part}" = "${valid_set}" ] && [ "${part//-/_}" != "${dev_parts//-/_}" ]; }; then
+        echo "${0##*/}: error: the test set ${part} would overwrite data/${part};" \
             "choose another --train_set or --valid_set" >&2
         exit 1
     fi
@@ -113,7 +112,7 @@ prepare "data/${train_set}" ${train_parts}
 prepare "data/${valid_set}" ${dev_parts}
 for part in ${test_sets}; do
     # mini LibriSpeech is tested on the set it is validated on
-    [ "${part//-/_}" = "${valid_set}" ] || prepare "data/${part//-/_}" "${part}"
+    [ "${part}" = "${valid_set}" ] || prepare "data/${part}" "${part}"
 done
 
 log "Successfully finished. [elapsed=${SECONDS}s]"
