@@ -7,7 +7,7 @@ from typing import List, Tuple
 from espnet_kd.data.cli import new_parser, str2bool
 from espnet_kd.data.download import check, download, refuse_without_space
 from espnet_kd.data.librispeech_parts import PARTS, find_parts
-from espnet_kd.data.unpack import unpack
+from espnet_kd.data.unpack import unpack, working_folder
 from espnet_kd.errors import UserError, nearest, run_main
 
 # As openslr.org lists them; without a choice all are tried in this order.
@@ -77,7 +77,8 @@ def space_needed(root: Path, parts: List[str], keep_archives: bool) -> int:
         archive, own = _archives(root, name)
         if not archive.exists():
             lies += size - (own.stat().st_size if own.exists() else 0)
-        lies += UNPACKED * size
+        unpacked = sum(p.stat().st_size for p in working_folder(root, name).rglob("*"))
+        lies += max(0.0, UNPACKED * size - unpacked)
         most = max(most, lies)
         if not archive.exists() and not keep_archives:
             lies -= size

@@ -113,7 +113,8 @@ def warn_if_incomplete(root: Path, name: str, found: int, hours: float, chapters
         missing += f", among them {len(absent)} chapters ({', '.join(absent[:NAMED])}{more})"
     logging.warning(
         f"{name}: {found} utterances ({hours:.2f} h) found, LibriSpeech has {known}: {missing}; "
-        f"if that is not on purpose, remove {os.path.join(root, name)} and unpack it again"
+        f"if that is not on purpose, remove {os.path.join(root, name)} and unpack it again, "
+        "then redo stage 1: --stage 1 --stop_stage 1 --force true"
     )
 
 

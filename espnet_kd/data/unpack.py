@@ -22,7 +22,7 @@ def unpack(archive: Path, root: Path, name: str) -> None:
         UserError: the archive is broken, or holds another part.
         OSError: the disk is full.
     """
-    tmp = root / f".unpack-{name}"
+    tmp = working_folder(root, name)
     tmp.mkdir(parents=True, exist_ok=True)
     progress = Progress(f"unpack {archive.name}", archive.stat().st_size // MB, unit="MB")
     try:
@@ -50,6 +50,11 @@ def unpack(archive: Path, root: Path, name: str) -> None:
             os.replace(path, target / path.name)
     os.replace(tmp / "LibriSpeech" / name, target / name)
     shutil.rmtree(tmp)
+
+
+def working_folder(root: Path, name: str) -> Path:
+    """Return the folder that holds what is unpacked of a part so far."""
+    return root / f".unpack-{name}"
 
 
 def _there(path: Path, member: tarfile.TarInfo) -> bool:

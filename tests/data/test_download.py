@@ -225,6 +225,13 @@ def test_space_is_the_most_that_lies_there_at_once(tmp_path):
     assert space(*three, keep=True) == pytest.approx(60.03 * 2.05, abs=0.01)
     (tmp_path / "train-clean-100.tar.gz").write_bytes(b"the user's")
     assert space("train-clean-100") == pytest.approx(6.387 * 1.05, abs=0.01)
+    # A run that was ended while it unpacked has left a part of it, at most all.
+    half = tmp_path / ".unpack-train-clean-100" / "LibriSpeech" / "big"
+    half.parent.mkdir(parents=True)
+    for written, left in ((2e9, 6.387 * 1.05 - 2), (8e9, 0)):
+        with open(half, "wb") as f:
+            f.truncate(int(written))  # takes no room
+        assert space("train-clean-100") == pytest.approx(left, abs=0.01)
 
 
 def test_known_parts():
@@ -254,7 +261,8 @@ def test_missing_utterances_and_chapters_are_named(tmp_path, caplog):
     )
     librispeech_parts.warn_if_incomplete(tmp_path, "dev-clean", 2700, 5.38, {"7"})
     for words in ("2700 utterances (5.38 h) found", "2703 utterances (5.39 h)", "3 missing",
-                  "among them 1 chapters (8);"):  # fmt: skip
+                  "among them 1 chapters (8);",
+                  "--stage 1 --stop_stage 1 --force true"):  # fmt: skip
         assert words in caplog.text
     caplog.clear()
     librispeech_parts.warn_if_incomplete(tmp_path, "dev-clean", 2703, 5.39, {"7"})
