@@ -70,7 +70,7 @@ def get_parser(
         "--corpus",
         type=Path,
         help="set of LibriSpeech whose lengths are taken, by default train-clean-5 below "
-        "$ESPNET_KD_SHARED or ../shared/data; stored quantiles where it is missing",
+        "$ESPNET_KD_SHARED or ../shared/data, or stored quantiles where that is missing",
     )
     add("--seed", type=int, default=0, help="of batch, weights and labels")
     add("--csv", help="write the rows here")

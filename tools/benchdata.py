@@ -10,6 +10,8 @@ import random
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
+from espnet_kd.errors import UserError
+
 KINDS = ("equal", "sorted", "unsorted")
 RATE = 25  # encoder frames a second: 10 ms features, subsampled by 4
 # Deciles of train-clean-5 (1,519 utterances).
@@ -53,17 +55,26 @@ def read_lengths(corpus: Optional[Path], vocabulary: int) -> Lengths:
     holds, continued from 500 and 1,000 tokens along log V (4.35 at 5,000).
 
     Args:
-        corpus: Folder `<corpus>/<speaker>/<chapter>`, None: `default_corpus`. Where it is
-            missing, the quantiles.
+        corpus: Folder `<corpus>/<speaker>/<chapter>`, None: `default_corpus`, or the quantiles
+            where that is missing.
         vocabulary: V
+
+    Raises:
+        UserError: the corpus that was named is missing or holds no transcripts.
     """
-    corpus = corpus or default_corpus()
-    if not corpus.is_dir():
-        return Lengths(_from_quantiles(vocabulary), "stored quantiles of train-clean-5")
+    folder = corpus or default_corpus()
+    transcripts = sorted(folder.glob("*/*/*.trans.txt"))
+    if not transcripts:
+        if corpus is None:
+            return Lengths(_from_quantiles(vocabulary), "stored quantiles of train-clean-5")
+        raise UserError(
+            f"--corpus {corpus}: no <speaker>/<chapter>/*.trans.txt there; name the folder of one "
+            "set, such as LibriSpeech/train-clean-5"
+        )
     import soundfile
 
     seconds, text = [], []
-    for transcript in sorted(corpus.glob("*/*/*.trans.txt")):
+    for transcript in transcripts:
         for line in transcript.read_text(encoding="utf-8").splitlines():
             name, words = line.split(" ", 1)
             audio = next(transcript.parent.glob(f"{name}.*"))
@@ -75,7 +86,7 @@ def read_lengths(corpus: Optional[Path], vocabulary: int) -> Lengths:
         labels = [round(len(line) / characters_a_token(vocabulary)) for line in text]
         how = f"{characters_a_token(vocabulary):.2f} characters a label"
     frames = [int(s * RATE) for s in seconds]
-    return Lengths([Length(*item) for item in zip(frames, labels)], f"{corpus.name}, {how}")
+    return Lengths([Length(*item) for item in zip(frames, labels)], f"{folder.name}, {how}")
 
 
 def characters_a_token(vocabulary: int) -> float:

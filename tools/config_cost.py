@@ -21,7 +21,7 @@ import io
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 import yaml
@@ -101,6 +101,39 @@ def audio(batch: Batch) -> float:
     return len(batch.speech) * max(batch.speech) / RATE
 
 
+def overridden(pairs: Sequence[str]) -> Dict[str, Any]:
+    """Read `KEY=VALUE`s.
+
+    Raises:
+        UserError: one is not of that form, or its value is no YAML.
+    """
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UserError(f"--override '{pair}': write KEY=VALUE, such as batch_bins=8000000")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise UserError(f"--override '{pair}': the value is not valid YAML ({e})") from None
+    return found
+
+
+def refuse_equal_parts(batch: Batch, shares: Sequence[float]) -> None:
+    """Refuse shares that nothing can be extrapolated from.
+
+    Raises:
+        UserError: the smallest and the largest take the same utterances of the batch.
+    """
+    low, high = min(shares), max(shares)
+    taken = len(part_of(batch, high).speech)
+    if high < 1 and len(part_of(batch, low).speech) == taken:
+        raise UserError(
+            f"--share {low:g} {high:g}: both are {taken} of the batch's {len(batch.speech)} "
+            "utterances, so their memory says nothing about the whole; give shares farther apart"
+        )
+
+
 def trainings(args: argparse.Namespace) -> Dict[str, Training]:
     """Return what is to be measured, by name."""
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(args.vocabulary - 3)), "<sos/eos>"]
@@ -140,7 +173,7 @@ def get_parser() -> argparse.ArgumentParser:
     add(
         "--corpus",
         type=Path,
-        help="whose lengths are taken, by default those that the benchmarks take",
+        help="set whose lengths are taken, by default those that the benchmarks take",
     )
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=1, help="of a CPU")
@@ -155,13 +188,16 @@ def main(cmd: Optional[List[str]] = None) -> None:
         raise UserError(f"--share {args.share}: shares lie between 0 and 1")
     if max(args.share) < 1 and len(set(args.share)) == 1:
         raise UserError(f"--share {args.share[0]}: one share of a batch is no line; give two")
+    if not Path(args.config).is_file():
+        raise UserError(f"--config {args.config}: no such file; name the teacher's config")
+    override = overridden(args.override)
     torch.set_num_threads(1)  # what is measured is measured in a fork
     lengths = read_lengths(args.corpus, args.vocabulary)
     for name, training in trainings(args).items():
-        extra = [pair.partition("=") for pair in args.override]
-        config = {**training.student, **{k: yaml.safe_load(v) for k, _, v in extra}}
+        config = {**training.student, **override}
         training = dataclasses.replace(training, student=copy.deepcopy(config))
         batches = batches_of(lengths, args.vocabulary, config)
+        refuse_equal_parts(batches.largest, args.share)
         costs = {}
         for share in args.share:
             work = functools.partial(measure, training, batches, share)

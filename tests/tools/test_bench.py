@@ -5,16 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-TINY = ["--device", "cpu", "--threads", "1", "--corpus", "missing", "--batch", "3"]
+from espnet_kd.errors import UserError
+
+TINY = ["--device", "cpu", "--threads", "1", "--batch", "3"]
 
 
 def run(repo, tool, *options):
-    environment = {**os.environ, "PYTHONPATH": str(repo)}
-    command = [sys.executable, str(repo / "tools" / tool), *TINY, *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(repo), "ESPNET_KD_SHARED": "missing"}
+    command = [sys.executable, str(repo / "tools" / tool), *map(str, options)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -35,7 +36,7 @@ def test_bench_lattice(repo, tmp_path):
     table, numbers = tmp_path / "new" / "rows.csv", tmp_path / "rows.json"
     sizes = ["--vocabularies", 12, 30, "--shrink", 12, "--dim", 8, "--teacher_dim", 6]
     outputs = ["--repeats", 1, "--csv", table, "--json", numbers]
-    done = run(repo, "bench_lattice.py", *sizes, *outputs)
+    done = run(repo, "bench_lattice.py", *TINY, *sizes, *outputs)
     assert done.returncode == 0, done.stderr
     rows = rows_of(table)
     assert len(rows) == len(json.loads(numbers.read_text())) == 2 * 3 * 8
@@ -58,7 +59,7 @@ def test_bench_lattice(repo, tmp_path):
 def test_bench_step(repo, tmp_path):
     table = tmp_path / "rows.csv"
     options = ["--quick", "--batches", "unsorted", "--csv", table]
-    done = run(repo, "bench_step.py", *options)
+    done = run(repo, "bench_step.py", *TINY, *options)
     assert done.returncode == 0, done.stderr
     rows = {row["variant"]: row for row in rows_of(table)}
     assert set(rows) == {
@@ -75,10 +76,7 @@ def test_bench_step(repo, tmp_path):
 
 
 def test_bench_recursion(repo):
-    options = ["--repeats", "1", "--batches", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(repo), "ESPNET_KD_SHARED": "missing"}
-    command = [sys.executable, str(repo / "tools" / "bench_recursion.py"), *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run(repo, "bench_recursion.py", "--repeats", "1", "--batches", "2")
     assert done.returncode == 0, done.stderr
     head, _, row = (line.strip("| ").split(" | ") for line in done.stdout.splitlines())
     found = dict(zip(head, row))
@@ -126,10 +124,19 @@ def test_a_child_that_fails_says_why(tools):
         benchlib.in_child(lambda: os._exit(3))
 
 
-def test_batches(tools):
+def test_a_corpus_that_was_named_is_not_replaced(tools, tmp_path):
+    from benchdata import read_lengths
+
+    for corpus in (tmp_path, tmp_path / "no"):
+        with pytest.raises(UserError, match=f"--corpus {corpus}: no <speaker>/<chapter>/"):
+            read_lengths(corpus, 500)
+
+
+def test_batches(tools, monkeypatch):
     from benchdata import Length, draw, lattice, read_lengths
 
-    utterances = read_lengths(Path("nowhere"), 500).utterances
+    monkeypatch.setenv("ESPNET_KD_SHARED", "missing")
+    utterances = read_lengths(None, 500).utterances
     assert min(x.frames for x in utterances) > 0 and max(x.frames for x in utterances) < 500
     batch = draw("sorted", utterances, 16, 1e9, 500, seed=0)
     assert len(batch) == 16 and batch == sorted(batch)

@@ -15,6 +15,7 @@ STAGES = {"stages": [{"target": 0.7, "objective": "collapsed"}, {"target": 0.5}]
 def run(repo, tmp_path, monkeypatch, capsys):
     """Run the tool in this process."""
     monkeypatch.syspath_prepend(str(repo / "tools"))
+    monkeypatch.setenv("ESPNET_KD_SHARED", "missing")
     monkeypatch.chdir(tmp_path)
     import config_cost
 
@@ -27,7 +28,7 @@ def run(repo, tmp_path, monkeypatch, capsys):
 
     def call(*words):
         always = ["--config", "teacher.yaml", "--vocabulary", "30", "--hours", "10"]
-        monkeypatch.setattr(sys, "argv", ["config_cost.py", *always, "--corpus", "no", *words])
+        monkeypatch.setattr(sys, "argv", ["config_cost.py", *always, *words])
         with pytest.raises(SystemExit) as end:
             config_cost.main()
         printed = capsys.readouterr()
@@ -53,5 +54,20 @@ def test_a_student_of_a_plan_by_two_shares(run):
         assert re.search(rf"{name}: .*extrapolated from shares 0.4, 0.8", out)
     code, _, err = run(*plan[:-1], "3")
     assert code and "--stage 3: plan.yaml has stages 1 to 2" in err
-    code, _, err = run("--share", "0.4")
-    assert code and "one share of a batch is no line; give two" in err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--share", "0.4"], "one share of a batch is no line; give two"),
+        (["--share", "0.4", "0.41"], "--share 0.4 0.41: both are "),
+        (["--override", "batch_bins"], "--override 'batch_bins': write KEY=VALUE"),
+        (["--override", "optim_conf={lr"], "--override 'optim_conf={lr': the value is not valid"),
+        (["--config", "gone.yaml"], "--config gone.yaml: no such file; name the teacher's config"),
+        (["--corpus", "gone"], "--corpus gone: no <speaker>/<chapter>/*.trans.txt there"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, run):
+    code, out, err = run(*words)
+    assert code == 1 and out == ""
+    assert message in err and err.count("\n") == 1
