@@ -1,6 +1,7 @@
 """What finished work was made from: other inputs under the same names are noticed."""
 
 import os
+import shutil
 
 import pytest
 from shell_recipe import INTERRUPT
@@ -71,6 +72,13 @@ def test_another_corpus_under_the_same_names(recipe):
     assert "already done" in recipe.ok(env={"CORPUS": "/a"}, **data)
     assert "already done" in recipe.ok(**data)  # not named again
     assert "(CORPUS /a, now CORPUS /b)" in recipe.error(env={"CORPUS": "/b"}, **data)
+    # A set asked for since is made with all others: from the same corpus only.
+    shutil.rmtree(recipe.dir / "data/test_b")
+    assert "(CORPUS /a, now CORPUS /b)" in recipe.error(env={"CORPUS": "/b"}, **data)
+    assert "(local_data_opts , now" in recipe.error(**data, local_data_opts="--c d")
+    assert not (recipe.dir / "data/test_b").exists()
+    recipe.ok(env={"CORPUS": "/a"}, **data)
+    assert (recipe.dir / "data/test_b/wav.scp").exists()
 
 
 def test_tokens_of_another_training_set_are_not_written_over(recipe):

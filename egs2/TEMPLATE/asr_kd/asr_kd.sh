@@ -399,14 +399,15 @@ mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
 # ------------------------------------------------------------------ data
 if begin_stage 1; then
     [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
+    made=data/.done.data
     # shellcheck disable=SC2086
     for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
         # A set that is missing, although the stage is done, has been asked for since.
-        [ -e "data/${dset}/wav.scp" ] || rm -f data/.done.data
+        [ -e "data/${dset}/wav.scp" ] || made="data/${dset}/wav.scp"
     done
     mapfile -t marker < <(named_corpora)
     marker+=("local_data_opts=${local_data_opts}")
-    if step_needed data data data/.done.data "${marker[@]}"; then
+    if step_needed data data "${made}" "${marker[@]}"; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
         mapfile -t options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")

@@ -72,7 +72,8 @@ redo_options() {
 }
 
 # step_needed DIR STEP OUTPUT LINE...: succeed if the step must run. OUTPUT is a file that
-# the finished step has left. Ends the script if the step was done with other options.
+# the finished step has left; without it the step runs again. Ends the script if the step was
+# done with other options, which a missing file does not excuse: others may lie beside it.
 step_needed() {
     local dir=$1 step=$2 output=$3 marker difference
     shift 3
@@ -81,13 +82,14 @@ step_needed() {
         rm -f "${marker}" "${dir}/.started.${step}"
         return 0
     fi
-    if [ ! -f "${marker}" ] || [ ! -e "${output}" ]; then
-        rm -f "${marker}"
-        return 0
-    fi
+    [ -f "${marker}" ] || return 0
     difference=$(first_difference "${marker}" "$@")
     case "${difference}" in
     "")
+        if [ ! -e "${output}" ]; then
+            rm -f "${marker}"
+            return 0
+        fi
         log "Stage ${current_stage}: already done, skipped (${dir})"
         return 1
         ;;
