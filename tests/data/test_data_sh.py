@@ -97,6 +97,15 @@ def test_without_a_corpus_it_is_downloaded(where, data_sh, make_corpus):
     assert len(keys("train_clean_5")) == len(keys("dev_clean_2")) == 2
 
 
+def test_options_of_a_download_that_is_not_made(data_sh, make_corpus):
+    make_corpus(2, name="tiny-dev")
+    corpus = str(make_corpus(4))
+    for options, count in (("", 0), (" --mirror eu", 1), (" --keep_archives true", 1)):
+        done = data_sh(TINY + options, LIBRISPEECH=corpus)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("data.sh: warning: nothing is downloaded, as --cor") == count
+
+
 def test_real_digits(data_sh, shared_data):
     done = data_sh(f"--corpus {shared_data}/digits --train_set train {DIGITS}")
     assert done.returncode == 0, done.stderr

@@ -446,6 +446,20 @@ def test_a_few_bad_files_are_skipped_with_a_count(recipe):
     assert len(Path("data/train/text").read_text().splitlines()) == SIZES["tiny-train"] - 1
 
 
+def test_more_bad_files_are_skipped_if_that_is_asked_for(recipe):
+    two(FLAC, lambda path: path.write_bytes(b""))()
+    more = {"max_bad_share": "0.1", "stop_stage": 3}
+    assert "already done" in run(recipe, stage=3, **more).stdout  # it decides refusal only
+    done = run(recipe, **more, force="true")
+    assert done.returncode == 0, done.stderr
+    assert len(Path("data/train/text").read_text().splitlines()) == SIZES["tiny-train"] - 2
+    # A header that cannot be decoded further is found by stage 3.
+    two("7-30-001{i}.flac", lambda path: path.write_bytes(path.read_bytes()[:400]))()
+    assert run(recipe, **THIRD).returncode != 0
+    done = run(recipe, **{**THIRD, **more})
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_teacher_that_does_not_match_its_config(recipe):
     """From end to end once: stage 5, its process, the stage script."""
     write_teacher(Path("theirs"))

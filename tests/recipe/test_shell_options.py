@@ -34,6 +34,8 @@ def run(recipe, *words):
         (["--skip_stages", "2,4"], "--skip_stages takes stage numbers, not '2,4'"),
         (["--stage", "1", "2"], "no positional arguments are taken, but '2' was given"),
         (["--train_set", "x"], "--valid_set is required"),
+        (["--max_bad_share", "2"], "--max_bad_share must be a share between 0 and 1, e.g. 0.02"),
+        (["--local_data_opts", "--a 'b"], "--local_data_opts has a quote that is not closed: --a"),
         (["--token_type", "word"], "--token_type must be char or bpe, not 'word'"),
     ],
 )

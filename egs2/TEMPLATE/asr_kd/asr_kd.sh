@@ -31,6 +31,7 @@ speed_perturb_factors=
 audio_format=flac
 fs=16k
 resample=false
+max_bad_share=0.02
 min_wav_duration=0.1
 max_wav_duration=20
 train_set=
@@ -133,6 +134,7 @@ Options, with the values they have now:
     --audio_format           # flac or wav (${audio_format}).
     --fs                     # Sampling rate (${fs}).
     --resample               # Convert other sampling rates instead of refusing them (${resample}).
+    --max_bad_share          # Share of a set's utterances that may be unusable (${max_bad_share}).
     --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
     --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
     --train_set              # Name of the training set (${train_set}).
@@ -224,6 +226,10 @@ global_mvn | utterance_mvn) ;;
 *) die "--feats_normalize must be global_mvn or utterance_mvn, not '${feats_normalize}'" ;;
 esac
 [[ "${fs}" =~ ^[0-9]+k?$ ]] || die "--fs must be a sampling rate, e.g. 16k or 16000, not '${fs}'"
+[[ "${max_bad_share}" =~ ^(0|1|0?\.[0-9]+)$ ]] ||
+    die "--max_bad_share must be a share between 0 and 1, e.g. 0.02, not '${max_bad_share}'"
+xargs <<<"${local_data_opts}" >/dev/null 2>&1 ||
+    die "--local_data_opts has a quote that is not closed: ${local_data_opts}"
 for name in train_set valid_set test_sets; do
     [ -n "${!name}" ] || die "--${name} is required"
 done
@@ -412,7 +418,7 @@ if begin_stage 1; then
         # are handed on, for a script that can make any set by its name.
         mapfile -t options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
         call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
-            python="${python}" local/data.sh "${options[@]}"
+            max_bad_share="${max_bad_share}" python="${python}" local/data.sh "${options[@]}"
         # shellcheck disable=SC2086
         for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
             [ -s "data/${dset}/wav.scp" ] ||
@@ -452,7 +458,8 @@ if begin_stage 3; then
         if step_needed "${out}" format_audio "${out}/wav.scp" "${marker[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
-                --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}"
+                --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
+                --max_bad_share "${max_bad_share}"
             step_done "${out}" format_audio "${marker[@]}"
         fi
     done

@@ -19,7 +19,7 @@ if [ -e ./db.sh ]; then
     . ./db.sh
 fi
 corpus=${corpus:-${LIBRISPEECH:-}}
-# asr_kd.sh hands on the names it was given.
+# asr_kd.sh hands on the names it was given, and the share.
 train_set=${train_set:-train_960}
 valid_set=${valid_set:-dev}
 test_sets=${test_sets:-test_clean test_other dev_clean dev_other}
@@ -28,7 +28,7 @@ dev_parts=
 download_dir=downloads
 mirror=
 keep_archives=false
-max_bad_share=0.02
+max_bad_share=${max_bad_share:-0.02}
 python=${python:-python3} # asr_kd.sh hands its own on
 
 help_message() {
@@ -75,10 +75,15 @@ if [ -z "${dev_parts}" ]; then
 fi
 # ESPnet's db.sh says `downloads` where its recipe is to download.
 if [ -z "${corpus}" ] || [ "${corpus}" = download ]; then corpus=${download_dir}; fi
-if [ "${corpus}" != "${download_dir}" ] && [ ! -d "${corpus}" ]; then
-    echo "${0##*/}: error: ${corpus}: no such corpus folder; unpack the corpus there, or name" \
-        "another folder with --corpus DIR or LIBRISPEECH=DIR" >&2
-    exit 1
+if [ "${corpus}" != "${download_dir}" ]; then
+    if [ ! -d "${corpus}" ]; then
+        echo "${0##*/}: error: ${corpus}: no such corpus folder; unpack the corpus there, or name" \
+            "another folder with --corpus DIR or LIBRISPEECH=DIR" >&2
+        exit 1
+    fi
+    [ "${download_dir} ${mirror} ${keep_archives}" = "downloads  false" ] ||
+        echo "${0##*/}: warning: nothing is downloaded, as --corpus or LIBRISPEECH names" \
+            "${corpus}: --download_dir, --mirror and --keep_archives have no effect" >&2
 fi
 
 # prepare DIR SET...: combine sets of the corpus into one data directory.

@@ -44,7 +44,8 @@ fi
 echo "Preparing the clean sets from ${corpus}"
 for part in "${train_part}" "${test_part}"; do
     ${python} -m espnet_kd.bin.prepare_librispeech \
-        --corpus "${corpus}" --set "${part}" --out "data/clean_${part//-/_}"
+        --corpus "${corpus}" --set "${part}" --out "data/clean_${part//-/_}" \
+        --max_bad_share "${max_bad_share:-0.02}" # asr_kd.sh hands it on
 done
 clean_train="data/clean_${train_part//-/_}"
 
