@@ -5,10 +5,12 @@
 #
 #   tools/train_mini_librispeech.sh --corpus DIR [--minutes N] [--state DIR] [options of run.sh]
 #
-#   --corpus DIR      the corpus in LibriSpeech's layout; default: the variable LIBRISPEECH
+#   --corpus DIR      the corpus in LibriSpeech's layout: train-clean-5, and to validate and test
+#                     on dev-clean-2, or dev-clean-10 where there is one; default: the variable
+#                     LIBRISPEECH
 #   --minutes N       stop after N minutes (0.5 is allowed), at the latest a minute later
-#   --state DIR       keep what training needs to go on in files of 16 MB in DIR: read where
-#                     there is no exp/ yet, written whenever a run ends
+#   --state DIR       keep what training needs to go on in files of 16 MB in DIR/state: read
+#                     where there is no exp/ yet, written whenever a run ends
 #   --train_args "A"  options for the training of teacher and students alike
 #   --recipe DIR      default: egs2/librispeech/asr_kd
 #
@@ -57,15 +59,35 @@ if [ -n "${state}" ]; then
 fi
 cd "${recipe}"
 
-if [ ! -d exp ] && [ -n "${state}" ] && [ -e "${state}/state.000" ]; then
+# Restore what save_state has left: at any moment of it DIR/state or DIR/old is whole. Before there
+# were folders, the parts lay in DIR itself, as state.000 and so on.
+restore_state() {
+    local parts=${state}/state. said
+    [ -n "${state}" ] && [ ! -d exp ] || return 0
+    if [ -d "${state}/state" ]; then
+        parts=${state}/state/
+    elif [ -d "${state}/old" ]; then
+        parts=${state}/old/
+    elif [ ! -e "${parts}000" ]; then
+        return 0
+    fi
     echo "${0##*/}: going on with the state in ${state}"
     # Unpacked beside its place: half a state would be taken for a whole one.
-    rm -rf .state.tmp && mkdir .state.tmp
-    cat "${state}"/state.??? | tar -C .state.tmp -xf -
-    mkdir -p data && cp -a .state.tmp/data/. data/
-    mv .state.tmp/exp exp
     rm -rf .state.tmp
-fi
+    mkdir .state.tmp
+    # tar takes an archive for whole that ends between two files.
+    said=$({
+        { [ ! -d "${parts}" ] || (cd "${parts}" && md5sum --quiet -c checksums); } &&
+            cat "${parts}"??? | tar -C .state.tmp -xf -
+    } 2>&1) ||
+        die "--state ${state}: ${parts}* cannot be unpacked (${said%%$'\n'*}); copy them again," \
+            "or name another folder to begin afresh"
+    mkdir -p data
+    cp -a .state.tmp/data/. data/
+    mv .state.tmp/exp exp
+}
+trap 'rm -rf .state.tmp' EXIT
+restore_state
 
 # Everything but what can be made again in a minute (dump/, teacher caches), and of finished
 # trainings only what is decoded with.
@@ -78,17 +100,27 @@ save_state() {
             leave_out+=(--exclude "${marker%/*}/${part}.pth")
         done
     done
-    rm -f "${state}"/new.???
+    rm -rf "${state}/new"
+    mkdir "${state}/new"
     tar -cf - --wildcards "${leave_out[@]}" data exp \
-        | split -b "${part_bytes}" -d -a 3 - "${state}/new."
-    rm -f "${state}"/state.???
-    for part in "${state}"/new.???; do mv "${part}" "${part/new./state.}"; done
-    echo "${0##*/}: state in ${state}: $(du -cm "${state}"/state.??? | tail -n 1 | cut -f 1) MB"
+        | split -b "${part_bytes}" -d -a 3 - "${state}/new/"
+    (cd "${state}/new" && md5sum -- ??? >checksums)
+    if [ -d "${state}/state" ]; then
+        rm -rf "${state}/old"
+        mv "${state}/state" "${state}/old"
+    fi
+    mv "${state}/new" "${state}/state"
+    rm -rf "${state}/old" "${state}"/{state,new}.???
+    echo "${0##*/}: state in ${state}: $(du -sm "${state}/state" | cut -f 1) MB"
 }
 
+dev_set=dev_clean_2
+for folder in "${corpus}"/{,LibriSpeech/}dev-clean-10; do
+    [ ! -d "${folder}" ] || dev_set=dev_clean_10
+done
 # Names of our own, so that other options go on with the same experiments.
 command=(
-    ./run.sh --data_scale mini --valid_set dev_clean_10 --test_sets dev_clean_10
+    ./run.sh --data_scale mini --valid_set "${dev_set}" --test_sets "${dev_set}"
     --speed_perturb_factors "0.9 1.0 1.1"
     --asr_config conf/mini/train_teacher.yaml --asr_tag mini --asr_args "${train_args}"
     --student_config conf/mini/train_student.yaml --kd_tag kd_mini --kd_args "${train_args}"

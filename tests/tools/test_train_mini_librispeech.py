@@ -1,11 +1,13 @@
 """Training in pieces: stopped by the clock, carried away, gone on with elsewhere."""
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,10 +36,24 @@ def recipe(tmp_path):
     return recipe
 
 
-def start(repo, recipe, *options, sleep=""):
+@pytest.fixture
+def pretended(tmp_path):
+    """A recipe that says what it was called with and what it has found, and leaves $NOW."""
+    recipe = SimpleNamespace(dir=tmp_path / "egs2/my/asr_kd", calls_file=tmp_path / "calls")
+    recipe.dir.mkdir(parents=True)
+    (recipe.dir / "run.sh").write_text(
+        '#!/bin/sh\necho "called with $*"\nmkdir -p data exp\n'
+        'echo "found $(cat exp/mark 2>/dev/null)"\necho "${NOW}" >exp/mark\n'
+    )
+    (recipe.dir / "run.sh").chmod(0o755)
+    (tmp_path / "corpus").mkdir()
+    return recipe
+
+
+def start(repo, recipe, *options, sleep="", **more):
     command = [repo / "tools/train_mini_librispeech.sh", "--recipe", recipe.dir,
                "--corpus", recipe.dir.parents[2] / "corpus", *options]  # fmt: skip
-    environment = {**os.environ, "STUB_CALLS": str(recipe.calls_file), "STUB_SLEEP": sleep}
+    environment = {**os.environ, "STUB_CALLS": str(recipe.calls_file), "STUB_SLEEP": sleep, **more}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(list(map(str, command)), env=environment, text=True, **pipes)
 
@@ -66,7 +82,7 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
                               sleep="espnet_kd.bin.report:60"))  # fmt: skip
     assert code == UNFINISHED and "unfinished" in said, said
     assert "warning: no step and no epoch was finished: more --minutes are needed" in said
-    assert [p.name for p in state.iterdir()] == ["state.000"]
+    assert sorted(os.listdir(state / "state")) == ["000", "checksums"]
     recipe.calls()
 
     # Another machine has the repository, the corpus and the state.
@@ -91,7 +107,75 @@ def test_a_signal_ends_the_training_and_saves(repo, recipe, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, said = finish(process)
     assert code == UNFINISHED and "interrupted in stage 10" in said, said
-    assert (tmp_path / "state/state.000").exists()
+    assert (tmp_path / "state/state/000").exists()
+
+
+# In the place of rm and mv: the KILL_AT-th call that is about the state kills the caller.
+KILLER = """#!/bin/bash
+case "$*" in *"${STATE}"*)
+    echo >>"${COUNT}"
+    [ "$(wc -l <"${COUNT}")" -ne "${KILL_AT}" ] || { kill -9 "${PPID}"; exit 1; } ;;
+esac
+PATH=${PATH#*:} exec "${0##*/}" "$@"
+"""
+
+
+def test_a_kill_while_the_state_is_written_leaves_one_that_is_whole(repo, pretended, tmp_path):
+    state = tmp_path / "state"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("rm", "mv"):
+        (folder / name).write_text(KILLER)
+        (folder / name).chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    before = "0"
+    assert finish(start(repo, pretended, "--state", state, NOW="0"))[0] == 0
+    for n in itertools.count(1):
+        kill = {"PATH": path, "STATE": str(state), "COUNT": str(tmp_path / f"count{n}")}
+        code, said = finish(start(repo, pretended, "--state", state, NOW=f"{n}", KILL_AT=f"{n}",
+                                  **kill))  # fmt: skip
+        if code != -signal.SIGKILL:
+            break
+        shutil.rmtree(pretended.dir / "exp")
+        code, said = finish(start(repo, pretended, "--state", state, NOW=f"{n} again"))
+        assert code == 0, said
+        assert f"found {before}\n" in said or f"found {n}\n" in said
+        assert os.listdir(state) == ["state"]
+        before = f"{n} again"
+    assert code == 0 and n > 4, said  # killed at each moment, and then not
+
+
+def test_parts_that_lie_in_the_folder_itself(repo, pretended, tmp_path):
+    state = tmp_path / "state"
+    assert finish(start(repo, pretended, "--state", state, NOW="old"))[0] == 0
+    (state / "state/000").rename(state / "state.000")
+    shutil.rmtree(state / "state")
+    shutil.rmtree(pretended.dir / "exp")
+    assert "found old\n" in finish(start(repo, pretended, "--state", state, NOW="new"))[1]
+    assert os.listdir(state) == ["state"]
+
+
+@pytest.mark.parametrize("keep, why", [(0, "000: No such file or dir"), (512, "000: FAILED")])
+def test_a_damaged_state_is_one_line(keep, why, repo, pretended, tmp_path):
+    state = tmp_path / "state"
+    assert finish(start(repo, pretended, "--state", state))[0] == 0
+    part = state / "state/000"
+    os.truncate(part, keep) if keep else part.unlink()
+    shutil.rmtree(pretended.dir / "exp")
+    process = start(repo, pretended, "--state", state)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and err.count("\n") == 1
+    assert "state/state/* cannot be unpacked (" in err
+    assert why in err and "); copy them again, or name another folder to begin afresh" in err
+    assert sorted(os.listdir(pretended.dir)) == ["data", "run.sh"]
+
+
+@pytest.mark.parametrize("folder", ["", "dev-clean-10", "LibriSpeech/dev-clean-10"])
+def test_the_set_to_validate_on(folder, repo, pretended, tmp_path):
+    (tmp_path / "corpus" / folder).mkdir(parents=True, exist_ok=True)
+    name = "dev_clean_10" if folder else "dev_clean_2"
+    said = finish(start(repo, pretended))[1]
+    assert f"--valid_set {name} --test_sets {name} " in said
 
 
 @pytest.mark.parametrize(
