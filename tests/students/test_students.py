@@ -114,27 +114,115 @@ def test_depth_alone_leaves_out_blocks_and_nothing_else():
     assert torch.equal(forward(model, x), forward(shallow, x))
 
 
-def test_units_that_do_nothing_are_cut_first():
-    """Silence half of the feed-forward and joint units: without them nothing changes."""
-    config = tiny_config()
+def silence_feed_forward_and_joint(model):
+    for block in model.encoder.encoders.blocks:
+        for part in (block.feed_forward, block.feed_forward_macaron):
+            for i in range(1, 24, 2):
+                part.w_1.weight[i] = part.w_1.bias[i] = 0
+                part.w_2.weight[:, i] = 0
+    joint = model.joint_network
+    for i in range(0, 16, 2):
+        joint.lin_enc.weight[i] = joint.lin_enc.bias[i] = 0
+        joint.lin_dec.weight[i] = joint.lin_dec.bias[i] = 0
+        joint.lin_out.weight[:, i] = 0
+    return {"linear_size": 12, "joint_size": 8}
+
+
+def silence_predictor(model):
+    """In each layer other units, in all gates."""
+    readers = [layer.weight_ih_l0 for layer in model.decoder.rnn[1:]]
+    readers.append(model.joint_network.lin_dec.weight)
+    for n, (layer, reader) in enumerate(zip(model.decoder.rnn, readers)):
+        for i in range(n % 2, 16, 2):
+            for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+                getattr(layer, name)[i::16] = 0  # unit i of every gate
+            layer.weight_hh_l0[:, i] = 0
+            reader[:, i] = 0
+    return {"decoder_size": 8}
+
+
+def silence_front_end(model):
+    first, second = model.encoder.embed.conv[0], model.encoder.embed.conv[2]
+    output = model.encoder.embed.output
+    bins = output.in_features // 8
+    for i in (0, 2, 3, 6):
+        first.weight[i] = first.bias[i] = 0
+        second.weight[:, i] = 0
+    for i in (0, 1, 4, 7):
+        second.weight[i] = second.bias[i] = 0
+        output.weight[:, i * bins : (i + 1) * bins] = 0
+    return {"conv_size": 4}
+
+
+LSTM, GRU = VARIANTS[0][1], VARIANTS[1][1]
+
+
+@pytest.mark.parametrize(
+    "silence, config",
+    [
+        (silence_feed_forward_and_joint, LSTM),
+        (silence_predictor, LSTM),
+        (silence_predictor, GRU),
+        (silence_front_end, LSTM),
+        (silence_front_end, GRU),  # subsampling by 6: other bins
+    ],
+)
+def test_units_that_do_nothing_are_cut_first(silence, config):
+    """Silence half of the units of a kind: without them nothing changes."""
     teacher, model = sizes(config), build(config)
     with torch.no_grad():
-        for block in model.encoder.encoders.blocks:
-            for part in (block.feed_forward, block.feed_forward_macaron):
-                for i in range(1, 24, 2):
-                    part.w_1.weight[i] = part.w_1.bias[i] = 0
-                    part.w_2.weight[:, i] = 0
-        joint = model.joint_network
-        for i in range(0, 16, 2):
-            joint.lin_enc.weight[i] = joint.lin_enc.bias[i] = 0
-            joint.lin_dec.weight[i] = joint.lin_dec.bias[i] = 0
-            joint.lin_out.weight[:, i] = 0
-    student = dataclasses.replace(teacher, linear_size=12, joint_size=8)
+        student = dataclasses.replace(teacher, **silence(model))
     small = {**config, **student.to_config(config, [0, 1, 2, 3])}
     cut = build(small, seed=5)
     cut.load_state_dict(inherit(model.state_dict(), teacher, student, [0, 1, 2, 3]))
     x = torch.randn(1, 80, 20)
     torch.testing.assert_close(forward(cut, x), forward(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_channels_of_a_convolution_keep_value_and_gate():
+    """Of a module whose other channels do nothing, a narrower student keeps what it says."""
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    kept, silent = [0, 3, 4, 5, 9, 10, 14, 15], [0, 1, 4, 6, 7, 11, 12, 15]
+    gone = [i for i in range(16) if i not in kept]
+    with torch.no_grad():
+        model.encoder.embed.output.weight[kept] *= 100  # these of the residual stream stay
+        for block in model.encoder.encoders.blocks:
+            module = block.conv_mod
+            module.pointwise_conv1.weight[:, gone] = 0
+            for i in silent:
+                module.pointwise_conv1.weight[i::16] = 0  # value and gate
+                module.depthwise_conv.weight[i] = module.depthwise_conv.bias[i] = 0
+                module.pointwise_conv2.weight[:, i] = 0
+            module.norm.running_mean.normal_(std=0.1)
+            module.norm.running_var.uniform_(0.5, 1.5)
+    student = dataclasses.replace(teacher, hidden_size=8)
+    cut = build({**config, **student.to_config(config, [0, 1, 2, 3])}, seed=5)
+    cut.load_state_dict(inherit(model.state_dict(), teacher, student, [0, 1, 2, 3]))
+    x = torch.randn(1, 30, 16)
+    for b in range(4):
+        mine, theirs = (m.eval().encoder.encoders.blocks[b].conv_mod for m in (cut, model))
+        got, want = mine(x[..., kept])[0], theirs(x)[0][..., kept]
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("width, pairs", [(8, [0, 2, 4, 6]), (12, [0, 1, 2, 4, 5, 6])])
+def test_positions_keep_their_frequencies(width, pairs):
+    """Sines and cosines of the teacher that turn as fast as the student's, or next faster."""
+    config = tiny_config()
+    teacher, model = sizes(config), build(config)
+    turns = [10000 ** (-2 * i / 16) for i in range(8)]  # radians a frame
+    for n, pair in enumerate(pairs):
+        own = 10000 ** (-2 * n / width)
+        assert turns[pair] > 0.999 * own > turns[pair + 1]
+    columns = [2 * pair + k for pair in pairs for k in range(2)]
+    state = model.state_dict()
+    for b in range(4):  # every weight names its column
+        state[f"encoder.encoders.blocks.{b}.self_att.linear_pos.weight"][:] = torch.arange(16.0)
+    found = inherit(state, teacher, dataclasses.replace(teacher, hidden_size=width), [0, 1, 2, 3])
+    for b in range(4):
+        weight = found[f"encoder.encoders.blocks.{b}.self_att.linear_pos.weight"]
+        assert weight.tolist() == [columns] * width
 
 
 def test_a_causal_kernel_keeps_the_present():
