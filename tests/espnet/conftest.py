@@ -1,5 +1,6 @@
 """Fixtures of a tiny teacher and a batch."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,14 @@ def kd(teacher_exp):
         "teacher_config": str(teacher_exp / "config.yaml"),
         "teacher_model": str(teacher_exp / "model.pth"),
     }
+
+
+@pytest.fixture
+def mvn(tmp_path):
+    """What makes a model subtract 1.5 from every feature and divide by 1.5."""
+    stats = tmp_path / "feats_stats.npz"
+    np.savez(stats, count=np.array(2.0), sum=np.full(20, 3.0), sum_square=np.full(20, 9.0))
+    return {"normalize": "global_mvn", "normalize_conf": {"stats_file": str(stats)}}
 
 
 @pytest.fixture

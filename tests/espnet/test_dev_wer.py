@@ -10,7 +10,7 @@ from espnet_kd.espnet import trainer
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import greedy_search
-from tests.espnet.tiny import TOKENS, build, tiny_config
+from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 
 
 class Batches:
@@ -55,6 +55,45 @@ def test_the_figures_are_those_of_greedy_search(kd, batch):
         errors[name] = 100 * sum(wrong) / 3
     assert found == pytest.approx(errors)
     assert any(len(h) for h in hyps) or found["wer"] > 0
+
+
+def varied(model, feats, feats_len):
+    """Make what a model says change with the frames: as it comes it repeats one token."""
+    network = model.joint_network
+    with torch.no_grad():
+        enc, _ = encode(model.encoder, feats, feats_len, 4)  # (B, T, D)
+        network.lin_enc.weight.mul_(20)
+        network.lin_enc.bias.copy_(-network.lin_enc.weight @ enc.mean((0, 1)))
+        network.lin_out.bias.zero_()
+
+
+def say(model, feats, feats_len, chunk_size):
+    """What greedy search finds in every utterance."""
+    with torch.no_grad():
+        enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)
+    return [greedy_search(model, x[:t]) for x, t in zip(enc, t_len)]
+
+
+@pytest.mark.parametrize("context, chunk_size", [("shared", 4), ("full", None)])
+def test_the_teacher_is_decoded_as_it_teaches(tmp_path, mvn, batch, context, chunk_size):
+    """In its own context, of features that the student, before it, has not normalised."""
+    config = tiny_config(**mvn)
+    exp = write_experiment(tmp_path / "teacher", config, seed=1)
+    kd = {"objective": "full", "teacher_context": context}
+    kd |= {"teacher_config": f"{exp}/config.yaml", "teacher_model": f"{exp}/model.pth"}
+    student = build(config, kd, seed=3)
+    teacher = student.teacher.model
+    raw, lengths = student._extract_feats(batch["speech"], batch["speech_lengths"])
+    feats, _ = teacher.normalize(raw.clone(), lengths)
+    varied(teacher, feats, lengths)
+    said = {size: say(teacher, feats, lengths, size) for size in (4, None)}
+    assert all(words(a) != words(b) for a, b in zip(said[4], said[None]))
+    # The transcripts are what it says: every other word would be an error.
+    texts = [torch.tensor(labels) for labels in said[chunk_size]]
+    batch["text"] = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-1)
+    batch["text_lengths"] = torch.tensor([len(text) for text in texts])
+    found = watched(DevWer(3), student, batch, times=1)
+    assert found["wer_teacher"] == 0 and found["wer"] > 0
 
 
 def test_the_teacher_is_decoded_once(kd, batch, monkeypatch):

@@ -174,6 +174,20 @@ def test_the_teacher_may_hear_clean_features_in_full_context(kd, batch, monkeypa
     assert seen["teacher_chunk"] is None and seen["student_chunk"] is not None
 
 
+@pytest.mark.parametrize("heard", ["shared", "clean"])
+def test_the_teacher_hears_what_the_student_has_not_yet_normalised(
+    kd, batch, monkeypatch, mvn, heard
+):
+    """ESPnet's global_mvn writes in place; the teacher has its own, or none."""
+    student = build(tiny_config(**mvn), {**kd, "teacher_features": heard}).train()
+    seen = capture(student, monkeypatch)
+    student(**batch)
+    raw, lengths = student._extract_feats(batch["speech"], batch["speech_lengths"])
+    assert torch.equal(seen["teacher"], raw)
+    for b, n in enumerate(lengths):
+        torch.testing.assert_close(seen["student"][b, :n], (raw[b, :n] - 1.5) / 1.5)
+
+
 def test_time_warp_is_refused_when_the_teacher_hears_clean_features(kd):
     conf = {**SPECAUG["specaug_conf"], "apply_time_warp": True}
     warped = {"specaug": "specaug", "specaug_conf": conf}
