@@ -136,3 +136,27 @@ def test_known_values():
     assert divergence(teacher, student).item() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="kind must be one of"):
         divergence(teacher, student, "backward")
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "symmetric"])
+def test_close_to_the_teacher_float32_keeps_its_digits(kind):
+    """A student within a few percent of every probability: the plain sum would cancel."""
+    torch.manual_seed(0)
+    p = torch.randn(64, 3, dtype=torch.float64).softmax(-1)
+    q = p * (1 + 0.02 * torch.randn_like(p))
+    log_p, log_q = p.log().float(), (q / q.sum(-1, keepdim=True)).log().float()
+    single = [x.clone().requires_grad_() for x in (log_p, log_q)]
+    double = [x.double().requires_grad_() for x in (log_p, log_q)]
+    got, want = divergence(*single, kind), divergence(*double, kind)
+    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=0)
+    # And what is wanted is what the definition says, which float64 can afford.
+    p, q = (x.exp() for x in (double[0], double[1]))
+    terms = {"forward": p * (p / q).log() - p + q, "reverse": q * (q / p).log() - q + p}
+    terms["symmetric"] = (terms["forward"] + terms["reverse"]) / 2
+    torch.testing.assert_close(want, terms[kind].sum(-1), rtol=1e-9, atol=0)
+    exact = torch.autograd.grad(terms[kind].sum(), double)
+    for a, b, c in zip(
+        torch.autograd.grad(got.sum(), single), torch.autograd.grad(want.sum(), double), exact
+    ):
+        torch.testing.assert_close(a.double(), c, rtol=1e-4, atol=1e-12)
+        torch.testing.assert_close(b, c, rtol=1e-9, atol=1e-15)
