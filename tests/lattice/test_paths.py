@@ -52,3 +52,19 @@ def test_a_path_visits_frames_plus_labels_nodes():
 def test_a_lattice_without_any_path_has_a_best_path_all_the_same():
     nothing = torch.full((1, 4, 3, 2), float("-inf"))
     assert best_path(nothing, torch.tensor([4]), torch.tensor([2])).sum() == 6
+
+
+def test_a_long_utterance_is_added_up_exactly():
+    """A label is nearly as likely some frames later, after some thousands of nats of blanks.
+
+    float32 keeps 2e-4 of such a sum, and of paths that seem alike takes the latest.
+    """
+    torch.manual_seed(0)
+    t_len, u_len, peak = torch.tensor([6000, 5000]), torch.tensor([1, 1]), 4000
+    log_probs = torch.empty(2, 6000, 2, 2)
+    log_probs[..., 0] = -0.5 - torch.rand(2, 6000, 1)  # the same before and after the label
+    log_probs[..., 1] = -3 - 1e-6 * (torch.arange(6000) - peak)[:, None].square()
+    expected = torch.zeros(2, 6000, 2)
+    for b, n in enumerate(t_len):
+        expected[b, : peak + 1, 0] = expected[b, peak:n, 1] = 1
+    assert torch.equal(best_path(log_probs, t_len, u_len), expected)
