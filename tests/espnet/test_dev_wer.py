@@ -96,6 +96,29 @@ def test_the_teacher_is_decoded_as_it_teaches(tmp_path, mvn, batch, context, chu
     assert found["wer_teacher"] == 0 and found["wer"] > 0
 
 
+@pytest.mark.parametrize("decoder", ["rnn", "stateless"])
+def test_search_remembers_nothing_of_older_weights(batch, decoder):
+    """ESPnet's predictors keep what they said of labels, whatever becomes of their weights."""
+    kind = {} if decoder == "rnn" else {"decoder": decoder, "decoder_conf": {"embed_size": 8}}
+    config = tiny_config(**kind)
+    model, fresh = build(config, seed=1).eval(), build(config, seed=1).eval()
+    feats, lengths = model._extract_feats(batch["speech"], batch["speech_lengths"])
+    varied(model, feats, lengths)
+    before = say(model, feats, lengths, 4)
+    assert model.decoder.score_cache == {}  # nothing stays in the memory of the device
+    for labels in before:  # as ESPnet's own beam search leaves it behind
+        state = model.decoder.init_state(1)
+        for n in range(len(labels) + 1):
+            _, state = model.decoder.score([0, *labels[:n]], state)
+    with torch.no_grad():
+        for p in model.decoder.parameters():
+            p.mul_(-3)
+    fresh.load_state_dict(model.state_dict())
+    expected = say(fresh, feats, lengths, 4)
+    assert expected != before
+    assert say(model, feats, lengths, 4) == expected
+
+
 def test_the_teacher_is_decoded_once(kd, batch, monkeypatch):
     student = build(tiny_config(), {**kd, "teacher_dtype": "bfloat16"})
     dev, calls = DevWer(4), []
