@@ -1,11 +1,14 @@
-"""Two processes give the gradient of one."""
+"""Two processes give the gradient of one, and count errors together."""
 
 import os
 import socket
 import sys
 
+import pytest
 import torch
 
+from espnet_kd.espnet.dev_wer import DevWer
+from espnet_kd.scoring.counts import Counts
 from tests.espnet.tiny import build, tiny_config
 
 
@@ -32,6 +35,14 @@ def student(kd):
     return build(tiny_config(), kd, seed=5).eval()
 
 
+def error_rates(rank):
+    """Errors of the student: 1 of 4 words and 6 of 8; of the teacher: 3 of 5 and none of 5."""
+    dev = DevWer(2, processes=2)
+    dev.student = [Counts(3, 1), Counts(2, 4, 2)][rank]
+    dev.teacher = [Counts(3, 2, 0, 1), Counts(5)][rank]
+    return dev.figures(True, 0)
+
+
 def rank_main(rank, port, kd, out):
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
     torch.set_num_threads(1)
@@ -41,12 +52,13 @@ def rank_main(rank, port, kd, out):
     model = student(kd)
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     gradients(wrapped, slice(2 * rank, 2 * rank + 2))
+    torch.save(error_rates(rank), f"{out}.rates{rank}")
     if rank == 0:
         torch.save({n: p.grad for n, p in model.named_parameters()}, out)
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_gradient_of_one(kd, tmp_path):
+def test_two_processes_give_the_gradient_and_the_error_rates_of_one(kd, tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
@@ -60,3 +72,6 @@ def test_two_processes_give_the_gradient_of_one(kd, tmp_path):
     for name, p in model.named_parameters():
         # The end of a padded utterance sees zeros where reflection would be: hence 1e-3.
         assert (together[name] - p.grad).norm() <= 1e-3 * p.grad.norm() + 1e-6, name
+    for rank in range(2):
+        rates = torch.load(f"{out}.rates{rank}", weights_only=True)
+        assert rates == pytest.approx({"wer": 100 * 7 / 12, "wer_teacher": 30})
