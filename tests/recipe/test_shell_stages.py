@@ -6,6 +6,7 @@ import pty
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from shell_recipe import INTERRUPT, PLAN, TERMINATE, Recipe, alive, value
@@ -276,13 +277,7 @@ def test_an_interrupted_training_is_resumed_with_the_same_options_only(recipe, n
     process = recipe.start(env={"STUB_SLEEP": "espnet_kd.bin.train:60"}, **options)
     while not recipe.calls(clear=False):
         time.sleep(0.05)
-    children = [
-        int(pid)
-        for pid in os.listdir("/proc")
-        if pid.isdigit()
-        and "exp/teacher" in _command(pid)
-        and "espnet_kd.bin.train" in _command(pid)
-    ]
+    children = _running(recipe.dir, "espnet_kd.bin.train")
     assert children
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
@@ -312,15 +307,18 @@ def test_control_c_on_a_terminal(recipe):
             printed += chunk
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert b"interrupted in stage 11" in printed, printed
-    assert not [p for p in os.listdir("/proc") if p.isdigit() and "exp/teacher" in _command(p)]
+    assert not _running(recipe.dir, "exp/teacher")
 
 
-def _command(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline") as f:
-            return f.read()
-    except OSError:
-        return ""
+def _running(folder, word):
+    """Processes of a recipe with a word in their command; other tests run theirs beside it."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # has ended by now
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            if word in command and os.readlink(f"/proc/{pid}/cwd") == str(folder):
+                found.append(int(pid))
+    return found
 
 
 def test_a_teacher_trained_elsewhere(recipe):
