@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from shell_recipe import INTERRUPT, TEMPLATE, TERMINATE, alive
+from shell_recipe import INTERRUPT, TEMPLATE, TERMINATE, ends
 
 RUN = TEMPLATE / "scripts/run_local.sh"
 
@@ -72,7 +72,7 @@ def test_a_failing_job_ends_the_others(tmp_path):
     assert done.returncode == 5 and time.time() - begin < 10
     assert "job 2 of 3 failed (exit code 5), log: l.2.log" in done.stderr
     for path in tmp_path.glob("pid.*"):
-        assert not alive(int(path.read_text()))
+        assert ends(int(path.read_text()))
 
 
 @pytest.mark.parametrize("number, code", [(TERMINATE, 143), (INTERRUPT, 130)])
@@ -83,7 +83,7 @@ def test_a_signal_ends_the_jobs_and_their_children(tmp_path, number, code):
         time.sleep(0.05)
     os.kill(process.pid, number)
     assert process.wait(timeout=10) == code
-    assert not alive(int((tmp_path / "child").read_text()))
+    assert ends(int((tmp_path / "child").read_text()))
 
 
 @pytest.mark.parametrize(

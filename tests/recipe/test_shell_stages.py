@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from shell_recipe import INTERRUPT, PLAN, TERMINATE, Recipe, alive, value
+from shell_recipe import INTERRUPT, PLAN, TERMINATE, Recipe, ends, value
 
 SETS = ["test_a", "test_b"]
 DATA_VERBS = ["format_audio"] * 4 + ["filter_lengths"] * 2 + ["make_tokens"]
@@ -283,7 +283,7 @@ def test_an_interrupted_training_is_resumed_with_the_same_options_only(recipe, n
     _, err = process.communicate(timeout=20)
     assert process.returncode == code
     assert "interrupted in stage 11 (training of the teacher); run the same command" in err
-    assert not any(alive(pid) for pid in children)
+    assert all(ends(pid) for pid in children)
 
     assert "holds an interrupted run with other options" in recipe.error(**{**options, "seed": 7})
     assert "going on with the interrupted run in exp/teacher" in recipe.ok(**options)
@@ -307,7 +307,7 @@ def test_control_c_on_a_terminal(recipe):
             printed += chunk
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert b"interrupted in stage 11" in printed, printed
-    assert not _running(recipe.dir, "exp/teacher")
+    assert all(ends(pid) for pid in _running(recipe.dir, "exp/teacher"))
 
 
 def _running(folder, word):
