@@ -75,7 +75,9 @@ def test_another_corpus_under_the_same_names(recipe):
     # A set asked for since is made with all others: from the same corpus only.
     shutil.rmtree(recipe.dir / "data/test_b")
     assert "(CORPUS /a, now CORPUS /b)" in recipe.error(env={"CORPUS": "/b"}, **data)
-    assert "(local_data_opts , now" in recipe.error(**data, local_data_opts="--c d")
+    error = recipe.error(env={"CORPUS": "/a"}, **data, local_data_opts="--c d")
+    assert "(local_data_opts , now" in error
+    assert "test_b is missing, and data/ was made of CORPUS=/a: name it" in recipe.error(**data)
     assert not (recipe.dir / "data/test_b").exists()
     recipe.ok(env={"CORPUS": "/a"}, **data)
     assert (recipe.dir / "data/test_b/wav.scp").exists()

@@ -413,6 +413,12 @@ if begin_stage 1; then
     done
     mapfile -t marker < <(named_corpora)
     marker+=("local_data_opts=${local_data_opts}")
+    if [ "${made}" != data/.done.data ] && [ -f data/.done.data ] && ! "${force}"; then
+        # Unlike work that is only skipped, a further set needs the corpus named once more.
+        line=$(grep '^[A-Z]' data/.done.data | grep -vxF -f <(printf '%s\n' "${marker[@]}") || true)
+        [ -z "${line}" ] || [[ " ${marker[*]}" == *" ${line%%=*}="* ]] ||
+            die "${made%/*} is missing, and data/ was made of ${line%%$'\n'*}: name it again"
+    fi
     if step_needed data data "${made}" "${marker[@]}"; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
