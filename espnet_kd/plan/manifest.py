@@ -119,7 +119,8 @@ def _json(path: Path) -> Any:
 def _error_rates(exp: Path) -> Dict[str, float]:
     """WER in percent of every set that is scored, by `<inference tag>/<set>`."""
     rates = {}
-    for path in sorted(exp.glob("*/*/score_wer/counts.tsv")):
+    scored = [p for sets in ("*", "org/*") for p in exp.glob(f"*/{sets}/score_wer/counts.tsv")]
+    for path in sorted(scored):
         name = str(path.parents[1].relative_to(exp))
         rates[name] = round(Counts.total(read_counts(path).values()).error_rate, 4)
     return rates

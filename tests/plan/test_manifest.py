@@ -19,7 +19,8 @@ def words(tmp_path, monkeypatch):
     for exp in ("teacher", "kd_small"):
         files |= {f"exp/{exp}/{name}": f"{exp} {name}" for name in ("config.yaml", "m.pth")}
         errors = 1 if exp == "teacher" else 2
-        files[f"exp/{exp}/dec/dev/score_wer/counts.tsv"] = COUNTS.format(10 - errors, errors)
+        for dev in "dev", "org/dev":
+            files[f"exp/{exp}/dec/{dev}/score_wer/counts.tsv"] = COUNTS.format(10 - errors, errors)
     files["exp/kd_small/init.pth"] = "first weights"
     files["exp/kd_small/facts.json"] = '{"epochs": 4}'
     files["exp/kd_small/.done.train"] = "seed=3\ninput:dump/raw/train=123\nfinished=now\n"
@@ -47,7 +48,8 @@ def test_gate_and_manifest(words, tmp_path, capsys):
     done = run(manifest, *words, "--model", "m.pth")
     assert done == 0
     said = read_manifest(tmp_path / "exp/kd_small")
-    assert said["wer"] == {"dec/dev": 20.0} and said["gate"]["verdict"] == "stop"
+    assert said["wer"] == {"dec/dev": 20.0, "dec/org/dev": 20.0}
+    assert said["gate"]["verdict"] == "stop"
     assert (said["gate"]["student_wer"], said["gate"]["teacher_wer"]) == (20.0, 10.0)
     assert said["training"] == {"seed": "3", "input:dump/raw/train": "123"}
     assert said["stage"]["target"] == 0.5 and said["stage"]["gate"]["margin"] == 1.0

@@ -63,7 +63,8 @@ def decode(args):
 def score(args):
     write(args["out"] + "/score_wer/result.txt", "| SPKR | # Snt |\n| Sum/Avg | 2 |\n")
     # $STUB_WER, "kd_big@4=3 kd_big=5": words wrong of 100, by model and epochs.
-    model = pathlib.Path(args["out"]).parents[1]
+    out = pathlib.Path(args["out"])
+    model = out.parents[2 if out.parent.name == "org" else 1]
     wrong = dict(word.split("=") for word in os.environ.get("STUB_WER", "").split())
     facts = json.loads((model / "facts.json").read_text())
     errors = int(wrong.get(f"{model.name}@{facts['epochs']}", wrong.get(model.name, 0)))

@@ -369,6 +369,64 @@ def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path)
         assert f"exp/asr_train_teacher_raw_en_bpe50_sp/{name}/" in value(call, "--output_dir")
 
 
+def test_a_test_set_that_is_also_trained_or_validated_on_is_scored_whole(tmp_path):
+    recipe = Recipe(tmp_path)
+    # Of `dev` the third utterance is too long to train on: only org/ has all three.
+    recipe.ok(stop_stage=4)
+    for name in "wav.scp", "text", "utt2spk":
+        recipe.write(f"dump/raw/dev/{name}", "dev-1 x\ndev-2 x\n")
+    recipe.calls()
+    sets = ["org/dev", "test_a", "org/train"]
+    recipe.ok(stage=5, test_sets="dev test_a train dev", inference_nj=1)
+    calls = recipe.calls()
+
+    def called(verb):
+        return [call for call in calls if call[0].endswith(f".{verb}")]
+
+    for exp in "exp/teacher", "exp/kd_big", "exp/kd_mid", "exp/kd_small":
+        text = (recipe.dir / f"{exp}/decode/org/dev/text").read_text()
+        assert text == "dev-1 A\ndev-2 A\ndev-3 A\n"
+        assert (recipe.dir / f"{exp}/decode/org/dev/score_wer/result.txt").exists()
+        assert not (recipe.dir / f"{exp}/decode/dev").exists()
+        for name in sets:
+            data = f"dump/raw/{name}/wav.scp,speech,sound"
+            folder = f"{exp}/decode/{name}"
+            assert data in {
+                value(call, "--data_path_and_name_and_type")
+                for call in called("decode")
+                if value(call, "--output_dir").startswith(f"{folder}/logdir")
+            }
+            assert [
+                value(call, "--ref") for call in called("score") if value(call, "--out") == folder
+            ] == [f"dump/raw/{name}/text"]
+    (report,) = called("report")
+    assert value(report, "--test_sets") == " ".join(sets)
+    # What trains and validates stays filtered.
+    for call in called("train"):
+        for option in "--train_data_path_and_name_and_type", "--valid_data_path_and_name_and_type":
+            assert "/org/" not in value(call, option)
+    recipe.ok(stage=5, test_sets="dev test_a train", inference_nj=1)
+    assert recipe.verbs() == ["plan_stages", "report", "pack_model"]
+
+
+def test_a_gate_keeps_the_filtered_set_beside_the_whole_one(recipe_with_teacher):
+    recipe = recipe_with_teacher
+    plan = "gate: {margin: 1.0}\nstages:\n- {name: big, target: 0.7, epochs: 2}\n"
+    recipe.write("conf/compression.yaml", plan)
+    recipe.ok(stage=12, stop_stage=17, test_sets="dev", inference_nj=1)
+    calls = recipe.calls()
+    (gate,) = [call for call in calls if call[0].endswith(".gate")]
+    assert value(gate, "--scores") == "decode/dev"
+    references = {
+        value(call, "--out"): value(call, "--ref") for call in calls if call[0].endswith(".score")
+    }
+    assert references == {
+        f"{exp}/decode/{name}": f"dump/raw/{name}/text"
+        for exp in ("exp/teacher", "exp/kd_big")
+        for name in ("dev", "org/dev")
+    }
+
+
 def test_a_copy_inside_an_espnet_checkout(tmp_path):
     recipe = Recipe(tmp_path / "house")
     recipe.dir = shutil.copytree(recipe.dir, tmp_path / "espnet/egs2/corpus/asr_kd")

@@ -339,6 +339,16 @@ maker_of_set() {
     if [ "$1" = "${train_set}" ] || [ "$1" = "${valid_set}" ]; then echo 4; else echo 3; fi
 }
 
+# Where below dump/raw/ and <inference_tag>/ the test sets are. Of a set that is also trained or
+# validated on, all utterances are in org/ only, as in ESPnet; its filtered copy, which gates and
+# hard labels decode, keeps the plain name.
+scored_sets=
+# shellcheck disable=SC2086
+for dset in $(unique ${test_sets}); do
+    [ "$(maker_of_set "${dset}")" = 3 ] || dset="org/${dset}"
+    scored_sets+="${scored_sets:+ }${dset}"
+done
+
 # ------------------------------------------------------------------ what is to be run
 want() {
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && [[ " ${skip_stages} " != *" $1 "* ]]
@@ -649,7 +659,7 @@ fi
 # ------------------------------------------------------------------ report
 if begin_stage 17; then
     # shellcheck disable=SC2086
-    for dset in ${test_sets}; do
+    for dset in ${scored_sets}; do
         need "${asr_exp}/${inference_tag}/${dset}/score_wer/result.txt" 13
         scored_as_trained "${asr_exp}" "${dset}" ||
             die "${asr_exp} was trained again after ${dset} was decoded: run stages 12 and 13 first"
@@ -659,7 +669,7 @@ if begin_stage 17; then
         dir=$(student_dir "${k}")
         scored=true
         # shellcheck disable=SC2086
-        for dset in ${test_sets}; do
+        for dset in ${scored_sets}; do
             [ -f "${dir}/${inference_tag}/${dset}/score_wer/result.txt" ] &&
                 scored_as_trained "${dir}" "${dset}" || scored=false
         done
@@ -673,7 +683,7 @@ if begin_stage 17; then
     [ -z "${report_note}" ] || models+=(--note "${report_note}")
     # shellcheck disable=SC2086
     call ${python} -m espnet_kd.bin.report --exp "${expdir}" "${models[@]}" \
-        --inference_tag "${inference_tag}" --test_sets "${test_sets}" \
+        --inference_tag "${inference_tag}" --test_sets "${scored_sets}" \
         --inference_model "${inference_asr_model}" --command "${run_command}"
     log "The table of ${expdir}/RESULTS.md:"
     awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"

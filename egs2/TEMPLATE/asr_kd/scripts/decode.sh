@@ -5,9 +5,9 @@
 # decode_model DIR STAGE [SET...]: STAGE is the one that trains the model in DIR. By default
 # all test sets.
 decode_model() {
-    local exp=$1 maker=$2 sets dset dir todo=() at_once share jobs marker
+    local exp=$1 maker=$2 sets dset dir todo=() logs at_once share jobs marker
     shift 2
-    sets=${*:-${test_sets}}
+    sets=${*:-${scored_sets}}
     need "${exp}/config.yaml" "${maker}"
     need "${exp}/${inference_asr_model}" "${maker}"
     for dset in ${sets}; do
@@ -22,7 +22,8 @@ decode_model() {
 
     at_once=$(min "${#todo[@]}" "${inference_nj}")
     share=$((inference_nj / at_once))
-    current_log="${exp}/${inference_tag}/*/logdir/asr_inference.*.log"
+    logs=("${todo[@]/#/${exp}/${inference_tag}/}")
+    current_log="${logs[*]/%//logdir/asr_inference.*.log}"
     log "Decoding ${todo[*]} with ${exp}, log: ${current_log}"
     while [ ${#todo[@]} -gt 0 ]; do
         for dset in "${todo[@]:0:at_once}"; do

@@ -6,7 +6,7 @@ write_manifest() {
     local k=$1 dir marker files
     dir=$(student_dir "${k}")
     # The scores of all sets, decoded in whatever way.
-    files=("${compression_config}" "${dir}"/{.done.train,gate.json} "${dir}"/*/*/score_wer/result.txt)
+    files=("${compression_config}" "${dir}"/{.done.train,gate.json} "${dir}"/*/{,org/}*/score_wer/result.txt)
     mapfile -t marker < <(file_inputs "${files[@]}")
     if [ -f "${dir}/manifest.json" ] && [ -f "${dir}/.done.manifest" ] &&
         [ -z "$(first_difference "${dir}/.done.manifest" "${marker[@]}")" ]; then

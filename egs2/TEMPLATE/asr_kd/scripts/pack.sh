@@ -44,16 +44,16 @@ pack_all() {
         dir=${packed_dirs[i]}
         out=$(archive_of "${dir}")
         marker=("checkpoint=${packed_checkpoints[i]}" "model_license=${model_license}" "lang=${lang}"
-            "inference_args=${args}" "test_sets=${test_sets}"
+            "inference_args=${args}" "test_sets=${scored_sets}"
             "input:--report_note=$(cksum <<<"${report_note}")")
         mapfile -t -O "${#marker[@]}" marker < <(
             file_inputs "${dir}/.done.train" "${inference_config}"
             # Not the report itself, which names the time: the scores it is made of.
-            for dset in ${test_sets}; do
+            for dset in ${scored_sets}; do
                 file_inputs {"${dir}","${first_dir}"}/"${inference_tag}/${dset}/score_wer/result.txt"
             done
         )
-        for dset in ${test_sets}; do
+        for dset in ${scored_sets}; do
             scored_as_trained "${dir}" "${dset}" ||
                 die "${dir} was trained again after ${dset} was decoded: decode and score it" \
                     "(stages 12 and 13, or 16), then run stage 17"

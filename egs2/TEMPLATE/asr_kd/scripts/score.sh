@@ -12,7 +12,7 @@ scored_as_trained() {
 score_model() {
     local exp=$1 decoder=$2 sets dset dir marker inputs labels
     shift 2
-    sets=${*:-${test_sets}}
+    sets=${*:-${scored_sets}}
     for dset in ${sets}; do
         dir="${exp}/${inference_tag}/${dset}"
         need "${data_feats}/${dset}/text" "$(maker_of_set "${dset}")"
