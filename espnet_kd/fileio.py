@@ -1,15 +1,20 @@
 """Files written beside their place and renamed, and Kaldi's two-column tables."""
 
+import codecs
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, TextIO, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, TextIO, Tuple, Union
 
 from espnet_kd.errors import UserError
 
 PathLike = Union[str, os.PathLike]
+
+_BLANKS = re.compile("[ \\t]+")
+_CONTROL = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]")  # but tabs
 
 
 @contextlib.contextmanager
@@ -53,25 +58,52 @@ def save_tensors(obj: Any, path: PathLike, save: Callable[..., None], **kwargs: 
 def read_table(path: PathLike) -> Dict[str, str]:
     """Read a Kaldi table `key value...` (text, wav.scp, utt2spk) in file order.
 
+    Blanks and tabs part key and value, line feeds part lines. A byte order mark and the line
+    ends of Windows are passed over. ESPnet would also end a line at a lone carriage return,
+    and a key at any white space of Unicode; here such lines are refused.
+
     Raises:
-        UserError: the file is missing, not UTF-8, or holds a key twice.
+        UserError: the file is missing, not UTF-8, or holds a duplicate key or a control
+            character.
     """
     table: Dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8") as f:
-            for n, line in enumerate(f, 1):
-                fields = line.strip().split(maxsplit=1)  # blanks or tabs
-                if not fields:
+        with open(path, "rb") as f:
+            for n, raw in enumerate(f, 1):
+                if n == 1:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
+                key, value = _fields(raw, f"{path}:{n}")
+                if not key:
                     continue
-                key, value = fields[0], fields[1] if len(fields) > 1 else ""
                 if key in table:
-                    raise UserError(f"{path}:{n}: the key '{key}' stands there twice")
-                table[sys.intern(key)] = value.strip()  # once for all tables of a directory
-    except FileNotFoundError:
+                    raise UserError(f"{path}:{n}: duplicate key '{key}'")
+                table[sys.intern(key)] = value  # once for all tables of a directory
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file; run the stage that makes it first") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
     return table
+
+
+def _fields(raw: bytes, where: str) -> Tuple[str, str]:
+    """Split a line of a Kaldi table into key and value."""
+    try:
+        line = raw.decode("utf-8").strip(" \t\r\n")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{where}: not UTF-8 ({e.reason} at byte {e.start} of the line)") from None
+    control = None if line.isprintable() else _CONTROL.search(line)  # the first is fast
+    if control:
+        what = f"the control character U+{ord(control[0]):04X}"
+        if control[0] == "\r":
+            what = "a carriage return (\\r)"
+        raise UserError(
+            f"{where}: {what} stands inside the line, after '{line[: control.start()][-20:]}'; "
+            "the file is damaged, or needs that character removed"
+        )
+    key, value = (*_BLANKS.split(line, maxsplit=1), "")[:2]
+    if not key.isascii() and key.split() != [key]:
+        raise UserError(
+            f"{where}: the key {ascii(key)} holds white space that is neither blank nor tab"
+        )
+    return key, value
 
 
 def write_table(path: PathLike, table: Mapping[str, object]) -> None:

@@ -22,6 +22,7 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables
 from espnet_kd.data.librispeech_parts import warn_if_incomplete
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.fileio import read_table
 from espnet_kd.progress import track
 
 # RAW needs a rate that no header gives.
@@ -120,7 +121,7 @@ def prepare(corpus: str, sets: Sequence[str], max_bad_share: float) -> Tables:
                 bad.add(kind, what)
             for utt, path, words in chapter.utts:
                 if utt in wav:
-                    raise UserError(f"utterance '{utt}' stands twice: {wav[utt]} and {path}")
+                    raise UserError(f"duplicate utterance '{utt}': {wav[utt]} and {path}")
                 wav[utt], text[utt], utt2spk[utt] = path, words, speaker
 
     if not wav and not bad.count:
@@ -146,7 +147,7 @@ def read_chapter(folder: str) -> Chapter:
     """Match the sound files of a chapter with its transcript and read their headers.
 
     Raises:
-        UserError: a transcript that is not UTF-8 or holds an utterance twice.
+        UserError: a transcript that is no table, or two that hold one utterance.
     """
     audio: Dict[str, str] = {}
     text: Dict[str, str] = {}
@@ -157,7 +158,10 @@ def read_chapter(folder: str) -> Chapter:
             if entry.name.startswith("."):  # macOS leaves `._<name>.flac` beside each file
                 continue
             if entry.name.endswith(".trans.txt"):
-                text.update(_read_transcript(entry.path))
+                for utt, words in read_table(entry.path).items():
+                    if utt in text:
+                        raise UserError(f"{entry.path}: duplicate utterance '{utt}' in {folder}")
+                    text[utt] = " ".join(words.split())
             elif extension.lower() in EXTENSIONS:
                 audio[stem] = entry.path
     chapter = Chapter([], [], 0.0)
@@ -180,21 +184,6 @@ def read_chapter(folder: str) -> Chapter:
 def _preference(name: str) -> Tuple[bool, bool, str]:
     extension = os.path.splitext(name)[1].lower()
     return extension != ".flac", extension != ".wav", name
-
-
-def _read_transcript(path: str) -> Dict[str, str]:
-    text = {}
-    try:
-        with open(path, encoding="utf-8") as f:
-            for line in f:
-                utt, *words = line.split() or [""]
-                if utt in text:
-                    raise UserError(f"{path}: utterance '{utt}' stands there twice")
-                if utt:
-                    text[utt] = " ".join(words)
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
-    return text
 
 
 def _folders(path: os.PathLike) -> List[str]:
