@@ -67,7 +67,11 @@ CASES = [
         PREPARE,
         ["7-30.trans.txt:2: duplicate key '7-30-0000'"],
     ),
-    (nothing, PREPARE.replace("tiny-train", "tiny-train tiny-train"), ["duplicate utterance '11-5-0001'"]),
+    (
+        nothing,
+        PREPARE.replace("tiny-train", "tiny-train tiny-train"),
+        ["duplicate utterance '11-5-0001'"],
+    ),
     (write(f"{CHAPTER}/7-30.trans.txt", b"\xff\n"), PREPARE, ["7-30.trans.txt:1: not UTF-8"]),
     (remove("data/train"), PERTURB, ["data/train: no such data directory; run the stage"]),
     (remove("data/train/text"), PERTURB, ["data/train/text: no such file; run the stage"]),
