@@ -24,6 +24,7 @@ Rooms, in reading order:
     data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap
     report/    exp/results.json, exp/RESULTS.md, plots
+    run/       what one run of the recipe is: folders that it holds, options
     deploy/    archives that ESPnet loads, model cards, upload
     bin/       command lines, one verb a file
     errors, cli, fileio, progress, machine, install  what command lines share

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,13 @@ def really():
     sys.exit(subprocess.run(words, env={**os.environ, "PYTHONPATH": REPO}).returncode)
 
 
+def in_place(module, words):
+    """Run a real command line that needs nothing but Python, in this process: it is no call."""
+    sys.path.insert(0, REPO)
+    sys.argv = [module.rpartition(".")[2], *words]
+    runpy.run_module(module, run_name="__main__")
+
+
 def gate(args):
     really()
 
@@ -158,6 +166,7 @@ def aggregate(args):
             write(f"{args['output_dir']}/{part}/{name}", "".join(texts))
 
 
+IN_PLACE = ("espnet_kd.bin.lock",)
 MODULES = {
     "espnet_kd.bin.format_audio": copy_dir,
     "espnet_kd.bin.filter_lengths": copy_dir,
@@ -200,6 +209,9 @@ def main():
     if sys.argv[1] == "-c":
         return
     module, words = sys.argv[2], sys.argv[3:]
+    if module in IN_PLACE:
+        in_place(module, words)
+        return
     with open(os.environ["STUB_CALLS"], "a") as f:
         f.write(json.dumps([module, *words, "OMP=" + os.environ["OMP_NUM_THREADS"]]) + "\n")
     slow, _, seconds = os.environ.get("STUB_SLEEP", "").partition(":")

@@ -247,6 +247,8 @@ if [ -z "${train_threads}" ]; then
     if [ "${cmd_backend}" = local ]; then train_threads=$(env -u OMP_NUM_THREADS nproc); else train_threads=4; fi
 fi
 
+# shellcheck source=scripts/lock.sh
+. scripts/lock.sh
 # shellcheck source=scripts/finished.sh
 . scripts/finished.sh
 # shellcheck source=scripts/jobs.sh
@@ -354,6 +356,14 @@ want() {
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && [[ " ${skip_stages} " != *" $1 "* ]]
 }
 
+want_one_of() {
+    local k
+    for k in "$@"; do
+        if want "${k}"; then return 0; fi
+    done
+    return 1
+}
+
 current_stage=
 current_log=
 stage_start=0
@@ -409,10 +419,15 @@ done
         "(pack and upload are stages 18 and 19)"
 log "Stages to run:${listed}"
 run_start=${SECONDS}
+hold 0 "${expdir}"
 # shellcheck disable=SC2086
 mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
 
 # ------------------------------------------------------------------ data
+# Runs with an --expdir of their own may share the data. Whoever finds all of it finished
+# is soon through; whoever makes it keeps the others out.
+data_folders=(data "${dumpdir}" "${token_dir}" "${asr_stats_dir}")
+if want_one_of 1 2 3 4 5 10; then hold 60 "${data_folders[@]}"; fi
 if begin_stage 1; then
     [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
     made=data/.done.data
@@ -501,6 +516,7 @@ fi
 
 if begin_stage 5; then
     if [ -n "${teacher_exp}" ]; then
+        hold 60 "${asr_exp}"
         [ -n "${teacher_model}" ] || teacher_model="${inference_asr_model}"
         [ -f "${teacher_exp}/${teacher_model}" ] ||
             die "--teacher_exp ${teacher_exp} has no ${teacher_model};" \
@@ -542,8 +558,10 @@ if begin_stage 10; then
     collect_stats
     end_stage
 fi
+let_go "${data_folders[@]}"
 
 # ------------------------------------------------------------------ the teacher
+if want_one_of 11 12 13; then hold 60 "${asr_exp}"; fi
 teacher_stage=11 # the stage that makes the teacher
 [ -z "${teacher_exp}" ] || teacher_stage=5
 
@@ -576,6 +594,7 @@ if begin_stage 13; then
     score_model "${asr_exp}" 12
     end_stage
 fi
+let_go "${asr_exp}"
 
 # ------------------------------------------------------------------ compression
 # derive_student K TEACHER_DIR: the config and the first weights of student K.

@@ -29,6 +29,7 @@ clock() {
 # The EXIT trap. The tool that failed has said why; this says where.
 on_exit() {
     local rc=$?
+    let_go
     if [ "${rc}" -eq 0 ] || ${explained:-false} || [ -z "${current_stage:-}" ]; then
         return
     fi

@@ -1,0 +1,37 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # asr_kd.sh sets the other variables
+# One run at a time writes into a folder: espnet_kd/run/lock.py says how that is known.
+
+# Every process of this run has it in its environment; that of a run within a run goes on.
+export ESPNET_KD_RUN="${ESPNET_KD_RUN:+${ESPNET_KD_RUN}/}$$-${SRANDOM:-${RANDOM}${RANDOM}}"
+declare -A held_folders=() # those held now, and whether this run has made them
+
+# hold SECONDS DIR...: no other run may write there until `let_go`. Who has one of them is
+# waited for, for SECONDS.
+hold() {
+    local wait=$1 dir new=()
+    shift
+    for dir in "$@"; do
+        [ -z "${held_folders[${dir}]:-}" ] || continue
+        new+=("${dir}")
+        held_folders[${dir}]=found
+        [ -d "${dir}" ] || held_folders[${dir}]=made
+    done
+    [ ${#new[@]} -gt 0 ] || return 0
+    # shellcheck disable=SC2086
+    call ${python} -m espnet_kd.bin.lock --pid "$$" --wait "${wait}" \
+        "--command=${run_command}" -- "${new[@]}" || { rc=$?; explained=true; exit "${rc}"; }
+}
+
+# let_go [DIR...]: by default all that are held.
+let_go() {
+    local dir record
+    [ $# -gt 0 ] || set -- "${!held_folders[@]}"
+    for dir in "$@"; do
+        [ -n "${held_folders[${dir}]:-}" ] || continue
+        record="${dir}/.run.json"
+        if grep -qsF "\"token\": \"${ESPNET_KD_RUN}\"" "${record}"; then rm -f "${record}"; fi
+        # A folder that was made to be held, and in which nothing was left.
+        [ "${held_folders[${dir}]}" = found ] || rmdir "${dir}" 2>/dev/null || true
+        unset "held_folders[${dir}]"
+    done
+}

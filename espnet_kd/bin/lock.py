@@ -1,0 +1,52 @@
+r"""Hold folders for a run, so that a second one does not write into them.
+
+    python -m espnet_kd.bin.lock --pid $$ --command "./run.sh" exp
+
+Each folder gets a record, `.run.json`, of the process --pid and its command; whoever holds the
+folders removes it at the end. A folder that a living run holds is refused in one line that says
+which run. The environment variable ESPNET_KD_RUN is the name of the run.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from espnet_kd.cli import HelpFormatter
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.run.lock import VARIABLE, Run, hold
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = argparse.ArgumentParser(
+        prog="lock", description=__doc__, formatter_class=HelpFormatter
+    )
+    parser.add_argument("--pid", type=int, required=True, help="process that holds them")
+    parser.add_argument("--command", default="", help="its command, for messages")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, help="seconds to wait for a run that ends soon"
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="made if they are not there")
+    return parser
+
+
+@run_main
+def main(cmd=None) -> None:
+    """Hold the folders."""
+    args = get_parser().parse_args(cmd)
+    token = os.environ.get(VARIABLE, "")
+    if not token:
+        raise UserError(f"{VARIABLE} is not set: the name of the run is expected in it")
+    if args.pid < 1:
+        raise UserError(f"--pid {args.pid}: the number of a process is expected")
+    if not 0 <= args.wait <= 3600:
+        raise UserError(f"--wait {args.wait}: 0 to 3600 seconds are expected")
+    for folder in args.folders:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: a file; a folder is expected")
+    say = lambda line: print(line, flush=True)  # noqa: E731
+    hold(args.folders, Run.of(args.pid, token, args.command), args.wait, say)
+
+
+if __name__ == "__main__":
+    main()
