@@ -1,0 +1,180 @@
+"""Which audio a data directory refers to: the checksum of every sound file, kept in `utt2audio`.
+
+A line of `utt2audio` is `<utt> <sha256> <size> <mtime ns> <ctime ns> <path>`. A file is read
+again only if its path, size or times differ from its line, so that asking once more costs one
+`stat` a file. The ctime is compared because `cp -p` and `rsync -t` restore the mtime of what
+they put in a file's place, and nothing restores a ctime.
+
+Not noticed: content that changes while size and both times stay, as on a failing disk.
+"""
+
+import hashlib
+import logging
+import os
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import PathLike, file_digest, read_table, write_table
+from espnet_kd.progress import track
+
+NAME = "utt2audio"
+MISSING = "missing"  # in the place of a checksum
+THREADS = 8  # that wait together for a network disk
+CHUNK = 256
+# A file written again within one tick of the file system's clock keeps its times. One that
+# was this young when it was read is read once more.
+TICK_NS = 10**8
+
+
+def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
+    """Return a checksum of all audio of a data directory, by utterance.
+
+    It depends on the utterances of `wav.scp`, on the content of their files and on
+    `utt2speed`; not on the names of the files, nor on when they were written. `utt2audio` is
+    brought up to date, where the directory can be written.
+
+    Args:
+        data_dir: Directory with `wav.scp`, such as `data/train` or `dump/raw/train`.
+        may_miss: Whether a file that cannot be read counts as a state of its own, for
+            directories whose reader skips bad files itself.
+
+    Raises:
+        UserError: no `wav.scp`, a pipe in it, or a file that cannot be read.
+    """
+    data_dir = Path(data_dir)
+    record = read_record(data_dir)
+    files = audio_files(read_table(data_dir / "wav.scp"), record, str(data_dir), may_miss)
+    # A line whose content differs stays: it says what the directory was made of, until the
+    # stage that makes the directory runs again.
+    lines = {utt: record[utt] if _differs(record.get(utt), f) else f for utt, f in files.items()}
+    if lines != record:
+        write_record(data_dir, lines)
+    speeds = read_table(data_dir / "utt2speed") if (data_dir / "utt2speed").exists() else {}
+    sha = hashlib.sha256()
+    for utt in sorted(files):
+        sha.update(f"{utt} {digest_of(files[utt])} {speeds.get(utt, '')}\n".encode())
+    return sha.hexdigest()
+
+
+def audio_files(
+    wav: Mapping[str, str], record: Mapping[str, str], label: str, may_miss: bool = False
+) -> Dict[str, str]:
+    """Return what the files of a `wav.scp` hold now, as lines of `utt2audio`.
+
+    Args:
+        wav: Utterance -> path.
+        record: Utterance -> line of `utt2audio`, where there is one.
+        label: Names the data directory in messages.
+        may_miss: Whether a file that cannot be read is `missing` instead of a checksum.
+
+    Raises:
+        UserError: a pipe, or a file that cannot be read.
+    """
+    users = {path: utt for utt, path in wav.items()}  # one of each file
+    now = dict(zip(users, _map(_times, users)))
+    unread = []
+    for path, utt in users.items():
+        line = record.get(utt, "")
+        if line.endswith(now[path]) and now[path]:
+            now[path] = line
+        else:
+            refuse_pipe(utt, path)
+            unread.append(path)
+    if unread:
+        described = track(_map(describe, unread), f"checksum {label}", len(unread), unit="files")
+        now.update({line.split(" ", 4)[-1]: line for line in described})
+    changed = [path for path in unread if _differs(record.get(users[path]), now[path])]
+    if changed:
+        logging.warning(
+            f"{label}: {len(changed)} of {len(now)} sound files are not what they were when the "
+            f"directory was made, such as that of '{users[changed[0]]}': {changed[0]}"
+        )
+    for path in unread:
+        if digest_of(now[path]) == MISSING and not may_miss:
+            raise UserError(
+                f"{label}/wav.scp: the sound file of '{users[path]}' cannot be read: {path}; put "
+                "it back, or make the directory again by the stage that writes it"
+            )
+    return {utt: now[path] for utt, path in wav.items()}
+
+
+def describe(path: str) -> str:
+    """Read a file and return its line of `utt2audio`."""
+    times = _times(path)  # before the content: a change while it is read shows next time
+    try:
+        if not times:
+            raise FileNotFoundError(path)
+        digest = file_digest(path)
+    except OSError:
+        return f"{MISSING} -1 0 0 {path}"
+    if abs(time.time_ns() - int(times.split(" ", 4)[3])) < TICK_NS:
+        times = f" -1 0 0 {path}"  # times of no file: it is read again next time
+    return digest + times
+
+
+def digest_of(line: str) -> str:
+    """Return the checksum of a line of `utt2audio`."""
+    return line.partition(" ")[0]
+
+
+def refuse_pipe(utt: str, path: str) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        UserError: a command of Kaldi's, to be run for the audio.
+    """
+    if path.endswith("|"):
+        raise UserError(
+            f"wav.scp: '{utt}' is a pipe ({path}); this recipe reads sound files only"
+        )
+
+
+def read_record(data_dir: PathLike) -> Dict[str, str]:
+    """Read `utt2audio`; a damaged one is as if it were not there, since it can be made anew."""
+    try:
+        return read_table(Path(data_dir) / NAME)
+    except (UserError, OSError):
+        return {}
+
+
+def write_record(data_dir: PathLike, lines: Mapping[str, str]) -> None:
+    """Write `utt2audio` of a data directory; one that cannot be written does without."""
+    try:
+        write_table(Path(data_dir) / NAME, lines)
+    except OSError as e:
+        logging.info(f"{data_dir}: {NAME} is not kept ({e.strerror})")
+
+
+def _differs(old: Optional[str], new: str) -> bool:
+    """Say whether a file of the same path has other content."""
+    if not old or old == new:
+        return False
+    same_path = old.split(" ", 4)[-1] == new.split(" ", 4)[-1]
+    return same_path and digest_of(old) != digest_of(new)
+
+
+def _times(path: str) -> str:
+    """Return how a line of `utt2audio` ends; nothing for what has no content to compare."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        return ""
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    return f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {path}"
+
+
+def _map(work: Callable[[str], str], paths: Iterable[str]) -> Iterator[str]:
+    """Yield `work(path)` in order, from threads; a message a path would cost more than it."""
+    paths = list(paths)
+    if len(paths) <= CHUNK:
+        yield from map(work, paths)
+        return
+    chunks: List[List[str]] = [paths[n : n + CHUNK] for n in range(0, len(paths), CHUNK)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for results in pool.map(lambda chunk: [work(path) for path in chunk], chunks):
+            yield from results
