@@ -4,6 +4,7 @@ import logging
 import signal
 from pathlib import Path
 
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, positive_int, sampling_rate, share, str2bool
 from espnet_kd.data.format import Settings, format_audio
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
@@ -41,7 +42,8 @@ def main() -> None:
         "--max_bad_share",
         type=share,
         default=0.02,
-        help="refuse if a larger share is unreadable, zero-length or too short",
+        help="refuse if a larger share lacks audio, transcript or speaker, or is unreadable, "
+        "zero-length or too short",
     )
     args = parser.parse_args()
     # The recipe ends its jobs with TERM: close the worker processes as for Ctrl-C.
@@ -50,8 +52,9 @@ def main() -> None:
     settings = Settings(
         args.fs, args.audio_format, args.resample, args.min_wav_duration, args.check_audio
     )
-    tables = read_data_dir(args.data)
-    tables = format_audio(tables, out, settings, args.nj, args.max_bad_share, args.data)
+    bad = BadItems(args.data, args.max_bad_share)
+    tables = read_data_dir(args.data, bad)
+    tables = format_audio(tables, out, settings, args.nj, bad)
     with atomic_open(out / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")
     write_data_dir(out, tables)

@@ -2,7 +2,8 @@
 
 import logging
 
-from espnet_kd.data.cli import new_parser
+from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.speed import parse_factors, perturb
 from espnet_kd.errors import run_main
@@ -15,9 +16,19 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data directory to read")
     parser.add_argument("--factors", default="0.9 1.0 1.1", help="speeds, separated by spaces")
     parser.add_argument("--out", required=True, help="data directory to write")
+    parser.add_argument(
+        "--max_bad_share",
+        type=share,
+        default=0.02,
+        help="refuse if a larger share lacks audio, transcript or speaker",
+    )
     args = parser.parse_args()
     factors = parse_factors(args.factors)
-    write_data_dir(args.out, perturb(read_data_dir(args.data), factors))
+    bad = BadItems(args.data, args.max_bad_share)
+    tables = read_data_dir(args.data, bad)
+    bad.refuse_beyond_share(len(tables["wav.scp"]) + bad.count)
+    bad.log()
+    write_data_dir(args.out, perturb(tables, factors))
     logging.info(f"wrote {args.out}")
 
 

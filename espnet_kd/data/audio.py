@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import soundfile
@@ -40,8 +40,12 @@ def read_header(path: PathLike) -> Header:
         return _header(f)
 
 
-def decode(path: PathLike) -> Tuple[np.ndarray, Header]:
+def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, Header]:
     """Decode a sound file to mono float32; several channels are averaged.
+
+    Args:
+        path: The file.
+        part: Frames to decode; None: all.
 
     Returns:
         Audio (S,) in [-1, 1], and the header.
@@ -51,8 +55,11 @@ def decode(path: PathLike) -> Tuple[np.ndarray, Header]:
     """
     with _reading(path) as f:
         header = _header(f)
-        audio = f.read(dtype="float32", always_2d=True)  # (S, channels)
-    if len(audio) < header.frames:
+        part = range(header.frames) if part is None else part
+        if part.start:
+            f.seek(part.start)
+        audio = f.read(len(part), dtype="float32", always_2d=True)  # (S, channels)
+    if len(audio) < len(part):
         raise BadAudio("broken off")
     return (audio[:, 0] if header.channels == 1 else audio.mean(axis=1)), header
 

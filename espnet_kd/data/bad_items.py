@@ -1,7 +1,7 @@
 """Utterances that cannot be used: counted, the first few named, refused beyond a share."""
 
 import logging
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from espnet_kd.errors import UserError
 
@@ -29,19 +29,31 @@ class BadItems:
         """Number of items skipped so far."""
         return sum(map(len, self.by_kind.values()))
 
-    def refuse_beyond_share(self, total: int) -> None:
+    def describe(self) -> str:
+        """Return each kind, with its count and an example."""
+        return "; ".join(
+            f"{len(names)} {kind} (e.g. {names[0]})" for kind, names in self.by_kind.items()
+        )
+
+    def exceed(self, total: int) -> bool:
+        """Whether more than `max_share` of `total` utterances are bad."""
+        return self.count > self.max_share * total
+
+    def refuse_beyond_share(self, total: int, seen: Optional[int] = None) -> None:
         """Stop if more than `max_share` of `total` utterances are bad.
+
+        Args:
+            total: All utterances.
+            seen: Those that were looked at; None: all.
 
         Raises:
             UserError: they are; the message counts each kind and names an example.
         """
-        if self.count > self.max_share * total:
-            what = "; ".join(
-                f"{len(names)} {kind} (e.g. {names[0]})" for kind, names in self.by_kind.items()
-            )
+        if self.exceed(total):
+            so_far = "" if seen in (None, total) else f" (after a look at {seen} of them)"
             raise UserError(
-                f"{self.where}: {self.count} of {total} utterances are unusable, more than "
-                f"--max_bad_share {self.max_share:g} allows: {what}"
+                f"{self.where}: {self.count} of {total} utterances are unusable{so_far}, more "
+                f"than --max_bad_share {self.max_share:g} allows: {self.describe()}"
             )
 
     def log(self) -> None:

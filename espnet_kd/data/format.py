@@ -7,11 +7,13 @@ source says it must be.
 
 import contextlib
 import logging
+import math
 import os
+import re
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import Iterable, Iterator, Mapping, NamedTuple, Optional
 
 from espnet_kd.data.audio import (
     FAST_FORMATS,
@@ -26,10 +28,12 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables, select
 from espnet_kd.data.pace import Pace
 from espnet_kd.data.parallel import parallel_map
+from espnet_kd.data.segments import Segment, parse_segment
 from espnet_kd.errors import UserError
 from espnet_kd.progress import Progress
 
 FILES_A_FOLDER = 1000
+PATIENCE = 30.0  # seconds in which further bad files are counted before a set is refused
 
 
 class Settings(NamedTuple):
@@ -50,6 +54,7 @@ class Job(NamedTuple):
     speed: float
     target: str
     settings: Settings
+    segment: Optional[Segment] = None  # the part of the source that it is
 
 
 class Result(NamedTuple):
@@ -63,9 +68,7 @@ class Result(NamedTuple):
     seconds: float = 0.0  # that the worker spent on it
 
 
-def format_audio(
-    tables: Tables, out: Path, settings: Settings, nj: int, max_bad_share: float, label: str
-) -> Tables:
+def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: BadItems) -> Tables:
     """Make the sound files of a data directory.
 
     Args:
@@ -73,8 +76,7 @@ def format_audio(
         out: Directory under which `data/format.N/` is made.
         settings: Rate, format and checks.
         nj: Processes.
-        max_bad_share: Share of utterances that may be unusable; they are skipped.
-        label: Names the data set in messages.
+        bad: What of the set is unusable so far; more of it is skipped, and counted here.
 
     Returns:
         `wav.scp`, `text`, `utt2spk`, `utt2num_samples` (and `utt2condition`, if there) of the
@@ -83,19 +85,19 @@ def format_audio(
     Raises:
         UserError: a wrong sampling rate, a `wav.scp` with pipes, too many bad files.
     """
-    total = len(tables["wav.scp"])
-    bad = BadItems(label, max_bad_share)
-    progress = Progress(f"format {label}", total)
-    pace = Pace(label, total, nj)
+    label = bad.where
+    total, before = len(tables["wav.scp"]) + bad.count, bad.count
+    progress = Progress(f"format {label}", total - before)
+    pace = Pace(label, total - before, nj)
     wav, samples = {}, {}
     how = {"kept": 0, "written": 0, "found": 0}
+    refuse_at = math.inf
     # closing: if we refuse midway, the workers stop before the message is printed.
     results = parallel_map(format_one, _jobs(tables, out, settings, pace.order()), nj)
     with contextlib.closing(results):
-        for result in results:
+        for seen, result in enumerate(results, before + 1):
             if result.error is not None:
                 bad.add("unusable sound files", f"{tables['wav.scp'][result.utt]}: {result.error}")
-                bad.refuse_beyond_share(total)
             else:
                 utt = sys.intern(result.utt)  # the key that is there, not a copy of it
                 wav[utt] = result.path or tables["wav.scp"][utt]
@@ -104,7 +106,12 @@ def format_audio(
                 if result.how != "found":
                     pace.add(result.samples / settings.rate, result.seconds)
             progress.update()
+            if refuse_at == math.inf and bad.exceed(total):
+                refuse_at = time.monotonic() + PATIENCE
+            if time.monotonic() >= refuse_at:
+                bad.refuse_beyond_share(total, seen)
     progress.close()
+    bad.refuse_beyond_share(total)
     bad.log()
     if not wav:
         raise UserError(f"{label}: no usable utterance is left")
@@ -121,17 +128,39 @@ def format_audio(
 
 
 def _jobs(tables: Tables, out: Path, settings: Settings, order: Iterable[int]) -> Iterator[Job]:
-    speeds = tables.get("utt2speed", {})
+    speeds, segments = tables.get("utt2speed", {}), tables.get("segments")
     utts = sorted(tables["wav.scp"])
     for n in order:
         utt, source = utts[n], tables["wav.scp"][utts[n]]
-        if source.endswith("|"):
-            raise UserError(
-                f"wav.scp: '{utt}' is a pipe ({source}); this recipe reads sound files only"
-            )
+        _refuse_no_file(utt, source)
         folder = out / "data" / f"format.{n // FILES_A_FOLDER + 1}"
         target = str(folder / f"{utt.replace('/', '_')}.{settings.audio_format}")
-        yield Job(utt, source, float(speeds.get(utt, 1)), target, settings)
+        segment = parse_segment(utt, segments[utt], "segments") if segments else None
+        yield Job(utt, source, _speed(utt, speeds), target, settings, segment)
+
+
+def _refuse_no_file(utt: str, source: str) -> None:
+    """Refuse what Kaldi takes for audio, and this recipe does not."""
+    if source.endswith("|"):
+        what = "a pipe"
+    elif re.search(r"\.ark:\d+(\[.*\])?$", source) and not os.path.exists(source):
+        what = "a part of a Kaldi archive"
+    else:
+        return
+    raise UserError(
+        f"wav.scp: '{utt}' is {what} ({source}); this recipe reads sound files only: write its "
+        "output to files in local/data.sh"
+    )
+
+
+def _speed(utt: str, speeds: Mapping[str, str]) -> float:
+    try:
+        speed = float(speeds.get(utt, "1"))
+    except ValueError:
+        speed = 0.0
+    if not 0.1 <= speed <= 10:
+        raise UserError(f"utt2speed: '{utt}' has '{speeds[utt]}', which is no speed")
+    return speed
 
 
 def format_one(job: Job) -> Result:
@@ -149,17 +178,19 @@ def format_one(job: Job) -> Result:
                 f"{job.source}: sampling rate {header.rate} Hz found, {settings.rate} Hz wanted; "
                 "give that --fs, or --resample true to convert"
             )
-        samples = resampled_frames(header.frames, header.rate, job.speed, settings.rate)
+        part = range(header.frames) if job.segment is None else job.segment.frames(header)
+        samples = resampled_frames(len(part), header.rate, job.speed, settings.rate)
         if samples < settings.min_seconds * settings.rate:
             raise BadAudio(f"too short ({samples} samples)")
         plain = header.rate == settings.rate and job.speed == 1
-        if plain and header.channels == 1 and header.format in FAST_FORMATS:
+        whole = len(part) == header.frames
+        if plain and whole and header.channels == 1 and header.format in FAST_FORMATS:
             if settings.check_audio:
                 decode(job.source)
             return _made(job, "", samples, "kept", start)
         if _finished(job, samples):
             return Result(job.utt, job.target, samples, "found")
-        audio, _ = decode(job.source)
+        audio, _ = decode(job.source, part)
     except BadAudio as e:
         return Result(job.utt, error=str(e))
     if not plain:

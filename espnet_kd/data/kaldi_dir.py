@@ -1,46 +1,94 @@
 """A Kaldi data directory as a dict of tables: `{"wav.scp": {utt: path}, "text": ...}`."""
 
 import contextlib
-import logging
+import re
 from pathlib import Path
-from typing import Dict, List, Mapping
+from typing import Container, Dict, List, Mapping, Optional
 
+from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.segments import by_utterance, refuse_choice_of_channel
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_path, read_table, write_table
 
 Tables = Dict[str, Dict[str, str]]
 
 NEEDED = ("wav.scp", "text", "utt2spk")
-OPTIONAL = ("utt2speed", "utt2num_samples", "utt2condition")
+OPTIONAL = ("segments", "utt2speed", "utt2num_samples", "utt2condition")
+LACKS = {
+    "wav.scp": "utterances without audio",
+    "text": "utterances without a transcript",
+    "utt2spk": "utterances without a speaker",
+}
 
 
-def read_data_dir(path: PathLike) -> Tables:
-    """Read a data directory; utterances that are not in every table are left out.
+def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
+    """Read a data directory.
 
-    `spk2utt` is not read: it follows from `utt2spk`.
+    `spk2utt` is not read: it follows from `utt2spk`. With `segments`, `wav.scp` of the result
+    is keyed by utterance, too, and each utterance is a part of the recording of its name.
+
+    Args:
+        path: The directory.
+        bad: Takes the utterances that lack audio, transcript or speaker, which are left out;
+            the caller refuses too many. None: there must be none, as in a directory that an
+            earlier stage wrote.
 
     Raises:
-        UserError: the directory or one of `wav.scp`, `text`, `utt2spk` is missing, or
-            no utterance stands in all of them.
+        UserError: a table that is needed is missing or empty, one that is optional holds only
+            some of the utterances, or there are utterances that are not in all tables.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such data directory; run the stage that makes it first")
     names = [*NEEDED, *(name for name in OPTIONAL if (path / name).exists())]
     tables = {name: read_table(path / name) for name in names}
+    refuse_choice_of_channel(path, tables["wav.scp"])
+    if "segments" in tables:
+        parts = by_utterance(tables["segments"], tables["wav.scp"], f"{path}/segments")
+        tables["segments"], tables["wav.scp"] = parts
     first = tables["wav.scp"].keys()
-    if first and all(table.keys() == first for table in tables.values()):
-        return tables  # as they are: copies of a large corpus take memory
-    common = set.intersection(*(set(table) for table in tables.values()))
-    if not common:
-        raise UserError(f"{path}: no utterance stands in all of {', '.join(names)}")
-    lost = len(set.union(*(set(table) for table in tables.values()))) - len(common)
-    if lost:
-        logging.warning(f"{path}: left out {lost} utterances that are not in every table")
-    return select(tables, common)
+    if not (first and all(table.keys() == first for table in tables.values())):
+        tables = _complete(tables, path, bad)  # else as they are: copies take memory
+    for utt, speaker in tables["utt2spk"].items():
+        if not re.fullmatch(r"\S+", speaker):
+            raise UserError(f"{path}/utt2spk: '{utt}' has '{speaker}'; one word is needed")
+    for utt, file in tables["wav.scp"].items():
+        if file != file.strip():  # of Unicode: ESPnet takes that away
+            raise UserError(f"{path}/wav.scp: '{utt}' has {ascii(file)}: white space at its ends")
+    return tables
 
 
-def select(tables: Tables, keep) -> Tables:
+def _complete(tables: Tables, path: Path, bad: Optional[BadItems]) -> Tables:
+    """Leave out the utterances that do not stand in every table that is needed."""
+    some = dict.fromkeys(utt for name in NEEDED for utt in tables[name])
+    keep = {utt for utt in some if all(utt in tables[name] for name in NEEDED)}
+    if not keep:
+        counts = ", ".join(f"{len(tables[name])} in {name}" for name in NEEDED)
+        raise UserError(f"{path}: no utterance stands in all of its tables ({counts})")
+    if len(keep) < len(some):
+        strict = bad is None
+        bad = BadItems(str(path), 0.0) if bad is None else bad
+        for utt in some:
+            for name in NEEDED:
+                if utt not in tables[name]:
+                    bad.add(LACKS[name], utt)
+                    break
+        if strict:
+            raise UserError(
+                f"{path}: of {len(some)} utterances, {bad.describe()}; the stage that makes the "
+                "directory leaves none: run it again"
+            )
+    for name in tables.keys() - set(NEEDED):
+        lacking = [utt for utt in some if utt in keep and utt not in tables[name]]
+        if lacking:
+            raise UserError(
+                f"{path}/{name}: lacks {len(lacking)} of {len(keep)} utterances (e.g. "
+                f"{lacking[0]}); complete it, or remove it"
+            )
+    return select(tables, keep)
+
+
+def select(tables: Tables, keep: Container[str]) -> Tables:
     """Return the tables with the utterances in `keep` only."""
     return {
         name: {utt: value for utt, value in table.items() if utt in keep}

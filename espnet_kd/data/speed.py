@@ -47,6 +47,9 @@ def perturb(tables: Tables, factors: List[str]) -> Tables:
             out["text"][prefix + utt] = tables["text"][utt]
             out["utt2spk"][prefix + utt] = prefix + tables["utt2spk"][utt]
             out["utt2speed"][prefix + utt] = factor
+            if "segments" in tables:
+                times = tables["segments"][utt].partition(" ")[2]
+                out.setdefault("segments", {})[prefix + utt] = f"{prefix}{utt} {times}"
     logging.info(
         f"{len(tables['wav.scp'])} utterances at {len(factors)} speeds: {len(out['wav.scp'])}"
     )

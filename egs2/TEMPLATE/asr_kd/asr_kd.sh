@@ -470,7 +470,8 @@ if begin_stage 2; then
         if step_needed "data/${train_set}" perturb_speed "data/${train_set}/wav.scp" "${marker[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.perturb_speed --data "data/${base_train_set}" \
-                --factors "${speed_perturb_factors}" --out "data/${train_set}"
+                --factors "${speed_perturb_factors}" --out "data/${train_set}" \
+                --max_bad_share "${max_bad_share}"
             step_done "data/${train_set}" perturb_speed "${marker[@]}"
         fi
     fi

@@ -43,7 +43,7 @@ data_inputs() {
     local dir id
     for dir in "$@"; do
         # Not every one of the files is there at every stage.
-        id=$({ cat "${dir}"/{wav.scp,text,utt2num_samples} 2>/dev/null || true; } | cksum)
+        id=$({ cat "${dir}"/{wav.scp,text,utt2num_samples,segments} 2>/dev/null || true; } | cksum)
         echo "input:${dir}=${id%% *}"
     done
 }

@@ -48,7 +48,10 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(argv)
-    clean, talkers = read_data_dir(args.data), read_data_dir(args.babble)["wav.scp"]
+    clean, babble_data = read_data_dir(args.data), read_data_dir(args.babble)
+    talkers = babble_data["wav.scp"]
+    if "segments" in {*clean, *babble_data}:
+        raise UserError(f"{args.data} or {args.babble} has segments; whole files are needed")
     names = sorted(set(clean["wav.scp"]) - _taken(args.but))
     if args.utts:
         if args.utts > len(names):
