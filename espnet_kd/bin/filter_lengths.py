@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from espnet_kd.data.cli import new_parser
+from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.lengths import filter_lengths
 from espnet_kd.errors import run_main
@@ -18,9 +18,19 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="directory to write, of dump/raw")
     parser.add_argument("--min_wav_duration", type=float, default=0.1, help="in seconds")
     parser.add_argument("--max_wav_duration", type=float, default=20.0, help="in seconds")
+    parser.add_argument(
+        "--max_dropped_share",
+        type=share,
+        default=0.1,
+        help="refuse to drop a larger share of the utterances, or of their hours",
+    )
     args = parser.parse_args()
     tables = filter_lengths(
-        read_data_dir(args.data), args.min_wav_duration, args.max_wav_duration, args.data
+        read_data_dir(args.data),
+        args.min_wav_duration,
+        args.max_wav_duration,
+        args.data,
+        args.max_dropped_share,
     )
     with atomic_open(Path(args.out) / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")

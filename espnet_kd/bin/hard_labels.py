@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence
 
 import yaml
 
-from espnet_kd.data.cli import new_parser
+from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.hard_labels import hard_labels, tokenizer
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
@@ -28,12 +28,19 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         required=True,
         help="directory to write, with the speech_shape and text_shape.<type> of its utterances",
     )
+    parser.add_argument(
+        "--max_dropped_share",
+        type=share,
+        default=0.1,
+        help="refuse to leave out a larger share of the utterances",
+    )
     args = parser.parse_args(argv)
     tables = read_data_dir(args.data)
     shapes = read_table(args.speech_shape)
     frames = _frames(args.speech_shape, shapes, tables["text"], _samples_of_frame(args.config))
     tokens = tokenizer(args.token_type, args.bpemodel)
     labels = hard_labels(tables, read_table(args.hyp), frames, tokens, args.hyp)
+    labels.refuse_beyond_share(args.max_dropped_share, args.hyp)
 
     out, vocabulary = Path(args.out), _count_lines(args.token_list)
     # ESPnet's batch sampler counts elements: length and width.

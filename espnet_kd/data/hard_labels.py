@@ -51,15 +51,33 @@ class HardLabels:
     left_out: Dict[str, int]
     counts: Counts
 
+    def refuse_beyond_share(self, max_share: float, where: str) -> None:
+        """Stop if more than `max_share` of the utterances are left out.
+
+        Raises:
+            UserError: they are.
+        """
+        count = sum(self.left_out.values())
+        total = len(self.lengths) + count
+        if count > max_share * total:
+            raise UserError(
+                f"{where}: {count} of {total} utterances would be left out, more than "
+                f"--max_dropped_share {max_share:g} allows ({self.reasons()}); is the teacher "
+                "good enough to label its training set?"
+            )
+
+    def reasons(self) -> str:
+        """How many utterances are left out why."""
+        return ", ".join(f"{n} {why}" for why, n in self.left_out.items() if n)
+
     def summary(self) -> str:
         """One line for the user."""
         total = len(self.lengths) + sum(self.left_out.values())
-        reasons = ", ".join(f"{n} {why}" for why, n in self.left_out.items() if n)
         words = self.counts.ref_words
         distance = f"WER {self.counts.error_rate:.2f} %" if words else "no transcripts"
         return (
             f"{len(self.lengths)} of {total} utterances, {distance} against their transcripts; "
-            f"left out: {reasons or 'none'}"
+            f"left out: {self.reasons() or 'none'}"
         )
 
 

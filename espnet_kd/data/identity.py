@@ -128,9 +128,7 @@ def refuse_pipe(utt: str, path: str) -> None:
         UserError: a command of Kaldi's, to be run for the audio.
     """
     if path.endswith("|"):
-        raise UserError(
-            f"wav.scp: '{utt}' is a pipe ({path}); this recipe reads sound files only"
-        )
+        raise UserError(f"wav.scp: '{utt}' is a pipe ({path}); this recipe reads sound files only")
 
 
 def read_record(data_dir: PathLike) -> Dict[str, str]:

@@ -3,17 +3,27 @@
 import logging
 
 from espnet_kd.data.audio import BadAudio, read_header
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables, select
 from espnet_kd.errors import UserError
 
 
-def filter_lengths(tables: Tables, min_seconds: float, max_seconds: float, label: str) -> Tables:
+def filter_lengths(
+    tables: Tables, min_seconds: float, max_seconds: float, label: str, max_share: float
+) -> Tables:
     """Keep utterances longer than `min_seconds`, shorter than `max_seconds`, with text.
 
     Both bounds are exclusive, as in stage 4 of ESPnet's `asr.sh`.
 
+    Args:
+        tables: The data directory.
+        min_seconds: Lower bound.
+        max_seconds: Upper bound.
+        label: Name of the data directory, for messages.
+        max_share: Share of the utterances, and of their hours, that may be dropped.
+
     Raises:
-        UserError: bounds that exclude everything, no `utt2num_samples`, nothing left.
+        UserError: bounds that exclude everything, no `utt2num_samples`, too much dropped.
     """
     if "utt2num_samples" not in tables:
         raise UserError(f"{label}: no utt2num_samples; run the stage that formats the audio first")
@@ -22,26 +32,40 @@ def filter_lengths(tables: Tables, min_seconds: float, max_seconds: float, label
             f"--min_wav_duration {min_seconds:g} must be below --max_wav_duration {max_seconds:g}"
         )
     rate = _rate(tables)
+    lengths = {utt: _samples(utt, n, label) for utt, n in tables["utt2num_samples"].items()}
     shortest, longest = int(min_seconds * rate), int(max_seconds * rate)
-    keep, dropped = set(), {"too short": 0, "too long": 0, "without text": 0}
-    for utt, samples in tables["utt2num_samples"].items():
-        if int(samples) <= shortest:
-            dropped["too short"] += 1
-        elif int(samples) >= longest:
-            dropped["too long"] += 1
-        elif not tables["text"][utt]:
-            dropped["without text"] += 1
+    keep, dropped = set(), BadItems(label, max_share)
+    for utt, samples in lengths.items():
+        if samples <= shortest:
+            dropped.add("too short", f"{utt}: {samples / rate:.3g} s")
+        elif samples >= longest:
+            dropped.add("too long", f"{utt}: {samples / rate:.3g} s")
+        elif not tables["text"][utt].split():
+            dropped.add("without text", utt)
         else:
             keep.add(utt)
-    what = ", ".join(f"{count} {why}" for why, count in dropped.items())
-    total = len(tables["utt2num_samples"])
-    if not keep:
+    if not dropped.count:
+        logging.info(f"{label}: kept all {len(keep)} utterances")
+        return tables
+    hours, kept = (sum(map(lengths.get, u)) / rate / 3600 for u in (lengths, keep))
+    what = (
+        f"{dropped.count} of {len(lengths)} utterances ({dropped.count / len(lengths):.1%}), "
+        f"{hours - kept:.2f} of {hours:.2f} hours: {dropped.describe()}"
+    )
+    if not keep or dropped.exceed(len(lengths)) or hours - kept > max_share * hours:
         raise UserError(
-            f"{label}: of {total} utterances none is left between {min_seconds:g} and "
-            f"{max_seconds:g} s ({what})"
+            f"{label}: would drop {what}; more than --max_dropped_share {max_share:g} allows: "
+            "check the lengths and transcripts, or give another --min_wav_duration, "
+            "--max_wav_duration or --max_dropped_share"
         )
-    logging.info(f"{label}: kept {len(keep)} of {total} utterances, dropped {what}")
+    logging.warning(f"{label}: dropped {what}")
     return select(tables, keep)
+
+
+def _samples(utt: str, samples: str, label: str) -> int:
+    if not samples.isdecimal():
+        raise UserError(f"{label}/utt2num_samples: '{utt}' has '{samples}', which is no number")
+    return int(samples)
 
 
 def _rate(tables: Tables) -> int:

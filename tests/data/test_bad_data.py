@@ -94,7 +94,7 @@ CASES = [
         ["is a pipe", "sound files only"],
     ),
     (nothing, FILTER.replace("dump/train", "data/train"), ["no utt2num_samples; run the stage"]),
-    (nothing, FILTER + " --max_wav_duration 0.15", ["of 4 utterances none is left", "4 too long"]),
+    (nothing, FILTER + " --max_wav_duration 0.15", ["would drop 4 of 4 utter", "4 too long"]),
     (nothing, FILTER + " --min_wav_duration 30", ["must be below"]),
     (write("data/train/text", b"7-30-0000\n"), TOKENS, ["data/train/text: no transcript in it"]),
     (remove("data/train/text"), TOKENS, ["data/train/text: no such file"]),

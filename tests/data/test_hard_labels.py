@@ -36,6 +36,7 @@ def words(tmp_path):
         "--config": tmp_path / "student.yaml",
         "--token_list": tmp_path / "tokens.txt",
         "--token_type": "char",
+        "--max_dropped_share": 0.9,
         "--out": tmp_path / "out",
     }
     return [word for pair in options.items() for word in pair]
@@ -111,3 +112,12 @@ def test_files_that_are_not_there(words, cli, tmp_path):
     code, err = cli("hard_labels", *words[:-4], "--token_type", "bpe", *words[-2:],
                     "--bpemodel", tmp_path / "tokens.txt")  # fmt: skip
     assert code == 1 and "tokens.txt: not a sentencepiece model" in err
+
+
+def test_a_teacher_that_labels_too_little_is_refused(words, cli, tmp_path):
+    words[words.index("--max_dropped_share") + 1] = 0.5
+    code, err = cli("hard_labels", *words)
+    assert code == 1
+    assert "hyp: 4 of 6 utterances would be left out, more than --max_dropped_share 0.5" in err
+    assert "(1 not decoded, 1 empty, 1 with <unk>, 1 with too many labels)" in err
+    assert not (tmp_path / "out").exists()

@@ -34,6 +34,7 @@ resample=false
 max_bad_share=0.02
 min_wav_duration=0.1
 max_wav_duration=20
+max_dropped_share=0.1
 train_set=
 valid_set=
 test_sets=
@@ -137,6 +138,8 @@ Options, with the values they have now:
     --max_bad_share          # Share of a set's utterances that may be unusable (${max_bad_share}).
     --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
     --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
+    --max_dropped_share      # Share of a training set's utterances, or hours, that these two, or
+                             # hard labels, may leave out (${max_dropped_share}).
     --train_set              # Name of the training set (${train_set}).
     --valid_set              # Name of the validation set (${valid_set}).
     --test_sets              # Names of the test sets (${test_sets}).
@@ -226,8 +229,10 @@ global_mvn | utterance_mvn) ;;
 *) die "--feats_normalize must be global_mvn or utterance_mvn, not '${feats_normalize}'" ;;
 esac
 [[ "${fs}" =~ ^[0-9]+k?$ ]] || die "--fs must be a sampling rate, e.g. 16k or 16000, not '${fs}'"
-[[ "${max_bad_share}" =~ ^(0|1|0?\.[0-9]+)$ ]] ||
-    die "--max_bad_share must be a share between 0 and 1, e.g. 0.02, not '${max_bad_share}'"
+for name in max_bad_share max_dropped_share; do
+    [[ "${!name}" =~ ^(0|1|0?\.[0-9]+)$ ]] ||
+        die "--${name} must be a share between 0 and 1, e.g. 0.02, not '${!name}'"
+done
 xargs <<<"${local_data_opts}" >/dev/null 2>&1 ||
     die "--local_data_opts has a quote that is not closed: ${local_data_opts}"
 for name in train_set valid_set test_sets; do
@@ -508,7 +513,8 @@ if begin_stage 4; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.filter_lengths \
                 --data "${data_feats}/org/${dset}" --out "${out}" \
-                --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}"
+                --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
+                --max_dropped_share "${max_dropped_share}"
             step_done "${out}" filter_lengths "${marker[@]}"
         fi
     done

@@ -29,7 +29,7 @@ student_data() {
             call ${python} -m espnet_kd.bin.hard_labels --hyp "${hyp}" --data "${student_train_dir}" \
                 --speech_shape "${student_train_shapes}/speech_shape" --config "${dir}/student.yaml" \
                 --token_list "${token_list}" --token_type "${token_type}" --bpemodel "${bpemodel}" \
-                --out "${out}"
+                --max_dropped_share "${max_dropped_share}" --out "${out}"
             step_done "${out}" hard_labels "${marker[@]}"
         fi
     fi
