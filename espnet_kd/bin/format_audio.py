@@ -1,4 +1,7 @@
-"""Stage 3: a data directory -> one mono sound file at one sampling rate an utterance."""
+"""Stage 3: a data directory -> one mono sound file at one sampling rate an utterance.
+
+Transcripts get one blank between words, whatever white space of Unicode parts them.
+"""
 
 import logging
 import signal
@@ -8,6 +11,7 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, positive_int, sampling_rate, share, str2bool
 from espnet_kd.data.format import Settings, format_audio
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.data.transcripts import CHOICES, clean_transcripts
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 
@@ -45,6 +49,13 @@ def main() -> None:
         help="refuse if a larger share lacks audio, transcript or speaker, or is unreadable, "
         "zero-length or too short",
     )
+    parser.add_argument(
+        "--text_symbols",
+        choices=CHOICES,
+        default="refuse",
+        help="what becomes of markup in transcripts, such as <noise> or [laughter]; keep: it is "
+        "spelled out like a word",
+    )
     args = parser.parse_args()
     # The recipe ends its jobs with TERM: close the worker processes as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -54,6 +65,7 @@ def main() -> None:
     )
     bad = BadItems(args.data, args.max_bad_share)
     tables = read_data_dir(args.data, bad)
+    tables["text"] = clean_transcripts(tables["text"], args.text_symbols, args.data)
     tables = format_audio(tables, out, settings, args.nj, bad)
     with atomic_open(out / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")

@@ -32,6 +32,7 @@ audio_format=flac
 fs=16k
 resample=false
 max_bad_share=0.02
+text_symbols=refuse
 min_wav_duration=0.1
 max_wav_duration=20
 max_dropped_share=0.1
@@ -136,6 +137,8 @@ Options, with the values they have now:
     --fs                     # Sampling rate (${fs}).
     --resample               # Convert other sampling rates instead of refusing them (${resample}).
     --max_bad_share          # Share of a set's utterances that may be unusable (${max_bad_share}).
+    --text_symbols           # Markup in transcripts, such as <noise>: refuse, remove, or keep,
+                             # which spells it out (${text_symbols}).
     --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
     --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
     --max_dropped_share      # Share of a training set's utterances, or hours, that these two, or
@@ -223,6 +226,10 @@ esac
 case "${audio_format}" in
 flac | wav) ;;
 *) die "--audio_format must be flac or wav, not '${audio_format}'" ;;
+esac
+case "${text_symbols}" in
+refuse | remove | keep) ;;
+*) die "--text_symbols must be refuse, remove or keep, not '${text_symbols}'" ;;
 esac
 case "${feats_normalize}" in
 global_mvn | utterance_mvn) ;;
@@ -492,11 +499,12 @@ if begin_stage 3; then
         # Sets to be filtered by length wait in org/; test sets stay whole.
         [ "$(maker_of_set "${dset}")" = 3 ] || out="${data_feats}/org/${dset}"
         marker=("fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" "$(data_inputs "data/${dset}")")
+        [ "${text_symbols}" = refuse ] || marker+=("text_symbols=${text_symbols}")
         if step_needed "${out}" format_audio "${out}/wav.scp" "${marker[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
-                --max_bad_share "${max_bad_share}"
+                --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}"
             step_done "${out}" format_audio "${marker[@]}"
         fi
     done
