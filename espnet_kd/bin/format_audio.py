@@ -9,7 +9,8 @@ from pathlib import Path
 
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, positive_int, sampling_rate, share, str2bool
-from espnet_kd.data.format import Settings, format_audio
+from espnet_kd.data.format import Settings, format_audio, remove, unused_files
+from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.transcripts import CHOICES, clean_transcripts
 from espnet_kd.errors import run_main
@@ -56,20 +57,33 @@ def main() -> None:
         help="what becomes of markup in transcripts, such as <noise> or [laughter]; keep: it is "
         "spelled out like a word",
     )
+    parser.add_argument(
+        "--force",
+        type=str2bool,
+        default=False,
+        help="make files again that an earlier run has made of the same audio",
+    )
     args = parser.parse_args()
     # The recipe ends its jobs with TERM: close the worker processes as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = Path(args.out)
     settings = Settings(
-        args.fs, args.audio_format, args.resample, args.min_wav_duration, args.check_audio
-    )
+        args.fs, args.audio_format, args.resample, args.min_wav_duration, args.check_audio,
+        args.force,
+    )  # fmt: skip
     bad = BadItems(args.data, args.max_bad_share)
     tables = read_data_dir(args.data, bad)
     tables["text"] = clean_transcripts(tables["text"], args.text_symbols, args.data)
+    # What the sources hold decides which files of an earlier run are still right.
+    files = audio_files(args.data, may_miss=True)
+    tables[NAME] = lines_of(tables["wav.scp"], files)
     tables = format_audio(tables, out, settings, args.nj, bad)
+    unused = unused_files(out, tables["wav.scp"])
     with atomic_open(out / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")
     write_data_dir(out, tables)
+    write_record(args.data, files)
+    remove(unused)
     logging.info(f"wrote {args.out}")
 
 

@@ -4,6 +4,7 @@ import logging
 
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, share
+from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.speed import parse_factors, perturb
 from espnet_kd.errors import run_main
@@ -28,7 +29,10 @@ def main() -> None:
     tables = read_data_dir(args.data, bad)
     bad.refuse_beyond_share(len(tables["wav.scp"]) + bad.count)
     bad.log()
-    write_data_dir(args.out, perturb(tables, factors))
+    tables = perturb(tables, factors)
+    files = audio_files(args.data, may_miss=True)
+    write_data_dir(args.out, {**tables, NAME: lines_of(tables["wav.scp"], files)})
+    write_record(args.data, files)
     logging.info(f"wrote {args.out}")
 
 

@@ -3,11 +3,13 @@
 import contextlib
 import io
 import os
+import stat
 from typing import Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import soundfile
 
+from espnet_kd.data.whole import cut_off
 from espnet_kd.fileio import PathLike, atomic_path
 
 # Formats that training may read straight from the corpus. Opus, MP3 and Vorbis decode
@@ -15,6 +17,9 @@ from espnet_kd.fileio import PathLike, atomic_path
 FAST_FORMATS = ("FLAC", "WAV", "WAVEX")
 # A FLAC made through a pipe says nothing of its length; libsndfile then answers 2**63 - 1.
 MAX_FRAMES = 2**40
+# Floating-point files may hold integers of 32 bits, and anything else by mistake. Beyond this
+# the power of a spectrum soon overflows.
+LOUDEST = 2.0**31
 
 
 class BadAudio(Exception):
@@ -34,10 +39,10 @@ def read_header(path: PathLike) -> Header:
     """Read a sound file's header without decoding the audio.
 
     Raises:
-        BadAudio: unreadable, or no audio inside.
+        BadAudio: unreadable, no audio inside, or cut off.
     """
     with _reading(path) as f:
-        return _header(f)
+        return _header(f, path)
 
 
 def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, Header]:
@@ -51,16 +56,19 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
         Audio (S,) in [-1, 1], and the header.
 
     Raises:
-        BadAudio: unreadable, or shorter than its header says.
+        BadAudio: unreadable, shorter than its header says, or samples that are no numbers.
     """
     with _reading(path) as f:
-        header = _header(f)
+        header = _header(f, path)
         part = range(header.frames) if part is None else part
         if part.start:
             f.seek(part.start)
         audio = f.read(len(part), dtype="float32", always_2d=True)  # (S, channels)
     if len(audio) < len(part):
-        raise BadAudio("broken off")
+        raise BadAudio(f"cut off ({len(audio)} of {len(part)} samples)")
+    peak = float(np.abs(audio).max(initial=0.0))
+    if not peak <= LOUDEST:  # NaN is not either
+        raise BadAudio(f"a sample is {peak:g}, where 1 is full scale")
     return (audio[:, 0] if header.channels == 1 else audio.mean(axis=1)), header
 
 
@@ -100,7 +108,10 @@ def encode(path: PathLike, audio: np.ndarray, rate: int, audio_format: str) -> N
 def _reading(path: PathLike) -> Iterator[soundfile.SoundFile]:
     """Open a sound file; every way in which libsndfile fails becomes `BadAudio`."""
     try:
-        if os.path.getsize(path) == 0:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadAudio("not a file")  # a named pipe would be waited for
+        if status.st_size == 0:
             raise BadAudio("zero-length")
         with soundfile.SoundFile(path) as f:
             yield f
@@ -111,9 +122,12 @@ def _reading(path: PathLike) -> Iterator[soundfile.SoundFile]:
         raise BadAudio(f"unreadable ({reason})") from None
 
 
-def _header(f: soundfile.SoundFile) -> Header:
+def _header(f: soundfile.SoundFile, path: PathLike) -> Header:
+    missing = cut_off(path, f.format)
+    if missing:
+        raise BadAudio(f"cut off ({missing})")
     if f.frames <= 0:
-        raise BadAudio("zero-length")
+        raise BadAudio("zero-length by its header")
     if f.frames > MAX_FRAMES:
         raise BadAudio("no length in its header; encode it again")
     return Header(f.frames, f.samplerate, f.channels, f.format)

@@ -11,6 +11,7 @@ Not noticed: content that changes while size and both times stay, as on a failin
 import hashlib
 import logging
 import os
+import re
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,11 +44,11 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
             directories whose reader skips bad files itself.
 
     Raises:
-        UserError: no `wav.scp`, a pipe in it, or a file that cannot be read.
+        UserError: no `wav.scp`, no file but a pipe in it, or a file that cannot be read.
     """
     data_dir = Path(data_dir)
     record = read_record(data_dir)
-    files = audio_files(read_table(data_dir / "wav.scp"), record, str(data_dir), may_miss)
+    files = audio_files(data_dir, may_miss)
     # A line whose content differs stays: it says what the directory was made of, until the
     # stage that makes the directory runs again.
     lines = {utt: record[utt] if _differs(record.get(utt), f) else f for utt, f in files.items()}
@@ -60,20 +61,17 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
     return sha.hexdigest()
 
 
-def audio_files(
-    wav: Mapping[str, str], record: Mapping[str, str], label: str, may_miss: bool = False
-) -> Dict[str, str]:
-    """Return what the files of a `wav.scp` hold now, as lines of `utt2audio`.
+def audio_files(data_dir: PathLike, may_miss: bool = False) -> Dict[str, str]:
+    """Return what the files of `wav.scp` hold now: key -> line of `utt2audio`.
 
     Args:
-        wav: Utterance -> path.
-        record: Utterance -> line of `utt2audio`, where there is one.
-        label: Names the data directory in messages.
+        data_dir: Directory with `wav.scp`, and `utt2audio` or not.
         may_miss: Whether a file that cannot be read is `missing` instead of a checksum.
 
     Raises:
-        UserError: a pipe, or a file that cannot be read.
+        UserError: no file but a pipe, or a file that cannot be read.
     """
+    wav, record = read_table(Path(data_dir) / "wav.scp"), read_record(data_dir)
     users = {path: utt for utt, path in wav.items()}  # one of each file
     now = dict(zip(users, _map(_times, users)))
     unread = []
@@ -82,22 +80,22 @@ def audio_files(
         if line.endswith(now[path]) and now[path]:
             now[path] = line
         else:
-            refuse_pipe(utt, path)
+            refuse_no_file(utt, path)
             unread.append(path)
     if unread:
-        described = track(_map(describe, unread), f"checksum {label}", len(unread), unit="files")
-        now.update({line.split(" ", 4)[-1]: line for line in described})
+        lines = track(_map(describe, unread), f"checksum {data_dir}", len(unread), unit="files")
+        now.update({path_of(line): line for line in lines})
     changed = [path for path in unread if _differs(record.get(users[path]), now[path])]
     if changed:
         logging.warning(
-            f"{label}: {len(changed)} of {len(now)} sound files are not what they were when the "
-            f"directory was made, such as that of '{users[changed[0]]}': {changed[0]}"
+            f"{data_dir}: {len(changed)} of {len(now)} sound files are not what they were when "
+            f"the directory was made, such as that of '{users[changed[0]]}': {changed[0]}"
         )
     for path in unread:
         if digest_of(now[path]) == MISSING and not may_miss:
             raise UserError(
-                f"{label}/wav.scp: the sound file of '{users[path]}' cannot be read: {path}; put "
-                "it back, or make the directory again by the stage that writes it"
+                f"{data_dir}/wav.scp: the sound file of '{users[path]}' cannot be read: {path}; "
+                "put it back, or make the directory again by the stage that writes it"
             )
     return {utt: now[path] for utt, path in wav.items()}
 
@@ -121,14 +119,39 @@ def digest_of(line: str) -> str:
     return line.partition(" ")[0]
 
 
-def refuse_pipe(utt: str, path: str) -> None:
-    """Refuse what is no path.
+def path_of(line: str) -> str:
+    """Return the path of a line of `utt2audio`."""
+    return line.split(" ", 4)[-1]
+
+
+def renewed(line: str) -> str:
+    """Return a line of `utt2audio` as it is now, reading the file if its times differ."""
+    times = _times(path_of(line))
+    return line if times and line.endswith(times) else describe(path_of(line))
+
+
+def lines_of(wav: Mapping[str, str], files: Mapping[str, str]) -> Dict[str, str]:
+    """Return the lines of `files` for another table of the same files, by their paths."""
+    by_path = {path_of(line): line for line in files.values()}
+    return {utt: by_path[path] for utt, path in wav.items() if path in by_path}
+
+
+def refuse_no_file(utt: str, path: str) -> None:
+    """Refuse what Kaldi takes for audio, and this recipe does not.
 
     Raises:
-        UserError: a command of Kaldi's, to be run for the audio.
+        UserError: a command to be run for the audio, or a place in an archive.
     """
     if path.endswith("|"):
-        raise UserError(f"wav.scp: '{utt}' is a pipe ({path}); this recipe reads sound files only")
+        what = "a pipe"
+    elif re.search(r"\.ark:\d+(\[.*\])?$", path) and not os.path.exists(path):
+        what = "a part of a Kaldi archive"
+    else:
+        return
+    raise UserError(
+        f"wav.scp: '{utt}' is {what} ({path}); this recipe reads sound files only: write its "
+        "output to files in local/data.sh"
+    )
 
 
 def read_record(data_dir: PathLike) -> Dict[str, str]:
@@ -151,8 +174,7 @@ def _differs(old: Optional[str], new: str) -> bool:
     """Say whether a file of the same path has other content."""
     if not old or old == new:
         return False
-    same_path = old.split(" ", 4)[-1] == new.split(" ", 4)[-1]
-    return same_path and digest_of(old) != digest_of(new)
+    return path_of(old) == path_of(new) and digest_of(old) != digest_of(new)
 
 
 def _times(path: str) -> str:

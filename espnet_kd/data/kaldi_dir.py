@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Container, Dict, List, Mapping, Optional
 
+from espnet_kd.data import identity
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.segments import by_utterance, refuse_choice_of_channel
 from espnet_kd.errors import UserError
@@ -43,6 +44,7 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     names = [*NEEDED, *(name for name in OPTIONAL if (path / name).exists())]
     tables = {name: read_table(path / name) for name in names}
     refuse_choice_of_channel(path, tables["wav.scp"])
+    record = identity.read_record(path)
     if "segments" in tables:
         parts = by_utterance(tables["segments"], tables["wav.scp"], f"{path}/segments")
         tables["segments"], tables["wav.scp"] = parts
@@ -55,6 +57,8 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     for utt, file in tables["wav.scp"].items():
         if file != file.strip():  # of Unicode: ESPnet takes that away
             raise UserError(f"{path}/wav.scp: '{utt}' has {ascii(file)}: white space at its ends")
+    if record:  # it may lack some of the utterances: what is not known is looked up
+        tables[identity.NAME] = identity.lines_of(tables["wav.scp"], record)
     return tables
 
 
@@ -118,6 +122,6 @@ def write_data_dir(path: PathLike, tables: Tables) -> None:
         # ExitStack renames in reverse order of entry.
         for name in reversed(names):
             write_table(stack.enter_context(atomic_path(path / name)), tables[name])
-    for name in OPTIONAL:
+    for name in (*OPTIONAL, identity.NAME):
         if name not in tables:
             (path / name).unlink(missing_ok=True)

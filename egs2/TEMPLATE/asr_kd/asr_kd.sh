@@ -504,7 +504,8 @@ if begin_stage 3; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
-                --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}"
+                --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}" \
+                --force "${force}"
             step_done "${out}" format_audio "${marker[@]}"
         fi
     done
