@@ -1,6 +1,7 @@
 """The babble of egs2/noisy_digits: ratios that are what they say, the same samples again."""
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -89,3 +90,20 @@ def test_too_many_are_asked_for(noise, clean, capsys):
         noise.main([str(word) for word in words])
     assert end.value.code == 1
     assert "--utts 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, None], ids=["nan", "inf", "cut"])
+def test_audio_that_cannot_be_used_is_one_line(spoil, noise, clean, capsys):
+    path = read_data_dir(clean)["wav.scp"]["s1-u1"]
+    audio = soundfile.read(path)[0]
+    if spoil is None:
+        os.truncate(path, 3000)
+    else:
+        audio[7] = spoil
+        soundfile.write(path, audio, 16000, "FLOAT")
+    options = ["--out", clean.parent / "x", "--audio", clean.parent / "y", "--snr", "5"]
+    with pytest.raises(SystemExit) as end:
+        noise.main(["--data", str(clean), "--babble", str(clean), *map(str, options)])
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and len(lines) == 1
+    assert f"error: {path}: " in lines[0]

@@ -1,0 +1,159 @@
+"""Sound files that were cut off, or whose samples are no numbers."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_kd.data.audio import BadAudio, decode, read_header
+from espnet_kd.fileio import read_table, write_table
+
+FORMATS = [
+    ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_24"), ("WAV", "ULAW"), ("WAVEX", "PCM_16"),
+    ("RF64", "PCM_16"), ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"),
+    ("NIST", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+]  # fmt: skip
+
+
+def write(path, audio_format="WAV", subtype="PCM_16", frames=16001, channels=1, endian=None):
+    audio = 0.1 * np.random.default_rng(0).standard_normal((frames, channels)).clip(-9, 9)
+    soundfile.write(path, audio, 16000, subtype, endian, audio_format)
+    return path
+
+
+@pytest.mark.parametrize("audio_format, subtype", FORMATS, ids="-".join)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_a_file_that_was_cut_off_is_noticed(audio_format, subtype, share, tmp_path):
+    path = write(tmp_path / "x", audio_format, subtype)
+    assert len(decode(path)[0]) == read_header(path).frames == 16001
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(BadAudio):
+        decode(path)
+    if audio_format not in ("FLAC", "MP3"):  # these show it when they are decoded
+        with pytest.raises(BadAudio, match="cut off|malformed|zero-length"):
+            read_header(path)
+
+
+def test_one_missing_sample_is_noticed(tmp_path):
+    for audio_format in ("WAV", "W64", "AIFF", "AU", "NIST"):
+        path = write(tmp_path / "x", audio_format)
+        os.truncate(path, path.stat().st_size - (4 if audio_format in ("WAV", "AIFF") else 2))
+        with pytest.raises(BadAudio, match="cut off"):
+            read_header(path)
+
+
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whole_files_of_all_kinds_pass(endian, channels, tmp_path):
+    for audio_format in ("WAV", "AIFF", "AU", "NIST"):
+        if (audio_format, endian) == ("AIFF", "LITTLE"):
+            continue
+        path = write(tmp_path / "x", audio_format, channels=channels, endian=endian)
+        assert len(decode(path)[0]) == 16001
+
+
+@pytest.mark.parametrize(
+    "riff, data",
+    [(0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000), (0x7FFFFFFF, 0x7FFFFFFF - 36),
+     (0, 32002), (99, 32002), (0x80000024, 0x80000000)],
+)  # fmt: skip
+def test_what_came_out_of_a_pipe_passes(riff, data, tmp_path):
+    path = write(tmp_path / "x.wav")
+    content = path.read_bytes()
+    path.write_bytes(
+        content[:4] + struct.pack("<I", riff) + content[8:40] + struct.pack("<I", data)
+        + content[44:]
+    )  # fmt: skip
+    assert len(decode(path)[0]) == 16001
+
+
+def test_an_au_of_unknown_length_and_what_follows_the_samples_pass(tmp_path):
+    path = write(tmp_path / "x", "AU")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + b"\xff" * 4 + content[12:])
+    assert len(decode(path)[0]) == 16001
+    for audio_format, subtype in (("WAV", "PCM_16"), ("OGG", "OPUS")):
+        path = write(tmp_path / "x", audio_format, subtype)
+        with open(path, "ab") as f:
+            f.write(b"TAG" + b"\0" * 125)
+        assert len(decode(path)[0]) == 16001
+
+
+def test_a_wav_with_further_chunks(tmp_path):
+    path = write(tmp_path / "x.wav")
+    content = path.read_bytes()
+    odd = b"LIST" + struct.pack("<I", 5) + b"INFOx\0"
+    path.write_bytes(content[:36] + odd + content[36:])
+    assert len(decode(path)[0]) == 16001
+    os.truncate(path, path.stat().st_size - 1000)
+    with pytest.raises(BadAudio, match=r"cut off \(31060 of 32060 bytes\)"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("head", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"riff", b".snd", b"NIST_1A"])
+def test_heads_alone_are_no_tracebacks(head, tmp_path):
+    (tmp_path / "x").write_bytes(head)
+    with pytest.raises(BadAudio):
+        read_header(tmp_path / "x")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    for path in (tmp_path / "x.wav", tmp_path):
+        with pytest.raises(BadAudio, match="not a file"):
+            read_header(path)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data directory of ten float files, of which `bad` is to be spoilt."""
+    monkeypatch.chdir(tmp_path)
+    utts = [f"u{n}" for n in range(9)] + ["bad"]
+    for utt in utts:
+        write(f"{utt}.wav", subtype="FLOAT")
+    write_table("data/wav.scp", {utt: f"{utt}.wav" for utt in utts})
+    for name in ("text", "utt2spk"):
+        write_table(f"data/{name}", dict.fromkeys(utts, "A"))
+    return Path("bad.wav")
+
+
+def spoil(value, rate=16000):
+    def do(path):
+        audio = soundfile.read(path)[0]
+        audio[5000] = value
+        soundfile.write(path, audio, rate, "FLOAT")
+
+    return do
+
+
+@pytest.mark.parametrize(
+    "do, options, words",
+    [
+        (spoil(np.nan), [], "bad.wav: a sample is nan, where 1 is full scale"),
+        (spoil(np.inf), [], "bad.wav: a sample is inf"),
+        (spoil(-np.inf, 8000), ["--resample", "true"], "bad.wav: a sample is inf"),
+        (spoil(1e30), [], "bad.wav: a sample is 1e+30"),
+        (spoil(30000.0, 8000), ["--resample", "true"], "bad.wav: louder than can be written"),
+        (lambda p: os.truncate(p, 30000), [], "bad.wav: cut off (30000 of 640"),
+    ],
+    ids=["nan", "inf", "resampled", "huge", "integers", "cut"],
+)
+@pytest.mark.parametrize("nj", [1])
+def test_they_are_skipped_with_the_reason(do, options, words, nj, data, cli, ok, caplog):
+    do(data)
+    code, err = cli("format_audio", "--data", "data", "--out", "dump", *options)
+    assert code == 1 and words in err.splitlines()[-1]
+    assert "1 of 10 utterances are unusable" in err.splitlines()[-1]
+    ok("format_audio", "--data", "data", "--out", "dump", "--max_bad_share", "0.1", *options)
+    assert words in caplog.text
+    assert "bad" not in read_table("dump/wav.scp") and len(read_table("dump/text")) == 9
+
+
+def test_integers_as_floats_are_used_where_they_are(data, ok):
+    spoil(30000.0)(data)
+    ok("format_audio", "--data", "data", "--out", "dump")
+    assert read_table("dump/wav.scp")["bad"] == "bad.wav"
