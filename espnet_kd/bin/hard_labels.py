@@ -6,8 +6,9 @@ from typing import Dict, Optional, Sequence
 import yaml
 
 from espnet_kd.data.cli import new_parser, share
-from espnet_kd.data.hard_labels import hard_labels, tokenizer
+from espnet_kd.data.hard_labels import hard_labels
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table, write_table
 

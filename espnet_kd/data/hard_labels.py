@@ -1,38 +1,16 @@
 """A training set whose transcripts are what a teacher makes of it (arXiv 2210.05793)."""
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping
+from typing import Dict, Mapping
 
 from espnet_kd.data.kaldi_dir import Tables, select
-from espnet_kd.data.tokens import UNK
+from espnet_kd.data.tokens import UNK, Tokenizer
 from espnet_kd.errors import UserError
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.scoring.tokens import as_sclite, tokenize
 
-Tokenizer = Callable[[str], List[str]]
 UNKNOWN = (UNK, "\u2047")  # <unk> in decoded text: of characters, of sentencepiece (a double ?)
-
-
-def tokenizer(token_type: str, bpemodel: str) -> Tokenizer:
-    """Return what splits text into tokens.
-
-    Args:
-        token_type: `char` or `bpe`.
-        bpemodel: The sentencepiece model; not looked at for `char`.
-
-    Raises:
-        UserError: the model cannot be read.
-    """
-    if token_type == "char":
-        return list
-    import sentencepiece  # here: characters need none
-
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_file=bpemodel)
-    except (OSError, RuntimeError) as e:
-        raise UserError(f"--bpemodel {bpemodel}: not a sentencepiece model: {e}") from None
-    return lambda text: pieces.encode(text, out_type=str)
 
 
 @dataclass(frozen=True)

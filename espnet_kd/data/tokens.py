@@ -1,12 +1,13 @@
 """Token lists as stage 5 of ESPnet's `asr.sh` makes them."""
 
 from collections import Counter
-from typing import Iterable, List
+from typing import Callable, Iterable, List
 
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_open, read_table
 
 BLANK, UNK, SOS_EOS, SPACE = "<blank>", "<unk>", "<sos/eos>", "<space>"
+Tokenizer = Callable[[str], List[str]]
 
 
 def read_sentences(path: PathLike) -> List[str]:
@@ -46,3 +47,26 @@ def write_token_list(path: PathLike, tokens: List[str]) -> None:
         raise UserError(f"{path}: the text contains the reserved token {min(clash)}")
     with atomic_open(path) as f:
         f.writelines(f"{token}\n" for token in [BLANK, UNK, *tokens, SOS_EOS])
+
+
+def tokenizer(token_type: str, bpemodel: str) -> Tokenizer:
+    """Return what splits text into tokens.
+
+    Args:
+        token_type: `char`, `word` or `bpe`.
+        bpemodel: The sentencepiece model of `bpe`.
+
+    Raises:
+        UserError: the model cannot be read.
+    """
+    if token_type == "char":
+        return lambda text: [SPACE if c == " " else c for c in text]
+    if token_type == "word":
+        return str.split
+    import sentencepiece  # here: the others need none
+
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_file=bpemodel)
+    except (OSError, RuntimeError) as e:
+        raise UserError(f"--bpemodel {bpemodel}: not a sentencepiece model: {e}") from None
+    return lambda text: pieces.encode(text, out_type=str)

@@ -39,6 +39,10 @@ def make_tokens(args):
         write(args["out"] + "/bpe.model", "")
 
 
+def check_text(args):
+    write(args["out"], "")
+
+
 def train(args):
     out = args["output_dir"]
     if args.get("collect_stats") == "true":
@@ -172,6 +176,7 @@ MODULES = {
     "espnet_kd.bin.filter_lengths": copy_dir,
     "espnet_kd.bin.perturb_speed": copy_dir,
     "espnet_kd.bin.make_tokens": make_tokens,
+    "espnet_kd.bin.check_text": check_text,
     "espnet_kd.bin.train": train,
     "espnet_kd.bin.decode": decode,
     "espnet_kd.bin.score": score,

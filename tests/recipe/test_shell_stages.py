@@ -46,6 +46,7 @@ def test_the_whole_run(finished):
     assert verbs == (
         ["plan_stages"]
         + DATA_VERBS
+        + ["check_text"]
         + ["train"] * 2  # statistics, two jobs
         + ["aggregate_stats_dirs", "train"]
         + DECODE_VERBS
@@ -357,6 +358,7 @@ def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path)
     assert made == [
         "data/train_sp", "dump/raw/org/train_sp", "dump/raw/org/dev", "dump/raw/test_a",
         "dump/raw/train_sp", "dump/raw/dev", "data/en_token_list/bpe_unigram50",
+        "exp/asr_stats_raw_en_bpe50_sp/coverage.txt",
     ]  # fmt: skip
     statistics, teacher = [call for call in calls if call[0].endswith(".train")]
     assert value(statistics, "--output_dir") == "exp/asr_stats_raw_en_bpe50_sp"

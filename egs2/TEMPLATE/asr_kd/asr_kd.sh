@@ -46,6 +46,7 @@ token_type=bpe
 nbpe=30
 bpemode=unigram
 token_dir=
+max_unk_share=0.02
 
 # Teacher
 asr_config=conf/train_teacher.yaml
@@ -92,7 +93,7 @@ stage_titles=(
     [3]="audio: data/<set> to dump/raw at one sampling rate"
     [4]="removal of too short and too long utterances"
     [5]="token list, or import of the teacher that --teacher_exp names"
-    [10]="statistics: lengths, mean and variance"
+    [10]="check of the tokens; statistics: lengths, mean and variance"
     [11]="training of the teacher"
     [12]="decoding with the teacher"
     [13]="scoring of the teacher"
@@ -153,6 +154,8 @@ Options, with the values they have now:
     --nbpe        # Number of BPE tokens (${nbpe}).
     --bpemode     # unigram or bpe (${bpemode}).
     --token_dir   # Directory of the token list (${token_dir}).
+    --max_unk_share  # Share of a training or validation set's characters that the tokens may
+                     # not be able to write (${max_unk_share}).
 
     # Teacher
     --asr_config              # Training config (${asr_config}).
@@ -236,7 +239,7 @@ global_mvn | utterance_mvn) ;;
 *) die "--feats_normalize must be global_mvn or utterance_mvn, not '${feats_normalize}'" ;;
 esac
 [[ "${fs}" =~ ^[0-9]+k?$ ]] || die "--fs must be a sampling rate, e.g. 16k or 16000, not '${fs}'"
-for name in max_bad_share max_dropped_share; do
+for name in max_bad_share max_dropped_share max_unk_share; do
     [[ "${!name}" =~ ^(0|1|0?\.[0-9]+)$ ]] ||
         die "--${name} must be a share between 0 and 1, e.g. 0.02, not '${!name}'"
 done
@@ -267,6 +270,8 @@ fi
 . scripts/jobs.sh
 # shellcheck source=scripts/pack.sh
 . scripts/pack.sh
+# shellcheck source=scripts/check_text.sh
+. scripts/check_text.sh
 # shellcheck source=scripts/collect_stats.sh
 . scripts/collect_stats.sh
 # shellcheck source=scripts/cache.sh
@@ -571,6 +576,7 @@ if begin_stage 5; then
 fi
 
 if begin_stage 10; then
+    check_text
     collect_stats
     end_stage
 fi

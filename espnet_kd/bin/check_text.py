@@ -1,0 +1,95 @@
+"""Check that the tokens of a model can write the transcripts of all sets, before it trains."""
+
+import logging
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+import yaml
+
+from espnet_kd.data.cli import new_parser, share
+from espnet_kd.data.coverage import Coverage, measure, other_case, read_token_list
+from espnet_kd.data.tokens import Tokenizer, tokenizer
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import atomic_open, read_table
+from espnet_kd.progress import track
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Read the command line and measure every set."""
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        "--data", action="append", required=True, help="set to train or validate on"
+    )
+    parser.add_argument("--test_data", action="append", default=[], help="set to test on")
+    parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
+    parser.add_argument("--token_type", required=True, help="char, bpe or word")
+    parser.add_argument("--bpemodel", default="none", help="of token_type bpe")
+    parser.add_argument("--config", help="training config, for its cleaner and symbols")
+    parser.add_argument(
+        "--max_unk_share",
+        type=share,
+        default=0.02,
+        help="refuse if a larger share of the characters of a set of --data becomes <unk>; test "
+        "sets are only warned of",
+    )
+    parser.add_argument("--out", required=True, help="file for one line a set")
+    args = parser.parse_args(argv)
+    known = read_token_list(args.token_list)
+    split = _tokenizer(args.token_type, args.bpemodel, args.config)
+    results: Dict[str, Coverage] = {}
+    for folder in [*args.data, *args.test_data]:
+        texts = read_table(Path(folder) / "text")
+        results[folder] = result = measure(
+            track(texts.items(), f"check {folder}", len(texts)), known, split
+        )
+        if not result.unknown:
+            logging.info(f"{folder}/text: the tokens of {args.token_list} cover it")
+        elif folder in args.test_data or result.share <= args.max_unk_share:
+            what = "no model can write this, and all of it counts as errors: "
+            logging.warning(
+                f"{folder}/text: {what if folder in args.test_data else ''}{result.describe()}"
+            )
+        if result.altered:
+            logging.warning(
+                f"{folder}/text: {result.altered} of {result.utterances} transcripts are spelled "
+                f"differently by the tokens of {args.bpemodel} (e.g. {result.altered_example}: "
+                f"'{texts[result.altered_example]}'); scoring compares with what was written"
+            )
+    for folder in args.data:
+        if results[folder].share > args.max_unk_share:
+            raise UserError(
+                f"{folder}/text: {results[folder].describe()}; "
+                f"{other_case(results[folder].unknown, known)}write the transcripts as those that "
+                f"{args.token_list} was made of, or allow it with --max_unk_share"
+            )
+    with atomic_open(args.out) as f:
+        for folder, result in results.items():
+            f.write(f"{folder} {result.describe() if result.unknown else 'covered'}\n")
+
+
+def _tokenizer(token_type: str, bpemodel: str, config: Optional[str]) -> Tokenizer:
+    """Return what splits a transcript into tokens in ESPnet's training."""
+    options = {}
+    if config:
+        with open(config, encoding="utf-8") as f:
+            options = yaml.safe_load(f) or {}
+    cleaner, symbols = options.get("cleaner"), options.get("non_linguistic_symbols")
+    if token_type in ("char", "bpe", "word") and not (cleaner or symbols):
+        return tokenizer(token_type, bpemodel)
+    # Seldom, and slow: ESPnet's own.
+    from espnet2.text.build_tokenizer import build_tokenizer
+    from espnet2.text.cleaner import TextCleaner
+
+    own = build_tokenizer(
+        token_type=token_type,
+        bpemodel=bpemodel,
+        non_linguistic_symbols=symbols,
+        g2p_type=options.get("g2p"),
+    )
+    clean = TextCleaner(cleaner)
+    return lambda text: own.text2tokens(clean(text))
+
+
+if __name__ == "__main__":
+    main()
