@@ -27,6 +27,7 @@ Rooms, in reading order:
     run/       what one run of the recipe is: folders that it holds, options
     deploy/    archives that ESPnet loads, model cards, upload
     bin/       command lines, one verb a file
+    common/    the reader of YAML, the reader of JSON, the records that tools leave
     errors, cli, fileio, progress, machine, install  what command lines share
 """
 

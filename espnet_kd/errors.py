@@ -2,9 +2,10 @@
 
 import errno
 import functools
+import json
 import os
 import sys
-from typing import Callable, Iterable, Optional
+from typing import Callable, Iterable, NoReturn, Optional
 
 
 class UserError(Exception):
@@ -15,19 +16,60 @@ class UserError(Exception):
     """
 
 
+def shown(value: object) -> str:
+    """Return a value in quotes for a message: one line of at most some 60 characters."""
+    plain = value is None or isinstance(value, bool)  # as YAML and JSON write them
+    text = json.dumps(value) if plain else " ".join(str(value).split())
+    return f"'{text}'" if len(text) <= 60 else f"'{text[:57]}...'"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the known word closest to `word`, or `""`."""
     import difflib
 
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def check_name(what: str, name: object, known: Iterable[str]) -> None:
+    """Refuse a name that is not known, and say which one may have been meant.
+
+    Args:
+        what: Beginning of the message, such as `plan.yaml: unknown key`.
+        name: The name.
+        known: All right ones, in the order in which the message lists them.
+
+    Raises:
+        UserError: `name` is not among them.
+    """
+    known = list(known)
+    if name not in known:
+        hint = nearest(str(name), known)
+        raise UserError(f"{what} {shown(name)}{hint}; known: {', '.join(known)}")
+
+
+def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse a value that is not one of several words, and say which may have been meant.
+
+    Args:
+        where: Name of the field, the beginning of the message.
+        value: The value.
+        choices: The words, in the order in which the message lists them.
+
+    Raises:
+        UserError: `value` is not among them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        hint = nearest(str(value), choices)
+        raise UserError(f"{where}: {shown(value)} is not one of {', '.join(choices)}{hint}")
 
 
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     """Decorate a command line's `main`: user mistakes end in one line, exit code 1.
 
     `UserError`, a full disk and a place without permission become one line on stderr.
-    Ctrl-C exits with 130.
+    Ctrl-C exits with 130, and output that nobody reads any more (`| head`) with 141, silently.
     Anything else is a defect of ours and keeps its traceback.
     """
 
@@ -35,15 +77,21 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     def wrapper(*args, **kwargs) -> None:
         program = os.path.basename(sys.argv[0]).removesuffix(".py")
         try:
-            sys.exit(main(*args, **kwargs) or 0)
+            try:
+                sys.exit(main(*args, **kwargs) or 0)
+            except SystemExit:
+                sys.stdout.flush()  # what is wrong with stdout shows now, not at Python's end
+                raise
         except UserError as e:
             # The words of another program in it may run over several lines.
             print(f"{program}: error: {' '.join(str(e).splitlines())}", file=sys.stderr)
-            sys.exit(1)
+            _leave(1)
         except OSError as e:
+            if e.errno == errno.EPIPE and _unread_output():
+                _leave(141)
             if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 print(f"{program}: error: {e.filename}: {e.strerror}", file=sys.stderr)
-                sys.exit(1)
+                _leave(1)
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" while writing {e.filename}" if e.filename else ""
@@ -52,9 +100,28 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
                 "run the same command again: finished work is kept",
                 file=sys.stderr,
             )
-            sys.exit(1)
+            _leave(1)
         except KeyboardInterrupt:
             print(f"{program}: interrupted; run the same command to go on", file=sys.stderr)
-            sys.exit(130)
+            _leave(130)
 
     return wrapper
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; Python flushes stdout then, and would complain a second time."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def _unread_output() -> bool:
+    """Tell whether stdout or stderr is a pipe that nobody reads."""
+    import select
+
+    poll = select.poll()
+    for output in (1, 2):
+        poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

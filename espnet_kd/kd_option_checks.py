@@ -1,32 +1,64 @@
 """Checks of single values of `kd_conf`."""
 
+import contextlib
 import math
+import sys
 from typing import Any, List, Optional
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, shown
+
+MOST = 10**6  # of whatever a plan counts or weighs
 
 
-def number(where: str, value: Any) -> float:
+def number(where: str, value: Any, least: float = -MOST, most: float = MOST) -> float:
     """Return a number.
 
+    Args:
+        where: Name of the field.
+        value: What it holds.
+        least: Smallest right value.
+        most: Largest right value.
+
     Raises:
-        UserError: `value` is none.
+        UserError: `value` is no number, or out of bounds.
     """
     if not _is_number(value):
-        raise UserError(f"{where}: expected a number, found '{value}'")
+        raise UserError(f"{where}: expected a number, found {shown(value)}{_written(value)}")
+    if not least <= value <= most:
+        raise UserError(f"{where}: expected a number from {least:g} to {most:g}, found {value}")
     return float(value)
 
 
-def whole_number(where: str, value: Any, least: Optional[int]) -> int:
-    """Return a whole number that is not below `least`, if there is a least one.
+def whole_number(
+    where: str, value: Any, least: Optional[int] = None, most: Optional[int] = MOST
+) -> int:
+    """Return a whole number.
+
+    Args:
+        where: Name of the field.
+        value: What it holds.
+        least: Smallest right value; None: `most` below zero.
+        most: Largest right value.
 
     Raises:
-        UserError: `value` is none.
+        UserError: `value` is no whole number, or out of bounds.
     """
     if not _is_whole(value) or (least is not None and value < least):
         bound = "" if least is None else f" >= {least}"
-        raise UserError(f"{where}: expected a whole number{bound}, found '{value}'")
+        raise UserError(
+            f"{where}: expected a whole number{bound}, found {shown(value)}{_written(value)}"
+        )
+    if abs(value) > most:
+        raise UserError(f"{where}: expected at most {most:,}, found {value:,}")
     return value
+
+
+def _written(value: Any) -> str:
+    """Tell how a number must be written that YAML has read as text."""
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(value, str) and math.isfinite(float(value)):
+            return f" (text for YAML; write {float(value)!r:.40})"
+    return ""
 
 
 def schedule(where: str, value: Any) -> List[List[float]]:
@@ -35,11 +67,13 @@ def schedule(where: str, value: Any) -> List[List[float]]:
     Raises:
         UserError: `value` is something else.
     """
-    if not _are_pairs(value, _is_number):
-        raise UserError(f"{where}: expected points [[update, factor], ...], found '{value}'")
+    if not _are_pairs(value, lambda x: _is_number(x) and abs(x) <= 1000 * MOST):
+        raise UserError(f"{where}: expected points [[update, factor], ...], found {shown(value)}")
     updates, factors = zip(*value)
     if sorted(set(updates)) != list(updates) or min(factors) < 0:
-        raise UserError(f"{where}: updates must rise and factors not be negative, found '{value}'")
+        raise UserError(
+            f"{where}: updates must rise and factors not be negative, found {shown(value)}"
+        )
     return [[float(x), float(y)] for x, y in value]
 
 
@@ -49,17 +83,17 @@ def block_pairs(where: str, value: Any) -> List[List[int]]:
     Raises:
         UserError: `value` is something else.
     """
-    if not _are_pairs(value, lambda x: _is_whole(x) and x >= 0):
+    if not _are_pairs(value, lambda x: _is_whole(x) and 0 <= x <= MOST):
         raise UserError(
             f"{where}: expected pairs [[student's block, teacher's block], ...] counted from 0, "
-            f"found '{value}'"
+            f"found {shown(value)}"
         )
     return [list(pair) for pair in value]
 
 
 def _is_number(value: Any) -> bool:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and math.isfinite(value)
+    return plain and abs(value) <= sys.float_info.max
 
 
 def _is_whole(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from espnet_kd import kd_option_checks as check
 from espnet_kd.choices import DIVERGENCES, NODES, NORMALIZATIONS, OBJECTIVES
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.errors import UserError, check_choice, check_name, shown
 
 if TYPE_CHECKING:
     from espnet_kd.objective import Objective
@@ -129,21 +129,20 @@ class DistillOptions:
             UserError: unknown key (naming the nearest right one), wrong type or value.
         """
         if not isinstance(conf, Mapping):
-            raise UserError(f"{where}: expected options by name, found '{conf}'")
+            raise UserError(f"{where}: expected options by name, found {shown(conf)}")
         fields = {f.name: f for f in dataclasses.fields(cls)}
         values: Dict[str, Any] = {}
         for key, value in conf.items():
-            if key not in fields:
-                known = ", ".join(fields)
-                raise UserError(
-                    f"{where}: unknown key '{key}'{nearest(str(key), fields)}; known: {known}"
-                )
+            check_name(f"{where}: unknown key", key, fields)
             values[key] = _checked(where, key, value, fields[key].default)
             if key.endswith("weight") and values[key] < 0:
                 raise UserError(f"{where}.{key}: must not be negative, found {values[key]}")
-        if values.get("temperature", 1) <= 0:
+        temperature = values.get("temperature", 1)
+        if not 0 < temperature:
+            raise UserError(f"{where}.temperature: must be positive, found {temperature}")
+        if not 0.001 <= temperature <= 1000:
             raise UserError(
-                f"{where}.temperature: must be positive, found {values['temperature']}"
+                f"{where}.temperature: expected a number from 0.001 to 1000, found {temperature}"
             )
         if values.get("first_weight", 0) > 1:
             raise UserError(
@@ -151,6 +150,21 @@ class DistillOptions:
                 f"{values['first_weight']}"
             )
         return values
+
+    def check_layers(self, where: str) -> None:
+        """Refuse layers without their weight, and the other way round.
+
+        Args:
+            where: Name of the place, for messages.
+
+        Raises:
+            UserError: one of the two is missing.
+        """
+        if (self.layers is None) != (self.layer_weight == 0):
+            raise UserError(
+                f"{where}: layers {self.layers} with layer_weight {self.layer_weight}: give both "
+                "or neither"
+            )
 
     @classmethod
     def from_dict(cls, conf: Mapping[str, Any], where: str = "kd_conf") -> DistillOptions:
@@ -165,11 +179,7 @@ class DistillOptions:
                 objective without a teacher.
         """
         options = cls(**cls.checked(conf, where))
-        if (options.layers is None) != (options.layer_weight == 0):
-            raise UserError(
-                f"{where}: layers {options.layers} with layer_weight {options.layer_weight}: "
-                "give both or neither"
-            )
+        options.check_layers(where)
         if options.distils and options.teacher_cache:
             _check_for_cache(where, options, conf)
             return dataclasses.replace(options, teacher_features="clean")
@@ -215,9 +225,8 @@ def check_band(band: int, options: DistillOptions, where: str = "kd_conf: ") -> 
 
 def _checked(where: str, key: str, value: Any, default: Any) -> Any:
     """Return `value` in its type, or raise UserError."""
-    if key in CHOICES and value not in CHOICES[key]:
-        hint = nearest(str(value), CHOICES[key])
-        raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
+    if key in CHOICES:
+        check_choice(f"{where}.{key}", value, CHOICES[key])
     where = f"{where}.{key}"
     if isinstance(default, float):
         return check.number(where, value)
@@ -228,7 +237,7 @@ def _checked(where: str, key: str, value: Any, default: Any) -> Any:
     if key in LISTS:
         return LISTS[key](where, value)
     if not isinstance(value, str):
-        raise UserError(f"{where}: a name is expected, found '{value}'")
+        raise UserError(f"{where}: a name is expected, found {shown(value)}")
     return value
 
 

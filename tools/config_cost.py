@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
-import yaml
 from benchdata import Lengths, read_lengths
 from torch.utils.flop_counter import FlopCounterMode
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.peak_memory import PeakMemory, in_child
 from espnet_kd.plan.options import read_config
@@ -112,10 +112,7 @@ def overridden(pairs: Sequence[str]) -> Dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise UserError(f"--override '{pair}': write KEY=VALUE, such as batch_bins=8000000")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise UserError(f"--override '{pair}': the value is not valid YAML ({e})") from None
+        found[key] = parse_yaml(value, f"--override '{pair}'").data
     return found
 
 

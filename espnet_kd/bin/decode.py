@@ -6,12 +6,14 @@ Takes every argument of `espnet2.bin.asr_transducer_inference`, gives the same o
 writes `rtf.json` beside it.
 """
 
+from espnet_kd.cli import check_configs
 from espnet_kd.errors import run_main
 
 
 @run_main
 def main(cmd=None) -> None:
     """Run stock inference."""
+    check_configs(cmd, "--config", "--asr_train_config")
     from espnet_kd.espnet import timed_inference
 
     timed_inference.main(cmd)

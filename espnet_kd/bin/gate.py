@@ -9,14 +9,13 @@ longer (train it on), split (insert a student), stop, continue. One line says wh
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Tuple
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.records import FACTS, GATE
 from espnet_kd.errors import UserError, run_main
-from espnet_kd.fileio import atomic_open
-from espnet_kd.plan.gate import FILE, Round, add_round, describe, read_rounds
+from espnet_kd.plan.gate import Round, add_round, describe, read_rounds
 from espnet_kd.plan.options import add_plan_options, student_of
 
 
@@ -47,14 +46,12 @@ def main(cmd=None) -> None:
             f"{exp / args.scores}: {utterances} utterances, but {of_teacher} of the teacher; "
             "score both again"
         )
-    new = Round(_epochs(exp / "facts.json"), wer, teacher_wer, utterances)
-    rounds = add_round(read_rounds(exp / FILE), new)
+    new = Round(_epochs(exp), wer, teacher_wer, utterances)
+    rounds = add_round(read_rounds(exp), new)
     record, line = describe(
         student.gate, rounds, student.name, student.teacher or "the first teacher"
     )
-    with atomic_open(exp / FILE) as f:
-        json.dump(record, f, indent=1)
-        f.write("\n")
+    GATE.write(exp, record)
     print(line)
 
 
@@ -66,11 +63,11 @@ def _wer(scores: Path) -> Tuple[float, int]:
     return total.error_rate, total.sentences
 
 
-def _epochs(facts: Path) -> int:
-    try:
-        return int(json.loads(facts.read_text(encoding="utf-8"))["epochs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{facts}: does not say how many epochs were trained") from None
+def _epochs(exp: Path) -> int:
+    facts = FACTS.read_if_there(exp) or {}
+    if "epochs" not in facts:
+        raise UserError(f"{exp}/{FACTS.file}: does not say how many epochs were trained")
+    return facts["epochs"]
 
 
 if __name__ == "__main__":

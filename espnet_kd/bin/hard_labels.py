@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-import yaml
-
+from espnet_kd.common.yaml_file import read_yaml, section
 from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.hard_labels import hard_labels
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table, write_table
+from espnet_kd.kd_option_checks import whole_number
 
 
 @run_main
@@ -62,16 +62,14 @@ def _count_lines(path: str) -> int:
 
 def _samples_of_frame(config: str) -> int:
     """Entries of speech_shape that make an encoder frame: hop length times subsampling."""
-    try:
-        with open(config, encoding="utf-8") as f:
-            found = yaml.safe_load(f) or {}
-    except FileNotFoundError:
-        raise UserError(f"{config}: no such file; derive the student first") from None
+    options = read_yaml(config, "derive the student first")
     # ESPnet's defaults; without a front end the shapes count feature frames.
-    hop = (found.get("frontend_conf") or {}).get("hop_length", 128)
-    encoder = found.get("encoder_conf") or {}
-    factor = (encoder.get("input_conf") or {}).get("subsampling_factor", 4)
-    return factor * (hop if found.get("frontend", "default") else 1)
+    hop = section(options, "frontend_conf", config).get("hop_length", 128)
+    front = section(section(options, "encoder_conf", config), "input_conf", config)
+    factor = front.get("subsampling_factor", 4)
+    whole_number(f"{config}: frontend_conf.hop_length", hop, 1)
+    whole_number(f"{config}: encoder_conf.input_conf.subsampling_factor", factor, 1)
+    return factor * (hop if options.get("frontend", "default") else 1)
 
 
 def _frames(

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError, run_main
-from espnet_kd.plan.manifest import differences, read_manifest, write_manifest
+from espnet_kd.plan.manifest import differences, write_manifest
 from espnet_kd.plan.options import add_plan_options, student_of
 
 
@@ -35,7 +36,7 @@ def main(cmd=None) -> int:
     check = any(word.split("=")[0] == "--check" for word in words)
     args = get_parser(check).parse_args(words)
     if check:
-        found = differences(read_manifest(Path(args.check)))
+        found = differences(MANIFEST.read(Path(args.check)))
         for line in found:
             print(line)
         if found:

@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.common.records import RESULTS, STUDENT, experiment
 from espnet_kd.deploy.archive import README, make_archive
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
-from espnet_kd.deploy.results import find_model, read_results
+from espnet_kd.deploy.results import find_model
 from espnet_kd.errors import UserError, run_main
-from espnet_kd.report.records import experiment, read_json
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(argv)
-    results = read_results(args.results)
+    results = RESULTS.read_path(args.results)
     if args.inference_tag not in (None, results["inference_tag"]):
         raise UserError(
             f"{args.results}: reports the decodings '{results['inference_tag']}', not "
@@ -62,7 +62,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         results,
         model,
         read_config(exp),
-        read_json(exp / "student.json", dict),
+        STUDENT.read_if_there(exp) or {},
         args.language,
         args.license,
         args.inference_args,

@@ -15,9 +15,8 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-import yaml
-
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
@@ -99,8 +98,8 @@ def main(cmd=None) -> None:
 def _checked(args: argparse.Namespace) -> Any:
     """Refuse what needs no teacher to be refused; return the target."""
     try:
-        target = yaml.safe_load(args.target)  # read as the plan's
-    except yaml.YAMLError:
+        target = parse_yaml(args.target, "--target").data  # as it would be read in a plan
+    except UserError:
         target = args.target
     parse_target(target, "--target")
     if args.stages < 1:

@@ -6,13 +6,13 @@ r"""Report a run: exp/RESULTS.md, exp/results.json and plots.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.content import read_content
@@ -85,13 +85,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     head = {"title": args.title, "note": args.note, "left_out": args.left_out}
     results = {**head, **content.to_json(args.exp), "environment": env}
     text = results_md(content, env, plots or [], args.title, args.note, args.left_out)
-    with atomic_open(args.exp / "results.json") as f:
-        json.dump(results, f, indent=2, ensure_ascii=False)
-        f.write("\n")
+    RESULTS.write(args.exp, results)
     with atomic_open(args.exp / "RESULTS.md") as f:
         f.write(text)
     print(answer(content.rows, test_sets, content.comparisons))
-    for path in (args.exp / "RESULTS.md", args.exp / "results.json", *(plots or [])):
+    for path in (args.exp / "RESULTS.md", args.exp / RESULTS.file, *(plots or [])):
         print(f"Write {path}")
 
 

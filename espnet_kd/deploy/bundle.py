@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 
 # Values of a config that name a file which decoding opens.
@@ -67,11 +68,8 @@ def read_config(exp: Path) -> Dict[str, Any]:
         UserError: it is not there or not a config.
     """
     path = exp / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the model first")
-    with open(path, encoding="utf-8") as f:
-        config = yaml.safe_load(f)
-    if not isinstance(config, dict) or "encoder_conf" not in config:
+    config = read_yaml(path, "train the model first")
+    if "encoder_conf" not in config:
         raise UserError(f"{path}: not the config of a transducer")
     return config
 

@@ -7,10 +7,10 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 import torch
-import yaml
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.train.dataset import ESPnetDataset
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
 
@@ -55,8 +55,7 @@ class Utterances(torch.utils.data.Dataset):
     """
 
     def __init__(self, data: Sequence[Path], audio_type: str, config: Path) -> None:
-        with open(config, encoding="utf-8") as f:
-            found = yaml.safe_load(f)
+        found = read_yaml(config, "a teacher is needed")
         defaults = dict.fromkeys(("bpemodel", "non_linguistic_symbols", "cleaner", "g2p"))
         args = Namespace(**{**defaults, **found, "use_preprocessor": True})
         try:

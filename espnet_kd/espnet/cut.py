@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import torch
-import yaml
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.teacher import load_transducer
@@ -56,8 +56,7 @@ def read_model(exp: Path, checkpoint: str) -> Model:
         UserError: see `load_transducer` and `Architecture.from_config`.
     """
     model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
-    with open(exp / "config.yaml", encoding="utf-8") as f:
-        config = yaml.safe_load(f)
+    config = read_yaml(exp / "config.yaml", "a teacher is needed")
     return Model(config, model, sizes_of(model, config))
 
 

@@ -1,7 +1,6 @@
 """Derive a student's experiment from its teacher's: config, weights, forward check."""
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
@@ -9,6 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 import torch
 import yaml
 
+from espnet_kd.common.records import STUDENT
 from espnet_kd.espnet.cut import Cutter, Model, build, read_model
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.plan_checks import check_options, check_plan
@@ -208,8 +208,7 @@ def derive(
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
         save_tensors(net.state_dict(), tmp, torch.save)
-    with atomic_open(out / "student.json") as f:
-        json.dump(facts, f, indent=1)
+    STUDENT.write(out, facts)
     with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
     return facts

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import torch
-import yaml
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.teacher import front_end
 from espnet_kd.fileio import file_digest
@@ -70,8 +70,7 @@ def teacher_fields(config: Optional[Path], checkpoint: Optional[Path]) -> Dict[s
     if checkpoint is not None:
         fields["teacher_model"] = file_digest(checkpoint)
     if config is not None:
-        with open(config, encoding="utf-8") as f:
-            found = yaml.safe_load(f)
+        found = read_yaml(config, "a teacher is needed")
         fields["teacher_config"] = list_digest({key: found.get(key) for key in MODEL_KEYS})
     return fields
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.cut import sizes_of
 from espnet_kd.espnet.teacher import load_state, load_transducer
@@ -80,17 +81,7 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
 
 
 def _read(path: Path) -> Dict[str, Any]:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; --teacher_exp names an ESPnet experiment (exp/asr_...)"
-        )
-    try:
-        with open(path, encoding="utf-8") as f:
-            config = yaml.safe_load(f)
-    except yaml.YAMLError as e:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not the config of an experiment")
+    config = read_yaml(path, "--teacher_exp names an ESPnet experiment (exp/asr_...)")
     if "joint_network_conf" not in config:
         task = "espnet2.asr" if "ctc_conf" in config else "another task"
         raise UserError(

@@ -24,7 +24,7 @@ def check_options(stages: Sequence[StagePlan], base: Mapping[str, Any]) -> None:
     parts = [(base.get("__file__", "training config"), base)]
     for where, part in [*parts, *((stage.where, stage.train) for stage in stages)]:
         for key in part:
-            if key not in known and key != "__file__":
+            if key not in known and key != "__file__":  # hundreds are known: not listed
                 raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
 
 

@@ -18,6 +18,7 @@ from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
 from espnet_kd.kd_options import DistillOptions
+from espnet_kd.plan.stage import check_loggers
 
 
 class DistilTransducerTask(ASRTransducerTask):
@@ -61,6 +62,16 @@ class DistilTransducerTask(ASRTransducerTask):
             help="Utterances of the validation set that are decoded greedily each epoch, for "
             "`wer` and `wer_teacher` in the statistics; 0: none",
         )
+
+    @classmethod
+    def check_required_command_args(cls, args: argparse.Namespace) -> None:
+        """Check the arguments before anything is built.
+
+        Raises:
+            UserError: a package that they ask for is not installed.
+        """
+        super().check_required_command_args(args)
+        check_loggers(vars(args), "--")
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> Tuple[str, ...]:

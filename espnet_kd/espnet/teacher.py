@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
 
 import torch
-import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.asr_transducer.joint_network import JointNetwork
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.lattice import Joint
@@ -30,17 +30,16 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
         UserError: a file is missing or unreadable, or parameters are missing or have other
             shapes than the config asks for.
     """
-    for path in (config, checkpoint):
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; a teacher needs a config.yaml and a .pth")
+    needs = "a teacher needs a config.yaml and a .pth"
+    read_yaml(config, needs)  # before ESPnet does
+    if not Path(checkpoint).is_file():
+        raise UserError(f"{checkpoint}: no such file; {needs}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, _ = ASRTransducerTask.build_model_from_file(config, None, "cpu")
     except FileNotFoundError as e:
         raise UserError(f"{config}: names {e.filename}, which is not there") from e
-    except yaml.YAMLError as e:
-        raise UserError(f"{config}: not valid YAML: {' '.join(str(e).split())}") from e
     except Exception as e:  # ESPnet checks little of a config: anything may come of a wrong one
         raise UserError(
             f"{config}: not the config of a standalone ESPnet transducer "

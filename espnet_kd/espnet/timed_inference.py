@@ -1,6 +1,5 @@
 """Stock transducer inference with a clock around it."""
 
-import json
 import resource
 import time
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any, List, Optional, Sequence
 import torch
 from espnet2.bin import asr_transducer_inference as stock
 
+from espnet_kd.common.records import DECODING
+from espnet_kd.common.yaml_file import read_yaml, section
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import atomic_open, read_table
+from espnet_kd.fileio import read_table
 from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
 
@@ -77,17 +78,15 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         "threads": torch.get_num_threads(),
         "streaming": bool(args.streaming),
     }
-    with atomic_open(Path(args.output_dir) / "rtf.json") as f:
-        json.dump(facts, f, indent=1)
+    DECODING.write(Path(args.output_dir), facts)
 
 
 def _sampling_rate(config: Optional[str]) -> int:
     """Samples a second that the model's front end expects."""
     import humanfriendly
-    import yaml
 
     if config is None:
         return SAMPLING_RATE
-    with open(config, encoding="utf-8") as f:
-        fs = (yaml.safe_load(f).get("frontend_conf") or {}).get("fs", SAMPLING_RATE)
+    options = read_yaml(config, "train the model first")
+    fs = section(options, "frontend_conf", config).get("fs", SAMPLING_RATE)
     return humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import resource
@@ -16,11 +15,12 @@ from espnet2.train.reporter import SubReporter, aggregate
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet_kd.common.records import FACTS, HISTORY
 from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.throughput import Throughput, report_epoch
-from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
+from espnet_kd.fileio import atomic_path, save_tensors
 from espnet_kd.progress import Progress
 
 
@@ -225,23 +225,22 @@ def _write_history(
     options: Any, epoch: int, part: str, figures: Dict[str, float]
 ) -> List[Dict[str, Any]]:
     """Add an epoch to `history.json`; one trained again after a kill replaces the old."""
-    path = Path(options.output_dir) / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    folder = Path(options.output_dir)
+    history = HISTORY.read_if_there(folder) or []
     history = [
         h for h in history if h["epoch"] < epoch or (h["epoch"] == epoch and part == "valid")
     ]
     if not history or history[-1]["epoch"] != epoch:
         history.append({"epoch": epoch})
     history[-1][part] = figures
-    with atomic_open(path) as f:
-        json.dump(history, f, indent=1)
+    HISTORY.write(folder, history)
     return history
 
 
 def _write_facts(options: Any, history: List[Dict[str, Any]]) -> None:
     """Write what the training cost so far, interruptions left out."""
-    path = Path(options.output_dir) / "facts.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    folder = Path(options.output_dir)
+    before = FACTS.read_if_there(folder) or {}
     if options.ngpu > 0:
         device, peak = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**20
     else:
@@ -253,10 +252,9 @@ def _write_facts(options: Any, history: List[Dict[str, Any]]) -> None:
             sum(h.get(part, {}).get("seconds", 0) for h in history for part in ("train", "valid")),
             1,
         ),
-        "peak_memory_mb": round(max(peak, before.get("peak_memory_mb", 0)), 1),
+        "peak_memory_mb": round(max(peak, before.get("peak_memory_mb") or 0), 1),
         "device": device,
         "ngpu": options.ngpu,
         "seed": options.seed,
     }
-    with atomic_open(path) as f:
-        json.dump(facts, f, indent=1)
+    FACTS.write(folder, facts)

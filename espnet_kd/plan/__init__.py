@@ -5,6 +5,7 @@ In reading order:
     plan       the YAML file
     stage      one entry of it: a student
     gate       may a student become a teacher?
+    contradictions  names and sizes that exclude one another
     effective  the plan after what its gates have found
     paths      baselines and ablations: other ways to students of the same sizes
     cacheable  which of them a teacher cache can serve

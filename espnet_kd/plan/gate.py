@@ -8,15 +8,14 @@ gate:
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.common.records import GATE
+from espnet_kd.errors import UserError, check_choice, check_name, shown
 from espnet_kd.kd_option_checks import number, whole_number
 
 OTHERWISE = ("stop", "longer", "split", "continue")
-FILE = "gate.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,35 +82,31 @@ def parse_gate(where: str, entry: Any, base: Optional[Gate] = None) -> Optional[
     if entry is None or entry is False:
         return None
     if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected keys and values, or false, found '{entry}'")
+        raise UserError(f"{where}: expected keys and values, or false, found {shown(entry)}")
     known = [field.name for field in dataclasses.fields(Gate)]
     for key, value in entry.items():
-        if key not in known:
-            hint = nearest(str(key), known)
-            raise UserError(f"{where}: unknown key '{key}'{hint}; known: {', '.join(known)}")
-        if key == "otherwise" and value not in OTHERWISE:
-            hint = nearest(str(value), OTHERWISE)
-            raise UserError(f"{where}.otherwise: '{value}' is not one of {OTHERWISE}{hint}")
+        check_name(f"{where}: unknown key", key, known)
+        if key == "otherwise":
+            check_choice(f"{where}.otherwise", value, OTHERWISE)
         if key == "margin":
-            number(f"{where}.margin", value)
+            number(f"{where}.margin", value, -1000, 1000)
         if key in ("epochs", "at_most"):
             whole_number(f"{where}.{key}", value, 1)
     return dataclasses.replace(base or Gate(), **entry)
 
 
-def read_rounds(path: Path) -> List[Round]:
+def read_rounds(exp: Path) -> List[Round]:
     """Read what `espnet_kd.bin.gate` wrote; no file: nothing was measured.
+
+    Args:
+        exp: The student's experiment.
 
     Raises:
         UserError: the file is damaged.
     """
-    if not path.is_file():
-        return []
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return [Round(**one) for one in said["rounds"]]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: not a gate's record; remove it and run stage 16 again") from None
+    result = GATE.read_if_there(exp) or {}
+    names = [field.name for field in dataclasses.fields(Round)]
+    return [Round(*(entry[name] for name in names)) for entry in result.get("rounds", [])]
 
 
 def add_round(rounds: Sequence[Round], new: Round) -> List[Round]:

@@ -1,18 +1,16 @@
 """`manifest.json`: what a student was made from, so that it can be made again or doubted."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Dict, List
 
+from espnet_kd.common.records import GATE, MANIFEST, Manifest
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import atomic_open, file_digest
-from espnet_kd.plan.gate import FILE as GATE
+from espnet_kd.fileio import file_digest
 from espnet_kd.plan.stage import StagePlan
 from espnet_kd.report.environment import environment
 from espnet_kd.scoring.counts import Counts, read_counts
 
-FILE = "manifest.json"
 VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit")
 
 
@@ -49,34 +47,16 @@ def write_manifest(
         "teacher": str(teacher),
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
         "training": _marker(exp / ".done.train"),
-        "gate": _json(exp / GATE),
+        "gate": GATE.read_if_there(exp),
         "wer": _error_rates(exp),
         "versions": {name: env[name] for name in VERSIONS},
         "date": env["date"],
     }
-    with atomic_open(exp / FILE) as f:
-        json.dump(manifest, f, indent=1, ensure_ascii=False)
-        f.write("\n")
+    MANIFEST.write(exp, manifest)
     return manifest
 
 
-def read_manifest(exp: Path) -> Dict[str, Any]:
-    """Read what `write_manifest` wrote.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    path = exp / FILE
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; stage 16 writes it for a finished student")
-    manifest = _json(path)
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all("sha256" in f for f in files.values()):
-        raise UserError(f"{path}: not a manifest; remove it and run stage 16 again")
-    return manifest
-
-
-def differences(manifest: Dict[str, Any]) -> List[str]:
+def differences(manifest: Manifest) -> List[str]:
     """Name the files that are not those of a manifest, one line each."""
     found = []
     for name, file in manifest["files"].items():
@@ -105,15 +85,6 @@ def _marker(path: Path) -> Dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
     return {name: value for name, _, value in pairs if name != "finished"}
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{path}: not JSON; remove it and run stage 16 again") from None
 
 
 def _error_rates(exp: Path) -> Dict[str, float]:

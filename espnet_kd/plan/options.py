@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, List
 
-import yaml
-
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.common.yaml_file import lines_in_messages, read_document
+from espnet_kd.errors import check_name
+from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.effective import Effective, effective
-from espnet_kd.plan.gate import FILE, read_rounds
+from espnet_kd.plan.gate import read_rounds
 from espnet_kd.plan.paths import PATHS, all_students, choose
 from espnet_kd.plan.plan import load_plan
 from espnet_kd.plan.stage import ESPNET_EPOCHS, PLANNED, StagePlan, check_training
@@ -38,7 +38,7 @@ def way_of(args: argparse.Namespace) -> Effective:
     """
 
     def rounds_of(name: str) -> List[Any]:
-        return read_rounds(Path(f"{args.students}_{name}") / FILE) if args.students else []
+        return read_rounds(Path(f"{args.students}_{name}")) if args.students else []
 
     return effective(load_plan(args.plan), rounds_of)
 
@@ -49,11 +49,13 @@ def students_of(args: argparse.Namespace) -> List[StagePlan]:
     Raises:
         UserError: see `load_plan`, `read_rounds`, `choose` and `all_students`.
     """
-    epochs = read_config(args.train_config).get("max_epoch") or ESPNET_EPOCHS
+    base, plan = read_config(args.train_config), load_plan(args.plan)
+    for stage in plan.stages:
+        conf = DistillOptions.checked(stage.kd_conf(base), stage.where)
+        DistillOptions(**conf).check_layers(stage.where)
+    epochs = base.get("max_epoch") or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate == "true")
-    return all_students(
-        load_plan(args.plan), way_of(args), paths, args.paths_at.split(), int(epochs)
-    )
+    return all_students(plan, way_of(args), paths, args.paths_at.split(), epochs)
 
 
 def student_of(args: argparse.Namespace, name: str) -> StagePlan:
@@ -63,11 +65,7 @@ def student_of(args: argparse.Namespace, name: str) -> StagePlan:
         UserError: there is none of that name; see `students_of`.
     """
     students = {student.name: student for student in students_of(args)}
-    if name not in students:
-        known = ", ".join(students)
-        raise UserError(
-            f"{args.plan}: no student '{name}'{nearest(name, students)}; there are: {known}"
-        )
+    check_name(f"{args.plan}: no student", name, students)
     return students[name]
 
 
@@ -82,12 +80,7 @@ def read_config(path: Any) -> Dict[str, Any]:
     """
     if not path:
         return {}
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; a training config for students is needed")
-    try:
-        with open(path, encoding="utf-8") as f:
-            config = yaml.safe_load(f) or {}
-    except yaml.YAMLError as e:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    check_training(config, str(path))
+    config, lines = read_document(path, "a training config for students is needed")
+    with lines_in_messages(path, lines):
+        check_training(config, f"{path}: ")
     return {**config, "__file__": path}

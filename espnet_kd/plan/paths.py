@@ -7,7 +7,7 @@ as that one and its teachers (the first excepted) had together.
 import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.errors import UserError, check_name
 from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.plan import CompressionPlan
 from espnet_kd.plan.stage import PLANNED, StagePlan
@@ -91,9 +91,7 @@ def choose(words: Sequence[str], ablate: bool) -> List[str]:
     """
     known = [PLANNED, *PATHS]
     for word in words:
-        if word not in known:
-            hint = nearest(word, known)
-            raise UserError(f"--paths: unknown path '{word}'{hint}; known: {', '.join(known)}")
+        check_name("--paths: unknown path", word, known)
     added = [name for name, path in PATHS.items() if path.ablation and ablate]
     names = list(dict.fromkeys([*words, *added]))
     if not names:
@@ -152,9 +150,7 @@ def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> Lis
         return [way.best]
     known = [stage.name for stage in plan.stages]
     for name in sizes_at:
-        if name not in known:
-            hint = nearest(name, known)
-            raise UserError(f"--paths_at: unknown stage '{name}'{hint}; known: {', '.join(known)}")
+        check_name("--paths_at: unknown stage", name, known)
     ends = []
     for name in dict.fromkeys(sizes_at):
         number = known.index(name) + 1

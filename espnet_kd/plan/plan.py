@@ -21,17 +21,16 @@ stages:
 """
 
 import dataclasses
-from pathlib import Path
-from typing import List, Optional, TextIO, Union
+from typing import List
 
-import yaml
-
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
+from espnet_kd.errors import UserError, check_name
+from espnet_kd.plan.contradictions import check_names, check_sizes_fall
 from espnet_kd.plan.gate import parse_gate
 from espnet_kd.plan.stage import StagePlan, parse_stage
-from espnet_kd.students.target import parse_target
 
 PLAN_KEYS = ("stages", "gate")
+MOST_STAGES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +59,11 @@ def load_plan(path: str) -> CompressionPlan:
     Raises:
         UserError: there is no such file; see `parse_plan`.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; a compression plan is needed")
-    with open(path, encoding="utf-8") as f:
-        return parse_plan(f, path)
+    document = read_document(path, "a compression plan with 'stages' is needed")
+    return _checked(document, path)
 
 
-def parse_plan(text: Union[str, TextIO], path: str) -> CompressionPlan:
+def parse_plan(text: str, path: str) -> CompressionPlan:
     """Check the text of a plan.
 
     Args:
@@ -75,42 +72,28 @@ def parse_plan(text: Union[str, TextIO], path: str) -> CompressionPlan:
 
     Raises:
         UserError: no YAML, no stages, an unknown key (naming the nearest right one), a
-            value of the wrong kind, a name that stands there twice, or targets that do not
-            go down.
+            value of the wrong kind, a duplicate name, sizes that do not go down, or options
+            that exclude one another.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    return _checked(parse_yaml(text, path), path)
+
+
+def _checked(document: Document, path: str) -> CompressionPlan:
+    """Check the content of a plan; messages name the line."""
+    data = document.data
     if not isinstance(data, dict) or "stages" not in data:
         raise UserError(f"{path}: no 'stages'; list at least one compression stage")
     for key in data:
-        if key not in PLAN_KEYS:
-            hint = nearest(str(key), PLAN_KEYS)
-            raise UserError(f"{path}: unknown key '{key}'{hint}; known: {', '.join(PLAN_KEYS)}")
+        check_name(f"{path}: unknown key", key, PLAN_KEYS)
     if not isinstance(data["stages"], list) or not data["stages"]:
         raise UserError(f"{path}: 'stages' is empty; list at least one compression stage")
-    gate = parse_gate(f"{path}: gate", data.get("gate"))
-    stages: List[StagePlan] = []
-    for i, entry in enumerate(data["stages"]):
-        stage = parse_stage(f"{path}: stages[{i}]", i + 1, entry, gate)
-        if stage.name in {s.name for s in stages}:
-            raise UserError(f"{stage.where}.name: '{stage.name}' stands there twice")
-        for before in stages:
-            # Said now, not after the teachers are trained.
-            if _is_smaller(stage, before) is False:
-                raise UserError(
-                    f"{stage.where}.target: {stage.target} is not smaller than the "
-                    f"{before.target} of '{before.name}'; a student must be smaller than its "
-                    "teacher"
-                )
-        stages.append(stage)
+    with lines_in_messages(path, document.lines):
+        if len(data["stages"]) > MOST_STAGES:
+            raise UserError(f"{path}: stages: more than {MOST_STAGES} compression stages")
+        gate = parse_gate(f"{path}: gate", data.get("gate"))
+        stages: List[StagePlan] = []
+        for i, entry in enumerate(data["stages"]):
+            stages.append(parse_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
+        check_names(stages)
+        check_sizes_fall(stages)
     return CompressionPlan(path, stages)
-
-
-def _is_smaller(stage: StagePlan, before: StagePlan) -> Optional[bool]:
-    """Tell whether a stage's target is below another's; None if that depends on the teacher."""
-    if None in (stage.target, before.target):
-        return None
-    targets = [parse_target(s.target, f"{s.where}.target") for s in (stage, before)]
-    return targets[0].below(targets[1])

@@ -1,9 +1,10 @@
 """The sizes of planned students, as arithmetic: no training is needed to know them."""
 
-import json
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
+from espnet_kd.common.json_file import check_shape
+from espnet_kd.common.records import STUDENT
 from espnet_kd.errors import UserError
 from espnet_kd.plan.stage import StagePlan
 from espnet_kd.students.architecture import Architecture
@@ -57,10 +58,22 @@ def sizes_by_way(stage: StagePlan, first: Architecture, out: Path) -> Architectu
 def _derived(step: StagePlan, out: Optional[Path], name: str) -> Architecture:
     """Read the sizes of a student that was derived."""
     if out is not None:
-        record = out.with_name(out.name.removesuffix(name) + step.name) / "student.json"
-        if record.is_file():
-            return Architecture(**json.loads(record.read_text(encoding="utf-8"))["sizes"])
+        exp = out.with_name(out.name.removesuffix(name) + step.name)
+        student = STUDENT.read_if_there(exp)
+        if student is not None:
+            return _architecture(student.get("sizes"), f"{exp}/{STUDENT.file}")
     raise UserError(
         f"{step.where}.allocate: the sizes of '{step.name}' are measured when it is derived; "
         "derive it before a student of its size on another path"
     )
+
+
+def _architecture(sizes: Any, where: str) -> Architecture:
+    """Read the sizes in a student's record."""
+    try:
+        check_shape(sizes, Architecture, "sizes")
+        student = Architecture(**sizes)
+        student.check("sizes")
+    except UserError as e:
+        raise UserError(f"{where}: {e}; {STUDENT.remake}") from None
+    return student

@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import re
+import sys
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.errors import UserError, check_choice, check_name, shown
 from espnet_kd.kd_option_checks import whole_number
 from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.gate import Gate, parse_gate
@@ -42,6 +44,9 @@ CHOICES = {
     "labels": ("transcript", "teacher"),
 }
 STAGE_KEYS = ("name", "target", "student", "epochs", "train", "gate", *CHOICES) + KD_KEYS
+LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come before it
+RESERVED = ("teacher",)
+LOGGERS = ("wandb", "tensorboard", "matplotlib")  # packages that ESPnet's `use_*` ask for
 PLANNED = "progressive"  # the path of the plan's own stages
 ESPNET_EPOCHS = 40  # of a training config that does not say `max_epoch`
 
@@ -130,17 +135,61 @@ class StagePlan:
         return self.until or self.epochs or self.train.get("max_epoch") or default
 
 
-def check_training(config: Any, where: str) -> None:
+def check_training(config: Mapping[str, Any], prefix: str) -> None:
     """Check what a plan or a training config says of what we read ourselves.
 
+    Args:
+        config: The options.
+        prefix: Beginning of their names in messages, such as `plan.yaml: stages[0].train.`.
+
     Raises:
-        UserError: no options by name, or a wrong value.
+        UserError: a wrong value, or a logger that is not installed.
     """
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise UserError(f"{where}: expected options by name, found '{config}'")
     if config.get("max_epoch") is not None:
-        whole_number(f"{where}.max_epoch", config["max_epoch"], 1)
-    DistillOptions.checked(config.get("kd_conf") or {}, f"{where}.kd_conf")
+        whole_number(f"{prefix}max_epoch", config["max_epoch"], 1)
+    DistillOptions.checked(config.get("kd_conf") or {}, f"{prefix}kd_conf")
+    check_loggers(config, prefix)
+
+
+def check_loggers(config: Mapping[str, Any], prefix: str) -> None:
+    """Check that the packages are there which a training config asks for.
+
+    ESPnet asks for them after minutes of preparation.
+
+    Args:
+        config: Options of a training.
+        prefix: See `check_training`.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    for package in LOGGERS:
+        there = package in sys.modules or importlib.util.find_spec(package)
+        if config.get(f"use_{package}") and not there:
+            raise UserError(
+                f"{prefix}use_{package}: the package {package} is not installed; "
+                f"pip install {package}, or say false"
+            )
+
+
+def check_stage_name(name: Any, where: str) -> str:
+    """Return the name of a stage: a part of directory names and of lines between programs.
+
+    Raises:
+        UserError: it is not text, or text that cannot be such a part.
+    """
+    if not isinstance(name, str):
+        raise UserError(f"{where}: expected text, found {shown(name)}; write it in quotes")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(
+            f"{where}: {shown(name)} may hold letters, digits, '-' and '_' only, and begin with a "
+            "letter or digit"
+        )
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"{where}: {shown(name)} has more than {LONGEST_NAME} characters")
+    if name.lower() in RESERVED:
+        raise UserError(f"{where}: '{name}' is reserved: the first model has it in the report")
+    return name
 
 
 def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> StagePlan:
@@ -156,34 +205,28 @@ def parse_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> St
         UserError: an unknown key (naming the nearest right one) or a value of the wrong kind.
     """
     if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected keys and values, found '{entry}'")
+        raise UserError(f"{where}: expected keys and values, found {shown(entry)}")
     for key in entry:
-        if key not in STAGE_KEYS:
-            hint = nearest(str(key), STAGE_KEYS)
-            raise UserError(f"{where}: unknown key '{key}'{hint}; known: {', '.join(STAGE_KEYS)}")
-    name = str(entry.get("name", f"stage{number}"))
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise UserError(f"{where}.name: '{name}' may hold letters, digits, '-' and '_' only")
+        check_name(f"{where}: unknown key", key, STAGE_KEYS)
+    name = check_stage_name(entry.get("name", f"stage{number}"), f"{where}.name")
     target, sizes = entry.get("target"), entry.get("student")
     if (target is None) == (sizes is None):
-        found = "neither" if target is None else "both"
-        raise UserError(f"{where}: needs either 'target' or 'student', found {found}")
+        what = "neither" if target is None else "both"
+        raise UserError(f"{where}: needs either 'target' or 'student', found {what}")
     if target is not None:
         parse_target(target, f"{where}.target")
     if sizes is not None:
         check_sizes(sizes, f"{where}.student")
     epochs = entry.get("epochs")
-    if epochs is not None and (
-        isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1
-    ):
-        raise UserError(f"{where}.epochs: expected a whole number > 0, found '{epochs}'")
+    if epochs is not None:
+        whole_number(f"{where}.epochs", epochs, 1)
     chosen = {key: entry.get(key, known[0]) for key, known in CHOICES.items()}
     for key, value in chosen.items():
-        if value not in CHOICES[key]:
-            hint = nearest(str(value), CHOICES[key])
-            raise UserError(f"{where}.{key}: '{value}' is not one of {CHOICES[key]}{hint}")
+        check_choice(f"{where}.{key}", value, CHOICES[key])
     train = entry.get("train") or {}
-    check_training(train, f"{where}.train")
+    if not isinstance(train, dict):
+        raise UserError(f"{where}.train: expected options by name, found {shown(train)}")
+    check_training(train, f"{where}.train.")
     kd = {key: entry[key] for key in KD_KEYS if key in entry}
     kd.setdefault("objective", "collapsed")
     DistillOptions.checked(kd, where)

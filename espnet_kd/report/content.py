@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from espnet_kd.common.json_file import rounded
 from espnet_kd.report.breakdowns import Breakdown, break_down
 from espnet_kd.report.comparisons import Comparison, compare
 from espnet_kd.report.models import Model
-from espnet_kd.report.records import rounded
 from espnet_kd.report.rows import Row, collect
 from espnet_kd.report.scores import read_scores
 

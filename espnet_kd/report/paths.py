@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple, TypeVar
 
+from espnet_kd.common.records import FACTS, GATE, STUDENT
 from espnet_kd.errors import UserError
-from espnet_kd.report.records import read_json
 
 PROGRESSIVE = "progressive"
 OTHER = "other"  # of a model that no plan made
@@ -43,20 +43,18 @@ def lineage(exp: Path, first: Path) -> Lineage:
     Raises:
         UserError: a file is not what it should be, or a student is its own ancestor.
     """
-    student = read_json(exp / "student.json", dict)
+    student = STUDENT.read_if_there(exp) or {}
     # Runs before there were paths knew one.
     path = student.get("path") or (PROGRESSIVE if student else OTHER)
-    if not isinstance(path, str):
-        raise UserError(f"{exp}/student.json: path: '{path}' is no name of a path")
     way, complete = _way(exp, first)
-    facts = [read_json(folder / "facts.json", dict) for folder in way]
+    facts = [FACTS.read_if_there(folder) or {} for folder in way]
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
         steps=len(way) if complete else None,
         updates=_sum(facts, "updates") if complete else None,
         seconds=_sum(facts, "train_seconds") if complete else None,
-        gate=read_json(exp / "gate.json", dict) or None,
+        gate=GATE.read_if_there(exp),
         before_training=student.get("before_training") or None,
     )
 
@@ -65,8 +63,7 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
     """Return the students from `exp` up to the first teacher, and whether all were found."""
     way = [exp]
     while True:
-        record = way[-1] / "student.json"
-        student = read_json(record, dict)
+        student = STUDENT.read_if_there(way[-1]) or {}
         if not student:
             # Beyond the first step: a teacher that is no student, where every way begins.
             return (way[:-1], True) if len(way) > 1 else (way, False)
@@ -80,7 +77,8 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
         if not teacher.is_dir():
             return way, False
         if teacher.resolve() in (folder.resolve() for folder in way):
-            raise UserError(f"{record}: teacher: {teacher} learnt from this student itself")
+            where = f"{way[-1]}/{STUDENT.file}: teacher"
+            raise UserError(f"{where}: {teacher} learnt from this student itself")
         way.append(teacher)
 
 

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from espnet_kd.errors import UserError
+from espnet_kd.common.json_file import rounded
+from espnet_kd.common.records import DECODING, FACTS, HISTORY
 from espnet_kd.report.models import Model
 from espnet_kd.report.paths import Lineage, lineage
-from espnet_kd.report.records import read_json, rounded
 from espnet_kd.report.scores import Scores
 from espnet_kd.report.sizes import measure
 from espnet_kd.scoring.bootstrap import Interval
@@ -90,7 +90,7 @@ def collect(
     for m in models:
         size = measure(m.checkpoint)
         first = rows[0].params if rows else size.params
-        facts = read_json(m.dir / "facts.json", dict)
+        facts = FACTS.read_if_there(m.dir) or {}
         past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
         own = {t: {s: diffs[t, s][m.name] for s in test_sets} if rows else None for t in TYPES}
@@ -123,18 +123,11 @@ def collect(
                 summaries={
                     t: {s: scores.summaries[m.name, t, s] for s in test_sets} for t in TYPES
                 },
-                history=_history(m.dir / "history.json"),
+                history=HISTORY.read_if_there(m.dir) or [],
                 **_decoding(m.dir / inference_tag, test_sets),
             )
         )
     return rows
-
-
-def _history(path: Path) -> List[Dict[str, Any]]:
-    history = read_json(path, list)
-    if not all(isinstance(entry, dict) and "epoch" in entry for entry in history):
-        raise UserError(f"{path}: an entry without 'epoch'; remove the file: only plots need it")
-    return history
 
 
 def _name_of(exp: str, names: Dict[str, str]) -> str:
@@ -153,15 +146,10 @@ def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Any]:
     memory: List[float] = []
     machines: List[str] = []
     for test_set in test_sets:
-        for path in sorted((decode_dir / test_set).glob("logdir/output.*/rtf.json")):
-            job = read_json(path, dict)
-            try:
-                audio += job["audio_seconds"]
-                seconds += job["decode_seconds"]
-            except KeyError as e:
-                raise UserError(f"{path}: no {e} in it; decode {test_set} again") from None
-            except TypeError:
-                raise UserError(f"{path}: seconds: no number; decode {test_set} again") from None
+        for path in sorted((decode_dir / test_set).glob(f"logdir/output.*/{DECODING.file}")):
+            job = DECODING.read_path(path)
+            audio += job["audio_seconds"]
+            seconds += job["decode_seconds"]
             memory.append(job.get("peak_memory_mb") or 0)
             if job.get("device"):
                 machines.append(f"{job['device']}, threads: {job.get('threads')}")

@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from espnet_kd.common.records import FACTS, RESULTS, experiment
 from espnet_kd.errors import UserError
 from espnet_kd.report.paths import PROGRESSIVE, pairs
-from espnet_kd.report.records import experiment, read_json
 from espnet_kd.report.scores import same_references
 from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import read_counts
@@ -116,7 +116,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise UserError("--run: name two runs or more, each once")
-    runs = {folder: _results(folder) for folder in folders}
+    runs = {folder: RESULTS.read(folder) for folder in folders}
     where, first = folders[0], runs[folders[0]]
     for folder, run in runs.items():
         for key in ("test_sets", "inference_tag"):
@@ -169,7 +169,7 @@ def _check_own_trainings(runs: Dict[Path, Dict[str, Any]]) -> None:
             other = exps.setdefault(exp, folder)
             if other != folder:
                 raise UserError(f"--run {other} and --run {folder}: both report {exp}")
-            seed = read_json(exp / "facts.json", dict).get("seed")
+            seed = (FACTS.read_if_there(exp) or {}).get("seed")
             other = seeds.setdefault((model["name"], seed), folder)
             if seed is not None and other != folder:
                 raise UserError(
@@ -208,12 +208,3 @@ def _model(run: Dict[str, Dict[str, Any]], name: str) -> SeedModel:
 
 def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
-
-
-def _results(folder: Path) -> Dict[str, Any]:
-    path = folder / "results.json"
-    results = read_json(path, dict)
-    for key in ("models", "test_sets", "inference_tag"):
-        if not results.get(key):
-            raise UserError(f"{path}: no '{key}' of a run in it; make the report first (stage 17)")
-    return results

@@ -4,9 +4,11 @@ import dataclasses
 import re
 from typing import Any, Optional, Union
 
-from espnet_kd.errors import UserError, nearest
+from espnet_kd.errors import UserError, nearest, shown
 
 BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+LEAST_SHARE = 1e-4
+MOST_PARAMETERS = 10**12
 BYTES_A_PARAMETER = 4  # a checkpoint holds float32
 
 
@@ -53,22 +55,24 @@ def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Targ
     """
     if isinstance(value, Target):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if 0 < value < 1:
-            return Target(f"{value:g}", fraction=float(value))
-        if value > 1 and value != float("inf") and value == int(value):
-            return Target(f"{int(value):,} parameters", number=int(value))
     hint = ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if LEAST_SHARE <= value < 1:
+            return Target(f"{value:g}", fraction=float(value))
+        if 1 < value <= MOST_PARAMETERS and value == int(value):
+            return Target(f"{int(value):,} parameters", number=int(value))
+        if 0 < value < LEAST_SHARE:
+            hint = f"; the least share is {LEAST_SHARE:g}"
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value)
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]{1,9})\s*", value)
         if match and match[2] in BYTES:
             # Rounded first: 1.1 * 10^6 is not a whole number in binary.
             number = round(float(match[1]) * BYTES[match[2]]) // BYTES_A_PARAMETER
-            if number >= 1:
+            if 1 <= number <= MOST_PARAMETERS:
                 return Target(f"{match[1]} {match[2]}", number=number)
         elif match:
             hint = nearest(match[2], BYTES)
     raise UserError(
         f"{where}: expected a fraction between 0 and 1 of the first teacher's parameters, a whole "
-        f"number of parameters, or a size like '1.8 MB', found '{value}'{hint}"
+        f"number of parameters, or a size like '1.8 MB', found {shown(value)}{hint}"
     )

@@ -4,14 +4,23 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Tuple, TypedDict
 
+from espnet_kd.common.json_file import Record, check_shape
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import atomic_open
 from espnet_kd.teachers.record import FORMAT
 
-FILE = "fingerprint.json"
 __all__ = ["FORMAT", "Fingerprint", "list_digest"]
+
+
+class _Head(TypedDict):
+    """What the record of every format has; the other fields are those of `Fingerprint`."""
+
+    format: int
+    sha256: str
+
+
+RECORD = Record("fingerprint.json", _Head, "make the cache again")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +67,11 @@ class Fingerprint:
         Raises:
             UserError: the directory holds a cache that was made from something else.
         """
-        if (folder / FILE).exists():
+        if (folder / RECORD.file).exists():
             hint = "remove it or choose another --out"
             Fingerprint.load(folder).check(folder, self.fields(), hint)
             return
-        with atomic_open(folder / FILE) as f:
-            json.dump({**dataclasses.asdict(self), "sha256": self.digest()}, f, indent=1)
-            f.write("\n")
+        RECORD.write(folder, {**dataclasses.asdict(self), "sha256": self.digest()})
 
     @classmethod
     def load(cls, folder: Path) -> "Fingerprint":
@@ -73,23 +80,24 @@ class Fingerprint:
         Raises:
             UserError: there is none, it is damaged, or of another format.
         """
-        path = folder / FILE
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            digest = found.pop("sha256")
-            if found["format"] != FORMAT:
-                raise UserError(
-                    f"{path}: format is {found['format']} in the cache, {FORMAT} here; "
-                    "make the cache again"
-                )
-            fingerprint = cls(**found)
-        except FileNotFoundError:
+        path = folder / RECORD.file
+        fields = RECORD.read_if_there(folder)
+        if fields is None:
             raise UserError(
-                f"{folder}: not a teacher cache, it has no {FILE}; make one with "
+                f"{folder}: not a teacher cache, it has no {RECORD.file}; make one with "
                 "espnet_kd.bin.cache_teacher"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}: not readable; make the cache again") from None
+            )
+        if fields["format"] != FORMAT:
+            raise UserError(
+                f"{path}: format is {fields['format']} in the cache, {FORMAT} here; "
+                "make the cache again"
+            )
+        digest = fields.pop("sha256")
+        try:
+            check_shape(fields, cls, "")
+        except UserError as e:
+            raise UserError(f"{path}: {e}; {RECORD.remake}") from None
+        fingerprint = cls(**fields)
         if fingerprint.digest() != digest:
             raise UserError(f"{path}: was changed by hand; make the cache again")
         return fingerprint

@@ -195,7 +195,7 @@ def test_list(here, run):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--model", "techer"], "no model 'techer' (did you mean 'teacher'?); it has teacher, s"),
+        (["--model", "techer"], "no model 'techer' (did you mean 'teacher'?); known: teacher, s"),
         (
             ["--model", "s", "--inference_tag", "x"],
             "the decodings 'decode', not 'x'; run stage 17",

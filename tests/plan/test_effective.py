@@ -151,8 +151,7 @@ def test_refuses(entry, message):
 
 
 def test_a_damaged_record_is_refused(tmp_path):
-    path = tmp_path / "gate.json"
-    assert read_rounds(path) == []
-    path.write_text('{"rounds": [{"epoch": 1}]}')
-    with pytest.raises(UserError, match="not a gate's record"):
-        read_rounds(path)
+    assert read_rounds(tmp_path) == []
+    (tmp_path / "gate.json").write_text('{"verdict": "stop", "rounds": [{"epoch": 1}]}')
+    with pytest.raises(UserError, match=r"gate.json: rounds\[0\]: no field 'epochs'; remove"):
+        read_rounds(tmp_path)

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from espnet_kd.bin import gate, manifest
+from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError
-from espnet_kd.plan.manifest import differences, read_manifest
+from espnet_kd.plan.manifest import differences
 
 COUNTS = "utt\tref_words\tC\tS\tD\tI\nu\t10\t{}\t{}\t0\t0\n"
 
@@ -47,7 +48,7 @@ def test_gate_and_manifest(words, tmp_path, capsys):
     )
     done = run(manifest, *words, "--model", "m.pth")
     assert done == 0
-    said = read_manifest(tmp_path / "exp/kd_small")
+    said = MANIFEST.read(tmp_path / "exp/kd_small")
     assert said["wer"] == {"dec/dev": 20.0, "dec/org/dev": 20.0}
     assert said["gate"]["verdict"] == "stop"
     assert (said["gate"]["student_wer"], said["gate"]["teacher_wer"]) == (20.0, 10.0)
@@ -69,12 +70,12 @@ def test_check_names_what_differs(words, tmp_path, capsys):
     assert "teacher_model: exp/teacher/m.pth has changed" in said.out
     assert "init: exp/kd_small/init.pth is not there" in said.out
     assert "2 of its files differ from manifest.json" in said.err
-    assert len(differences(read_manifest(tmp_path / "exp/kd_small"))) == 2
+    assert len(differences(MANIFEST.read(tmp_path / "exp/kd_small"))) == 2
 
 
 def test_mistakes(words, tmp_path, capsys):
-    with pytest.raises(UserError, match="stage 16 writes it"):
-        read_manifest(tmp_path)
+    with pytest.raises(UserError, match="no such file; run stage 16 again"):
+        MANIFEST.read(tmp_path)
     assert run(manifest, *words) == 1  # no such checkpoint
     assert "of a finished student" in capsys.readouterr().err
     assert run(gate, *words, "--scores", "other/dev") == 1

@@ -209,20 +209,20 @@ WER = f"asr_s1/{TAG}/new/score_wer"
             save(f"asr_s2/{CHECKPOINT}", {"encoder.w": state_dict(2)["decoder.embed.weight"]}),
             "not a transducer",
         ),
-        (write("asr_s2/facts.json", "{"), "asr_s2/facts.json: not JSON"),
-        (write("asr_s2/history.json", "{}"), "asr_s2/history.json: a JSON list was expected"),
+        (write("asr_s2/facts.json", "{"), "asr_s2/facts.json: line 1: not JSON"),
+        (write("asr_s2/history.json", "{}"), "asr_s2/history.json: expected a list, found '{}'"),
         (
             write(f"asr_s2/{TAG}/new/logdir/output.1/rtf.json", "{}"),
-            "rtf.json: no 'audio_seconds' in it; decode new again",
+            "rtf.json: no field 'audio_seconds'; ",
         ),
         (
             write(
                 f"asr_s2/{TAG}/new/logdir/output.1/rtf.json",
                 '{"audio_seconds": 1, "decode_seconds": null}',
             ),
-            "rtf.json: seconds: no number; decode new again",
+            "rtf.json: decode_seconds: expected a number, found null or NaN; ",
         ),
-        (write("asr_s2/history.json", "[{}]"), "history.json: an entry without 'epoch'"),
+        (write("asr_s2/history.json", "[{}]"), "history.json: [0]: no field 'epoch'"),
         (
             lambda exp: (exp / f"{WER}/counts.tsv").write_bytes(b"\xff"),
             f"{WER}/counts.tsv: not UTF-8",

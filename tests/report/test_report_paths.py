@@ -218,7 +218,7 @@ def test_a_student_that_is_its_own_ancestor(tmp_path):
     b = leave(tmp_path, "b", {"teacher": "a"})
     with pytest.raises(UserError, match="a/student.json: teacher: .* learnt from this student"):
         lineage(b, first)
-    with pytest.raises(UserError, match="path: '3' is no name"):
+    with pytest.raises(UserError, match="path: expected text, found '3'"):
         lineage(leave(tmp_path, "d", {"teacher": None, "path": 3}), first)
 
 

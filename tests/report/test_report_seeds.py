@@ -169,8 +169,8 @@ def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
         (set_("seed3", "models", 0, "name", value="t"), "seed3: no model 'teacher', the first"),
         (one_training_in_two_runs, "--run runs/seed1 and --run runs/seed3: both report"),
         (one_seed_in_two_runs, "stage1 was trained with seed 2 in both (facts.json); pool runs"),
-        (set_("seed1", "models", value=[]), "seed1/results.json: no 'models' of a run in it"),
-        (lambda runs: (runs / "seed1/results.json").unlink(), "make the report first (stage 17)"),
+        (set_("seed1", "models", value=[]), "results.json: models: expected at least one; run"),
+        (lambda runs: (runs / "seed1/results.json").unlink(), "results.json: no such file; run"),
         (lambda runs: shutil.rmtree(runs / "seed2/asr_scratch"), "no such file; score this model"),
     ],
 )

@@ -129,10 +129,10 @@ def test_every_field_counts_but_where_it_came_from(folder):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda text: "", "not readable"),
-        (lambda text: text[: len(text) // 2], "not readable"),
-        (lambda text: "[]", "not readable"),
-        (lambda text: text.replace('"band"', '"bands"'), "not readable"),
+        (lambda text: "", "fingerprint.json: the file is empty; make the cache again"),
+        (lambda text: text[: len(text) // 2], "not JSON"),
+        (lambda text: "[]", "expected fields by name, found '\\[\\]'"),
+        (lambda text: text.replace('"band"', '"bands"'), "unknown field 'bands'"),
         (lambda text: text.replace('"band": 0', '"band": 3'), "changed by hand"),
         (lambda text: text.replace(f'"format": {FORMAT}', '"format": 99'), "format is 99"),
         (None, "not a teacher cache, it has no fingerprint.json"),

@@ -62,7 +62,7 @@ def test_a_student_of_a_plan_by_two_shares(run):
         (["--share", "0.4"], "one share of a batch is no line; give two"),
         (["--share", "0.4", "0.41"], "--share 0.4 0.41: both are "),
         (["--override", "batch_bins"], "--override 'batch_bins': write KEY=VALUE"),
-        (["--override", "optim_conf={lr"], "--override 'optim_conf={lr': the value is not valid"),
+        (["--override", "optim_conf={lr"], "--override 'optim_conf={lr': not valid YAML"),
         (["--config", "gone.yaml"], "--config gone.yaml: no such file; name the teacher's config"),
         (["--corpus", "gone"], "--corpus gone: no <speaker>/<chapter>/*.trans.txt there"),
     ],

@@ -1,18 +1,23 @@
 """The corpus on disk: recognised when whole, built beside its place, never half there."""
 
 import contextlib
-import json
 import os
 import shutil
 import socket
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Any, Dict, Iterator, TypedDict
 
 from processes import is_alive
 
+from espnet_kd.common.json_file import Record
 from espnet_kd.errors import UserError
 
-STAMP = "corpus.json"
+
+class _Stamp(TypedDict):
+    options: Dict[str, Any]
+
+
+STAMP = Record("corpus.json", _Stamp, "give another --out")
 
 
 def is_made(out: Path, options: Dict, force: bool) -> bool:
@@ -29,9 +34,9 @@ def is_made(out: Path, options: Dict, force: bool) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        found = json.loads((out / STAMP).read_text(encoding="utf-8"))["options"]
-        ours = found["corpus"] == options["corpus"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = STAMP.read(out)["options"]
+        ours = found.get("corpus") == options["corpus"]
+    except (OSError, UserError):
         ours = False
     if not ours:
         # Even with --force: it may be somebody's only copy.
@@ -66,8 +71,7 @@ def building(out: Path, options: Dict) -> Iterator[Path]:
         raise UserError(f"{out}: cannot be made ({e.strerror}: {e.filename})") from None
     try:
         yield making
-        stamp = json.dumps({"options": options}, indent=1) + "\n"
-        (making / STAMP).write_text(stamp, encoding="utf-8")
+        STAMP.write(making, {"options": options})
         if out.exists():
             out.rename(replaced)
         making.rename(out)

@@ -1,0 +1,212 @@
+"""The records that training, derivation, decoding and the report leave behind.
+
+A teacher cache has one of its own, `teachers/fingerprint.py`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Dict, List, Optional, TypedDict
+
+from espnet_kd.common.json_file import Record
+from espnet_kd.errors import UserError
+
+Count = Annotated[int, 0]
+Amount = Annotated[float, 0]
+Figures = Dict[str, Optional[float]]  # null: a figure that was not finite
+
+
+class Facts(TypedDict, total=False):
+    """What a training cost."""
+
+    epochs: Annotated[int, 1]
+    updates: Optional[Count]
+    train_seconds: Optional[Amount]
+    peak_memory_mb: Optional[Amount]
+    device: Optional[str]
+    ngpu: Count
+    seed: int
+
+
+class _Epoch(TypedDict):
+    epoch: Annotated[int, 1]
+
+
+class Epoch(_Epoch, total=False):
+    """Figures of an epoch."""
+
+    train: Figures
+    valid: Figures
+
+
+class Student(TypedDict, total=False):
+    """What a student was derived from."""
+
+    stage: Annotated[int, 1]
+    name: str
+    path: str
+    teacher: Optional[str]
+    first_teacher: str
+    init: str
+    labels: str
+    kept_blocks: List[Count]
+    params: Count
+    sizes: Dict[str, Any]
+    importance: Dict[str, List[Optional[float]]]
+    before_training: Figures
+
+
+class GateRound(TypedDict):
+    """Error rates after a round of training."""
+
+    epochs: Annotated[int, 1]
+    wer: Amount
+    teacher_wer: Amount
+    utterances: Count
+
+
+class _Gate(TypedDict):
+    verdict: str
+
+
+class GateResult(_Gate, total=False):
+    """What a gate has measured and decided."""
+
+    student: str
+    teacher: str
+    student_wer: Amount
+    teacher_wer: Amount
+    difference: float
+    rounds: List[GateRound]
+
+
+class _File(TypedDict):
+    path: str
+    sha256: str
+
+
+class _Manifest(TypedDict):
+    student: str
+    stage: Dict[str, Any]
+    teacher: str
+    files: Dict[str, _File]
+
+
+class Manifest(_Manifest, total=False):
+    """What a student was made from."""
+
+    fingerprint: str
+    training: Dict[str, str]
+    gate: Optional[GateResult]
+    wer: Dict[str, Optional[Amount]]
+    versions: Dict[str, Optional[str]]
+    date: str
+
+
+class _Decoding(TypedDict):
+    audio_seconds: Amount
+    decode_seconds: Amount
+
+
+class Decoding(_Decoding, total=False):
+    """What a decoding job took."""
+
+    utterances: Count
+    rtf: Optional[Amount]
+    peak_memory_mb: Optional[Amount]
+    device: str
+    threads: Annotated[int, 1]
+    streaming: bool
+
+
+class _Difference(TypedDict):
+    diff: float
+    low: float
+    high: float
+
+
+class _ReportedModel(TypedDict):
+    name: str
+    dir: str
+    checkpoint: str
+    stage: Count
+    params: Annotated[int, 1]
+    compression: float
+    size_mb: Amount
+    wer: Dict[str, Amount]
+    wer_diff: Optional[Dict[str, _Difference]]
+
+
+class ReportedModel(_ReportedModel, total=False):
+    """A model of the report."""
+
+    relative_dir: str
+    path: Optional[str]
+    teacher: Optional[str]
+    rtf: Optional[Amount]
+    decoded_on: List[str]
+    device: Optional[str]
+    epochs: Optional[Count]
+    updates: Optional[Count]
+    train_seconds: Optional[Amount]
+
+
+class _Method(TypedDict):
+    level: float
+    interval: str
+    draws: Count
+
+
+class _Environment(TypedDict):
+    date: str
+
+
+class _Results(TypedDict):
+    inference_tag: str
+    test_sets: List[str]
+    models: List[ReportedModel]
+    method: _Method
+    environment: _Environment
+
+
+class Results(_Results, total=False):
+    """What the report found."""
+
+    note: Optional[str]
+
+
+def _check_results(results: Results) -> None:
+    """Find models without a score that the report's tables have."""
+    for field in ("models", "test_sets"):
+        if not results[field]:
+            raise UserError(f"{field}: expected at least one")
+    for i, model in enumerate(results["models"]):
+        for field in ("wer", "wer_diff"):
+            for test_set in results["test_sets"]:
+                if model[field] is not None and test_set not in model[field]:
+                    raise UserError(f"models[{i}].{field}: no value for '{test_set}'")
+
+
+def _check_history(history: List[Epoch]) -> None:
+    numbers = [epoch["epoch"] for epoch in history]
+    if numbers != sorted(set(numbers)):
+        raise UserError("epoch: the numbers do not rise from entry to entry")
+
+
+FACTS = Record("facts.json", Facts, "train the model again, or remove the file")
+HISTORY = Record(
+    "history.json", List[Epoch], "remove the file: only plots need it", _check_history
+)
+STUDENT = Record("student.json", Student, "derive the student again (stage 16)")
+GATE = Record("gate.json", GateResult, "remove the file and run stage 16 again")
+MANIFEST = Record("manifest.json", Manifest, "run stage 16 again for a finished student")
+DECODING = Record("rtf.json", Decoding, "remove the file, or decode this set again")
+RESULTS = Record("results.json", Results, "run stage 17 again", _check_results)
+
+
+def experiment(folder: Path, model: ReportedModel) -> Path:
+    """Return where an entry of `<folder>/results.json` has its files.
+
+    Reports before `relative_dir` name it from where they ran.
+    """
+    if "relative_dir" in model:
+        return folder / model["relative_dir"]
+    return Path(model["dir"])

@@ -1,0 +1,82 @@
+"""What contradicts itself in a plan, found before any teacher is trained."""
+
+from typing import Any, Dict, Optional, Sequence
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan.stage import StagePlan
+from espnet_kd.students.named_sizes import check_together
+from espnet_kd.students.target import parse_target
+
+
+def check_names(stages: Sequence[StagePlan]) -> None:
+    """Refuse names of students that are the same, or would be on some file systems.
+
+    Raises:
+        UserError: two names differ in case at most, those that a gate would add included.
+    """
+    names: Dict[str, str] = {}
+    added: Dict[str, StagePlan] = {}
+    for stage in stages:
+        other = names.get(stage.name.lower())
+        if other is not None:
+            case = "" if other == stage.name else f": it differs from '{other}' in case only"
+            raise UserError(f"{stage.where}.name: duplicate name '{stage.name}'{case}")
+        names[stage.name.lower()] = stage.name
+        if stage.gate and stage.gate.otherwise == "split":
+            added |= {f"{stage.name}_{part}".lower(): stage for part in ("half", "again")}
+    for stage in stages:
+        gated = added.get(stage.name.lower())
+        if gated is not None:
+            raise UserError(
+                f"{stage.where}.name: '{stage.name}' is the name of a student that the gate of "
+                f"'{gated.name}' may add (otherwise: split); rename the stage"
+            )
+
+
+def check_sizes_fall(stages: Sequence[StagePlan]) -> None:
+    """Refuse students that cannot be smaller than their teachers, or not exist.
+
+    Raises:
+        UserError: a target or a named size that is above one before it, or sizes that exclude
+            one another.
+    """
+    sizes: Dict[str, Any] = {}  # the last that were named, by part and key
+    for i, stage in enumerate(stages):
+        for before in stages[:i]:
+            if _is_smaller(stage, before) is False:
+                raise UserError(
+                    f"{stage.where}.target: {stage.target} is not smaller than the "
+                    f"{before.target} of '{before.name}'; a student must be smaller than its "
+                    "teacher"
+                )
+        if stage.target is not None:
+            sizes = {}  # whatever the target makes of them
+            continue
+        named = {
+            f"{part}.{key}": value
+            for part, values in stage.sizes.items()
+            for key, value in values.items()
+        }
+        if not named and stage.kd["objective"] != "none":
+            raise UserError(
+                f"{stage.where}.student: names no size, so the student is not smaller than its "
+                "teacher; 'objective: none' trains the same sizes on"
+            )
+        if "decoder.type" in named:  # a predictor of another kind, with sizes of its own
+            sizes = {key: n for key, n in sizes.items() if not key.startswith("decoder.")}
+        for key, value in named.items():
+            if key in sizes and not isinstance(value, str) and value > sizes[key]:
+                raise UserError(
+                    f"{stage.where}.student.{key}: {value} is larger than the {sizes[key]} of a "
+                    "stage before; a student must be smaller than its teacher"
+                )
+        sizes |= named
+        check_together(sizes, f"{stage.where}.student")
+
+
+def _is_smaller(stage: StagePlan, before: StagePlan) -> Optional[bool]:
+    """Tell whether a stage's target is below another's; None if that depends on the teacher."""
+    if None in (stage.target, before.target):
+        return None
+    targets = [parse_target(s.target, f"{s.where}.target") for s in (stage, before)]
+    return targets[0].below(targets[1])
