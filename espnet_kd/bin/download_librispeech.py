@@ -1,6 +1,8 @@
 """Fetch and unpack parts of LibriSpeech; what is there already is left alone."""
 
 import logging
+import re
+import urllib.parse
 from pathlib import Path
 from typing import List, Tuple
 
@@ -43,10 +45,10 @@ def main() -> None:
     if not parts:
         logging.info(f"{root}/LibriSpeech: {' '.join(wanted)} are there already")
         return
-    if args.mirror and not (args.mirror in MIRRORS or args.mirror.startswith("http")):
+    if args.mirror and not (args.mirror in MIRRORS or is_address(args.mirror)):
         raise UserError(
-            f"--mirror '{args.mirror}' is neither an address nor one of {', '.join(MIRRORS)}"
-            f"{nearest(args.mirror, MIRRORS)}"
+            f"--mirror '{args.mirror}' is neither an address (http://host/folder, https://...) "
+            f"nor one of {', '.join(MIRRORS)}{nearest(args.mirror, MIRRORS)}"
         )
     bases = [MIRRORS.get(args.mirror, args.mirror)] if args.mirror else list(MIRRORS.values())
     refuse_without_space(
@@ -67,6 +69,17 @@ def main() -> None:
             else:
                 own.unlink()
         logging.info(f"{root}/LibriSpeech/{name} is complete")
+
+
+def is_address(text: str) -> bool:
+    """Say whether `text` is the address of a folder on a web server."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        port = parts.port
+    except ValueError:  # a bracket of IPv6 or a port that is none
+        return False
+    sound = re.fullmatch(r"[!-~]+", text) and not parts.query and not parts.fragment
+    return bool(sound and parts.scheme in ("http", "https") and parts.hostname and port != 0)
 
 
 def space_needed(root: Path, parts: List[str], keep_archives: bool) -> int:

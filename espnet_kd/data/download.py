@@ -4,15 +4,18 @@
 nothing after every cut; one of these archives is 30 GB.
 """
 
+import fcntl
 import hashlib
 import http.client
 import itertools
 import logging
+import os
+import re
 import shutil
 import time
 import urllib.request
 from pathlib import Path
-from typing import Sequence
+from typing import BinaryIO, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.progress import Progress
@@ -20,12 +23,16 @@ from espnet_kd.progress import Progress
 MB = 10**6
 BLOCK = 2**20
 TIMEOUT = 60  # seconds without a byte
-ATTEMPTS = 8  # in a row that bring nothing, once a server has sent something
+WINDOW = 60.0  # seconds over which the rate is taken
+LEAST_RATE = 10_000  # bytes a second; a server that sends fewer is left
+ATTEMPTS = 8  # in a row, over all servers, that bring less than a megabyte
 PAUSE = 1.0  # seconds before the second of them; doubled each time, at most a minute
 
 
 def download(urls: Sequence[str], path: Path, size: int, checksum: str) -> None:
     """Fetch a file and check it; what lies at `path` is taken as its beginning.
+
+    What has come stays until all has come and its checksum is wrong.
 
     Args:
         urls: Where it is; after a failure the next is tried, from the byte that was reached.
@@ -34,36 +41,58 @@ def download(urls: Sequence[str], path: Path, size: int, checksum: str) -> None:
         checksum: `<algorithm of hashlib>:<hex digest>`.
 
     Raises:
-        UserError: no server gives the file, or what came has another checksum.
+        UserError: no server gives the file, what came has another checksum, or another
+            process fetches it.
         OSError: the disk is full, or the place cannot be written.
     """
-    if _size(path) > size:
-        path.unlink()
-    have = first = _size(path)
-    progress = Progress(f"download {path.name}", size // MB, unit="MB", done=have // MB)
+    with open(path, "ab") as file:
+        _lock(file)
+        if file.tell() > size:  # no more than this can be of the file
+            file.truncate(size)
+            file.seek(size)
+        _fetch(urls, file, path.name, size)
+        try:
+            check(path, checksum)
+        except UserError:
+            path.unlink()  # nothing tells which bytes are wrong, so none can be kept
+            raise
+
+
+def _lock(file: BinaryIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"{file.name}: another process is fetching it; wait until that has ended"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    file.seek(0, os.SEEK_END)
+
+
+def _fetch(urls: Sequence[str], file: BinaryIO, name: str, size: int) -> None:
+    first = counted = have = file.tell()
+    progress = Progress(f"download {name}", size // MB, unit="MB", done=have // MB)
     failures = 0
     for url in itertools.cycle(urls):
         if have == size:
             break
-        why = _append(url, path, size, progress)
-        before, have = have, _size(path)
+        why = _append(url, file, size, progress)
+        have = file.tell()
         if have == size:
             break
-        failures = 0 if have > before else failures + 1
-        if failures == (ATTEMPTS if have > first else len(urls) + 1):
+        failures += 1
+        if have >= counted + MB:
+            failures, counted = 0, have
+        if failures >= (ATTEMPTS if have > first else len(urls) + 1):
             raise UserError(
-                f"{path.name} cannot be downloaded: {why}; run the same command to go on at "
+                f"{name} cannot be downloaded: {why}; run the same command to go on at "
                 f"{have // MB} of {size // MB} MB, try another --mirror, or unpack the corpus "
                 "yourself and give its folder with LIBRISPEECH=DIR"
             )
         logging.warning(f"{why}; going on at {have // MB} of {size // MB} MB")
         time.sleep(min(60.0, PAUSE * 2**failures))
     progress.close()
-    try:
-        check(path, checksum)
-    except UserError:
-        path.unlink()  # nothing tells which bytes are wrong, so none can be kept
-        raise
 
 
 def check(path: Path, checksum: str) -> None:
@@ -103,29 +132,55 @@ def refuse_without_space(folder: Path, needed: int, what: str) -> None:
     logging.info(f"{what} needs {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free")
 
 
-def _append(url: str, path: Path, size: int, progress: Progress) -> str:
-    """Fetch what is missing of `path`; return why it ended."""
-    have = _size(path)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+def _append(url: str, file: BinaryIO, size: int, progress: Progress) -> str:
+    """Fetch what is missing of a file; return why it ended."""
+    have = file.tell()
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except (OSError, http.client.HTTPException, ValueError) as e:
+    # OverflowError: a port that is too large.
+    except (OSError, http.client.HTTPException, ValueError, OverflowError) as e:
         return f"{url}: {e}"
     with response:
-        goes_on = response.status == 206  # else the server knows no ranges and sends it all
+        if not isinstance(response, http.client.HTTPResponse):
+            return f"{url}: leads to {response.url}, which is not HTTP"
+        skip = have  # a server that knows no ranges sends what is here, too
+        if response.status == 206:
+            skip = 0
+            start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if start and int(start[1]) != have:
+                return f"{url}: sends bytes from {start[1]} on, not from {have} on"
         rest = response.headers.get("Content-Length", "")
-        if not rest.isdecimal() or int(rest) + have * goes_on != size:
-            return f"{url}: another file, of {rest or 'unknown'} bytes where {size} are left"
-        with open(path, "ab" if goes_on else "wb") as f:
-            while True:
-                try:
-                    block = response.read(BLOCK)
-                except (OSError, http.client.HTTPException) as e:
-                    return f"{url}: {e}"
-                if not block:
-                    return f"{url}: the connection was closed"
-                f.write(block)
-                progress.update(f.tell() // MB - progress.count)
+        wanted = size - have + skip
+        if rest != str(wanted):
+            return f"{url}: another file, of {rest or 'unknown'} bytes where {wanted} are left"
+        try:
+            return f"{url}: {_copy(response, file, skip, progress)}"
+        finally:
+            file.flush()
+
+
+def _copy(
+    response: http.client.HTTPResponse, file: BinaryIO, skip: int, progress: Progress
+) -> str:
+    """Append a response to a file, but for its first bytes; return why it ended."""
+    since, came = time.monotonic(), 0
+    while True:
+        try:
+            block = response.read1(BLOCK)
+        except (OSError, http.client.HTTPException) as e:
+            return str(e)
+        if not block:
+            return "the connection was closed"
+        came += len(block)
+        file.write(block[skip:])
+        skip = max(0, skip - len(block))
+        progress.update(file.tell() // MB - progress.count)
+        now = time.monotonic()
+        if now - since >= WINDOW:
+            if came < LEAST_RATE * (now - since):
+                return f"{came / (now - since) / 1000:.1f} kB/s is too slow"
+            since, came = now, 0
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Downloading LibriSpeech: a server on this machine that does what servers do."""
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import http.server
@@ -8,6 +10,7 @@ import io
 import re
 import tarfile
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,7 +41,8 @@ def make_archive(part=PART, files=6):
 def server(monkeypatch):
     """A server with ranges. `state` says how it misbehaves and keeps what was asked for."""
     content = make_archive()
-    state = SimpleNamespace(content=content, asked=[], cut_at=[], ranges=True, missing=set())
+    state = SimpleNamespace(content=content, asked=[], cut_at=[], ranges=True, missing=set(),
+                            redirect="", shift=0, drip=0.0)  # fmt: skip
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -46,17 +50,33 @@ def server(monkeypatch):
             if any(self.path.startswith(prefix) for prefix in state.missing):
                 self.send_error(404)
                 return
+            if state.redirect:
+                self.send_response(302)
+                self.send_header("Location", state.redirect)
+                self.end_headers()
+                return
             start = 0
             if state.ranges and self.headers.get("Range"):
                 start = int(re.match(r"bytes=(\d+)-$", self.headers["Range"])[1])
+                start += state.shift
                 self.send_response(206)
+                last = len(state.content) - 1
+                self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
+                start -= state.shift
             else:
                 self.send_response(200)
             rest = state.content[start:]
             self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
+            while state.drip:
+                self.wfile.write(b"x")
+                time.sleep(state.drip)
             # Promises all of it, and closes after a part.
             self.wfile.write(rest[: state.cut_at.pop(0)] if state.cut_at else rest)
+
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # the client has hung up
+                super().handle()
 
         def log_message(self, *_):
             pass
@@ -128,6 +148,78 @@ def test_the_next_mirror_is_tried(ok, server, tmp_path, monkeypatch):
         "/one/12/dev-clean.tar.gz", "/two/12/dev-clean.tar.gz"
     ]  # fmt: skip
     assert unpacked(tmp_path) == WHOLE
+
+
+@pytest.fixture
+def part(tmp_path, server):
+    """What an earlier run left: the first 250,000 bytes."""
+    path = tmp_path / "d" / f"{PART}.tar.gz.part"
+    path.parent.mkdir()
+    path.write_bytes(server.content[:250_000])
+    return path
+
+
+@pytest.mark.parametrize("cut", [0, 100, 200_000, 249_999])
+def test_a_server_without_ranges_never_shortens_what_is_there(cut, fetch, server, part):
+    server.ranges, server.cut_at = False, [cut] * 100
+    assert "cannot be downloaded" in one_line(*fetch())
+    assert part.read_bytes() == server.content[:250_000]
+    server.cut_at = [260_000, 255_000]  # the second brings nothing new
+    assert fetch("--keep_archives", "true")[0] == 0
+    assert part.with_suffix("").read_bytes() == server.content
+
+
+def test_a_server_that_begins_or_leads_elsewhere_is_left(fetch, server, part):
+    server.shift = 7
+    assert "sends bytes from 250007 on, not from 250000 on" in one_line(*fetch())
+    for server.redirect, words in (
+        ("/12/dev-clean.tar.gz", "infinite loop"),
+        ("file:///etc/hostname", "not allowed"),
+        ("http://[::1/", "Invalid IPv6 URL"),
+        ("http://127.0.0.1:99999/", "cannot be downloaded"),
+    ):
+        assert words in one_line(*fetch())
+    assert part.read_bytes() == server.content[:250_000]
+
+
+def test_tries_are_bounded_over_all_mirrors(cli, server, tmp_path, monkeypatch):
+    mirrors = {"main": f"{server.url}/one", "us": f"{server.url}/two"}
+    monkeypatch.setattr(download_librispeech, "MIRRORS", mirrors)
+    server.cut_at = 60 * [1]  # each of them brings something
+    line = one_line(*cli("download_librispeech", "--out", tmp_path / "d", "--parts", PART))
+    assert "cannot be downloaded" in line
+    assert len(server.asked) <= download.ATTEMPTS
+
+
+def test_a_server_that_is_too_slow_is_left(fetch, server, monkeypatch):
+    monkeypatch.setattr(download, "WINDOW", 0.02)
+    server.drip = 0.01
+    assert re.search(r"\d kB/s is too slow; run the same", one_line(*fetch()))
+    server.drip = 0.0
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    ["http://[::1", "http://", "https:///12", "httpfoo", "ftp://host/a", "http://host:port",
+     "http://host:0/", "http://host:99999", "http://a b/", "http://host/?12", "http://h\u00f6st"],
+)  # fmt: skip
+def test_a_mirror_that_is_no_address(mirror, fetch, server):
+    line = one_line(*fetch(mirror=mirror))
+    assert f"--mirror '{mirror}' is neither an address (http://" in line
+
+
+def test_two_at_once(fetch, server, part):
+    with open(part, "ab") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        assert "dev-clean.tar.gz.part: another process is fetching it" in one_line(*fetch())
+    assert part.read_bytes() == server.content[:250_000] and not server.asked
+    assert fetch()[0] == 0
+
+
+def test_more_than_there_can_be(fetch, server, part):
+    part.write_bytes(server.content + b"<html>")
+    assert fetch("--keep_archives", "true")[0] == 0
+    assert not server.asked and part.with_suffix("").read_bytes() == server.content
 
 
 def one_line(code, err):

@@ -25,62 +25,63 @@ def write(path, audio_format="WAV", subtype="PCM_16", frames=16001, channels=1, 
     return path
 
 
-@pytest.mark.parametrize("audio_format, subtype", FORMATS, ids="-".join)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
-def test_a_file_that_was_cut_off_is_noticed(audio_format, subtype, share, tmp_path):
-    path = write(tmp_path / "x", audio_format, subtype)
-    assert len(decode(path)[0]) == read_header(path).frames == 16001
-    os.truncate(path, int(share * path.stat().st_size))
-    with pytest.raises(BadAudio):
-        decode(path)
-    if audio_format not in ("FLAC", "MP3"):  # these show it when they are decoded
-        with pytest.raises(BadAudio, match="cut off|malformed|zero-length"):
-            read_header(path)
+def test_a_file_that_was_cut_off_is_noticed(share, tmp_path):
+    for audio_format, subtype in FORMATS:
+        path = write(tmp_path / "x", audio_format, subtype)
+        assert len(decode(path)[0]) == read_header(path).frames == 16001
+        size = path.stat().st_size
+        if audio_format in ("WAV", "OGG"):  # what programs append is no reason to refuse
+            with open(path, "ab") as f:
+                f.write(b"TAG" + b"\0" * 125)
+            assert len(decode(path)[0]) == 16001
+        os.truncate(path, int(share * size))
+        with pytest.raises(BadAudio):
+            decode(path)
+        if audio_format not in ("FLAC", "MP3"):  # these show it when they are decoded
+            with pytest.raises(BadAudio, match="cut off|malformed|zero-length"):
+                read_header(path)
 
 
-def test_one_missing_sample_is_noticed(tmp_path):
-    for audio_format in ("WAV", "W64", "AIFF", "AU", "NIST"):
-        path = write(tmp_path / "x", audio_format)
-        os.truncate(path, path.stat().st_size - (4 if audio_format in ("WAV", "AIFF") else 2))
-        with pytest.raises(BadAudio, match="cut off"):
-            read_header(path)
-
-
-@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_whole_files_of_all_kinds_pass(endian, channels, tmp_path):
-    for audio_format in ("WAV", "AIFF", "AU", "NIST"):
-        if (audio_format, endian) == ("AIFF", "LITTLE"):
+@pytest.mark.parametrize("audio_format", ["WAV", "W64", "AIFF", "AU", "NIST"])
+def test_one_missing_sample_is_noticed(audio_format, tmp_path):
+    for channels, endian in ((1, "BIG"), (3, "BIG"), (1, "LITTLE"), (3, "LITTLE")):
+        if (audio_format, endian) in (("AIFF", "LITTLE"), ("W64", "BIG")):
             continue
-        path = write(tmp_path / "x", audio_format, channels=channels, endian=endian)
-        assert len(decode(path)[0]) == 16001
+        # An even number of bytes, which no padding follows.
+        path = write(tmp_path / "x", audio_format, frames=16000, channels=channels, endian=endian)
+        assert len(decode(path)[0]) == 16000
+        size = path.stat().st_size
+        os.truncate(path, size - 2)
+        with pytest.raises(BadAudio, match=rf"cut off \({size - 2} of {size} bytes\)"):
+            read_header(path)
 
 
-@pytest.mark.parametrize(
-    "riff, data",
-    [(0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000), (0x7FFFFFFF, 0x7FFFFFFF - 36),
-     (0, 32002), (99, 32002), (0x80000024, 0x80000000)],
-)  # fmt: skip
-def test_what_came_out_of_a_pipe_passes(riff, data, tmp_path):
-    path = write(tmp_path / "x.wav")
+UNKNOWN = [(0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000), (0x7FFFFFFF, 0x7FFFFFFF - 36),
+           (0x80000024, 0x80000000)]  # fmt: skip
+
+
+def test_only_a_length_that_is_known_can_be_missed(tmp_path):
+    path = write(tmp_path / "x.wav", frames=16000)
     content = path.read_bytes()
-    path.write_bytes(
-        content[:4] + struct.pack("<I", riff) + content[8:40] + struct.pack("<I", data)
-        + content[44:]
-    )  # fmt: skip
-    assert len(decode(path)[0]) == 16001
 
+    def frames(riff, data):
+        head = content[:4] + struct.pack("<I", riff) + content[8:40] + struct.pack("<I", data)
+        path.write_bytes(head + content[44:])
+        return len(decode(path)[0])
 
-def test_an_au_of_unknown_length_and_what_follows_the_samples_pass(tmp_path):
-    path = write(tmp_path / "x", "AU")
+    for riff, data in [*UNKNOWN, (0, 32000), (99, 32000)]:  # of pipes, and of careless programs
+        assert frames(riff, data) == 16000
+    with pytest.raises(BadAudio, match=r"cut off \(32044 of 32046 bytes\)"):
+        frames(0, 32002)
+    path = write(tmp_path / "x", "AU", frames=16000)
     content = path.read_bytes()
     path.write_bytes(content[:8] + b"\xff" * 4 + content[12:])
-    assert len(decode(path)[0]) == 16001
-    for audio_format, subtype in (("WAV", "PCM_16"), ("OGG", "OPUS")):
-        path = write(tmp_path / "x", audio_format, subtype)
-        with open(path, "ab") as f:
-            f.write(b"TAG" + b"\0" * 125)
-        assert len(decode(path)[0]) == 16001
+    assert len(decode(path)[0]) == 16000
+    for head in [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"riff", b".snd", b"NIST_1A"]:
+        path.write_bytes(head)
+        with pytest.raises(BadAudio):
+            read_header(path)
 
 
 def test_a_wav_with_further_chunks(tmp_path):
@@ -92,13 +93,6 @@ def test_a_wav_with_further_chunks(tmp_path):
     os.truncate(path, path.stat().st_size - 1000)
     with pytest.raises(BadAudio, match=r"cut off \(31060 of 32060 bytes\)"):
         read_header(path)
-
-
-@pytest.mark.parametrize("head", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"riff", b".snd", b"NIST_1A"])
-def test_heads_alone_are_no_tracebacks(head, tmp_path):
-    (tmp_path / "x").write_bytes(head)
-    with pytest.raises(BadAudio):
-        read_header(tmp_path / "x")
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
@@ -142,18 +136,15 @@ def spoil(value, rate=16000):
     ],
     ids=["nan", "inf", "resampled", "huge", "integers", "cut"],
 )
-@pytest.mark.parametrize("nj", [1])
-def test_they_are_skipped_with_the_reason(do, options, words, nj, data, cli, ok, caplog):
+def test_they_are_skipped_with_the_reason(do, options, words, data, cli, ok, caplog):
     do(data)
     code, err = cli("format_audio", "--data", "data", "--out", "dump", *options)
     assert code == 1 and words in err.splitlines()[-1]
     assert "1 of 10 utterances are unusable" in err.splitlines()[-1]
     ok("format_audio", "--data", "data", "--out", "dump", "--max_bad_share", "0.1", *options)
     assert words in caplog.text
+    if "louder" in words:  # where nothing is converted, training reads them as they are
+        spoil(30000.0)(data)
+        ok("format_audio", "--data", "data", "--out", "kept")
+        assert read_table("kept/wav.scp")["bad"] == "bad.wav"
     assert "bad" not in read_table("dump/wav.scp") and len(read_table("dump/text")) == 9
-
-
-def test_integers_as_floats_are_used_where_they_are(data, ok):
-    spoil(30000.0)(data)
-    ok("format_audio", "--data", "data", "--out", "dump")
-    assert read_table("dump/wav.scp")["bad"] == "bad.wav"
