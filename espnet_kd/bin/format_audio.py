@@ -41,7 +41,8 @@ def main() -> None:
         "--check_audio",
         type=str2bool,
         default=True,
-        help="decode files that need no conversion too, to find broken ones now",
+        help="decode files that need no conversion too; else FLAC that was cut off, and samples "
+        "that are no numbers, are found in training only",
     )
     parser.add_argument(
         "--max_bad_share",

@@ -1,7 +1,8 @@
 """Was a sound file cut off? Its header says how long it is meant to be.
 
 libsndfile reads what is there of a WAV, AIFF, AU or Ogg file and does not mention the rest.
-FLAC and MP3 show it when they are decoded. An MP3 without a Xing header says nothing.
+FLAC and MP3 show it when they are decoded. An MP3 without a Xing header says nothing, and the
+rarest formats are not looked into.
 """
 
 import os
@@ -33,13 +34,13 @@ def cut_off(path: PathLike, audio_format: str) -> str:
 
 
 def _riff(f: BinaryIO) -> Optional[int]:
-    """Return where the samples of a RIFF, RIFX, RF64 or AIFF file end by its header."""
+    """Return where the samples of a RIFF, RIFX, RF64, AIFF or SVX file end by its header."""
     order = ">" if f.read(4) in (b"FORM", b"RIFX") else "<"
     f.seek(12)
     long_size = None
     while len(head := f.read(8)) == 8:
         name, length = struct.unpack(f"{order}4sI", head)
-        if name in (b"data", b"SSND"):
+        if name in (b"data", b"SSND", b"BODY"):
             if long_size is not None and length == 0xFFFFFFFF:
                 return f.tell() + long_size
             return f.tell() + length if 0 < length < UNKNOWN else None
@@ -93,6 +94,6 @@ def _ogg_ends(f: BinaryIO, size: int) -> bool:
 
 
 PROMISED: Dict[str, Callable[[BinaryIO], Optional[int]]] = {
-    "WAV": _riff, "WAVEX": _riff, "RF64": _riff, "AIFF": _riff,
+    "WAV": _riff, "WAVEX": _riff, "RF64": _riff, "AIFF": _riff, "SVX": _riff,
     "W64": _w64, "AU": _au, "NIST": _nist,
 }  # fmt: skip
