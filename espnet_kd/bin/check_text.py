@@ -2,12 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
-import yaml
-
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.coverage import Coverage, measure, other_case, read_token_list
+from espnet_kd.data.frames import samples_of_frame
 from espnet_kd.data.tokens import Tokenizer, tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open, read_table
@@ -25,7 +25,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
     parser.add_argument("--token_type", required=True, help="char, bpe or word")
     parser.add_argument("--bpemodel", default="none", help="of token_type bpe")
-    parser.add_argument("--config", help="training config, for its cleaner and symbols")
+    parser.add_argument("--config", required=True, help="training config")
     parser.add_argument(
         "--max_unk_share",
         type=share,
@@ -36,17 +36,20 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--out", required=True, help="file for one line a set")
     args = parser.parse_args(argv)
     known = read_token_list(args.token_list)
-    split = _tokenizer(args.token_type, args.bpemodel, args.config)
+    options = read_yaml(args.config, "it says how transcripts become tokens")
+    split = _tokenizer(args.token_type, args.bpemodel, options)
+    samples = samples_of_frame(options, args.config)
     results: Dict[str, Coverage] = {}
     for folder in [*args.data, *args.test_data]:
         texts = read_table(Path(folder) / "text")
-        results[folder] = result = measure(
-            track(texts.items(), f"check {folder}", len(texts)), known, split
-        )
+        lengths = read_table(Path(folder) / "utt2num_samples")
+        frames = {utt: int(n) // samples for utt, n in lengths.items() if n.isdecimal()}
+        pairs = track(texts.items(), f"check {folder}", len(texts))
+        results[folder] = result = measure(pairs, known, split, frames)
         if not result.unknown:
             logging.info(f"{folder}/text: the tokens of {args.token_list} cover it")
         elif folder in args.test_data or result.share <= args.max_unk_share:
-            what = "no model can write this, and all of it counts as errors: "
+            what = "the models cannot write this, and what scoring tells apart is errors: "
             logging.warning(
                 f"{folder}/text: {what if folder in args.test_data else ''}{result.describe()}"
             )
@@ -55,6 +58,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 f"{folder}/text: {result.altered} of {result.utterances} transcripts are spelled "
                 f"differently by the tokens of {args.bpemodel} (e.g. {result.altered_example}: "
                 f"'{texts[result.altered_example]}'); scoring compares with what was written"
+            )
+        if result.crowded:
+            logging.warning(
+                f"{folder}/text: {result.crowded} of {result.utterances} transcripts have more "
+                f"tokens than their audio has encoder frames (e.g. {result.crowded_example}); CTC "
+                "learns nothing of them: is it their audio, or the subsampling too strong?"
             )
     for folder in args.data:
         if results[folder].share > args.max_unk_share:
@@ -68,12 +77,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             f.write(f"{folder} {result.describe() if result.unknown else 'covered'}\n")
 
 
-def _tokenizer(token_type: str, bpemodel: str, config: Optional[str]) -> Tokenizer:
-    """Return what splits a transcript into tokens in ESPnet's training."""
-    options = {}
-    if config:
-        with open(config, encoding="utf-8") as f:
-            options = yaml.safe_load(f) or {}
+def _tokenizer(token_type: str, bpemodel: str, options: Mapping[str, Any]) -> Tokenizer:
+    """Return what splits a transcript into tokens in a training with these options."""
     cleaner, symbols = options.get("cleaner"), options.get("non_linguistic_symbols")
     if token_type in ("char", "bpe", "word") and not (cleaner or symbols):
         return tokenizer(token_type, bpemodel)

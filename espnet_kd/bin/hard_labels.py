@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-from espnet_kd.common.yaml_file import read_yaml, section
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.cli import new_parser, share
+from espnet_kd.data.frames import samples_of_frame
 from espnet_kd.data.hard_labels import hard_labels
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table, write_table
-from espnet_kd.kd_option_checks import whole_number
 
 
 @run_main
@@ -38,7 +38,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parser.parse_args(argv)
     tables = read_data_dir(args.data)
     shapes = read_table(args.speech_shape)
-    frames = _frames(args.speech_shape, shapes, tables["text"], _samples_of_frame(args.config))
+    samples = samples_of_frame(read_yaml(args.config, "derive the student first"), args.config)
+    frames = _frames(args.speech_shape, shapes, tables["text"], samples)
     tokens = tokenizer(args.token_type, args.bpemodel)
     labels = hard_labels(tables, read_table(args.hyp), frames, tokens, args.hyp)
     labels.refuse_beyond_share(args.max_dropped_share, args.hyp)
@@ -58,18 +59,6 @@ def _count_lines(path: str) -> int:
             return sum(1 for _ in f)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make the token list first") from None
-
-
-def _samples_of_frame(config: str) -> int:
-    """Entries of speech_shape that make an encoder frame: hop length times subsampling."""
-    options = read_yaml(config, "derive the student first")
-    # ESPnet's defaults; without a front end the shapes count feature frames.
-    hop = section(options, "frontend_conf", config).get("hop_length", 128)
-    front = section(section(options, "encoder_conf", config), "input_conf", config)
-    factor = front.get("subsampling_factor", 4)
-    whole_number(f"{config}: frontend_conf.hop_length", hop, 1)
-    whole_number(f"{config}: encoder_conf.input_conf.subsampling_factor", factor, 1)
-    return factor * (hop if options.get("frontend", "default") else 1)
 
 
 def _frames(

@@ -22,6 +22,8 @@ class Coverage:
         example: The first utterance with such a token.
         altered: Utterances whose tokens spell another text, although all are known.
         altered_example: The first of them.
+        crowded: Utterances with more tokens than encoder frames.
+        crowded_example: The first of them.
     """
 
     characters: int = 0
@@ -30,6 +32,8 @@ class Coverage:
     example: str = ""
     altered: int = 0
     altered_example: str = ""
+    crowded: int = 0
+    crowded_example: str = ""
 
     @property
     def share(self) -> float:
@@ -66,13 +70,19 @@ def read_token_list(path: str) -> Set[str]:
     return tokens
 
 
-def measure(texts: Iterable[Tuple[str, str]], known: Set[str], tokenizer: Tokenizer) -> Coverage:
+def measure(
+    texts: Iterable[Tuple[str, str]],
+    known: Set[str],
+    tokenizer: Tokenizer,
+    frames: Mapping[str, int],
+) -> Coverage:
     """Count what of the texts is covered.
 
     Args:
         texts: Utterance and transcript of each, as ESPnet would read it.
         known: The token list.
         tokenizer: Splits text into tokens, as ESPnet would.
+        frames: Encoder frames of utterances, where they are known.
     """
     coverage = Coverage()
     for utt, text in texts:
@@ -80,6 +90,9 @@ def measure(texts: Iterable[Tuple[str, str]], known: Set[str], tokenizer: Tokeni
         tokens = tokenizer(text)
         spelled = [" " if token == SPACE else token.replace(WORD_MARK, " ") for token in tokens]
         coverage.characters += sum(map(len, spelled))
+        if len(tokens) > frames.get(utt, len(tokens)):
+            coverage.crowded += 1
+            coverage.crowded_example = coverage.crowded_example or utt
         unknown = [s for token, s in zip(tokens, spelled) if token not in known]
         if unknown:
             coverage.unknown.update("".join(unknown))

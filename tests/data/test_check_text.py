@@ -17,10 +17,14 @@ def sets(tmp_path, monkeypatch, ok):
         for name, lines in {"teacher": LOWER, **texts}.items():
             Path(name).mkdir()
             Path(name, "text").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            samples = "".join(f"{line.split()[0]} 32000\n" for line in lines)
+            Path(name, "utt2num_samples").write_text(samples)
+        Path("config.yaml").write_text("frontend_conf: {hop_length: 160}\n")
         ok("make_tokens", "--text", "teacher/text", "--token_type", token_type, "--nbpe", "20",
            "--out", "tokens")  # fmt: skip
         words = ["check_text", "--token_list", "tokens/tokens.txt", "--token_type", token_type]
         words += ["--bpemodel", "tokens/bpe.model", "--out", "coverage.txt"]
+        words += ["--config", "config.yaml"]
         for name in texts:
             words += ["--test_data" if name.startswith("test") else "--data", name]
         return words
@@ -62,7 +66,10 @@ def test_a_few_unknown_characters_are_told(token_type, sets, ok, caplog):
 
 def test_a_test_set_is_only_warned_of(sets, ok, caplog):
     ok(*sets("char", train=LOWER, test=upper(LOWER)))
-    assert "test/text: no model can write this, and all of it counts as errors: 46 " in caplog.text
+    assert (
+        "test/text: the models cannot write this, and what scoring tells apart is errors: 46 "
+        in caplog.text
+    )
     assert [r.levelname for r in caplog.records] == ["WARNING"]
 
 
@@ -105,8 +112,17 @@ def test_the_config_may_bring_symbols_and_a_cleaner(sets, ok, caplog, tmp_path):
     tokens = Path("tokens/tokens.txt").read_text().replace("<unk>\n", "<unk>\n<noise>\n")
     Path("tokens/tokens.txt").write_text(tokens.replace("<sos/eos>", "W\nE\n<sos/eos>"))
     Path("config.yaml").write_text("non_linguistic_symbols: symbols\ncleaner: null\n")
-    ok(*words, "--config", "config.yaml")
+    ok(*words)
     assert "cover it" in caplog.text
+
+
+def test_more_tokens_than_frames_are_told(sets, ok, caplog):
+    words = sets("char", train=LOWER)
+    # 29 characters; a frame has 640 samples.
+    Path("train/utt2num_samples").write_text(f"u0 {29 * 640 - 1}\nu1 {29 * 640}\n")
+    ok(*words)
+    assert "train/text: 1 of 2 transcripts have more tokens than their audio has" in caplog.text
+    assert "(e.g. u0)" in caplog.text
 
 
 @pytest.mark.parametrize("tokens", [None, b"a\nb\n", b"<unk>\n\xff\n"])

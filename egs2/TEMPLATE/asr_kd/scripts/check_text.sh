@@ -15,7 +15,7 @@ check_text() {
     mapfile -t -O "${#marker[@]}" marker < <(
         file_inputs "${token_list}" "${config}"
         for dset in "${train_set}" "${valid_set}" ${scored_sets}; do
-            file_inputs "${data_feats}/${dset}/text"
+            file_inputs "${data_feats}/${dset}"/{text,utt2num_samples}
         done
     )
     step_needed "${asr_stats_dir}" check_text "${out}" "${marker[@]}" || return 0
