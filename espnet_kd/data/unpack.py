@@ -16,7 +16,7 @@ def unpack(archive: Path, root: Path, name: str) -> None:
     """Unpack `LibriSpeech/<name>` of `archive` into `root`.
 
     The part appears under its name when the whole archive was read and gzip's checksum was
-    right. After a kill, files that are there in their full length are not written again.
+    right. After a kill, files that are there with their content are not written again.
 
     Raises:
         UserError: the archive is broken, or holds another part.
@@ -31,8 +31,10 @@ def unpack(archive: Path, root: Path, name: str) -> None:
                 # Refuses names that lead out of `tmp`; Pythons before 2023 do not have it.
                 tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
                 for member in tar:
-                    if not _there(tmp / member.name, member):
+                    if not _is_there(tmp / member.name, member):
                         tar.extract(member, tmp)
+                    else:
+                        _compare(tmp / member.name, tar.extractfile(member).read())
                     progress.update(raw.tell() // MB - progress.count)
             while stream.read(2**20):  # to the end, where gzip's checksum stands
                 pass
@@ -57,5 +59,11 @@ def working_folder(root: Path, name: str) -> Path:
     return root / f".unpack-{name}"
 
 
-def _there(path: Path, member: tarfile.TarInfo) -> bool:
+def _is_there(path: Path, member: tarfile.TarInfo) -> bool:
     return member.isfile() and path.is_file() and path.stat().st_size == member.size
+
+
+def _compare(path: Path, content: bytes) -> None:
+    """Write a file that has the right length, but, after a power cut, other content."""
+    if path.read_bytes() != content:
+        path.write_bytes(content)

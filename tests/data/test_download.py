@@ -289,6 +289,16 @@ def test_unpacking_goes_on_after_a_kill(fetch, server, tmp_path):
     assert (done / "1-2-0001.flac").read_bytes() == np.random.default_rng(2).bytes(50_000)
 
 
+def test_unpacking_does_not_trust_a_length(fetch, server, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / f"{PART}.tar.gz").write_bytes(server.content)
+    name = tmp_path / "d" / f".unpack-{PART}" / WHOLE[1]
+    name.parent.mkdir(parents=True)
+    name.write_bytes(bytes(50_000))  # as a power cut leaves it
+    assert fetch()[0] == 0
+    assert (tmp_path / "d" / WHOLE[1]).read_bytes() == np.random.default_rng(1).bytes(50_000)
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
