@@ -4,8 +4,6 @@ import argparse
 import sys
 from typing import Optional, Sequence
 
-from espnet_kd.common.yaml_file import read_yaml
-
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and after each option its default, if it has one."""
@@ -28,6 +26,8 @@ def check_configs(cmd: Optional[Sequence[str]], *options: str) -> None:
     Raises:
         UserError: see `read_yaml`.
     """
+    from espnet_kd.common.yaml_file import read_yaml  # here: most command lines read no YAML
+
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in options:
         parser.add_argument(option)
