@@ -9,6 +9,7 @@ from espnet_kd.data.tokens import write_token_list
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open, atomic_path
 
+MAX_BYTES = 4192  # of a sentence, by default of sentencepiece
 META_PIECES = 3  # <unk>, <s>, </s>: replaced by ESPnet's <blank>, <unk>, <sos/eos>
 
 
@@ -36,6 +37,8 @@ def make_bpe(sentences: List[str], vocabulary: int, mode: str, out: Path) -> Non
             model_type=mode,
             character_coverage=1.0,
             input_sentence_size=100000000,
+            # Longer ones would be passed over without a word.
+            max_sentence_length=max(MAX_BYTES, *(len(s.encode()) for s in sentences)),
             minloglevel=2,
         )
     except RuntimeError as e:

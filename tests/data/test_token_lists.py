@@ -40,6 +40,14 @@ def test_ties_stay_in_order_of_appearance():
     assert count_tokens(["Z Y X", "X"], "word") == ["X", "Z", "Y"]
 
 
+def test_a_long_transcript_is_not_passed_over(ok, tmp_path):
+    path = tmp_path / "text"
+    path.write_text(f"u1 {'AB BA ' * 50}\nu2 {'CD DC ' * 1000}\n")
+    ok("make_tokens", "--text", path, "--nbpe", 9, "--out", tmp_path)
+    tokens = "".join((tmp_path / "tokens.txt").read_text().split("\n")[2:-2])
+    assert set("ABCD") <= set(tokens)
+
+
 @pytest.mark.parametrize("mode", ["unigram", "bpe"])
 def test_bpe_equals_spm_train_and_the_lines_of_asr_sh(mode, text, ok, tmp_path):
     import sentencepiece
