@@ -12,6 +12,8 @@ PIP_ARGS ?=
 # More options for the demo's run.sh and for pytest.
 DEMO_OPTS ?=
 PYTEST_ARGS ?=
+# More options of the long form of the fault tests.
+FAULTS_OPTS ?= --seed 1 --minutes 35
 # Files of tests side by side, in the order they have: `TEST_JOBS=` for one process.
 TEST_JOBS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -24,12 +26,14 @@ IN_VENV = VIRTUAL_ENV="$$(cd "$(VENV)" && pwd)" && export VIRTUAL_ENV \
 	&& export PATH="$${VIRTUAL_ENV}/bin:$${PATH}" && unset PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install check demo test lint freeze clean-venv
+.PHONY: help install check demo test test-faults lint freeze clean-venv
 
 help:
 	@echo 'make demo        synthetic corpus, teacher, three compression stages, report'
 	@echo '                 (a quarter of an hour on two free cores, installing apart)'
 	@echo 'make test        all tests'
+	@echo 'make test-faults kills, full disks, damaged files, ... (docs/reliability.md);'
+	@echo '                 FAULTS_OPTS="--minutes 10 --only kills", also --help'
 	@echo 'make check       what is installed, what is missing, what to do about it'
 	@echo 'make lint        ruff and shellcheck'
 	@echo 'make install     only the environment; the others make it when needed'
@@ -59,6 +63,10 @@ test: install
 	@mkdir -p build
 	@$(IN_VENV) && python -m pytest --junitxml="$(TEST_REPORT)" $(TEST_JOBS) $(PYTEST_ARGS); \
 		status=$$?; echo "make: test: details are in $(TEST_REPORT)"; exit $$status
+
+test-faults: install
+	@$(IN_VENV) && python -m tests.faults.run $(FAULTS_OPTS) \
+		&& python -m tests.faults.summary build/faults/results.jsonl
 
 lint: install
 	@$(IN_VENV) && python -m ruff check . \
