@@ -24,6 +24,8 @@ from espnet_kd.progress import track
 
 NAME = "utt2audio"
 MISSING = "missing"  # in the place of a checksum
+# Files that stage 3 makes: they are damaged if they change, while a corpus may be exchanged.
+MADE = re.compile(r"/data/format\.[0-9a-f]{2}/[^/]*-[0-9a-f]{16}\.(flac|wav)$")
 THREADS = 8  # that wait together for a network disk
 CHUNK = 256
 # A file written again within one tick of the file system's clock keeps its times. One that
@@ -40,11 +42,12 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
 
     Args:
         data_dir: Directory with `wav.scp`, such as `data/train` or `dump/raw/train`.
-        may_miss: Whether a file that cannot be read counts as a state of its own, for
-            directories whose reader skips bad files itself.
+        may_miss: Whether a file that cannot be read, or is damaged, counts as a state of its
+            own, for directories whose reader skips bad files itself.
 
     Raises:
-        UserError: no `wav.scp`, no file but a pipe in it, or a file that cannot be read.
+        UserError: no `wav.scp`, no file but a pipe in it, a file that cannot be read, or one
+            that stage 3 made and that is damaged.
     """
     data_dir = Path(data_dir)
     record = read_record(data_dir)
@@ -66,10 +69,12 @@ def audio_files(data_dir: PathLike, may_miss: bool = False) -> Dict[str, str]:
 
     Args:
         data_dir: Directory with `wav.scp`, and `utt2audio` or not.
-        may_miss: Whether a file that cannot be read is `missing` instead of a checksum.
+        may_miss: Whether a file that cannot be read is `missing` instead of a checksum, and
+            one that is damaged as good as any.
 
     Raises:
-        UserError: no file but a pipe, or a file that cannot be read.
+        UserError: no file but a pipe, a file that cannot be read, or one that stage 3 made and
+            that is damaged.
     """
     wav, record = read_table(Path(data_dir) / "wav.scp"), read_record(data_dir)
     users = {path: utt for utt, path in wav.items()}  # one of each file
@@ -86,6 +91,13 @@ def audio_files(data_dir: PathLike, may_miss: bool = False) -> Dict[str, str]:
         lines = track(_map(describe, unread), f"checksum {data_dir}", len(unread), unit="files")
         now.update({path_of(line): line for line in lines})
     changed = [path for path in unread if _differs(record.get(users[path]), now[path])]
+    damaged = [path for path in changed if MADE.search(path)]
+    if damaged and not may_miss:
+        raise UserError(
+            f"{data_dir}: {len(damaged)} of {len(now)} sound files are not what stage 3 made, "
+            f"such as that of '{users[damaged[0]]}': {damaged[0]}; run again from stage 3 on, "
+            "which makes them anew"
+        )
     if changed:
         logging.warning(
             f"{data_dir}: {len(changed)} of {len(now)} sound files are not what they were when "
