@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.lengths import filter_lengths
@@ -25,16 +26,14 @@ def main() -> None:
         help="refuse to drop a larger share of the utterances, or of their hours",
     )
     args = parser.parse_args()
+    dropped = BadItems(args.data, args.max_dropped_share)
     tables = filter_lengths(
-        read_data_dir(args.data),
-        args.min_wav_duration,
-        args.max_wav_duration,
-        args.data,
-        args.max_dropped_share,
+        read_data_dir(args.data), args.min_wav_duration, args.max_wav_duration, dropped
     )
     with atomic_open(Path(args.out) / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")
     write_data_dir(args.out, tables)
+    dropped.write(Path(args.out))
     logging.info(f"wrote {args.out}")
 
 

@@ -83,6 +83,7 @@ def main() -> None:
     with atomic_open(out / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")
     write_data_dir(out, tables)
+    bad.write(out)
     write_record(args.data, files)
     remove(unused)
     logging.info(f"wrote {args.out}")

@@ -1,6 +1,7 @@
 """Stage 2: a data directory -> the same with copies at other speeds."""
 
 import logging
+from pathlib import Path
 
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.cli import new_parser, share
@@ -32,6 +33,7 @@ def main() -> None:
     tables = perturb(tables, factors)
     files = audio_files(args.data, may_miss=True)
     write_data_dir(args.out, {**tables, NAME: lines_of(tables["wav.scp"], files)})
+    bad.write(Path(args.out))
     write_record(args.data, files)
     logging.info(f"wrote {args.out}")
 

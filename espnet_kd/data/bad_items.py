@@ -1,9 +1,11 @@
 """Utterances that cannot be used: counted, the first few named, refused beyond a share."""
 
 import logging
+from pathlib import Path
 from typing import Dict, List, Optional
 
 from espnet_kd.errors import UserError
+from espnet_kd.fileio import atomic_open
 
 NAMED = 3  # a corpus with 10,000 missing files must not print 10,000 lines
 
@@ -61,3 +63,14 @@ class BadItems:
         for kind, names in self.by_kind.items():
             more = ", ..." if len(names) > NAMED else ""
             logging.warning(f"skipped {len(names)} {kind}: {', '.join(names[:NAMED])}{more}")
+
+    def write(self, folder: Path) -> None:
+        """Write all of them to `left_out`, a line `kind<TAB>name` each; none: remove it."""
+        path = folder / "left_out"
+        if not self.count:
+            path.unlink(missing_ok=True)
+            return
+        with atomic_open(path) as f:
+            for kind, names in self.by_kind.items():
+                f.writelines(f"{kind}\t{name}\n" for name in names)
+        logging.warning(f"{path} lists all {self.count} that are left out")

@@ -9,7 +9,7 @@ from espnet_kd.errors import UserError
 
 
 def filter_lengths(
-    tables: Tables, min_seconds: float, max_seconds: float, label: str, max_share: float
+    tables: Tables, min_seconds: float, max_seconds: float, dropped: BadItems
 ) -> Tables:
     """Keep utterances longer than `min_seconds`, shorter than `max_seconds`, with text.
 
@@ -19,12 +19,12 @@ def filter_lengths(
         tables: The data directory.
         min_seconds: Lower bound.
         max_seconds: Upper bound.
-        label: Name of the data directory, for messages.
-        max_share: Share of the utterances, and of their hours, that may be dropped.
+        dropped: Takes what is dropped; its share holds for the utterances and for their hours.
 
     Raises:
         UserError: bounds that exclude everything, no `utt2num_samples`, too much dropped.
     """
+    label, max_share = dropped.where, dropped.max_share
     if "utt2num_samples" not in tables:
         raise UserError(f"{label}: no utt2num_samples; run the stage that formats the audio first")
     if not 0 <= min_seconds < max_seconds:
@@ -34,7 +34,7 @@ def filter_lengths(
     rate = _rate(tables)
     lengths = {utt: _samples(utt, n, label) for utt, n in tables["utt2num_samples"].items()}
     shortest, longest = int(min_seconds * rate), int(max_seconds * rate)
-    keep, dropped = set(), BadItems(label, max_share)
+    keep = set()
     for utt, samples in lengths.items():
         if samples <= shortest:
             dropped.add("too short", f"{utt}: {samples / rate:.3g} s")

@@ -1,11 +1,13 @@
 """Stage 4: the bounds are ESPnet's."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import write_data_dir
 from espnet_kd.data.lengths import filter_lengths
 from espnet_kd.errors import UserError
@@ -27,7 +29,7 @@ def tables(tmp_path):
 
 def test_both_bounds_are_exclusive_and_empty_text_goes(tables, caplog):
     caplog.set_level(logging.INFO)
-    out = filter_lengths(tables, 0.1, 2.0, "set", 0.5)
+    out = filter_lengths(tables, 0.1, 2.0, BadItems("set", 0.5))
     assert {name: list(table) for name, table in out.items()} == {
         name: ["b", "c", "f"] for name in tables
     }
@@ -42,11 +44,11 @@ def test_both_bounds_are_exclusive_and_empty_text_goes(tables, caplog):
 @pytest.mark.parametrize("share, passes", [(0.49, False), (0.5, True), (1.0, True)])
 def test_a_share_of_the_utterances_may_go(share, passes, tables):
     if passes:
-        assert len(filter_lengths(tables, 0.1, 2.0, "set", share)["text"]) == 3
+        assert len(filter_lengths(tables, 0.1, 2.0, BadItems("set", share))["text"]) == 3
         return
     words = "set: would drop 3 of 6 utterances .* more than --max_dropped_share 0.49 allows"
     with pytest.raises(UserError, match=words):
-        filter_lengths(tables, 0.1, 2.0, "set", share)
+        filter_lengths(tables, 0.1, 2.0, BadItems("set", share))
 
 
 def test_a_share_of_the_hours_may_go(tables):
@@ -54,8 +56,8 @@ def test_a_share_of_the_hours_may_go(tables):
     tables["utt2num_samples"] = {utt: "80000" if utt == "d" else "8000" for utt in "abcdef"}
     tables["text"]["e"] = "WORD"
     with pytest.raises(UserError, match=r"1 of 6 utterances \(16.7%\), 0.00 of 0.00 hours: 1 too"):
-        filter_lengths(tables, 0.1, 9.0, "set", 0.2)
-    assert len(filter_lengths(tables, 0.1, 9.0, "set", 0.67)["text"]) == 5
+        filter_lengths(tables, 0.1, 9.0, BadItems("set", 0.2))
+    assert len(filter_lengths(tables, 0.1, 9.0, BadItems("set", 0.67))["text"]) == 5
 
 
 def test_the_command_refuses_to_drop_nine_of_ten(tmp_path, monkeypatch, cli):
@@ -76,12 +78,16 @@ def test_the_command_refuses_to_drop_nine_of_ten(tmp_path, monkeypatch, cli):
     assert "9 too long (e.g. u1: 30 s)" in err
     assert cli(*command, "--max_dropped_share", "1")[0] == 0
     assert list(read_table("out/text")) == ["u0"]
+    lines = Path("out/left_out").read_text().splitlines()
+    assert len(lines) == 9 and lines[8] == "too long\tu9: 30 s"
+    assert cli(*command, "--max_wav_duration", "31")[0] == 0
+    assert len(read_table("out/text")) == 10 and not Path("out/left_out").exists()
 
 
 def test_a_length_is_a_number(tables):
     tables["utt2num_samples"]["b"] = "8e3"
     with pytest.raises(UserError, match="set/utt2num_samples: 'b' has '8e3', which is no number"):
-        filter_lengths(tables, 0.1, 2.0, "set", 1.0)
+        filter_lengths(tables, 0.1, 2.0, BadItems("set", 1.0))
 
 
 @pytest.mark.parametrize(
@@ -90,4 +96,4 @@ def test_a_length_is_a_number(tables):
 )
 def test_refused(tables, low, high, words):
     with pytest.raises(UserError, match=words):
-        filter_lengths(tables, low, high, "set", 1.0)
+        filter_lengths(tables, low, high, BadItems("set", 1.0))

@@ -193,6 +193,7 @@ def test_what_one_table_lacks_counts_as_unusable(name, kind, verb, four, cli, ca
     caplog.set_level(logging.WARNING)
     assert cli(*command, "--max_bad_share", "0.25")[0] == 0
     assert f"skipped 1 utterances {kind}: a" in caplog.text
+    assert Path("dump/set/left_out").read_text() == f"utterances {kind}\ta\n"
     prefixes = ("", "sp0.9-", "sp1.1-") if verb == "perturb_speed" else ("",)
     assert set(read_table("dump/set/text")) == {p + utt for p in prefixes for utt in "bcd"}
 
