@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table
 from espnet_kd.scoring.conditions import copy_conditions
-from espnet_kd.scoring.score import pair_up, score
+from espnet_kd.scoring.score import pair_up, score, warn
 from espnet_kd.scoring.tokens import TYPES
 
 
@@ -43,6 +43,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         if utt not in speakers:
             raise UserError(f"{utt2spk}: no speaker for '{utt}' of {args.ref}")
     copy_conditions(args.ref.parent, refs, args.out)
+    left_out = args.ref.with_name("left_out")
+    if left_out.exists():
+        count = len(left_out.read_text(encoding="utf-8").splitlines())
+        warn(f"{count} utterances of this set could not be used and are not scored: {left_out}")
     for score_type in TYPES:
         out = args.out / f"score_{score_type}"
         result = score(refs, hyps, speakers, out, score_type)

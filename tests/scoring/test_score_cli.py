@@ -57,6 +57,13 @@ def test_files(folder, capsys):
     assert lines[0] in out.out and not out.err
 
 
+def test_what_could_not_be_used_is_told(folder, capsys):
+    (folder / "ref/left_out").write_text("unusable sound files\ta.flac: cut off\n")
+    assert run(folder) == 0
+    words = f"1 utterances of this set could not be used and are not scored: {folder}/ref/left_out"
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.skipif(find_sclite({}) is None, reason="sclite is not installed")
 def test_with_and_without_sclite_the_numbers_are_equal(folder, monkeypatch):
     assert run(folder) == 0
