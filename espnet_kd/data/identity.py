@@ -25,7 +25,7 @@ from espnet_kd.progress import track
 NAME = "utt2audio"
 MISSING = "missing"  # in the place of a checksum
 # Files that stage 3 makes: they are damaged if they change, while a corpus may be exchanged.
-MADE = re.compile(r"/data/format\.[0-9a-f]{2}/[^/]*-[0-9a-f]{16}\.(flac|wav)$")
+MADE = re.compile(r"\bdata/format\.[0-9a-f]{2}/[^/]*-[0-9a-f]{16}\.(flac|wav)$")
 THREADS = 8  # that wait together for a network disk
 CHUNK = 256
 # A file written again within one tick of the file system's clock keeps its times. One that
