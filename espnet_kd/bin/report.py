@@ -15,6 +15,7 @@ from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.report.caveats import warnings
 from espnet_kd.report.content import read_content
 from espnet_kd.report.environment import environment
 from espnet_kd.report.markdown import results_md
@@ -58,6 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
+    parser.add_argument("--speed", type=Path, help="what measure_speed wrote; default: no RTF")
     add_bootstrap_options(parser)
     return parser
 
@@ -75,7 +77,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         raise UserError(f"--exp {args.exp}: a file; the folder of the run is expected")
 
     models = parse_models(args.model, args.inference_model)
-    content = read_content(models, args.inference_tag, test_sets, args.draws, args.seed)
+    content = read_content(
+        models, args.inference_tag, test_sets, args.draws, args.seed, args.speed
+    )
     env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(argv)}")
 
     args.exp.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     with atomic_open(args.exp / "RESULTS.md") as f:
         f.write(text)
     print(answer(content.rows, test_sets, content.comparisons))
+    for sentence in warnings(content.rows, test_sets):
+        print(f"report: warning: {sentence}", file=sys.stderr)
     for path in (args.exp / "RESULTS.md", args.exp / RESULTS.file, *(plots or [])):
         print(f"Write {path}")
 

@@ -115,6 +115,30 @@ class Decoding(_Decoding, total=False):
     device: str
     threads: Annotated[int, 1]
     streaming: bool
+    hit_limit: Optional[Count]
+
+
+class Factor(TypedDict):
+    """Real-time factor of a model over utterances."""
+
+    median: Amount
+    p95: Amount
+
+
+class _Speed(TypedDict):
+    utterances: Annotated[int, 1]
+    audio_seconds: Amount
+    cores: Annotated[int, 1]
+    load: List[Amount]
+    models: Dict[str, Factor]
+
+
+class Speed(_Speed, total=False):
+    """How fast all models of a report decode, measured in one process."""
+
+    threads: Annotated[int, 1]
+    device: Optional[str]
+    streaming: bool
 
 
 class _Difference(TypedDict):
@@ -141,12 +165,29 @@ class ReportedModel(_ReportedModel, total=False):
     relative_dir: str
     path: Optional[str]
     teacher: Optional[str]
-    rtf: Optional[Amount]
-    decoded_on: List[str]
+    rtf: Optional[Factor]
+    faults: Dict[str, str]
     device: Optional[str]
     epochs: Optional[Count]
     updates: Optional[Count]
     train_seconds: Optional[Amount]
+
+
+class _Compared(_Difference):
+    model: str
+    against: str
+    family: str
+    test_set: str
+    p: Amount
+    p_holm: Amount
+
+
+class Compared(_Compared, total=False):
+    """A difference of two models' WER, in points."""
+
+    z: Optional[float]
+    remark: Optional[str]
+    verdict: str
 
 
 class _Method(TypedDict):
@@ -171,6 +212,8 @@ class Results(_Results, total=False):
     """What the report found."""
 
     note: Optional[str]
+    speed: Dict[str, Any]
+    comparisons: List[Compared]
 
 
 def _check_results(results: Results) -> None:
@@ -191,6 +234,11 @@ def _check_history(history: List[Epoch]) -> None:
         raise UserError("epoch: the numbers do not rise from entry to entry")
 
 
+def _check_speed(speed: Speed) -> None:
+    if len(speed["load"]) != 2:
+        raise UserError("load: expected two numbers, before and after")
+
+
 FACTS = Record("facts.json", Facts, "train the model again, or remove the file")
 HISTORY = Record(
     "history.json", List[Epoch], "remove the file: only plots need it", _check_history
@@ -199,6 +247,7 @@ STUDENT = Record("student.json", Student, "derive the student again (stage 16)")
 GATE = Record("gate.json", GateResult, "remove the file and run stage 16 again")
 MANIFEST = Record("manifest.json", Manifest, "run stage 16 again for a finished student")
 DECODING = Record("rtf.json", Decoding, "remove the file, or decode this set again")
+SPEED = Record("speed.json", Speed, "remove the file and run stage 17 again", _check_speed)
 RESULTS = Record("results.json", Results, "run stage 17 again", _check_results)
 
 

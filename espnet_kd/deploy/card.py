@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Optional
 import yaml
 
 from espnet_kd.deploy.bundle import Bundle
-from espnet_kd.report.words import UNKNOWN, duration, interval, signed
-from espnet_kd.scoring.bootstrap import Interval
+from espnet_kd.report.comparisons import TEACHER, Comparison
+from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def _facts(about: About) -> List[str]:
         rows["Tokens"] = f"{len(config['token_list'])} ({config.get('token_type')})"
     if front.get("fs"):
         rows["Sampling rate"] = str(front["fs"])
-    if model.get("rtf") is not None:
-        machine = "; ".join(model.get("decoded_on", [])) or "on what machine was not recorded"
-        rows["Real-time factor"] = f"{model['rtf']:.3f} (one process; {machine})"
+    if model.get("rtf"):
+        rtf = f"{model['rtf']['median']:.3f} ({model['rtf']['p95']:.3f})"
+        rows["Real-time factor"] = f"{rtf}: {circumstances(about.results['speed'])}"
     return ["| | |", "|:--|:--|", *(f"| {key} | {value} |" for key, value in rows.items())]
 
 
@@ -148,32 +148,35 @@ def _error_rates(about: About) -> List[str]:
     for s in sets:
         cells += [f"WER % {s}", "difference"]
     lines = [_row(cells), _row([":--"] + ["--:"] * (len(cells) - 1))]
+    compared = {
+        (c.model, c.test_set): difference(c)
+        for c in map(Comparison.from_json, about.results.get("comparisons") or [])
+        if c.family == TEACHER
+    }
     for model in about.results["models"]:
-        diffs = model["wer_diff"]
         cells = [model["name"], f"{model['params']:,}"]
-        cells.append(f"{100 * model['compression']:.1f} %" if diffs else UNKNOWN)
+        cells.append(f"{100 * model['compression']:.1f} %" if model["stage"] else UNKNOWN)
         for s in sets:
-            cells += [f"{model['wer'][s]:.2f}", _difference(diffs[s]) if diffs else UNKNOWN]
+            cells += [f"{model['wer'][s]:.2f}", compared.get((model["name"], s), UNKNOWN)]
         if model is about.model:
             cells = [f"**{cell}**" for cell in cells]
         lines.append(_row(cells))
     method = about.results["method"]
-    return [
-        *lines,
+    lines += [
         "",
         "Differences are to the first teacher, in points, with their "
         f"{100 * method['level']:.0f} % intervals ({method['interval']}, {method['draws']:,} "
-        f"draws); † marks an interval without 0. Decoded as below.",
+        "draws); † marks those that are significant after correction for all models of the "
+        "table. Decoded as below.",
     ]
+    for model in about.results["models"]:
+        for s, what in (model.get("faults") or {}).items():
+            lines += ["", f"**{model['name']} {what} on {s}.**"]
+    return lines
 
 
 def _row(cells: List[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _difference(entry: Dict[str, Any]) -> str:
-    i = Interval(entry["diff"], entry["low"], entry["high"])
-    return f"{signed(i.diff, 2)} ({interval(i, 2)}){' †' if i.significant else ''}"
 
 
 def _decoding(about: About, bundle: Bundle) -> List[str]:

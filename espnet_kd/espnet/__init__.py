@@ -32,4 +32,5 @@ In reading order:
     cached           a cache in the teacher's place
 
     timed_inference  stock inference with a clock around it
+    speed            how fast models decode, measured in one process
 """

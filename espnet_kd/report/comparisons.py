@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from espnet_kd.report.caveats import remark
 from espnet_kd.report.paths import pairs
 from espnet_kd.report.rows import Row
 from espnet_kd.report.scores import Scores
@@ -12,6 +13,7 @@ from espnet_kd.scoring.matched_pairs import holm, matched_pairs
 
 LEVEL = 0.05
 TEACHER, PATHS = "teacher", "paths"
+SIGNIFICANT = "significant"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Comparison:
         z: Statistic of the matched-pairs test.
         p: Its p value.
         p_holm: The p value after correction for all comparisons of the family.
+        remark: Why this difference allows no verdict; such comparisons are not corrected for.
     """
 
     model: str
@@ -37,15 +40,29 @@ class Comparison:
     z: float
     p: float
     p_holm: float
+    remark: Optional[str] = None
 
     @property
     def verdict(self) -> str:
-        """Say what both tests allow to be said."""
+        """Say what both tests allow to be said; every mark of significance follows it."""
+        if self.remark:
+            return self.remark
         if not self.interval.significant or self.p >= LEVEL:
             return "not significant"
         if self.p_holm >= LEVEL:
             return "significant alone, not among all comparisons"
-        return "significant"
+        return SIGNIFICANT
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
+        """Read what `to_json` wrote (`remark` is missing in older reports)."""
+        names = ("model", "against", "family", "test_set")
+        return cls(
+            *(data[name] for name in names),
+            Interval(data["diff"], data["low"], data["high"]),
+            *(data.get(name) for name in ("z", "p", "p_holm")),
+            data.get("remark"),
+        )
 
     def to_json(self) -> Dict[str, Any]:
         """Return the comparison for `results.json`."""
@@ -78,10 +95,13 @@ def _compare(
     model: Row, other: Row, family: str, test_set: str, interval: Interval, scores: Scores
 ) -> Comparison:
     test = matched_pairs(*(scores.errors(m.name, "wer", test_set) for m in (model, other)))
+    counts = [scores.counts[m.name, "wer", test_set] for m in (model, other)]
+    why = remark(model.name, other.name, counts)
     return Comparison(
-        model.name, other.name, family, test_set, interval, test.z, test.p, p_holm=test.p
+        model.name, other.name, family, test_set, interval, test.z, test.p, test.p, why
     )
 
 
 def _corrected(family: List[Comparison]) -> List[Comparison]:
-    return [replace(c, p_holm=p) for c, p in zip(family, holm([c.p for c in family]))]
+    corrected = iter(holm([c.p for c in family if not c.remark]))
+    return [c if c.remark else replace(c, p_holm=next(corrected)) for c in family]

@@ -3,11 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
+from espnet_kd.common.records import SPEED
 from espnet_kd.report.breakdowns import Breakdown, break_down
-from espnet_kd.report.comparisons import Comparison, compare
+from espnet_kd.report.comparisons import TEACHER, Comparison, compare
 from espnet_kd.report.models import Model
 from espnet_kd.report.rows import Row, collect
 from espnet_kd.report.scores import read_scores
@@ -25,6 +26,7 @@ class Content:
         rows: The models, first teacher first.
         comparisons: With the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
+        speed: Circumstances of the real-time factors: what `speed.json` holds.
     """
 
     inference_tag: str
@@ -34,6 +36,12 @@ class Content:
     rows: List[Row]
     comparisons: List[Comparison]
     breakdowns: List[Breakdown]
+    speed: Dict[str, Any]
+
+    @property
+    def to_teacher(self) -> Dict[Tuple[str, str], Comparison]:
+        """Map (model, test set) to the comparison with the first teacher."""
+        return {(c.model, c.test_set): c for c in self.comparisons if c.family == TEACHER}
 
     def to_json(self, folder: Path) -> Dict[str, Any]:
         """Return plain containers; experiments are also named as seen from `folder`."""
@@ -52,13 +60,19 @@ class Content:
                 "correction": "Holm, within each family of comparisons",
             },
             "models": models,
+            "speed": {key: value for key, value in self.speed.items() if key != "models"},
             "comparisons": rounded([c.to_json() for c in self.comparisons]),
             "breakdowns": rounded([b.to_json() for b in self.breakdowns]),
         }
 
 
 def read_content(
-    models: Sequence[Model], inference_tag: str, test_sets: Sequence[str], draws: int, seed: int
+    models: Sequence[Model],
+    inference_tag: str,
+    test_sets: Sequence[str],
+    draws: int,
+    seed: int,
+    speed: Optional[Path] = None,
 ) -> Content:
     """Read and compare everything.
 
@@ -68,9 +82,10 @@ def read_content(
     # Scores first: reading them is cheap, and they are what is missing most often.
     scores = read_scores(models, inference_tag, test_sets, draws, seed)
     breakdowns = break_down(models, inference_tag, test_sets, scores)
-    rows = collect(models, inference_tag, test_sets, scores)
+    measured = SPEED.read_path(speed) if speed else {}
+    rows = collect(models, inference_tag, test_sets, scores, measured)
     comparisons = compare(rows, test_sets, scores)
-    return Content(inference_tag, test_sets, draws, seed, rows, comparisons, breakdowns)
+    return Content(inference_tag, test_sets, draws, seed, rows, comparisons, breakdowns, measured)
 
 
 def _seen_from(folder: Path, path: Path) -> str:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+from espnet_kd.report.caveats import warnings
+from espnet_kd.report.comparisons import PATHS, TEACHER
 from espnet_kd.report.content import Content
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
 from espnet_kd.report.paths import by_path
@@ -14,7 +16,7 @@ from espnet_kd.report.tables import (
     main_table,
     wer_before,
 )
-from espnet_kd.report.words import UNKNOWN, answer
+from espnet_kd.report.words import UNKNOWN, answer, circumstances
 
 CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
@@ -47,7 +49,9 @@ def results_md(
     if note:
         lines += [f"> **{note}**", ""]
     lines += [answer(rows, test_sets, content.comparisons), ""]
-    lines += main_table(rows, test_sets)
+    for sentence in warnings(rows, test_sets):
+        lines += [f"> **Warning:** {sentence}", ""]
+    lines += main_table(rows, test_sets, content.to_teacher)
     if left_out:
         lines += ["", f"Not scored on all test sets, and left out: {', '.join(left_out)}."]
     lines += ["", *_legend(content), ""]
@@ -58,7 +62,7 @@ def results_md(
         lines += comparison_table(content.comparisons)
         lines += ["", "## What it cost", "", *_about_costs(content), "", *cost_table(rows), ""]
     lines += ["## Errors by kind", ""]
-    lines += error_table(rows, test_sets)
+    lines += error_table(rows, test_sets, content.to_teacher)
     lines += breakdown_tables(content.breakdowns)
     lines += ["", *espnet_block(environment)]
     for row in rows:
@@ -67,7 +71,6 @@ def results_md(
 
 
 def _legend(content: Content) -> List[str]:
-    machines = "; ".join(dict.fromkeys(m for row in content.rows for m in row.decoded_on))
     lines = [
         "Lower is better everywhere, except that *smaller by* counts what was saved.",
         "",
@@ -77,11 +80,13 @@ def _legend(content: Content) -> List[str]:
         "10^6 bytes.",
         "- *Difference*: WER minus the first teacher's, in points, with its 95 % interval: paired "
         f"bootstrap over utterances ({content.draws:,} draws, seed {content.seed}; Bisani and "
-        "Ney, ICASSP 2004). † marks an interval without 0, each looked at alone. Utterances "
-        "count as independent: with few speakers the true interval is wider. One training each: "
-        "the interval does not say how another seed would have come out.",
-        "- *RTF*: seconds of decoding for a second of speech, by one process, over all test sets "
-        f"({machines or 'on what machine was not recorded'}).",
+        "Ney, ICASSP 2004). † marks a difference that is significant after correction, as *Is it "
+        "real?* explains. Utterances count as independent: with few speakers the true interval "
+        "is wider. Each model was trained once: the interval does not say how another seed "
+        "would have come out.",
+        "- *RTF*: seconds of decoding for a second of speech; "
+        + (circumstances(content.speed) if content.speed else "not measured here")
+        + ".",
         "- *Training*: wall time of this model's own epochs with their validation, without that "
         "of its teachers. *Peak memory*: of the training process (2^20 bytes).",
         f"- {UNKNOWN}: does not apply, or was not recorded here.",
@@ -96,7 +101,10 @@ def _legend(content: Content) -> List[str]:
 
 
 def _about_comparisons(content: Content) -> List[str]:
-    sizes = [sum(c.family == f for c in content.comparisons) for f in ("teacher", "paths")]
+    tested = [c for c in content.comparisons if not c.remark]
+    sizes = [sum(c.family == f for c in tested) for f in (TEACHER, PATHS)]
+    if not tested:
+        return ["Nothing can be concluded from these differences; the verdict says why."]
     lines = [
         "Differences of WER in points, the second model's subtracted, with the interval above. "
         "*p*: matched-pairs test (Gillick and Cox, ICASSP 1989; NIST's MAPSSWE with whole "
@@ -104,9 +112,9 @@ def _about_comparisons(content: Content) -> List[str]:
         "a larger one. Of many comparisons some look significant by chance; *p, Holm* is "
         f"corrected for the {sizes[0]} comparisons with the teacher"
         + (f" and, separately, for the {sizes[1]} between paths" if sizes[1] else "")
-        + ". A difference is called *significant* if its interval excludes 0 and the corrected "
-        "p is below 0.05. *Not significant* is not *equal*: the interval says how large the "
-        "difference may still be."
+        + ". A difference is called *significant*, and marked with †, if its interval excludes 0 "
+        "and the corrected p is below 0.05. *Not significant* is not *equal*: the interval says "
+        "how large the difference may still be."
     ]
     if sizes[1]:
         lines[0] += (

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
+from espnet_kd.report.content import Content
 from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
 from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
@@ -10,8 +12,9 @@ from espnet_kd.report.rows import Row
 STEP = 0.022  # between points of (nearly) the same size, in widths of the axis
 
 
-def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path) -> Path:
+def wer_against_params(content: Content, path: Path) -> Path:
     """One panel a test set: the paths from the teacher down, with the intervals."""
+    rows, test_sets = content.rows, content.test_sets
     fig, axes = panels(len(test_sets), (4.8, 4.4))
     scale, unit = (1e6, "million") if rows[0].params >= 1e6 else (1e3, "thousand")
     right = 1.2 * max(row.params for row in rows) / scale
@@ -27,20 +30,24 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
     for ax, test_set in zip(axes, test_sets):
         teacher = rows[0].wer[test_set]
         ax.axhline(teacher, color=TEACHER["color"], linestyle=":", linewidth=1)
-        tops = [teacher]
+        tops = {rows[0].name: teacher}
+        lows = [0.0]
         for name, group in groups.items():
             # Only the progressive path leads down from the teacher student by student.
             line = [rows[0], *group] if name == PROGRESSIVE else group
             points = [(x[row.name], row.wer[test_set]) for row in line]
             ax.plot(*zip(*points), color=looks[name]["color"], linewidth=1, alpha=0.6)
-            tops += [_point(ax, x[r.name], r, teacher, test_set, looks[name]) for r in group]
+            for r in group:
+                compared = content.to_teacher[r.name, test_set]
+                low, tops[r.name] = _point(ax, x[r.name], r, teacher, compared, looks[name])
+                lows.append(low)
         ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
-        for place, text in _labels(clusters, x):
-            # Aslant and above all bars: labels of students close in size stay apart.
+        for cluster, (place, text) in zip(clusters, _labels(clusters, x)):
+            # Aslant and just above its own bars: labels of students close in size stay apart.
             ax.annotate(
                 text,
-                (place, max(tops)),
-                xytext=(0, 10),
+                (place, max(tops[row.name] for row in cluster)),
+                xytext=(0, 9),
                 textcoords="offset points",
                 rotation=40,
                 rotation_mode="anchor",
@@ -48,8 +55,7 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
             )
         ax.set_title(test_set)
         ax.set_xlim(0, right)
-        ax.set_ylim(min([0.0, *(teacher + r.wer_diff[test_set].low for r in rows[1:])]), None)
-        ax.set_ylim(top=1.35 * max(tops) or 1.0)
+        ax.set_ylim(min(lows), 1.35 * max(tops.values()) or 1.0)
         ax.set_xlabel(f"Parameters used in decoding ({unit})")
         ax.set_ylabel("WER (%), lower is better")
     legend_below(fig, _handles({name: looks[name] for name in groups}))
@@ -57,16 +63,19 @@ def wer_against_params(rows: Sequence[Row], test_sets: Sequence[str], path: Path
 
 
 def _point(
-    ax: Any, x: float, row: Row, teacher: float, test_set: str, look: Dict[str, str]
-) -> float:
-    """Draw a student; return how high it reaches."""
-    i = row.wer_diff[test_set]
+    ax: Any, x: float, row: Row, teacher: float, compared: Comparison, look: Dict[str, str]
+) -> Tuple[float, float]:
+    """Draw a student; return how low and how high it reaches."""
+    wer = row.wer[compared.test_set]
     # The interval is that of the difference: it hangs on the teacher's WER.
-    low, high = teacher + i.low, teacher + i.high
-    fill = look["color"] if i.significant else "white"
-    ax.plot([x, x], [low, high], "_-", color=look["color"], markersize=9, linewidth=1.5)
-    ax.plot(x, row.wer[test_set], **look, markersize=7, markerfacecolor=fill)
-    return max(high, row.wer[test_set])
+    low, high = teacher + compared.interval.low, teacher + compared.interval.high
+    if compared.remark:
+        low = high = wer
+    else:
+        ax.plot([x, x], [low, high], "_-", color=look["color"], markersize=9, linewidth=1.5)
+    fill = look["color"] if compared.verdict == SIGNIFICANT else "white"
+    ax.plot(x, wer, **look, markersize=7, markerfacecolor=fill)
+    return min(low, wer), max(high, wer)
 
 
 def _clusters(rows: Sequence[Row], apart: float) -> List[List[Row]]:
@@ -108,8 +117,8 @@ def _handles(looks: Dict[str, Dict[str, str]]) -> List[Any]:
         full = {"marker": "o", "markersize": 7}
         empty = {**full, "markerfacecolor": "white"}
         handles += [
-            Line2D([], [], **grey, **bar, label="95 % interval against the teacher"),
-            Line2D([], [], **grey, **full, label="filled: it excludes 0"),
-            Line2D([], [], **grey, **empty, label="empty: it does not"),
+            Line2D([], [], **grey, **bar, label="95 % interval of the difference to the teacher"),
+            Line2D([], [], **grey, **full, label="significantly different from the teacher"),
+            Line2D([], [], **grey, **empty, label="not significantly different"),
         ]
     return handles

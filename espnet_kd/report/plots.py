@@ -22,7 +22,7 @@ def draw(content: Content, folder: Path) -> Optional[List[Path]]:
     with drawing() as possible:
         if not possible:
             return None
-        paths = [wer_against_params(rows, content.test_sets, folder / "wer_vs_params.png")]
+        paths = [wer_against_params(content, folder / "wer_vs_params.png")]
         if conditions:
             paths.append(wer_by_condition(rows, conditions, folder / "wer_vs_condition.png"))
         if any(row.history for row in rows):

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY
@@ -12,6 +12,7 @@ from espnet_kd.report.scores import Scores
 from espnet_kd.report.sizes import measure
 from espnet_kd.scoring.bootstrap import Interval
 from espnet_kd.scoring.counts import Counts
+from espnet_kd.scoring.faults import fault
 from espnet_kd.scoring.tokens import TYPES
 
 
@@ -20,8 +21,10 @@ class Row:
     """What is known of a model; None where the run did not record it.
 
     Rates are in percent, differences in points against the first teacher, above 0 worse.
-    Dictionaries go from test set to value. `summaries` has, per score type and test set,
-    sclite's summary line. `decoded_on` names the processors that `rtf` was measured on. `path`,
+    Dictionaries go from test set to value. `faults` says where a model does not recognise speech
+    (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
+    `median` and `p95`, from `speed.json`. `summaries` has, per score type and test set, sclite's
+    summary line. `path`,
     `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
     `path_seconds` include all students before this one.
     """
@@ -41,8 +44,9 @@ class Row:
     wer_diff: Optional[Dict[str, Interval]]
     cer_diff: Optional[Dict[str, Interval]]
     errors: Dict[str, Dict[str, Counts]]
-    rtf: Optional[float]
-    decoded_on: List[str]
+    faults: Dict[str, str]
+    hit_limit: Optional[int]
+    rtf: Optional[Dict[str, float]]
     decode_memory_mb: Optional[float]
     train_seconds: Optional[float]
     updates: Optional[int]
@@ -60,9 +64,6 @@ class Row:
         """Return the row for `results.json`: plain containers, no noise digits."""
         data = asdict(self)
         del data["summaries"], data["history"]  # files of their own hold them
-        for key in ("wer_diff", "cer_diff"):
-            for test_set, interval in (getattr(self, key) or {}).items():
-                data[key][test_set]["significant"] = interval.significant
         for by_set in data["errors"].values():
             for test_set, c in by_set.items():
                 words = c["correct"] + c["substitutions"] + c["deletions"]
@@ -71,9 +72,15 @@ class Row:
 
 
 def collect(
-    models: Sequence[Model], inference_tag: str, test_sets: Sequence[str], scores: Scores
+    models: Sequence[Model],
+    inference_tag: str,
+    test_sets: Sequence[str],
+    scores: Scores,
+    speed: Mapping[str, Any],
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
+
+    `speed` is what `speed.json` holds, or empty.
 
     Raises:
         UserError: a checkpoint is missing, or a file is not what it should be.
@@ -111,6 +118,7 @@ def collect(
                 wer_diff=own["wer"],
                 cer_diff=own["cer"],
                 errors=errors,
+                faults={s: what for s, c in errors["wer"].items() if (what := fault(c))},
                 train_seconds=facts.get("train_seconds"),
                 updates=facts.get("updates"),
                 epochs=facts.get("epochs"),
@@ -124,6 +132,7 @@ def collect(
                     t: {s: scores.summaries[m.name, t, s] for s in test_sets} for t in TYPES
                 },
                 history=HISTORY.read_if_there(m.dir) or [],
+                rtf=speed.get("models", {}).get(m.name),
                 **_decoding(m.dir / inference_tag, test_sets),
             )
         )
@@ -137,24 +146,15 @@ def _name_of(exp: str, names: Dict[str, str]) -> str:
 
 
 def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Any]:
-    """Add up what the decoding jobs of all test sets recorded.
-
-    The real-time factor is decoding time over speech time, both summed over jobs: what one
-    process needs, however many ran beside it.
-    """
-    audio = seconds = 0.0
+    """Add up what the decoding jobs of all test sets recorded."""
     memory: List[float] = []
-    machines: List[str] = []
+    limits: List[int] = []
     for test_set in test_sets:
         for path in sorted((decode_dir / test_set).glob(f"logdir/output.*/{DECODING.file}")):
             job = DECODING.read_path(path)
-            audio += job["audio_seconds"]
-            seconds += job["decode_seconds"]
             memory.append(job.get("peak_memory_mb") or 0)
-            if job.get("device"):
-                machines.append(f"{job['device']}, threads: {job.get('threads')}")
+            limits += [] if job.get("hit_limit") is None else [job["hit_limit"]]
     return {
-        "rtf": seconds / audio if audio else None,
-        "decoded_on": list(dict.fromkeys(machines)),
         "decode_memory_mb": max(memory, default=0) or None,
+        "hit_limit": sum(limits) if limits else None,
     }

@@ -1,13 +1,23 @@
 """The tables of `RESULTS.md`."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.report.breakdowns import Breakdown
 from espnet_kd.report.comparisons import Comparison
 from espnet_kd.report.paths import by_path, spoken
 from espnet_kd.report.rows import Row
-from espnet_kd.report.words import UNKNOWN, duration, interval, number, p_value, signed
+from espnet_kd.report.words import (
+    UNKNOWN,
+    difference,
+    duration,
+    interval,
+    number,
+    p_value,
+    signed,
+)
 from espnet_kd.scoring.bootstrap import Interval
+
+ToTeacher = Mapping[Tuple[str, str], Comparison]  # (model, test set) -> with the first teacher
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> List[str]:
@@ -16,53 +26,45 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> 
     return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
 
 
-def main_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
+def main_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:
     """One line a model, path by path, the largest first."""
     head = ["Stage", "Model", "Parameters", "Smaller by", "MB"]
     for s in test_sets:
         head += [f"WER % {s}", f"difference {s}", f"CER % {s}"]
     head += ["RTF", "Training", "Peak memory MiB"]
     paths = by_path(rows[1:])
-    body = [_main_line(rows[0], test_sets)]
+    body = [_main_line(rows[0], test_sets, to_teacher)]
     for path, group in paths.items():
         if len(paths) > 1:
             body.append(["", f"*{spoken(path)}*", *[""] * (len(head) - 2)])
-        body += [_main_line(row, test_sets) for row in group]
+        body += [_main_line(row, test_sets, to_teacher) for row in group]
     return table(head, body, left=2)
 
 
-def _main_line(row: Row, test_sets: Sequence[str]) -> List[str]:
+def _main_line(row: Row, test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:
     cells = [str(row.stage), row.name, f"{row.params:,}"]
     cells += [UNKNOWN if row.wer_diff is None else f"{100 * row.compression:.1f} %"]
     cells += [f"{row.size_mb:.2f}"]
     for s in test_sets:
-        cells += [f"{row.wer[s]:.2f}", _difference(row.wer_diff, s), f"{row.cer[s]:.2f}"]
+        compared = to_teacher.get((row.name, s))
+        cells += [f"{row.wer[s]:.2f}", difference(compared) if compared else UNKNOWN]
+        cells += [f"{row.cer[s]:.2f}"]
     return [
         *cells,
-        number(row.rtf, 3),
+        f"{row.rtf['median']:.3f} ({row.rtf['p95']:.3f})" if row.rtf else UNKNOWN,
         duration(row.train_seconds),
         number(row.peak_memory_mb, 0),
     ]
 
 
-def _difference(diffs: Optional[Dict[str, Interval]], test_set: str) -> str:
-    if diffs is None:
-        return UNKNOWN
-    i = diffs[test_set]
-    return f"{signed(i.diff, 2)} ({interval(i, 2)}){' †' if i.significant else ''}"
-
-
 def comparison_table(comparisons: Sequence[Comparison]) -> List[str]:
     """One line a comparison."""
     head = ["Model", "against", "Test set", "Verdict", "Difference", "95 % interval"]
-    body = [
-        [
-            *(c.model, c.against, c.test_set, c.verdict),
-            *(signed(c.interval.diff, 2), interval(c.interval, 2)),
-            *(p_value(c.p), p_value(c.p_holm)),
-        ]
-        for c in comparisons
-    ]
+    body = []
+    for c in comparisons:
+        tested = [interval(c.interval, 2), p_value(c.p), p_value(c.p_holm)]
+        cells = [c.model, c.against, c.test_set, c.verdict, signed(c.interval.diff, 2)]
+        body.append(cells + ([UNKNOWN] * 3 if c.remark else tested))
     return table([*head, "p", "p, Holm"], body, left=4)
 
 
@@ -100,7 +102,7 @@ def _gate(row: Row) -> str:
     return f"{gate.get('verdict', UNKNOWN)}{known}"
 
 
-def error_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
+def error_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:
     """Substitutions, deletions and insertions of words and characters."""
     head = ["Model", "Test set", "Words", "Correct", "Sub", "Del", "Ins", "WER %"]
     head += ["Characters", "Sub", "Del", "Ins", "CER %", "CER difference"]
@@ -112,9 +114,20 @@ def error_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
             rate = f"{w.error_rate:.2f}"
             letters = [c.ref_words, c.substitutions, c.deletions, c.insertions]
             texts = [f"{x:,}" for x in cells] + [rate] + [f"{x:,}" for x in letters]
-            texts += [f"{c.error_rate:.2f}", _difference(row.cer_diff, s)]
+            compared = to_teacher.get((row.name, s))
+            texts += [f"{c.error_rate:.2f}", _cer_difference(row.cer_diff, s, compared)]
             body.append([row.name, s, *texts])
     return table(head, body, left=2)
+
+
+def _cer_difference(
+    diffs: Optional[Dict[str, Interval]], test_set: str, compared: Optional[Comparison]
+) -> str:
+    if diffs is None:
+        return UNKNOWN
+    i = diffs[test_set]
+    bounds = "" if compared is None or compared.remark else f" ({interval(i, 2)})"
+    return f"{signed(i.diff, 2)}{bounds}"
 
 
 def breakdown_tables(breakdowns: Sequence[Breakdown]) -> List[str]:

@@ -1,8 +1,8 @@
 """Numbers as a reader wants them, and the answer in a few sentences."""
 
-from typing import Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
-from espnet_kd.report.comparisons import Comparison
+from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.paths import PROGRESSIVE, by_path, pairs, spoken
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.bootstrap import Interval
@@ -29,6 +29,14 @@ def interval(i: Interval, digits: int = 1) -> str:
     return f"{signed(i.low, digits)} to {signed(i.high, digits)}"
 
 
+def difference(c: Comparison, digits: int = 2) -> str:
+    """Format the difference of a comparison: without an interval where that would say nothing."""
+    diff = signed(c.interval.diff, digits)
+    if c.remark:
+        return diff
+    return f"{diff} ({interval(c.interval, digits)}){' †' if c.verdict == SIGNIFICANT else ''}"
+
+
 def number(x: Optional[float], digits: int = 1) -> str:
     """Format with thousands separators, or `–`."""
     return UNKNOWN if x is None else f"{x:,.{digits}f}"
@@ -41,6 +49,19 @@ def duration(seconds: Optional[float]) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def circumstances(speed: Mapping[str, Any]) -> str:
+    """Say on what, and beside how much other work, the real-time factors were measured."""
+    before, after = speed["load"]
+    mode = "chunk by chunk" if speed.get("streaming") else "whole utterances"
+    return (
+        f"median over {speed['utterances']} utterances ({speed['audio_seconds']:.0f} s of "
+        f"speech), decoded {mode} by all models in turn in one process on one thread, in brackets "
+        f"the 95th percentile; {speed.get('device') or 'unknown processor'}, cores: "
+        f"{speed['cores']}, load {before:.1f} before and {after:.1f} after (1 is the "
+        "measurement's own)"
+    )
 
 
 def p_value(p: float) -> str:
@@ -96,6 +117,8 @@ def _change(c: Comparison) -> str:
     i = c.interval
     side = "higher" if i.diff > 0 else "lower" if i.diff < 0 else "of difference"
     points = f"{abs(i.diff):.{fine(i.diff, 1)}f}"
+    if c.remark:
+        return f"{points} points {side} ({c.remark})"
     return (
         f"{points} points {side}, {c.verdict} (95 % interval of the difference "
         f"{interval(i)}, p {p_value(c.p_holm)} corrected)"

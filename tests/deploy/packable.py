@@ -13,16 +13,19 @@ MODEL = "valid.loss_transducer.ave.pth"
 NOTE = "SYNTHETIC speech"
 
 
-def interval(diff, low, high):
-    return {"diff": diff, "low": low, "high": high, "significant": low > 0 or high < 0}
+def compared(test_set, diff, low, high, p):
+    """The comparison of the student with the teacher, as the report writes it."""
+    return {
+        "model": "s", "against": "teacher", "family": "teacher", "test_set": test_set,
+        "diff": diff, "low": low, "high": high, "z": 2.0, "p": p, "p_holm": p, "remark": None,
+    }  # fmt: skip
 
 
-def entry(name, stage, folder, params, wer, diff):
+def entry(name, stage, folder, params, wer):
     return {
         "name": name, "stage": stage, "dir": str(folder), "checkpoint": MODEL, "params": params,
         "compression": 1 - params / 4321, "size_mb": 0.4567, "wer": {"seen": wer, "new": 9.87},
-        "wer_diff": diff and {"seen": diff, "new": interval(-0.5, -1.25, 0.25)},
-        "teacher": "teacher" if stage else None, "rtf": 0.1234, "decoded_on": ["A, threads: 1"],
+        "teacher": "teacher" if stage else None, "rtf": {"median": 0.1234, "p95": 0.2},
         "train_seconds": 150.0, "epochs": 7, "updates": 1234, "device": "cpu",
     }  # fmt: skip
 
@@ -68,8 +71,15 @@ def write_run(root: Path) -> None:
         "test_sets": ["seen", "new"],
         "method": {"interval": "paired bootstrap", "level": 0.95, "draws": 1000, "seed": 0},
         "models": [
-            entry("teacher", 0, "exp/asr_t", 4321, 5.67, None),
-            entry("s", 1, "exp/kd_s", 2100, 7.01, interval(1.34, 0.5, 2.25)),
+            entry("teacher", 0, "exp/asr_t", 4321, 5.67),
+            entry("s", 1, "exp/kd_s", 2100, 7.01),
+        ],
+        "speed": {
+            "utterances": 40, "audio_seconds": 118.6, "device": "A", "cores": 2,
+            "load": [0.3, 1.2],
+        },
+        "comparisons": [
+            compared("seen", 1.34, 0.5, 2.25, 0.01), compared("new", -0.5, -1.25, 0.25, 0.4)
         ],
         "environment": {
             "date": "2026-01-02T03:04:05+00:00", "command": "./run.sh --x /machine", "cpu": "A",

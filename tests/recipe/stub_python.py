@@ -144,6 +144,10 @@ def import_teacher(args):
     write(f"{args['out']}/{args['teacher_model']}", "")
 
 
+def measure_speed(args):
+    write(args["out"], json.dumps(sorted(_list(args["model"]))))
+
+
 def report(args):
     write(
         args["exp"] + "/RESULTS.md", "# R\n\n| model | WER |\n|---|---|\n| teacher | 1 |\n\nend\n"
@@ -187,6 +191,7 @@ MODULES = {
     "espnet_kd.bin.gate": gate,
     "espnet_kd.bin.manifest": manifest,
     "espnet_kd.bin.import_teacher": import_teacher,
+    "espnet_kd.bin.measure_speed": measure_speed,
     "espnet_kd.bin.report": report,
     "espnet_kd.bin.pack_model": pack_model,
     "espnet_kd.bin.upload_model": upload_model,

@@ -73,9 +73,7 @@ def test_a_killed_run_blocks_while_its_children_live(recipe):
     assert records(recipe) == []
 
 
-@pytest.mark.parametrize(
-    "end", [TERMINATE, signal.SIGHUP, "a stage that fails", "a missing file"]
-)
+@pytest.mark.parametrize("end", [TERMINATE, signal.SIGHUP, "a stage that fails", "a missing file"])
 def test_however_a_run_ends_it_leaves_no_record(recipe, end):
     if end == "a stage that fails":
         assert recipe.run(env={"STUB_FAIL": "espnet_kd.bin.train"}, **TRAIN).returncode == 1

@@ -186,3 +186,20 @@ def test_continue_notes_it(recipe):
     printed = recipe.ok({"STUB_WER": "teacher=5 kd_big=9"}, **STAGE)
     assert derived(recipe.calls()) == TEACHERS
     assert verdicts(recipe)["big"] == "continue" and "gate continue: big" in printed
+
+
+def test_the_speed_is_measured_once_for_all_models_and_again_when_one_changes(recipe):
+    recipe.ok(**STAGE)
+    (call,) = [call for call in recipe.calls() if call[0].endswith(".measure_speed")]
+    assert reported(call) == ["teacher", *TEACHERS]
+    assert value(call, "--data") == "dump/raw/test_a" and call[-1] == "OMP=1"
+    recipe.ok(**{**STAGE, "stage": 17})
+    assert recipe.verbs() == ["plan_stages", "report"]
+    trained = recipe.dir / "exp/kd_mid/.done.train"
+    trained.write_text(trained.read_text().replace("finished=", "finished=later "))
+    recipe.ok(**{**STAGE, "stage": 17})  # without that model, which has old scores
+    (call, report) = recipe.calls()[1:]
+    assert reported(call) == reported(report) == ["teacher", "big", "small"]
+    recipe.write("dump/raw/test_a/wav.scp", "test_a-1 x\n")
+    assert "exp is made again, its input has changed" in recipe.ok(**{**STAGE, "stage": 17})
+    assert recipe.verbs() == ["plan_stages", "measure_speed", "report"]

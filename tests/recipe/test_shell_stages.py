@@ -51,7 +51,7 @@ def test_the_whole_run(finished):
         + ["aggregate_stats_dirs", "train"]
         + DECODE_VERBS
         + (["derive_student", "train"] + DECODE_VERBS + ["manifest"]) * 3
-        + ["report"]
+        + ["measure_speed", "report"]
         + ["pack_model"] * 5  # the list of models, then each
     )
     assert (recipe.dir / "data/options").read_text() == "--a\nb c\n"

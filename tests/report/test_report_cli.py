@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from fake_run import CHECKPOINT, TAG, WORDS, params, state_dict
+from fake_run import CHECKPOINT, TAG, WORDS, add_speed, params, state_dict
 
 from espnet_kd.bin.report import main
 from espnet_kd.scoring.bootstrap import paired_interval
@@ -41,7 +41,7 @@ def test_results_json(results):
     assert last["size_mb"] == pytest.approx(
         (exp / "asr_s2" / CHECKPOINT).stat().st_size / 1e6, abs=1e-4
     )
-    assert last["rtf"] == pytest.approx(6 / 40) and last["decode_memory_mb"] == 200
+    assert last["decode_memory_mb"] == 200
     assert last["train_seconds"] == 110 and last["peak_memory_mb"] == 700.5
     assert last["updates"] == 40
     assert teacher["wer_diff"] is None
@@ -57,9 +57,7 @@ def test_results_json(results):
             assert last[score_type][test_set] == pytest.approx(rate, abs=1e-4)
             i = paired_interval(errors, baseline, words, draws=300)
             expected = {"diff": i.diff, "low": i.low, "high": i.high}
-            got = dict(last[f"{score_type}_diff"][test_set])
-            assert got.pop("significant") == i.significant
-            assert got == pytest.approx(expected, abs=1e-4)
+            assert last[f"{score_type}_diff"][test_set] == pytest.approx(expected, abs=1e-4)
             counts = last["errors"][score_type][test_set]
             kinds = ("substitutions", "deletions", "insertions")
             assert sum(counts[k] for k in kinds) == sum(errors)
@@ -117,19 +115,35 @@ def test_external_teacher_has_gaps(run_dir):
     assert row.endswith("| – | – | – |")
 
 
-def test_what_the_times_were_measured_on(run_dir):
-    assert run() == 0
-    assert "over all test sets (A processor, threads: 1)" in (run_dir / "RESULTS.md").read_text()
-    for job in (1, 2):
-        path = run_dir / f"asr_s1/{TAG}/new/logdir/output.{job}/rtf.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "device": "A GPU"}))
+def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
+    add_speed(run_dir, teacher=0.07312, s1=0.05)
+    assert run("--speed=exp/speed.json") == 0
+    data = json.loads((run_dir / "results.json").read_text())
+    assert [m["rtf"] for m in data["models"]] == [
+        {"median": 0.07312, "p95": 0.1462}, {"median": 0.05, "p95": 0.1}, None
+    ]  # fmt: skip
+    assert data["speed"]["load"] == [0.3, 1.24] and "models" not in data["speed"]
+    text = (run_dir / "RESULTS.md").read_text()
+    rows = {line.split("|")[2].strip(): line for line in text.splitlines() if "| 70" in line}
+    assert "| 0.073 (0.146) |" in rows["teacher"] and "| 0.050 (0.100) |" in rows["s1"]
+    assert "| – |" in rows["s2"]
+    assert (
+        "- *RTF*: seconds of decoding for a second of speech; median over 40 utterances (119 s of "
+        "speech), decoded chunk by chunk by all models in turn in one process on one thread, in "
+        "brackets the 95th percentile; A processor, cores: 2, load 0.3 before and 1.2 after"
+    ) in text
+    # What jobs took that ran beside others is not published.
     assert run() == 0
     text = (run_dir / "RESULTS.md").read_text()
-    assert "(A processor, threads: 1; A GPU, threads: 1)" in text
-    for path in run_dir.rglob("rtf.json"):
-        path.write_text(json.dumps({"audio_seconds": 1.0, "decode_seconds": 0.5}))
-    assert run() == 0
-    assert "(on what machine was not recorded)" in (run_dir / "RESULTS.md").read_text()
+    assert "for a second of speech; not measured here." in text
+
+
+@pytest.mark.parametrize("text", ["{}", '{"models": {"s1": {"median": 1}}}', "[1]", "{"])
+def test_a_file_that_measure_speed_did_not_write(run_dir, capsys, text):
+    (run_dir / "speed.json").write_text(text)
+    assert run("--speed=exp/speed.json") == 1
+    err = capsys.readouterr().err
+    assert "error: exp/speed.json: " in err and err.count("\n") == 1
 
 
 def test_what_is_not_scored_is_named(run_dir):
@@ -212,15 +226,11 @@ WER = f"asr_s1/{TAG}/new/score_wer"
         (write("asr_s2/facts.json", "{"), "asr_s2/facts.json: line 1: not JSON"),
         (write("asr_s2/history.json", "{}"), "asr_s2/history.json: expected a list, found '{}'"),
         (
-            write(f"asr_s2/{TAG}/new/logdir/output.1/rtf.json", "{}"),
-            "rtf.json: no field 'audio_seconds'; ",
-        ),
-        (
             write(
                 f"asr_s2/{TAG}/new/logdir/output.1/rtf.json",
-                '{"audio_seconds": 1, "decode_seconds": null}',
+                '{"audio_seconds": 1, "decode_seconds": 1, "hit_limit": "1"}',
             ),
-            "rtf.json: decode_seconds: expected a number, found null or NaN; ",
+            "rtf.json: hit_limit: expected a whole number, found '1'; ",
         ),
         (write("asr_s2/history.json", "[{}]"), "history.json: [0]: no field 'epoch'"),
         (

@@ -284,6 +284,8 @@ fi
 . scripts/hard_labels.sh
 # shellcheck source=scripts/score.sh
 . scripts/score.sh
+# shellcheck source=scripts/speed.sh
+. scripts/speed.sh
 # shellcheck source=scripts/gate.sh
 . scripts/gate.sh
 # shellcheck source=scripts/manifest.sh
@@ -706,6 +708,7 @@ if begin_stage 17; then
             die "${asr_exp} was trained again after ${dset} was decoded: run stages 12 and 13 first"
     done
     models=(--model "teacher=${asr_exp}")
+    measured=("teacher=${asr_exp}")
     for k in "${!student_names[@]}"; do
         dir=$(student_dir "${k}")
         scored=true
@@ -716,16 +719,19 @@ if begin_stage 17; then
         done
         if "${scored}"; then
             models+=(--model "${student_names[k]}=${dir}")
+            measured+=("${student_names[k]}=${dir}")
         else
             log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k})"
             models+=(--left_out "${student_names[k]}")
         fi
     done
+    measure_speed "${measured[@]}"
     [ -z "${report_note}" ] || models+=(--note "${report_note}")
     # shellcheck disable=SC2086
     call ${python} -m espnet_kd.bin.report --exp "${expdir}" "${models[@]}" \
         --inference_tag "${inference_tag}" --test_sets "${scored_sets}" \
-        --inference_model "${inference_asr_model}" --command "${run_command}"
+        --inference_model "${inference_asr_model}" --speed "${expdir}/speed.json" \
+        --command "${run_command}"
     log "The table of ${expdir}/RESULTS.md:"
     awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"
     end_stage

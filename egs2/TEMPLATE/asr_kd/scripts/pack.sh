@@ -47,7 +47,7 @@ pack_all() {
             "inference_args=${args}" "test_sets=${scored_sets}"
             "input:--report_note=$(cksum <<<"${report_note}")")
         mapfile -t -O "${#marker[@]}" marker < <(
-            file_inputs "${dir}/.done.train" "${inference_config}"
+            file_inputs "${dir}/.done.train" "${inference_config}" "${expdir}/speed.json"
             # Not the report itself, which names the time: the scores it is made of.
             for dset in ${scored_sets}; do
                 file_inputs {"${dir}","${first_dir}"}/"${inference_tag}/${dset}/score_wer/result.txt"

@@ -1,0 +1,114 @@
+"""The speed of decoding: what is measured, in what order, and that it decodes as decoding does."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_kd.bin import measure_speed
+from espnet_kd.errors import UserError
+from espnet_kd.espnet import speed, timed_inference
+from tests.espnet.tiny import tiny_config, write_experiment
+
+
+def write_set(folder, number, seconds=0.5, name="u"):
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(len(name))
+    lines = []
+    for k in range(number):
+        file = folder / f"{name}{k:03d}.wav"
+        soundfile.write(file, 0.1 * random.standard_normal(int(16000 * seconds) + 160 * k), 16000)
+        lines.append(f"{name}{k:03d} {file}\n")
+    (folder / "wav.scp").write_text("".join(reversed(lines)))
+    return folder
+
+
+def test_the_sample_is_small_spread_out_and_always_the_same(tmp_path):
+    a, b = write_set(tmp_path / "a", 90, 0.02), write_set(tmp_path / "b", 30, 0.02, "v")
+    chosen = [file.stem for file in speed.choose([a, b])]
+    assert len(chosen) == speed.UTTERANCES and chosen == sorted(chosen)
+    assert sum(name.startswith("v") for name in chosen) == 10  # a quarter, as of the sets
+    assert [file.stem for file in speed.choose([a, b])] == chosen
+    long = write_set(tmp_path / "long", 30, 8.0)
+    assert 13 <= len(speed.choose([long])) <= 15  # two minutes
+    longer = write_set(tmp_path / "longer", 12, 13.0)
+    assert len(speed.choose([longer])) == speed.LEAST
+    assert len(speed.choose([write_set(tmp_path / "one", 1)])) == 1
+    (tmp_path / "one/wav.scp").write_text(f"x {tmp_path}/gone.wav\n")
+    with pytest.raises(UserError, match=r"gone.wav: cannot be read .*; format the audio again"):
+        speed.choose([tmp_path / "one"])
+
+
+def test_all_models_share_every_moment(tmp_path, monkeypatch):
+    """A machine that becomes ten times slower in the middle slows all models alike."""
+    calls, now = [], [0.0]
+
+    class Model:
+        def __init__(self, asr_train_config, **options):
+            self.cost = float(asr_train_config)
+
+    def decode(model, speech):
+        calls.append(model.cost)
+        now[0] += model.cost * (10 if len(calls) > 33 else 1)
+
+    monkeypatch.setattr(speed, "TimedSpeech2Text", Model)
+    monkeypatch.setattr(speed, "decode", decode)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
+    files = [write_set(tmp_path / "d", 1, 1.0) / "u000.wav"] * 19
+    models = {str(cost): (cost, "") for cost in (0.4, 0.2, 0.1)}
+    result = speed.measure(models, files, {"streaming": False})
+    figures = result["models"]
+    for key in "median", "p95":
+        assert figures["0.4"][key] == pytest.approx(2 * figures["0.2"][key])
+        assert figures["0.4"][key] == pytest.approx(4 * figures["0.1"][key])
+    assert figures["0.4"]["p95"] == pytest.approx(10 * figures["0.4"]["median"])
+    assert calls[3:12] == [0.2, 0.1, 0.4, 0.1, 0.4, 0.2, 0.4, 0.2, 0.1]  # after the warm-up
+    assert (result["utterances"], result["audio_seconds"], result["threads"]) == (19, 19.0, 1)
+    assert len(result["load"]) == 2 and result["cores"] >= 1
+
+
+@pytest.mark.parametrize("streaming", ["", "--streaming true --decoding_window 320"])
+def test_it_decodes_what_decoding_decodes(tmp_path, streaming):
+    data = write_set(tmp_path / "d", 3)
+    config = tiny_config(non_linguistic_symbols=None, cleaner=None, g2p=None)
+    exps = [write_experiment(tmp_path / f"m{seed}", config, seed) for seed in (1, 2)]
+    (tmp_path / "decode.yaml").write_text("beam_size: 2\n")
+    words = ["--config", str(tmp_path / "decode.yaml"), *streaming.split()]
+    out = tmp_path / "out/x/y"
+    timed_inference.main(
+        [*words, "--asr_train_config", str(exps[0] / "config.yaml"),
+         "--asr_model_file", str(exps[0] / "model.pth"), "--output_dir", str(out),
+         "--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"]
+    )  # fmt: skip
+    options = speed.decoder_options(words)
+    assert options["beam_size"] == 2 and options["streaming"] == bool(streaming)
+    model = timed_inference.TimedSpeech2Text(
+        str(exps[0] / "config.yaml"), str(exps[0] / "model.pth"), **options
+    )
+    for line in (out / "1best_recog/token").read_text().splitlines():
+        utt, _, tokens = line.partition(" ")
+        speech, _ = soundfile.read(data / f"{utt}.wav", dtype="float32")
+        hyp = model.hypotheses_to_results(speed.decode(model, speech))[0]
+        assert " ".join(hyp[1]) == tokens
+
+    with pytest.raises(SystemExit) as exit_:
+        measure_speed.main(
+            [*(f"--model={exp.name}={exp}" for exp in exps), "--inference_model=model.pth",
+             f"--data={data}", f"--inference_config={tmp_path / 'decode.yaml'}",
+             f"--inference_args={streaming}", f"--out={tmp_path / 'speed.json'}"]
+        )  # fmt: skip
+    assert exit_.value.code == 0
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert list(result["models"]) == ["m1", "m2"] and result["streaming"] == bool(streaming)
+    for figures in result["models"].values():
+        assert 0 < figures["median"] <= figures["p95"]
+
+
+def test_mistakes(tmp_path, capsys):
+    exp = write_experiment(tmp_path / "m")
+    with pytest.raises(SystemExit) as exit_:
+        measure_speed.main([f"--model=m={exp}", "--data", "d", "--out", "speed.json"])
+    assert exit_.value.code == 1
+    err = capsys.readouterr().err
+    assert f"{exp}/valid.loss_transducer.ave.pth: no such file" in err and err.count("\n") == 1
