@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.common.records import RESULTS, STUDENT, experiment
+from espnet_kd.common.records import FACTS, RESULTS, STUDENT, experiment
 from espnet_kd.deploy.archive import README, make_archive
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
@@ -39,6 +39,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--license", help="for the model card, e.g. cc-by-4.0; default: none named"
     )
+    parser.add_argument(
+        "--datasets", nargs="*", default=[], help="for the model card: names on the hub"
+    )
+    parser.add_argument("--repo", help="for the model card: user/name of the family on the hub")
     return parser
 
 
@@ -66,6 +70,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         args.language,
         args.license,
         args.inference_args,
+        args.datasets,
+        args.repo,
+        FACTS.read_if_there(experiment(args.results.parent, results["models"][0])) or {},
     )
     out = args.out or exp / "packed" / f"{exp.resolve().name}.zip"
     if out.suffix != ".zip":

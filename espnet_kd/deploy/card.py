@@ -5,16 +5,50 @@ student's `student.json`. What is not known is not mentioned; nor is the command
 which may name folders of the machine that made it.
 """
 
-import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional
-
-import yaml
+from typing import Any, Dict, List, Optional, Sequence
 
 from espnet_kd.deploy.bundle import Bundle
+from espnet_kd.deploy.metadata import metadata
+from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
 from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
+
+# The options of a distillation that say how it was done. All others, also those that are still
+# to come, stay private: they name files of the machine.
+PUBLISHED = (
+    "objective", "divergence", "weight", "weight_schedule", "temperature", "normalize", "nodes",
+    "frame_shift", "top_k", "ctc_weight", "encoder_weight", "layers", "layer_weight",
+    "first_weight", "teacher_features", "teacher_context", "teacher_dtype",
+)  # fmt: skip
+CITATION = """The idea of progressive compression:
+
+```bibtex
+@inproceedings{rathod22_interspeech,
+  author = {Rathod, Jash and Dawalatabad, Nauman and Singh, Shatrughan and Gowda, Dhananjaya},
+  title = {Multi-stage Progressive Compression of Conformer Transducer for On-device Speech
+           Recognition},
+  booktitle = {Interspeech},
+  year = {2022},
+  url = {https://arxiv.org/abs/2210.00169}
+}
+```
+
+[ESPnet](https://github.com/espnet/espnet), with which the model was trained and is decoded:
+
+```bibtex
+@inproceedings{watanabe18_interspeech,
+  author = {Watanabe, Shinji and Hori, Takaaki and Karita, Shigeki and Hayashi, Tomoki and
+            Nishitoba, Jiro and Unno, Yuya and Enrique Yalta Soplin, Nelson and Heymann, Jahn and
+            Wiesner, Matthew and Chen, Nanxin and Renduchintala, Adithya and Ochiai, Tsubasa},
+  title = {ESPnet: End-to-End Speech Processing Toolkit},
+  booktitle = {Interspeech},
+  pages = {2207--2211},
+  year = {2018},
+  doi = {10.21437/Interspeech.2018-1456}
+}
+```""".splitlines()
 
 
 @dataclass(frozen=True)
@@ -29,6 +63,9 @@ class About:
         language: As ISO 639-1 code; None if unknown.
         license: Identifier as the hub has it (`cc-by-4.0`); None: the card names none.
         decoding: Options of decoding beside its config, e.g. `--streaming true`.
+        datasets: Names on the hub of what it was trained on.
+        repo: Where the family lies on the hub: each model as `<repo>_<name>`.
+        origin: Of an imported first teacher, what its `facts.json` says.
     """
 
     results: Dict[str, Any]
@@ -38,6 +75,9 @@ class About:
     language: Optional[str] = None
     license: Optional[str] = None
     decoding: str = ""
+    datasets: Sequence[str] = ()
+    repo: Optional[str] = None
+    origin: Dict[str, Any] = field(default_factory=dict)
 
     @property
     def first(self) -> Dict[str, Any]:
@@ -48,6 +88,13 @@ class About:
     def is_student(self) -> bool:
         """Whether there is a larger model that this one is to replace."""
         return self.model["stage"] > 0
+
+    @property
+    def base_model(self) -> Optional[str]:
+        """Return the repository of the model that this one was made from, if it has one."""
+        names = [model["name"] for model in self.results["models"]]
+        teacher = self.model.get("teacher")
+        return f"{self.repo}_{teacher}" if self.repo and teacher in names else None
 
     @property
     def distilled(self) -> Dict[str, Any]:
@@ -74,43 +121,52 @@ def model_card(about: About, bundle: Bundle) -> str:
         bundle: The files of the archive.
     """
     name = bundle.home.name
-    lines = ["---", *_head(about), "---", "", f"# {name}", ""]
+    tags = ["knowledge-distillation"] * about.taught
+    head = metadata(
+        about.results,
+        about.model,
+        name,
+        tags,
+        about.language,
+        about.license,
+        about.datasets,
+        about.base_model,
+    )
+    lines = ["---", *head, "---", "", f"# {name}", ""]
     if about.results.get("note"):
         lines += [f"> **{about.results['note']}**", ""]
     lines += [_what(about), "", *_facts(about), ""]
     lines += ["## Word error rate", "", *_error_rates(about), ""]
     lines += ["## Decoding", "", *_decoding(about, bundle), ""]
     lines += ["## Training", "", *_training(about), ""]
-    lines += ["## Limits", "", *_limits(about)]
+    lines += ["## Limits", "", *_limits(about), ""]
+    lines += ["## Citation", "", *CITATION]
     return "\n".join(lines) + "\n"
-
-
-def _head(about: About) -> List[str]:
-    """Return the metadata of the hub, YAML."""
-    head: Dict[str, Any] = {
-        "library_name": "espnet",
-        "pipeline_tag": "automatic-speech-recognition",
-        "tags": ["espnet", "audio", "automatic-speech-recognition", "transducer"],
-    }
-    if about.taught:
-        head["tags"].append("knowledge-distillation")
-    if about.language:
-        head["language"] = about.language
-    if about.license:
-        head["license"] = about.license
-    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True).splitlines()
 
 
 def _what(about: About) -> str:
     text = "A transducer for speech recognition, of ESPnet's task `asr_transducer`"
     if not about.is_student:
-        return f"{text}: the first teacher of a family of compressed models."
+        return f"{text}: the first teacher of a family of compressed models.{_origin(about)}"
     return (
         f"{text}, {100 * about.model['compression']:.1f} % smaller than the first teacher of "
         "its family. The family was made with espnet_kd: knowledge distillation in stages, an "
         "idea of Rathod, Dawalatabad, Singh and Gowda, Interspeech 2022 "
         "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)). Decoding needs ESPnet only."
+        + _origin(about).replace(" It was", " The first teacher was", 1)
     )
+
+
+def _origin(about: About) -> str:
+    """Say where an imported teacher came from, without the folders that lead there."""
+    source = about.origin.get("imported_from")
+    if not source:
+        return ""
+    text = f" It was trained elsewhere, as `{Path(str(source)).name}`"
+    checkpoint, digest = (about.origin.get(key) for key in ("checkpoint", "checkpoint_sha256"))
+    if checkpoint:
+        text += f", and its checkpoint `{Path(str(checkpoint)).name}` was imported"
+    return text + (f" (SHA-256 `{digest}`)." if digest else ".")
 
 
 def _facts(about: About) -> List[str]:
@@ -182,17 +238,7 @@ def _row(cells: List[str]) -> str:
 def _decoding(about: About, bundle: Bundle) -> List[str]:
     """Return commands that reproduce the hypotheses, and the Python of it."""
     name = bundle.home.name
-    words = ["python -m espnet2.bin.asr_transducer_inference --ngpu 0"]
-    if bundle.decoding:
-        words.append(f"--config {bundle.decoding}")
-    words += [
-        f"--asr_train_config {bundle.config}",
-        f"--asr_model_file {bundle.checkpoint}",
-        "--data_path_and_name_and_type wav.scp,speech,sound",
-        "--output_dir decoded",
-    ]
-    if about.decoding.strip():
-        words.append(shlex.join(shlex.split(about.decoding)))
+    options = decoding_options(bundle, about.decoding)
     env = about.results["environment"]
     return [
         f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
@@ -201,24 +247,17 @@ def _decoding(about: About, bundle: Bundle) -> List[str]:
         "each utterance:",
         "",
         "```sh",
-        " \\\n    ".join(words),
+        *command(bundle, about.decoding),
         "```",
         "",
-        "In Python, a whole utterance at a time:",
+        "The same in Python, for one sound file:",
         "",
         "```python",
-        "import soundfile",
-        "from espnet2.bin.asr_transducer_inference import Speech2Text",
-        "from espnet2.main_funcs.pack_funcs import unpack",
-        "",
-        f'speech2text = Speech2Text(**unpack("{name}.zip", "{name}"))',
-        'speech, rate = soundfile.read("speech.wav", dtype="float32")',
-        "text, *_ = speech2text.hypotheses_to_results(speech2text(speech))[0]",
-        "print(text)",
+        *python(bundle, options, sampling_rate(about.config)),
         "```",
         "",
-        'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name")` loads '
-        "it from the hub.",
+        'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name", '
+        "**options)` loads it from the hub.",
     ]
 
 
@@ -226,8 +265,8 @@ def _training(about: About) -> List[str]:
     model, env = about.model, about.results["environment"]
     lines = []
     if about.is_student:
-        files = ("teacher_config", "teacher_model", "teacher_cache")  # not in the archive
-        options = [f"{key} {value}" for key, value in about.distilled.items() if key not in files]
+        conf = about.distilled
+        options = [f"{key} {conf[key]}" for key in PUBLISHED if conf.get(key) is not None]
         lines.append(f"- Stage {model['stage']}, `{model['name']}` in the plan.")
         if options:
             lines.append(f"- Distillation: {', '.join(options)}.")
@@ -262,6 +301,14 @@ def _limits(about: About) -> List[str]:
     lines = []
     if about.results.get("note"):
         lines.append(f"- About the data: {about.results['note']}")
+    if not about.license:
+        lines.append("- No licence was named: ask its author before you use the model.")
+    lines += [
+        f"- `{s}`: all utterances of {s[4:]}, which was also trained on or used to choose the "
+        "checkpoints."
+        for s in about.results["test_sets"]
+        if s.startswith("org/")
+    ]
     return lines + [
         f"- Measured on {sets} only. Other speakers, channels, noise, languages and vocabularies "
         "were not tested.",

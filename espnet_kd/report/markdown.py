@@ -22,7 +22,7 @@ CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
     "wer_vs_condition.png": "WER by condition",
     "loss_curves.png": "Training and validation loss",
-    "dev_wer_curves.png": "WER on a part of the validation set while training",
+    "dev_wer_curves.png": "WER on a part of the validation set while training (scales differ)",
 }
 
 

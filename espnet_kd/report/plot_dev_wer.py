@@ -1,19 +1,20 @@
 """The plot of the WER that training watched on a part of the validation set."""
 
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Dict, Sequence
 
-from espnet_kd.report.figures import TEACHER, panels, save
+from espnet_kd.report.figures import TEACHER, legend_below, panels, save
 from espnet_kd.report.rows import Row
 
 
 def dev_wer_curves(rows: Sequence[Row], path: Path) -> Path:
-    """One panel a model, WER (greedy search) after each epoch, the same scale in all."""
+    """One panel a model, WER (greedy search) after each epoch, on a scale of its own."""
     from matplotlib.ticker import MaxNLocator
 
     rows = [row for row in rows if has_dev_wer(row)]
-    fig, axes = panels(len(rows), (3.2, 2.8), sharey=True)
-    for ax, row in zip(axes, rows):
+    fig, axes = panels(len(rows), (3.2, 2.8))
+    labelled: Dict[str, Any] = {}
+    for n, (ax, row) in enumerate(zip(axes, rows)):
         valid = [(e["epoch"], e.get("valid", {})) for e in row.history]
         curve = [(epoch, v["wer"]) for epoch, v in valid if "wer" in v]
         ax.plot(*zip(*curve), marker=".", color="#E69F00", label="this model")
@@ -24,8 +25,11 @@ def dev_wer_curves(rows: Sequence[Row], path: Path) -> Path:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_title(row.name)
         ax.set_xlabel("Epoch")
-    axes[0].set_ylabel("WER (%), greedy search")
-    axes[-1].legend()
+        if n % 4 == 0:
+            ax.set_ylabel("WER (%), greedy search")
+        handles, labels = ax.get_legend_handles_labels()
+        labelled.update(zip(labels, handles))
+    legend_below(fig, list(labelled.values()), 1.4)
     return save(fig, path)
 
 

@@ -30,7 +30,7 @@ def wer_against_params(content: Content, path: Path) -> Path:
     for ax, test_set in zip(axes, test_sets):
         teacher = rows[0].wer[test_set]
         ax.axhline(teacher, color=TEACHER["color"], linestyle=":", linewidth=1)
-        tops = {rows[0].name: teacher}
+        tops = [teacher]
         lows = [0.0]
         for name, group in groups.items():
             # Only the progressive path leads down from the teacher student by student.
@@ -39,23 +39,20 @@ def wer_against_params(content: Content, path: Path) -> Path:
             ax.plot(*zip(*points), color=looks[name]["color"], linewidth=1, alpha=0.6)
             for r in group:
                 compared = content.to_teacher[r.name, test_set]
-                low, tops[r.name] = _point(ax, x[r.name], r, teacher, compared, looks[name])
+                low, top = _point(ax, x[r.name], r, teacher, compared, looks[name])
                 lows.append(low)
+                tops.append(top)
         ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
-        for cluster, (place, text) in zip(clusters, _labels(clusters, x)):
-            # Aslant and just above its own bars: labels of students close in size stay apart.
-            ax.annotate(
-                text,
-                (place, max(tops[row.name] for row in cluster)),
-                xytext=(0, 9),
-                textcoords="offset points",
-                rotation=40,
-                rotation_mode="anchor",
-                fontsize=8.5,
-            )
+        # Sizes stand on an axis of their own, straight above their points.
+        places, texts = zip(*_labels(clusters, x))
+        above = ax.secondary_xaxis("top")
+        above.set_xticks(places, texts, rotation=30, ha="left", rotation_mode="anchor")
+        above.tick_params(length=3, labelsize=8.5)
+        for place in places:
+            ax.axvline(place, color="#BBBBBB", linestyle=":", linewidth=0.8, zorder=0)
         ax.set_title(test_set)
         ax.set_xlim(0, right)
-        ax.set_ylim(min(lows), 1.35 * max(tops.values()) or 1.0)
+        ax.set_ylim(min(lows), 1.08 * max(tops) or 1.0)
         ax.set_xlabel(f"Parameters used in decoding ({unit})")
         ax.set_ylabel("WER (%), lower is better")
     legend_below(fig, _handles({name: looks[name] for name in groups}))

@@ -24,7 +24,8 @@ def compared(test_set, diff, low, high, p):
 def entry(name, stage, folder, params, wer):
     return {
         "name": name, "stage": stage, "dir": str(folder), "checkpoint": MODEL, "params": params,
-        "compression": 1 - params / 4321, "size_mb": 0.4567, "wer": {"seen": wer, "new": 9.87},
+        "compression": 1 - params / 4321, "size_mb": 0.4567,
+        "wer": {"seen": wer, "new": 9.87}, "cer": {"seen": 1.5, "new": 2.5}, "wer_diff": None,
         "teacher": "teacher" if stage else None, "rtf": {"median": 0.1234, "p95": 0.2},
         "train_seconds": 150.0, "epochs": 7, "updates": 1234, "device": "cpu",
     }  # fmt: skip

@@ -55,16 +55,22 @@ def test_what_is_in_the_archive(here):
     assert sorted(p.name for p in (here / HOME / "packed").iterdir()) == ["README.md", "kd_s.zip"]
 
 
-def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
+@pytest.mark.parametrize("more", ["", "--streaming true --decoding_window 320"])
+def test_espnet_alone_decodes_elsewhere_with_the_python_of_the_card(here, run, tmp_path, more):
+    words = f"{more} --left_context 4"
+    code, _, err = pack(
+        run, "--model", "s", "--inference_config", "decode.yaml", "--inference_args", words,
+        "--out", str(tmp_path / "kd_s.zip"),
+    )  # fmt: skip
+    assert code == 0, err
     away = tmp_path / "espnet_kd"
     away.mkdir()
     (away / "__init__.py").write_text("raise ImportError('kept away')\n")
-    shutil.copy(ARCHIVE, tmp_path)
     speech = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(1))
     soundfile.write(tmp_path / "speech.wav", speech.numpy(), 16000)
-    card = (here / HOME / "packed/README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
     (code,) = re.findall("```python\n(.*?)```", card, re.S)
-    code += "print(float(speech2text(speech)[0].score))\n"
+    code += "print(float(hypotheses[0].score))\n"
     code += "import torch\ntorch.save(speech2text.asr_model.state_dict(), 'loaded.pth')\n"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -83,9 +89,13 @@ def test_espnet_alone_loads_it_elsewhere_as_the_card_says(here, tmp_path):
 
     from espnet2.bin.asr_transducer_inference import Speech2Text
 
-    own = Speech2Text(f"{HOME}/config.yaml", f"{HOME}/{MODEL}")
+    from espnet_kd.espnet.speed import decode, decoder_options
+
+    options = decoder_options(["--config", "decode.yaml", *words.split()])
+    own = Speech2Text(f"{HOME}/config.yaml", f"{HOME}/{MODEL}", **options)
+    assert own.beam_search.beam_size == 2 and own.streaming == bool(more)
     speech, _ = soundfile.read(tmp_path / "speech.wav", dtype="float32")
-    hyps = own(speech)
+    hyps = decode(own, speech)
     text, score = done.stdout.split("\n")[-3:-1]
     assert text == own.hypotheses_to_results(hyps)[0][0]
     assert float(score) == pytest.approx(float(hyps[0].score), rel=1e-5)
@@ -114,7 +124,13 @@ def test_card(here):
     _, head, body = card.split("---\n", 2)
     head = yaml.safe_load(head)
     assert {"espnet", "automatic-speech-recognition"} < set(head["tags"])
-    assert head["language"] == "en" and "license" not in head
+    assert head["language"] == "en" and head["license"] == "unknown"
+    assert "datasets" not in head and "base_model" not in head
+    (index,) = head["model-index"]
+    assert index["name"] == "kd_s"
+    assert [(x["dataset"]["name"], x["metrics"][0]["value"]) for x in index["results"]] == [
+        ("seen", 7.01), ("new", 9.87)
+    ]  # fmt: skip
     for text in [
         f"> **{NOTE}**",
         "51.4 % smaller than the first teacher",
@@ -138,6 +154,62 @@ def test_card(here):
     assert "the first teacher of a family" in teacher and "2.5 min on cpu.\n" in teacher
     for text in ("Distillation", "knowledge-distillation", "| Teacher |", "its teachers"):
         assert text not in teacher
+
+
+def card_of(here, name="s", config=None, **more):
+    results = json.loads((here / "exp/results.json").read_text())
+    entry = next(m for m in results["models"] if m["name"] == name)
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
+    text = model_card(About(results, entry, config or {}, {}, **more), bundle)
+    return text, yaml.safe_load(text.split("---\n")[1])
+
+
+def test_the_hub_learns_licence_data_teacher_and_scores(here):
+    options = {"license": "mit", "datasets": ["a/b"], "repo": "me/digits", "language": "en"}
+    text, head = card_of(here, **options)
+    assert head["license"] == "mit" and head["datasets"] == ["a/b"]
+    assert head["base_model"] == "me/digits_teacher"
+    (index,) = head["model-index"]
+    assert index["results"][0]["dataset"] == {"type": "a/b", "name": "seen"}
+    assert [m["type"] for m in index["results"][0]["metrics"]] == ["wer", "cer"]
+    assert "base_model" not in card_of(here, "teacher", **options)[1]
+    assert "@inproceedings{rathod22" in text and "https://github.com/espnet/espnet" in text
+    hub = pytest.importorskip("huggingface_hub", reason="not a dependency of ours")
+    data = hub.ModelCard(text).data
+    assert data.license == "mit" and data.base_model == "me/digits_teacher"
+    assert [(r.dataset_name, r.metric_type) for r in data.eval_results][:2] == [
+        ("seen", "wer"), ("seen", "cer")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["first_teacher_config", "teacher_cache", "yet_unknown"])
+def test_no_option_that_names_files_is_published(here, key):
+    conf = {"objective": "full", "weight": 0.5, "first_weight": 0.25, key: "/somewhere/me/exp/x"}
+    text, _ = card_of(here, config={"kd_conf": conf})
+    assert "Distillation: objective full, weight 0.5, first_weight 0.25." in text
+    assert "/somewhere/me" not in text and key not in text
+
+
+def test_no_option_of_decoding_that_names_files_is_published(here):
+    words = (
+        "--beam_size 3 --lm_file /somewhere/me/lm.pth --streaming=true --bpemodel /somewhere/me/b"
+    )
+    text, _ = card_of(here, decoding=words)
+    assert "/somewhere/me" not in text and "--beam_size 3" in text and "--streaming true" in text
+    assert "options = {'beam_size': 3, 'streaming': True}" in text
+
+
+def test_an_imported_teacher_says_where_it_came_from(here):
+    origin = {
+        "imported_from": "/somewhere/me/espnet/egs2/x/asr1/exp/asr_theirs",
+        "checkpoint": "best.pth",
+        "checkpoint_sha256": "abc123",
+    }
+    for name in "teacher", "s":
+        text, _ = card_of(here, name, origin=origin)
+        assert "trained elsewhere, as `asr_theirs`, and its checkpoint `best.pth` was" in text
+        assert "SHA-256 `abc123`" in text and "/somewhere/me" not in text
+    assert "elsewhere" not in card_of(here)[0]
 
 
 def test_card_of_a_student_that_learnt_from_no_teacher(here):

@@ -84,6 +84,7 @@ report_note=
 # Pack and upload
 pack_models=
 model_license=
+model_datasets=
 hf_repo=
 hf_dry_run=false
 
@@ -192,10 +193,11 @@ Options, with the values they have now:
     --report_note          # A sentence for the head of the report (${report_note}).
 
     # Pack and upload
-    --pack_models    # Models to pack, by their names in the report, none: all (${pack_models}).
-    --model_license  # Licence that the model cards name, e.g. cc-by-4.0 (${model_license}).
-    --hf_repo        # Upload each model to the hub as <hf_repo>_<name>: user/name (${hf_repo}).
-    --hf_dry_run     # Only say what would be uploaded (${hf_dry_run}).
+    --pack_models     # Models to pack, by their names in the report, none: all (${pack_models}).
+    --model_license   # Licence that the model cards name, e.g. cc-by-4.0 (${model_license}).
+    --model_datasets  # Training data, by its names on the Hugging Face hub (${model_datasets}).
+    --hf_repo         # Upload each model to the hub as <hf_repo>_<name>: user/name (${hf_repo}).
+    --hf_dry_run      # Only say what would be uploaded (${hf_dry_run}).
 END
 }
 

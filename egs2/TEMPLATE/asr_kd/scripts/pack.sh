@@ -39,11 +39,15 @@ pack_all() {
     [ -z "${inference_config}" ] || options+=(--inference_config "${inference_config}")
     [ "${lang}" = noinfo ] || options+=(--language "${lang}")
     [ -z "${model_license}" ] || options+=(--license "${model_license}")
+    # shellcheck disable=SC2206
+    [ -z "${model_datasets}" ] || options+=(--datasets ${model_datasets})
+    [ -z "${hf_repo}" ] || options+=(--repo "${hf_repo}")
     if "${use_streaming}"; then args+=" --streaming true"; fi
     for i in "${!packed_names[@]}"; do
         dir=${packed_dirs[i]}
         out=$(archive_of "${dir}")
         marker=("checkpoint=${packed_checkpoints[i]}" "model_license=${model_license}" "lang=${lang}"
+            "input:--model_datasets=${model_datasets}" "input:--hf_repo=${hf_repo}"
             "inference_args=${args}" "test_sets=${scored_sets}"
             "input:--report_note=$(cksum <<<"${report_note}")")
         mapfile -t -O "${#marker[@]}" marker < <(
