@@ -35,7 +35,9 @@ def get_parser() -> argparse.ArgumentParser:
         default="valid.loss_transducer.ave.pth",
         help="checkpoint in each DIR that does not name its own",
     )
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="sets of dump/raw")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="once for each set of dump/raw"
+    )
     parser.add_argument("--inference_config", help="decoding config")
     parser.add_argument("--inference_args", default="", help="other options of decoding")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")

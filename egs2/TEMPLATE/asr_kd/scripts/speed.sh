@@ -9,7 +9,10 @@ measure_speed() {
         models+=(--model "${model}")
         files+=("${model#*=}/.done.train")
     done
-    for dset in ${scored_sets}; do sets+=("${data_feats}/${dset}"); done
+    for dset in ${scored_sets}; do
+        sets+=("${data_feats}/${dset}")
+        options+=(--data "${data_feats}/${dset}")
+    done
     [ -z "${inference_config}" ] || options+=(--inference_config "${inference_config}")
     if "${use_streaming}"; then args+=" --streaming true"; fi
     mapfile -t marker < <(
@@ -24,7 +27,7 @@ measure_speed() {
     log "Measuring how fast $# models decode, log: ${current_log}"
     # shellcheck disable=SC2086
     call ${decode_cmd} "${current_log}" ${python} -m espnet_kd.bin.measure_speed "${models[@]}" \
-        --inference_model "${inference_asr_model}" --data "${sets[@]}" "${options[@]}" \
+        --inference_model "${inference_asr_model}" "${options[@]}" \
         "--inference_args=${args}" --out "${expdir}/speed.json"
     current_log=
     step_done "${expdir}" speed "${marker[@]}"
