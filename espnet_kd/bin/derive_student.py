@@ -11,11 +11,18 @@ utterances, and the plan may choose blocks, units and sizes by measurement.
 import argparse
 import logging
 from pathlib import Path
+from typing import Any, Mapping
+
+import yaml
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, run_main
+from espnet_kd.fileio import atomic_open
 from espnet_kd.plan import load_plan
 from espnet_kd.plan.options import add_plan_options, read_config, student_of
+from espnet_kd.plan.stage import StagePlan
+from espnet_kd.run.training_options import update_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -26,6 +33,13 @@ def get_parser() -> argparse.ArgumentParser:
     )
     model = "valid.loss_transducer.ave.pth"
     add_plan_options(parser)
+    parser.add_argument(
+        "--training_only",
+        choices=("true", "false"),
+        default="false",
+        help="only bring student.yaml up to date: its epochs, its batches, and what else does not "
+        "change what is learnt",
+    )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--stage", type=int, help="stage of the plan, from 1")
     which.add_argument("--student", help="name of a student of any path")
@@ -49,6 +63,10 @@ def main(cmd=None) -> None:
     plan = load_plan(args.plan)
     stage = student_of(args, args.student) if args.student else plan.stage(args.stage)
     base = read_config(args.train_config)
+    if args.training_only == "true":
+        _update_training(Path(args.out) / "student.yaml", stage, base)
+        print(f"{stage.name}: epochs and batches of {args.out}/student.yaml are up to date")
+        return
 
     from espnet_kd.espnet.derive import derive
 
@@ -71,6 +89,15 @@ def main(cmd=None) -> None:
         f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "
         f"{facts['kept_blocks']} of {args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml"
     )
+
+
+def _update_training(path: Path, stage: StagePlan, base: Mapping[str, Any]) -> None:
+    wanted = {**base, **stage.train}
+    if stage.epochs is not None:
+        wanted["max_epoch"] = stage.epochs
+    config = update_config(read_yaml(path, "stage 16 derives it"), wanted)
+    with atomic_open(path) as f:
+        yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
 
 
 def _survives(facts: dict) -> str:

@@ -22,8 +22,9 @@ from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
 from espnet_kd.plan.options import read_config
 from espnet_kd.plan.plan import parse_plan
-from espnet_kd.plan.stage import ESPNET_EPOCHS, StagePlan
+from espnet_kd.plan.stage import StagePlan
 from espnet_kd.progress import Progress
+from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.students.target import parse_target
 
 

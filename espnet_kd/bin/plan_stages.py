@@ -2,7 +2,8 @@
 
 A line holds: number, name, fingerprint, teacher (another student, or - for the first
 teacher), path, `gate` if it has one, the last epoch if a gate asked for more, `online` if a
-teacher cache never serves it; - in their places otherwise. With --students, what the gates
+teacher cache never serves it, - in their places otherwise; a hash of how long and in what batches
+it is trained. With --students, what the gates
 have found so far counts. With --use_teacher_cache true it is an error if a student needs what no
 cache holds.
 """
@@ -38,6 +39,7 @@ def main(cmd=None) -> None:
             "gate" if student.gate else "-",
             student.until or "-",
             "-" if student.path not in PATHS or PATHS[student.path].cached else "online",
+            student.training_digest(),
         )
 
 

@@ -94,7 +94,7 @@ class Manifest(_Manifest, total=False):
     """What a student was made from."""
 
     fingerprint: str
-    training: Dict[str, str]
+    training: Dict[str, Any]
     gate: Optional[GateResult]
     wer: Dict[str, Optional[Amount]]
     versions: Dict[str, Optional[str]]

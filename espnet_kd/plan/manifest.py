@@ -9,6 +9,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
 from espnet_kd.plan.stage import StagePlan
 from espnet_kd.report.environment import environment
+from espnet_kd.run.step_record import read_record
 from espnet_kd.scoring.counts import Counts, read_counts
 
 VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit")
@@ -46,7 +47,7 @@ def write_manifest(
         "fingerprint": stage.fingerprint(),
         "teacher": str(teacher),
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
-        "training": _marker(exp / ".done.train"),
+        "training": _training(exp),
         "gate": GATE.read_if_there(exp),
         "wer": _error_rates(exp),
         "versions": {name: env[name] for name in VERSIONS},
@@ -79,12 +80,14 @@ def digest(path: Path) -> str:
     return file_digest(path)
 
 
-def _marker(path: Path) -> Dict[str, str]:
-    """Options and inputs of the training, as the recipe's marker has them."""
-    if not path.is_file():
+def _training(exp: Path) -> Dict[str, Any]:
+    """Options and inputs of the training, as the recipe's record has them."""
+    record = read_record(str(exp), "train")
+    if record is None or record.problem:
         return {}
-    pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
-    return {name: value for name, _, value in pairs if name != "finished"}
+    inputs = {record.path_of(name): content for name, (_, content) in record.inputs.items()}
+    options = {**record.options, **record.neutral}
+    return {"options": options, "max_epoch": record.epochs, "inputs": inputs}
 
 
 def _error_rates(exp: Path) -> Dict[str, float]:

@@ -11,7 +11,8 @@ from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.gate import read_rounds
 from espnet_kd.plan.paths import PATHS, all_students, choose
 from espnet_kd.plan.plan import load_plan
-from espnet_kd.plan.stage import ESPNET_EPOCHS, PLANNED, StagePlan, check_training
+from espnet_kd.plan.stage import PLANNED, StagePlan, check_training
+from espnet_kd.run.training_options import ESPNET_EPOCHS
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:

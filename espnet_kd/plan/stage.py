@@ -12,6 +12,7 @@ from espnet_kd.errors import UserError, check_choice, check_name, shown
 from espnet_kd.kd_option_checks import whole_number
 from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.gate import Gate, parse_gate
+from espnet_kd.run.training_options import NEUTRAL
 from espnet_kd.students.named_sizes import check_sizes
 from espnet_kd.students.target import parse_target
 
@@ -48,7 +49,6 @@ LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come befo
 RESERVED = ("teacher",)
 LOGGERS = ("wandb", "tensorboard", "matplotlib")  # packages that ESPnet's `use_*` ask for
 PLANNED = "progressive"  # the path of the plan's own stages
-ESPNET_EPOCHS = 40  # of a training config that does not say `max_epoch`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,18 +105,24 @@ class StagePlan:
         """Return a short hash of all that determines how this student is made.
 
         What comes after its training (the gate and what that added) is not in it, nor who
-        its teacher is: the recipe compares the teacher's own files.
+        its teacher is: the recipe compares the teacher's own files. Nor how long it is
+        trained, which may grow, and in what batches: see `training_digest`.
         """
         said = dataclasses.asdict(dataclasses.replace(self, way=()))
-        for key in ("where", "gate", "until", "teacher", "path", "way", "half"):
+        for key in ("where", "gate", "until", "teacher", "path", "way", "half", "epochs"):
             del said[key]
+        said["train"] = {k: v for k, v in self.train.items() if k not in (*NEUTRAL, "max_epoch")}
         if self.path != PLANNED:
             del said["number"]  # its place in the list of paths
         if self.way:
             said["way"] = [(s.target, s.sizes, s.allocate) for s in self.way]
             said["half"] = self.half
-        text = json.dumps(said, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _short_hash(said)
+
+    def training_digest(self) -> str:
+        """Return a short hash of the options of its training that may change once it has begun."""
+        said = {k: v for k, v in self.train.items() if k in (*NEUTRAL, "max_epoch")}
+        return _short_hash({**said, "epochs": self.epochs})
 
     def kd_conf(self, base: Mapping[str, Any]) -> Dict[str, Any]:
         """Return `kd_conf` without the teacher.
@@ -133,6 +139,11 @@ class StagePlan:
             default: `max_epoch` of the students' training config.
         """
         return self.until or self.epochs or self.train.get("max_epoch") or default
+
+
+def _short_hash(said: Mapping[str, Any]) -> str:
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def check_training(config: Mapping[str, Any], prefix: str) -> None:

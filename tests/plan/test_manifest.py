@@ -8,6 +8,7 @@ from espnet_kd.bin import gate, manifest
 from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError
 from espnet_kd.plan.manifest import differences
+from espnet_kd.run.step import finish
 
 COUNTS = "utt\tref_words\tC\tS\tD\tI\nu\t10\t{}\t{}\t0\t0\n"
 
@@ -24,11 +25,11 @@ def words(tmp_path, monkeypatch):
             files[f"exp/{exp}/dec/{dev}/score_wer/counts.tsv"] = COUNTS.format(10 - errors, errors)
     files["exp/kd_small/init.pth"] = "first weights"
     files["exp/kd_small/facts.json"] = '{"epochs": 4}'
-    files["exp/kd_small/.done.train"] = "seed=3\ninput:dump/raw/train=123\nfinished=now\n"
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    finish("exp/kd_small", "train", ["kind:train", "seed=3", "table:plan.yaml", "out:m.pth"])
     common = "--plan plan.yaml --students exp/kd --student small --teacher_exp exp/teacher"
     return common.split()
 
@@ -52,7 +53,8 @@ def test_gate_and_manifest(words, tmp_path, capsys):
     assert said["wer"] == {"dec/dev": 20.0, "dec/org/dev": 20.0}
     assert said["gate"]["verdict"] == "stop"
     assert (said["gate"]["student_wer"], said["gate"]["teacher_wer"]) == (20.0, 10.0)
-    assert said["training"] == {"seed": "3", "input:dump/raw/train": "123"}
+    training = said["training"]
+    assert training["options"] == {"seed": "3"} and list(training["inputs"]) == ["plan.yaml"]
     assert said["stage"]["target"] == 0.5 and said["stage"]["gate"]["margin"] == 1.0
     assert set(said["versions"]) >= {"espnet_kd", "espnet", "torch", "python", "git_commit"}
     assert run(manifest, *words, "--model", "m.pth") == 0

@@ -50,6 +50,9 @@ class Recipe:
         self.dir = root / "egs2/my/asr_kd"
         subprocess.run([template / "setup.sh", self.dir], check=True, capture_output=True)
         self.write("local/data.sh", DATA_SH)
+        # The sound of every utterance; a link, since a copy of it would be read again.
+        (root / "sound").touch()
+        (self.dir / "x").symlink_to(root / "sound")
         self.write("conf/compression.yaml", PLAN)
         for name in "train_teacher", "train_student", "decode":
             self.write(f"conf/{name}.yaml", "frontend: default\n")

@@ -3,6 +3,7 @@
 Every call is appended to $STUB_CALLS as a JSON list. $STUB_FAIL names a module that fails
 when the word after the colon is among its arguments (`espnet_kd.bin.train:exp/asr_x`).
 $STUB_LABELS is what every student is trained on: `transcript` (by default) or `teacher`.
+$STUB_WORD is what is recognised, $STUB_OBJECTIVE the objective of every student.
 $STUB_SLEEP=MODULE:SECONDS makes one slow.
 """
 
@@ -18,6 +19,7 @@ import time
 
 REPO = str(pathlib.Path(__file__).resolve().parents[2])
 AUDIO = "wav.scp", "text", "utt2spk"
+EPOCHS = 2  # of a training, if nobody asks for more
 
 
 def write(path, text):
@@ -55,14 +57,17 @@ def train(args):
     print("[progress] train: 1/2 epoch", flush=True)
     print("not for the terminal")
     write(f"{out}/config.yaml", "")
-    write(f"{out}/facts.json", json.dumps({"epochs": int(args.get("max_epoch", 2))}))
-    write(f"{out}/valid.loss_transducer.ave.pth", str(args["config"]))
+    write(f"{out}/facts.json", json.dumps({"epochs": int(args.get("max_epoch", EPOCHS))}))
+    trained = [args["config"], args.get("seed"), args.get("max_epoch")]
+    write(f"{out}/valid.loss_transducer.ave.pth", str(trained))
+    write(f"{out}/checkpoint.pth", str(trained))
 
 
 def decode(args):
     keys = [x.split()[0] for x in open(args["key_file"])]
     for name in "text", "token", "score":
-        write(f"{args['output_dir']}/1best_recog/{name}", "".join(f"{k} A\n" for k in keys))
+        word = os.environ.get("STUB_WORD", "A")
+        write(f"{args['output_dir']}/1best_recog/{name}", "".join(f"{k} {word}\n" for k in keys))
 
 
 def score(args):
@@ -94,8 +99,9 @@ def really():
 
 
 def in_place(module, words):
-    """Run a real command line that needs nothing but Python, in this process: it is no call."""
-    sys.path.insert(0, REPO)
+    """Run a real command line that needs no torch, in this process: it is no call."""
+    venv = pathlib.Path(sys.executable).parents[1]  # `python -S` knows no site-packages
+    sys.path[:0] = [REPO, *map(str, venv.glob("lib/python*/site-packages"))]
     sys.argv = [module.rpartition(".")[2], *words]
     runpy.run_module(module, run_name="__main__")
 
@@ -113,7 +119,11 @@ def manifest(args):
 
 
 def derive_student(args):
-    write(args["out"] + "/student.yaml", args["student"])
+    objective = os.environ.get("STUB_OBJECTIVE", "collapsed")
+    config = f"kd_conf: {{objective: {objective}}}\nmax_epoch: {EPOCHS}\n"
+    write(args["out"] + "/student.yaml", config)
+    if args.get("training_only") == "true":
+        return
     write(args["out"] + "/init.pth", "")
     labels = os.environ.get("STUB_LABELS", "transcript")
     write(args["out"] + "/student.json", json.dumps({"labels": labels}, indent=1))
@@ -134,11 +144,13 @@ def cache_teacher(args):
         return
     for folder in args["data"]:
         write(f"{args['out']}/{pathlib.Path(folder).name}/teacher.scp", "")
+    write(args["out"] + "/fingerprint.json", "{}")
     print(f"teacher cache {args['out']}: 6 utterances, 1.0 kB")
 
 
 def import_teacher(args):
-    make_tokens({"out": args["token_dir"], "token_type": "char"})
+    kind = "bpe" if "/bpe_" in args["token_dir"] else "char"
+    make_tokens({"out": args["token_dir"], "token_type": kind})
     write(args["out"] + "/config.yaml", "")
     write(args["out"] + "/facts.json", '{"epochs": 1}')
     write(f"{args['out']}/{args['teacher_model']}", "")
@@ -174,7 +186,7 @@ def aggregate(args):
             write(f"{args['output_dir']}/{part}/{name}", "".join(texts))
 
 
-IN_PLACE = ("espnet_kd.bin.lock",)
+IN_PLACE = ("espnet_kd.bin.lock", "espnet_kd.bin.step")
 MODULES = {
     "espnet_kd.bin.format_audio": copy_dir,
     "espnet_kd.bin.filter_lengths": copy_dir,
@@ -201,12 +213,16 @@ MODULES = {
 
 
 def parse(words):
-    """`--name value` pairs; a name given more than once holds a list."""
+    """Options by name; one that has several values, or is given again, holds a list."""
     args = {}
-    words = [part for word in words for part in re.split("(?<=_args)=", word, maxsplit=1)]
-    for name, value in zip(words[::2], words[1::2]):
-        name = name.removeprefix("--")
-        args[name] = value if name not in args else [*_list(args[name]), value]
+    name = None
+    for word in words:
+        whole = re.fullmatch("--(\\w+_args)=(.*)", word, re.DOTALL)
+        if word.startswith("--") and not whole:
+            name = word.removeprefix("--")
+            continue
+        option, value = whole.groups() if whole else (name, word)
+        args[option] = value if option not in args else [*_list(args[option]), value]
     args["input_dir"] = _list(args.get("input_dir", []))
     return args
 

@@ -67,7 +67,7 @@ def test_another_corpus_under_the_same_names(recipe):
     data = {"stage": 1, "stop_stage": 1, "force": "true"}
     recipe.ok(env={"CORPUS": "/a/"}, **data)
     marker = (recipe.dir / "data/.done.data").read_text()
-    assert "CORPUS=/a\n" in marker and "OTHER" not in marker  # which data.sh does not read
+    assert '"CORPUS": "/a"' in marker and "OTHER" not in marker  # which data.sh does not read
     data["force"] = "false"
     assert "already done" in recipe.ok(env={"CORPUS": "/a"}, **data)
     assert "already done" in recipe.ok(**data)  # not named again
@@ -96,7 +96,7 @@ def test_statistics_of_another_front_end(recipe):
     stats = {"stage": 10, "stop_stage": 10}
     assert "already done" in recipe.ok(**stats, asr_args="--max_epoch 3")
     error = recipe.error(**stats, asr_args="--max_epoch 3 --frontend_conf n_mels=40")
-    assert "(front_end " in error
+    assert "(frontend_conf.n_mels (not set), now frontend_conf.n_mels 40)" in error
 
 
 def test_after_force_the_same_command_would_begin_again(recipe):

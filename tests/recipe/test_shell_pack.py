@@ -52,24 +52,41 @@ def test_every_model_of_the_report_is_packed(packed):
         assert "--inference_args= --streaming true" in call
 
 
+def scored_anew(recipe):
+    """Count other words wrong of one set that one model has decoded."""
+    shutil.rmtree(recipe.dir / "exp/kd_mid/decode/test_b/score_wer")
+    one = {"stage": 16, "stop_stage": 16, "compression_stage": 2, "stop_compression_stage": 2}
+    recipe.ok({"STUB_WER": "kd_mid=7"}, **SAME, **one)
+    recipe.calls()
+
+
 def test_packed_models_are_skipped_and_those_scored_anew_packed_again(recipe):
     printed = recipe.ok(**SAME, **PACK)
     assert recipe.verbs() == ["pack_model"]  # the list
     assert printed.count("Stage 18: already done, skipped (exp/") == len(NAMES)
     recipe.ok(**SAME, **PACK, pack_models="small")
     assert recipe.verbs() == ["pack_model"]
-    result = recipe.dir / "exp/kd_mid/decode/test_b/score_wer/result.txt"
-    result.write_text("| SPKR | # Snt |\n| Sum/Avg | 3 |\n")
-    os.utime(recipe.dir / "exp/results.json")
+    scored_anew(recipe)
+    assert "stage 17" in recipe.error(**SAME, **PACK)
+    recipe.ok(**SAME, stage=17, stop_stage=17)
+    recipe.calls()
     assert "exp/kd_mid/packed is made again" in recipe.ok(**SAME, **PACK)
     assert [value(call, "--model") for call in recipe.calls()[1:]] == ["mid"]
 
 
 def test_a_card_with_old_scores_is_refused(recipe):
-    result = recipe.dir / "exp/kd_mid/decode/test_b/score_wer/result.txt"
-    os.utime(result, (result.stat().st_mtime + 100,) * 2)
+    scored_anew(recipe)
     error = recipe.error(**SAME, **PACK)
-    assert "exp/kd_mid was scored again after the report" in error and "stage 17" in error
+    assert "exp was made (report) before its input changed (exp/kd_mid/decode/test_b/" in error
+    assert "run stage 17 first" in error
+
+
+def test_the_clock_decides_nothing(recipe):
+    """After a jump of the clock everything is as old, or as new, as it likes."""
+    for n, path in enumerate(sorted((recipe.dir / "exp").rglob("*"))):
+        os.utime(path, (1e9 + n * (-1) ** n,) * 2)
+    recipe.ok(**SAME)
+    assert set(recipe.verbs()) == {"plan_stages", "report", "pack_model"}
 
 
 def test_other_options_are_refused_unless_forced(recipe):
@@ -116,10 +133,11 @@ def test_who_looks_for_espnets_numbers_is_told(recipe):
 
 
 def test_scores_of_an_earlier_training_are_neither_reported_nor_packed(recipe):
-    trained = recipe.dir / "exp/kd_mid/.done.train"
-    trained.write_text(trained.read_text().replace("finished=", "finished=later "))
+    trained = recipe.dir / "exp/kd_mid/valid.loss_transducer.ave.pth"
+    trained.write_text("trained again")
     error = recipe.error(**SAME, **PACK)
-    assert "exp/kd_mid was trained again after test_a was decoded" in error
+    assert f"before its input changed ({trained.relative_to(recipe.dir)})" in error
+    assert "decode and score it (stages 12 and 13, or 16), then run stage 17" in error
     recipe.calls()
     printed = recipe.ok(**SAME, stage=17, stop_stage=17)
     assert "exp/kd_mid is not scored yet and left out" in printed
@@ -127,7 +145,6 @@ def test_scores_of_an_earlier_training_are_neither_reported_nor_packed(recipe):
     models = [call[n + 1] for n, word in enumerate(call) if word == "--model"]
     assert models == ["teacher=exp/teacher", "big=exp/kd_big", "small=exp/kd_small"]
     assert value(call, "--left_out") == "mid"
-    trained = recipe.dir / "exp/teacher/.done.train"
-    trained.write_text(trained.read_text().replace("finished=", "finished=later "))
+    (recipe.dir / "exp/teacher/config.yaml").write_text("other: sizes")
     error = recipe.error(**SAME, stage=17, stop_stage=17)
-    assert "exp/teacher was trained again after test_a was decoded: run stages 12 and 13" in error
+    assert "input changed (exp/teacher/config.yaml): run stages 12 and 13 first" in error

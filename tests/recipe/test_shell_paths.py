@@ -156,7 +156,7 @@ def test_a_kill_inside_longer(recipe):
     assert failed.returncode == 1 and "exp/kd_big/train.log" in failed.stderr
     recipe.calls()
     error = recipe.error(wer, kd_args="--kd_conf weight=2", **STAGE)
-    assert "interrupted run with other options or input (kd_args" in error
+    assert "interrupted run with other options or input (kd_conf.weight" in error
     assert not trainings(recipe.calls())
     printed = recipe.ok(wer, **STAGE)
     assert "going on with the interrupted run in exp/kd_big" in printed

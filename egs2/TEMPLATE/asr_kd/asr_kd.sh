@@ -266,8 +266,8 @@ fi
 
 # shellcheck source=scripts/lock.sh
 . scripts/lock.sh
-# shellcheck source=scripts/finished.sh
-. scripts/finished.sh
+# shellcheck source=scripts/steps.sh
+. scripts/steps.sh
 # shellcheck source=scripts/jobs.sh
 . scripts/jobs.sh
 # shellcheck source=scripts/pack.sh
@@ -451,21 +451,14 @@ data_folders=(data "${dumpdir}" "${token_dir}" "${asr_stats_dir}")
 if want_one_of 1 2 3 4 5 10; then hold 60 "${data_folders[@]}"; fi
 if begin_stage 1; then
     [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
-    made=data/.done.data
+    mapfile -t words < <(named_corpora)
+    words+=("local_data_opts=${local_data_opts}")
     # shellcheck disable=SC2086
     for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
         # A set that is missing, although the stage is done, has been asked for since.
-        [ -e "data/${dset}/wav.scp" ] || made="data/${dset}/wav.scp"
+        words+=("has:${dset}/wav.scp")
     done
-    mapfile -t marker < <(named_corpora)
-    marker+=("local_data_opts=${local_data_opts}")
-    if [ "${made}" != data/.done.data ] && [ -f data/.done.data ] && ! "${force}"; then
-        # Unlike work that is only skipped, a further set needs the corpus named once more.
-        line=$(grep '^[A-Z]' data/.done.data | grep -vxF -f <(printf '%s\n' "${marker[@]}") || true)
-        [ -z "${line}" ] || [[ " ${marker[*]}" == *" ${line%%=*}="* ]] ||
-            die "${made%/*} is missing, and data/ was made of ${line%%$'\n'*}: name it again"
-    fi
-    if step_needed data data "${made}" "${marker[@]}"; then
+    if step_needed data data "${words[@]}"; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
         mapfile -t options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
@@ -477,7 +470,7 @@ if begin_stage 1; then
                 die "local/data.sh made no data/${dset};" \
                     "check --train_set, --valid_set, --test_sets and --local_data_opts"
         done
-        step_done data data "${marker[@]}"
+        step_done data data
     fi
     end_stage
 fi
@@ -487,13 +480,14 @@ if begin_stage 2; then
         log "Stage 2: nothing to do (--speed_perturb_factors is empty)"
     else
         need "data/${base_train_set}/wav.scp" 1
-        marker=("speed_perturb_factors=${speed_perturb_factors}" "$(data_inputs "data/${base_train_set}")")
-        if step_needed "data/${train_set}" perturb_speed "data/${train_set}/wav.scp" "${marker[@]}"; then
+        if step_needed "data/${train_set}" perturb_speed \
+            "speed_perturb_factors=${speed_perturb_factors}" "tables:data/${base_train_set}" \
+            out:wav.scp out:text out:utt2spk; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.perturb_speed --data "data/${base_train_set}" \
                 --factors "${speed_perturb_factors}" --out "data/${train_set}" \
                 --max_bad_share "${max_bad_share}"
-            step_done "data/${train_set}" perturb_speed "${marker[@]}"
+            step_done "data/${train_set}" perturb_speed
         fi
     fi
     end_stage
@@ -507,15 +501,15 @@ if begin_stage 3; then
         out="${data_feats}/${dset}"
         # Sets to be filtered by length wait in org/; test sets stay whole.
         [ "$(maker_of_set "${dset}")" = 3 ] || out="${data_feats}/org/${dset}"
-        marker=("fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" "$(data_inputs "data/${dset}")")
-        [ "${text_symbols}" = refuse ] || marker+=("text_symbols=${text_symbols}")
-        if step_needed "${out}" format_audio "${out}/wav.scp" "${marker[@]}"; then
+        if step_needed "${out}" format_audio \
+            "fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" \
+            "text_symbols=${text_symbols}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
                 --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}" \
                 --force "${force}"
-            step_done "${out}" format_audio "${marker[@]}"
+            step_done "${out}" format_audio
         fi
     done
     end_stage
@@ -525,15 +519,15 @@ if begin_stage 4; then
     for dset in $(unique "${train_set}" "${valid_set}"); do
         need "${data_feats}/org/${dset}/wav.scp" 3
         out="${data_feats}/${dset}"
-        marker=("min_wav_duration=${min_wav_duration}" "max_wav_duration=${max_wav_duration}"
-            "$(data_inputs "${data_feats}/org/${dset}")")
-        if step_needed "${out}" filter_lengths "${out}/wav.scp" "${marker[@]}"; then
+        if step_needed "${out}" filter_lengths \
+            "min_wav_duration=${min_wav_duration}" "max_wav_duration=${max_wav_duration}" \
+            "tables:${data_feats}/org/${dset}" out:wav.scp out:text out:utt2spk; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.filter_lengths \
                 --data "${data_feats}/org/${dset}" --out "${out}" \
                 --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
                 --max_dropped_share "${max_dropped_share}"
-            step_done "${out}" filter_lengths "${marker[@]}"
+            step_done "${out}" filter_lengths
         fi
     done
     end_stage
@@ -546,10 +540,11 @@ if begin_stage 5; then
         [ -f "${teacher_exp}/${teacher_model}" ] ||
             die "--teacher_exp ${teacher_exp} has no ${teacher_model};" \
                 "name one of its checkpoints with --teacher_model"
-        marker=("teacher_exp=${teacher_exp}" "teacher_model=${teacher_model}" "fs=${fs}"
-            "$(file_inputs "${teacher_exp}/config.yaml")"
-            "$(file_inputs "${teacher_exp}/${teacher_model}")")
-        if step_needed "${asr_exp}" train "${asr_exp}/config.yaml" "${marker[@]}"; then
+        bpe=()
+        [ "${token_type}" != bpe ] || bpe=("made:${bpemodel}")
+        if step_needed "${asr_exp}" train "teacher_model=${teacher_model}" "fs=${fs}" \
+            "given:${teacher_exp}/config.yaml" "given:${teacher_exp}/${teacher_model}" \
+            out:config.yaml "out:${inference_asr_model}" "made:${token_list}" "${bpe[@]}"; then
             mkdir -p "${asr_exp}"
             current_log="${asr_exp}/import.log"
             # shellcheck disable=SC2086
@@ -562,18 +557,21 @@ if begin_stage 5; then
             # All later stages look for one file name in every model's directory.
             [ "${teacher_model}" = "${inference_asr_model}" ] ||
                 ln -sfn "$(basename "${teacher_model}")" "${asr_exp}/${inference_asr_model}"
-            step_done "${asr_exp}" train "${marker[@]}"
+            step_done "${asr_exp}" train
+            step_done "${token_dir}" make_tokens out:tokens.txt also:bpe.model
         fi
     else
         need "${data_feats}/${train_set}/text" 4
         # Another training set would make other tokens under the same name.
-        marker=("train_set=${train_set}" "token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}"
-            "$(file_inputs "${data_feats}/${train_set}/text")")
-        if step_needed "${token_dir}" make_tokens "${token_list}" "${marker[@]}"; then
+        bpe=()
+        [ "${token_type}" != bpe ] || bpe=(out:bpe.model)
+        if step_needed "${token_dir}" make_tokens \
+            "train_set=${train_set}" "token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}" \
+            "table:${data_feats}/${train_set}/text" out:tokens.txt "${bpe[@]}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.make_tokens --text "${data_feats}/${train_set}/text" \
                 --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" --out "${token_dir}"
-            step_done "${token_dir}" make_tokens "${marker[@]}"
+            step_done "${token_dir}" make_tokens
         fi
     fi
     end_stage
@@ -604,8 +602,7 @@ if begin_stage 11; then
         # shellcheck disable=SC2206
         options+=(${asr_args})
         train_model "${asr_exp}" "${data_feats}/${train_set}" "${asr_stats_dir}/train" \
-            "asr_config=${asr_config} ($(file_id "${asr_config}"))" "asr_args=${asr_args}" \
-            "fs=${fs}" "feats_normalize=${feats_normalize}" \
+            "config:${asr_config}" "args:${asr_args}" "fs=${fs}" "feats_normalize=${feats_normalize}" \
             -- "${options[@]}"
     fi
     end_stage
@@ -625,15 +622,19 @@ let_go "${asr_exp}"
 # ------------------------------------------------------------------ compression
 # derive_student K TEACHER_DIR: the config and the first weights of student K.
 derive_student() {
-    local k=$1 teacher=$2 dir marker place=$1
+    local k=$1 teacher=$2 dir rc=0 place=$1 options=()
     dir=$(student_dir "${k}")
     # The other paths may be listed in any order.
     [ "${student_paths[k]}" = progressive ] || place=${student_paths[k]}
     # What the files say counts, not what they are called.
-    marker=("compression_stage=${place} ${student_names[k]}" "plan_entry=${student_ids[k]}"
-        "student_config=$(file_id "${student_config}")" "teacher_model=${inference_asr_model}")
-    mapfile -t -O "${#marker[@]}" marker < <(file_inputs "${teacher}/.done.train")
-    step_needed "${dir}" derive "${dir}/init.pth" "${marker[@]}" || return 0
+    step_needed "${dir}" derive kind:derive \
+        "compression_stage=${place} ${student_names[k]}" "plan_entry=${student_ids[k]}" \
+        "neutral:training=${student_trainings[k]}" "config:${student_config}" \
+        "teacher_model=${inference_asr_model}" \
+        "file:${teacher}/config.yaml" "file:${teacher}/${inference_asr_model}" \
+        out:student.yaml out:init.pth out:student.json || rc=$?
+    [ "${rc}" -ne 1 ] || return 0
+    [ "${rc}" -ne 2 ] || options=(--training_only true)
     mkdir -p "${dir}"
     current_log="${dir}/derive.log"
     # shellcheck disable=SC2086
@@ -641,34 +642,31 @@ derive_student() {
         "${plan_options[@]}" --student "${student_names[k]}" \
         --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
         --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
-        --data "${data_feats}/${valid_set}" --out "${dir}"
+        --data "${data_feats}/${valid_set}" --out "${dir}" "${options[@]}"
     # What was derived stands on one line, after what ESPnet says when it is imported.
     log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
     current_log=
-    step_done "${dir}" derive "${marker[@]}"
+    step_done "${dir}" derive
 }
 
 # train_student K TEACHER_DIR TEACHER_STAGE: derive it, and train it for as long as the plan
 # says now.
 train_student() {
-    local k=$1 teacher=$2 maker=$3 dir longer=() options=() until=${student_until[$1]}
+    local k=$1 teacher=$2 maker=$3 dir options=() until=${student_until[$1]}
     local force=${force} use_teacher_cache=${use_teacher_cache}
     dir=$(student_dir "${k}")
     [ "${student_online[k]}" != online ] || use_teacher_cache=false
     if [ "${until}" != - ]; then
         force=false # what was trained is the beginning of this
-        longer=("until=${until}")
         options=(--max_epoch "${until}")
-        train_on "${dir}" "${until}"
     fi
     derive_student "${k}" "${teacher}"
     student_data "${dir}" "${teacher}" "${maker}"
     cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
     # shellcheck disable=SC2086
     train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
-        "student=$(file_id "${dir}/student.yaml")" "kd_args=${kd_args}" \
+        "config:${dir}/student.yaml" "args:${kd_args} ${options[*]}" "file:${dir}/init.pth" \
         "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
-        "$(file_inputs "${dir}/.done.derive")" "${longer[@]}" \
         -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
         "${cache_options[@]}" ${kd_args} "${options[@]}"
 }
@@ -678,7 +676,7 @@ if begin_stage 16; then
     for ((k = compression_stage; k <= stop_compression_stage && k <= ${#student_names[@]}; k++)); do
         log "Compression stage ${k} of ${#student_names[@]}: ${student_names[k]}"
         stage_titles[16]="compression stage ${k}, ${student_names[k]}"
-        redo_scope="--compression_stage ${k} --stop_compression_stage ${k} "
+        redo_scope="--compression_stage ${k} --stop_compression_stage ${k}"
         dir=$(student_dir "${k}")
         if "${force}" && [ -f "${dir}/gate.json" ]; then
             rm "${dir}/gate.json"
@@ -706,24 +704,18 @@ if begin_stage 17; then
     # shellcheck disable=SC2086
     for dset in ${scored_sets}; do
         need "${asr_exp}/${inference_tag}/${dset}/score_wer/result.txt" 13
-        scored_as_trained "${asr_exp}" "${dset}" ||
-            die "${asr_exp} was trained again after ${dset} was decoded: run stages 12 and 13 first"
     done
+    scores_current "${asr_exp}" || die "${stale}: run stages 12 and 13 first"
     models=(--model "teacher=${asr_exp}")
     measured=("teacher=${asr_exp}")
     for k in "${!student_names[@]}"; do
         dir=$(student_dir "${k}")
-        scored=true
-        # shellcheck disable=SC2086
-        for dset in ${scored_sets}; do
-            [ -f "${dir}/${inference_tag}/${dset}/score_wer/result.txt" ] &&
-                scored_as_trained "${dir}" "${dset}" || scored=false
-        done
-        if "${scored}"; then
+        if scores_current "${dir}"; then
             models+=(--model "${student_names[k]}=${dir}")
             measured+=("${student_names[k]}=${dir}")
         else
-            log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k})"
+            log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k};" \
+                "${stale})"
             models+=(--left_out "${student_names[k]}")
         fi
     done
@@ -734,6 +726,13 @@ if begin_stage 17; then
         --inference_tag "${inference_tag}" --test_sets "${scored_sets}" \
         --inference_model "${inference_asr_model}" --speed "${expdir}/speed.json" \
         --command "${run_command}"
+    words=()
+    for dir in "${measured[@]#*=}"; do
+        for dset in ${scored_sets}; do
+            words+=("file:${dir}/${inference_tag}/${dset}/score_wer/counts.tsv")
+        done
+    done
+    step_done "${expdir}" report "${words[@]}" "file:${expdir}/speed.json" out:results.json
     log "The table of ${expdir}/RESULTS.md:"
     awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"
     end_stage

@@ -5,30 +5,20 @@
 # the student in DIR that is trained on TRAIN_DIR. Sets `cache_options` to what the student's
 # training needs to read it.
 cache_teacher() {
-    local dir=$1 teacher=$2 train_dir=$3 cache="$1/teacher_cache" marker command jobs=1 made=false
+    local dir=$1 teacher=$2 train_dir=$3 cache="$1/teacher_cache" command jobs=1
     local run=${train_cmd} device=()
     local valid_dir="${data_feats}/${valid_set}"
     cache_options=()
     "${use_teacher_cache}" || return 0
     # A finished training reads it no more: it may have been deleted.
-    if [ -f "${dir}/.done.train" ] && [ -e "${dir}/${inference_asr_model}" ] && ! "${force}"; then
-        return 0
-    fi
+    if is_trained "${dir}" && ! "${force}"; then return 0; fi
 
     need "${train_dir}/wav.scp" 4
     need "${valid_dir}/wav.scp" 4
-    marker=("cache_band=${cache_band}")
-    mapfile -t -O "${#marker[@]}" marker < <(
-        file_inputs "${teacher}/.done.train"
-        data_inputs "${train_dir}" "${valid_dir}"
-    )
-    [ ! -f "${cache}/.done.cache" ] || made=true
-    if step_needed "${cache}" cache "${cache}/${train_set}/teacher.scp" "${marker[@]}"; then
-        # Finished once, and made anew: of another teacher or of other data.
-        if "${made}" || "${force}"; then rm -rf "${cache}"; fi
-        mkdir -p "${cache}"
-        step_started "${cache}" cache "${marker[@]}"
-
+    if step_needed "${cache}" cache kind:resume "cache_band=${cache_band}" \
+        "file:${teacher}/config.yaml" "file:${teacher}/${inference_asr_model}" \
+        "data:${train_dir}" "data:${valid_dir}" \
+        "out:${train_set}/teacher.scp" "out:${valid_set}/teacher.scp" "out:fingerprint.json"; then
         # shellcheck disable=SC2206
         command=(
             ${python} -m espnet_kd.bin.cache_teacher
@@ -69,8 +59,7 @@ cache_teacher() {
             rm -rf "${cache}"
             return 0
         fi
-        rm -f "${cache}/.started.cache"
-        step_done "${cache}" cache "${marker[@]}"
+        step_done "${cache}" cache
     fi
     # shellcheck disable=SC2034 # used in asr_kd.sh
     cache_options=(

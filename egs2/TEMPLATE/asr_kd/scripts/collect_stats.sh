@@ -1,27 +1,19 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
 # Stage 10: lengths of all utterances, mean and variance of the features.
 
-# front_end_id CONFIG ARGS: checksum of what statistics depend on, the front end.
-front_end_id() {
-    {
-        awk '/^[^ #]/ { keep = /^frontend/ } keep' "$1"
-        tr -s ' ' '\n' <<<"$2" | awk '/^--/ { keep = /^--frontend/ } keep'
-    } | cksum | cut -d ' ' -f 1
-}
-
 collect_stats() {
     local train_dir="${data_feats}/${train_set}" valid_dir="${data_feats}/${valid_set}"
-    local logdir="${asr_stats_dir}/logdir" jobs out dirs="" n set marker vocabulary
+    local logdir="${asr_stats_dir}/logdir" jobs out dirs="" n set words vocabulary
 
     need "${train_dir}/wav.scp" 4
     need "${valid_dir}/wav.scp" 4
     need "${token_list}" 5
-    marker=("train_set=${train_set}" "token_list=$(file_id "${token_list}")"
-        "front_end=$(front_end_id "${asr_config}" "${asr_args}")" "fs=${fs}")
-    mapfile -t -O "${#marker[@]}" marker < <(
-        data_inputs "${train_dir}" "${valid_dir}"
-    )
-    step_needed "${asr_stats_dir}" stats "${asr_stats_dir}/train/feats_stats.npz" "${marker[@]}" || return 0
+    words=("train_set=${train_set}" "fs=${fs}" "file:${token_list}"
+        # Of the teacher's training, what lengths and features depend on.
+        "config:${asr_config}" "args:${asr_args}" keep:frontend
+        "data:${train_dir}" "data:${valid_dir}" out:train/feats_stats.npz
+        out:{train,valid}/{speech_shape,"text_shape.${token_type}"})
+    step_needed "${asr_stats_dir}" stats "${words[@]}" || return 0
 
     jobs=$(min "${nj}" "$(wc -l <"${train_dir}/wav.scp")" "$(wc -l <"${valid_dir}/wav.scp")")
     rm -rf "${logdir}"
@@ -69,5 +61,5 @@ collect_stats() {
             >"${asr_stats_dir}/${set}/text_shape.${token_type}"
     done
     current_log=
-    step_done "${asr_stats_dir}" stats "${marker[@]}"
+    step_done "${asr_stats_dir}" stats
 }

@@ -5,16 +5,21 @@
 # decode_model DIR STAGE [SET...]: STAGE is the one that trains the model in DIR. By default
 # all test sets.
 decode_model() {
-    local exp=$1 maker=$2 sets dset dir todo=() logs at_once share jobs marker
+    local exp=$1 maker=$2 sets dset dir todo=() logs at_once share jobs options
     shift 2
     sets=${*:-${scored_sets}}
     need "${exp}/config.yaml" "${maker}"
     need "${exp}/${inference_asr_model}" "${maker}"
+    options=("args:${inference_args}")
+    [ -z "${inference_config}" ] || options=("config:${inference_config}" "${options[@]}")
     for dset in ${sets}; do
         need "${data_feats}/${dset}/wav.scp" "$(maker_of_set "${dset}")"
         dir="${exp}/${inference_tag}/${dset}"
-        _decode_marker "${exp}" "${dset}"
-        if step_needed "${dir}" decode "${dir}/text" "${marker[@]}"; then
+        # What an earlier run left would be counted with this one: it is removed first.
+        if step_needed "${dir}" decode kind:fresh "${options[@]}" \
+            "inference_asr_model=${inference_asr_model}" "use_streaming=${use_streaming}" \
+            "file:${exp}/config.yaml" "file:${exp}/${inference_asr_model}" \
+            "data:${data_feats}/${dset}" out:text; then
             todo+=("${dset}")
         fi
     done
@@ -29,8 +34,6 @@ decode_model() {
         for dset in "${todo[@]:0:at_once}"; do
             dir="${exp}/${inference_tag}/${dset}"
             jobs=$(min "${share}" "$(wc -l <"${data_feats}/${dset}/wav.scp")")
-            # What an earlier run left would be counted with this one.
-            rm -rf "${dir}"
             mkdir -p "${dir}/logdir"
             split_keys "${data_feats}/${dset}/wav.scp" "${jobs}" "${dir}/logdir/keys"
             _start_decoding "${exp}" "${dset}" "${jobs}"
@@ -39,26 +42,11 @@ decode_model() {
         for dset in "${todo[@]:0:at_once}"; do
             dir="${exp}/${inference_tag}/${dset}"
             _join_decoded "${dir}" "${data_feats}/${dset}/wav.scp"
-            _decode_marker "${exp}" "${dset}"
-            step_done "${dir}" decode "${marker[@]}"
+            step_done "${dir}" decode
         done
         todo=("${todo[@]:at_once}")
     done
     current_log=
-}
-
-# Sets `marker` of the caller.
-_decode_marker() {
-    marker=(
-        "inference_asr_model=${inference_asr_model}"
-        "inference_config=${inference_config} ($(file_id "${inference_config}"))"
-        "inference_args=${inference_args}"
-        "use_streaming=${use_streaming}"
-    )
-    mapfile -t -O "${#marker[@]}" marker < <(
-        file_inputs "$1/.done.train"
-        data_inputs "${data_feats}/$2"
-    )
 }
 
 _start_decoding() {

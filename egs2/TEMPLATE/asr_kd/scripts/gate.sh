@@ -5,7 +5,7 @@
 # `train_longer` to whether its training goes on.
 pass_gate() {
     local k=$1 dir teacher before=${student_until[$1]}
-    local force=false # what is compared was made just now, or is known by its marker
+    local force=false # what is compared was made just now, or is known by its record
     train_longer=false
     [ "${student_gates[k]}" = gate ] || return 0
     dir=$(student_dir "${k}")
@@ -19,17 +19,4 @@ pass_gate() {
         --teacher_exp "${teacher}" --scores "${inference_tag}/${valid_set}"
     read_plan
     [ "${student_until[k]}" = "${before}" ] || train_longer=true
-}
-
-# train_on DIR UNTIL: a finished training that a gate wants longer is one that was
-# interrupted: it goes on only with the options it was started with.
-train_on() {
-    local dir=$1 line="until=$2"
-    [ -f "${dir}/.done.train" ] || return 0
-    if grep -qxF "${line}" "${dir}/.done.train"; then
-        return 0
-    fi
-    { grep -v -e "^finished=" -e "^until=" "${dir}/.done.train"; echo "${line}"; } >"${dir}/.started.train.tmp"
-    mv "${dir}/.started.train.tmp" "${dir}/.started.train"
-    rm "${dir}/.done.train"
 }

@@ -6,31 +6,27 @@
 # trained. Sets `student_train_dir` and `student_train_shapes` to the training set and the
 # directory of its shape files.
 student_data() {
-    local dir=$1 teacher=$2 maker=$3 out hyp file trained=true marker
+    local dir=$1 teacher=$2 maker=$3 out hyp
     student_train_dir="${data_feats}/${train_set}"
     student_train_shapes="${asr_stats_dir}/train"
     grep -qs '"labels": "teacher"' "${dir}/student.json" || return 0
 
     out="${dir}/hard_labels/${train_set}"
-    for file in "${dir}/.done.train" "${dir}/${inference_asr_model}" "${out}/wav.scp"; do
-        [ -e "${file}" ] || trained=false
-    done
     # A finished training stays with its labels, however its teacher is decoded since.
-    if ! "${trained}" || "${force}"; then
+    if ! is_trained "${dir}" || [ ! -e "${out}/wav.scp" ] || "${force}"; then
         need "${student_train_shapes}/speech_shape" 10
         decode_model "${teacher}" "${maker}" "${train_set}"
         hyp="${teacher}/${inference_tag}/${train_set}/text"
-        mapfile -t marker < <(
-            file_inputs "${hyp}" "${student_train_shapes}/speech_shape" "${token_list}"
-            data_inputs "${student_train_dir}"
-        )
-        if step_needed "${out}" hard_labels "${out}/wav.scp" "${marker[@]}"; then
+        if step_needed "${out}" hard_labels \
+            "file:${hyp}" "file:${student_train_shapes}/speech_shape" "file:${token_list}" \
+            "data:${student_train_dir}" \
+            out:wav.scp out:text out:speech_shape "out:text_shape.${token_type}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.hard_labels --hyp "${hyp}" --data "${student_train_dir}" \
                 --speech_shape "${student_train_shapes}/speech_shape" --config "${dir}/student.yaml" \
                 --token_list "${token_list}" --token_type "${token_type}" --bpemodel "${bpemodel}" \
                 --max_dropped_share "${max_dropped_share}" --out "${out}"
-            step_done "${out}" hard_labels "${marker[@]}"
+            step_done "${out}" hard_labels
         fi
     fi
     student_train_dir=${out}

@@ -3,17 +3,17 @@
 
 # write_manifest K: exp/<student>/manifest.json, made again whenever something of it changes.
 write_manifest() {
-    local k=$1 dir marker files
+    local k=$1 dir file words
     dir=$(student_dir "${k}")
+    words=("file:${compression_config}" "file:${dir}/${inference_asr_model}" "file:${dir}/config.yaml"
+        "file:${dir}/init.pth" "file:$(teacher_dir "${k}")/${inference_asr_model}")
     # The scores of all sets, decoded in whatever way.
-    files=("${compression_config}" "${dir}"/{.done.train,gate.json} "${dir}"/*/{,org/}*/score_wer/result.txt)
-    mapfile -t marker < <(file_inputs "${files[@]}")
-    if [ -f "${dir}/manifest.json" ] && [ -f "${dir}/.done.manifest" ] &&
-        [ -z "$(first_difference "${dir}/.done.manifest" "${marker[@]}")" ]; then
-        return 0
-    fi
+    for file in "${dir}"/gate.json "${dir}"/*/{,org/}*/score_wer/result.txt; do
+        [ ! -f "${file}" ] || words+=("file:${file}")
+    done
+    step_needed "${dir}" manifest kind:note "${words[@]}" out:manifest.json || return 0
     # shellcheck disable=SC2086
     call ${python} -m espnet_kd.bin.manifest "${plan_options[@]}" --student "${student_names[k]}" \
         --teacher_exp "$(teacher_dir "${k}")" --model "${inference_asr_model}"
-    step_done "${dir}" manifest "${marker[@]}"
+    step_done "${dir}" manifest
 }

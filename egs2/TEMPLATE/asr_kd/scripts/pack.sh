@@ -8,6 +8,7 @@
 models_to_pack() {
     local listed name dir checkpoint wanted
     need "${expdir}/results.json" 17
+    step_current "${expdir}" report || die "${stale}: run stage 17 first"
     # shellcheck disable=SC2086
     listed=$(${python} -m espnet_kd.bin.pack_model --results "${expdir}/results.json" \
         --inference_tag "${inference_tag}" --list)
@@ -34,7 +35,7 @@ archive_of() {
 }
 
 pack_all() {
-    local i dir dset out marker options=() first_dir args=${inference_args}
+    local i dir dset out words options=() first_dir args=${inference_args}
     models_to_pack
     [ -z "${inference_config}" ] || options+=(--inference_config "${inference_config}")
     [ "${lang}" = noinfo ] || options+=(--language "${lang}")
@@ -46,36 +47,32 @@ pack_all() {
     for i in "${!packed_names[@]}"; do
         dir=${packed_dirs[i]}
         out=$(archive_of "${dir}")
-        marker=("checkpoint=${packed_checkpoints[i]}" "model_license=${model_license}" "lang=${lang}"
-            "input:--model_datasets=${model_datasets}" "input:--hf_repo=${hf_repo}"
-            "inference_args=${args}" "test_sets=${scored_sets}"
-            "input:--report_note=$(cksum <<<"${report_note}")")
-        mapfile -t -O "${#marker[@]}" marker < <(
-            file_inputs "${dir}/.done.train" "${inference_config}" "${expdir}/speed.json"
-            # Not the report itself, which names the time: the scores it is made of.
-            for dset in ${scored_sets}; do
-                file_inputs {"${dir}","${first_dir}"}/"${inference_tag}/${dset}/score_wer/result.txt"
-            done
-        )
+        words=("model_license=${model_license}" "lang=${lang}" "test_sets=${scored_sets}"
+            "args:${args}" "text:--report_note=${report_note}"
+            "text:--model_datasets=${model_datasets}" "text:--hf_repo=${hf_repo}"
+            "file:${expdir}/speed.json"
+            "file:${dir}/config.yaml" "file:${dir}/${packed_checkpoints[i]}")
+        [ -z "${inference_config}" ] || words+=("config:${inference_config}")
+        # Not the report itself, which names the time: the scores it is made of.
         for dset in ${scored_sets}; do
-            scored_as_trained "${dir}" "${dset}" ||
-                die "${dir} was trained again after ${dset} was decoded: decode and score it" \
-                    "(stages 12 and 13, or 16), then run stage 17"
-            [ ! "${dir}/${inference_tag}/${dset}/score_wer/result.txt" -nt "${expdir}/results.json" ] ||
-                die "${dir} was scored again after the report was made: run stage 17 first"
+            words+=("file:${dir}/${inference_tag}/${dset}/score_wer/counts.tsv"
+                "file:${first_dir}/${inference_tag}/${dset}/score_wer/counts.tsv")
         done
-        if step_needed "$(dirname "${out}")" pack "${out}" "${marker[@]}"; then
+        scores_current "${dir}" ||
+            die "${stale}: decode and score it (stages 12 and 13, or 16), then run stage 17"
+        if step_needed "$(dirname "${out}")" pack "${words[@]}" \
+            "out:$(basename "${out}")" also:README.md; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.pack_model --results "${expdir}/results.json" \
                 --inference_tag "${inference_tag}" --model "${packed_names[i]}" --out "${out}" \
                 "--inference_args=${args}" "${options[@]}"
-            step_done "$(dirname "${out}")" pack "${marker[@]}"
+            step_done "$(dirname "${out}")" pack
         fi
     done
 }
 
 upload_all() {
-    local i out repo marker options=() first_dir
+    local i out repo options=() first_dir
     models_to_pack
     if "${hf_dry_run}"; then options+=(--dry_run); fi
     for i in "${!packed_names[@]}"; do
@@ -83,13 +80,11 @@ upload_all() {
         need "${out}" 18
         # One repository a model: the hub's and ESPnet's loaders know one model in each.
         repo="${hf_repo}_${packed_names[i]}"
-        mapfile -t marker < <(file_inputs "${out}")
-        marker+=("hf_repo=${repo}")
-        if step_needed "$(dirname "${out}")" upload "${out}" "${marker[@]}"; then
+        if step_needed "$(dirname "${out}")" upload "hf_repo=${repo}" "file:${out}"; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.upload_model --archive "${out}" --repo "${repo}" \
                 "${options[@]}"
-            "${hf_dry_run}" || step_done "$(dirname "${out}")" upload "${marker[@]}"
+            "${hf_dry_run}" || step_done "$(dirname "${out}")" upload
         fi
     done
 }

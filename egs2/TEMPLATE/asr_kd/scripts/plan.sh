@@ -11,10 +11,10 @@ plan_options=(
     --train_config "${student_config}"
 )
 
-# Set student_{names,ids,teachers,paths,gates,until,online}, each from 1, to the columns of
+# Set student_{names,ids,teachers,paths,gates,until,online,trainings}, each from 1, to the columns of
 # plan_stages. What gates have found by now counts: they may add students or end the list.
 read_plan() {
-    local k name id teacher path gate until online plan cache=()
+    local k name id teacher path gate until online training plan cache=()
     # Options of the command line overrule the plan's, and are checked with the cache.
     [[ "${kd_args} " == *"--kd_conf"[\ =]* ]] ||
         cache=(--use_teacher_cache "${use_teacher_cache}" --cache_band "${cache_band}")
@@ -28,7 +28,8 @@ read_plan() {
     student_gates=()
     student_until=()
     student_online=()
-    while read -r k name id teacher path gate until online; do
+    student_trainings=()
+    while read -r k name id teacher path gate until online training; do
         student_names[k]=${name}
         student_ids[k]=${id}
         student_teachers[k]=${teacher}
@@ -36,6 +37,7 @@ read_plan() {
         student_gates[k]=${gate}
         student_until[k]=${until}
         student_online[k]=${online}
+        student_trainings[k]=${training}
     done <<<"${plan}"
 }
 

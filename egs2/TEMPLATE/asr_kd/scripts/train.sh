@@ -1,6 +1,11 @@
 # shellcheck shell=bash disable=SC2154 # asr_kd.sh sets the other variables
 # Train one model: the teacher (stage 11) and every student (stage 16).
 
+# Whether the model in DIR is trained, and there.
+is_trained() {
+    [ -f "$1/.done.train" ] && [ -e "$1/${inference_asr_model}" ]
+}
+
 # Keep the logs of earlier runs: train.log becomes train.1.log, and so on.
 rotate_log() {
     local base=${1%.log} n=1
@@ -10,16 +15,16 @@ rotate_log() {
     mv "$1" "${base}.1.log"
 }
 
-# train_model DIR TRAIN_DIR TRAIN_SHAPES NAME=VALUE... -- OPTION...
+# train_model DIR TRAIN_DIR TRAIN_SHAPES WORD... -- OPTION...
 # TRAIN_DIR: the data directory that is trained on; TRAIN_SHAPES: the one of its shape files.
-# NAME=VALUE: what determines the result apart from the data (for the marker).
+# WORD: what determines the result apart from the data (see `step_needed`).
 # OPTION: further options of the trainer (config, initial weights, ...).
 train_model() {
-    local dir=$1 train_dir=$2 train_shapes=$3 marker=() command launch threads there
+    local dir=$1 train_dir=$2 train_shapes=$3 words=() command launch threads
     local valid_dir="${data_feats}/${valid_set}"
     shift 3
     while [ "$1" != -- ]; do
-        marker+=("$1")
+        words+=("$1")
         shift
     done
     shift
@@ -28,26 +33,19 @@ train_model() {
     need "${valid_dir}/wav.scp" 4
     need "${token_list}" 5
     need "${asr_stats_dir}/train/feats_stats.npz" 10
-    marker+=("token_list=$(file_id "${token_list}")" "seed=${seed}")
-    mapfile -t -O "${#marker[@]}" marker < <(
-        data_inputs "${train_dir}" "${valid_dir}"
-        file_inputs "${asr_stats_dir}/train/feats_stats.npz"
-    )
-    # Removed, or there under another name: it is not for us to train again.
-    if [ -f "${dir}/.done.train" ] && [ ! -e "${dir}/${inference_asr_model}" ] && ! "${force}"; then
-        there=("${dir}"/*.pth)
-        die "${dir} is trained, but has no ${inference_asr_model}; name one of its checkpoints with" \
-            "--inference_asr_model (${there[*]##*/}), or" \
-            "$(redo_options) trains it again"
-    fi
-    step_needed "${dir}" train "${dir}/${inference_asr_model}" "${marker[@]}" || return 0
+    words+=("seed=${seed}" "file:${token_list}" "data:${train_dir}" "data:${valid_dir}"
+        "file:${asr_stats_dir}/train/feats_stats.npz"
+        "file:${train_shapes}/"{speech_shape,"text_shape.${token_type}"}
+        "file:${asr_stats_dir}/valid/"{speech_shape,"text_shape.${token_type}"})
+    [ "${token_type}" != bpe ] || words+=("file:${bpemodel}")
+    step_needed "${dir}" train kind:train "${words[@]}" "out:${inference_asr_model}" out:config.yaml \
+        "also:*.pth" also:history.json also:facts.json || return 0
 
     mkdir -p "${dir}"
     if "${force}"; then
         # Or the trainer would resume from what is to be made anew.
         rm -f "${dir}"/{checkpoint,latest,[0-9]*epoch,*.ave,*.ave_*best,*.best}.pth "${dir}"/{history,facts}.json
     fi
-    step_started "${dir}" train "${marker[@]}"
 
     # shellcheck disable=SC2206
     command=(
@@ -103,6 +101,5 @@ train_model() {
         die "training ended, but left no ${dir}/${inference_asr_model};" \
             "name a file of that folder with --inference_asr_model (log: ${current_log})"
     current_log=
-    rm -f "${dir}/.started.train"
-    step_done "${dir}" train "${marker[@]}"
+    step_done "${dir}" train
 }

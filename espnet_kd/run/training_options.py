@@ -1,0 +1,139 @@
+"""What a training, or a decoding, is asked to do: its configs and command line as one mapping.
+
+Comments, the order of keys and the file's name do not count. Options that do not change what
+is learnt for stand apart, and so does the number of epochs, which may grow.
+"""
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+ESPNET_EPOCHS = 40  # ESPnet's own `max_epoch`, where nobody names another
+
+# How fast the same is learnt, on what, and what is said of it meanwhile. Batches are among
+# them: after out-of-memory a training goes on with smaller ones.
+NEUTRAL = frozenset(
+    "batch_size batch_bins valid_batch_size valid_batch_bins min_batch_size max_batch_size "
+    "accum_grad num_workers ngpu max_cache_size max_cache_fd valid_max_cache_size "
+    "log_interval log_level num_att_plot print_config dry_run "
+    "dist_backend dist_init_method dist_world_size dist_rank local_rank dist_master_addr "
+    "dist_master_port dist_launcher multiprocessing_distributed "
+    "cudnn_enabled cudnn_benchmark cudnn_deterministic "
+    "use_matplotlib use_tensorboard create_graph_in_tensorboard use_wandb wandb_project "
+    "wandb_id wandb_entity wandb_name wandb_model_log_interval".split()
+)
+# Options that may be given several times, each adding a value.
+REPEATED = frozenset(
+    "train_shape_file valid_shape_file fold_length train_data_path_and_name_and_type "
+    "valid_data_path_and_name_and_type".split()
+)
+
+
+class TrainingOptions:
+    """The merged options.
+
+    Attributes:
+        options: Those that determine the result.
+        neutral: Those that do not.
+        epochs: `max_epoch`, if it was named.
+    """
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.options: Dict[str, Any] = {}
+        self.neutral: Dict[str, Any] = {}
+        self.epochs: Optional[str] = None
+
+    def add_config(self, path: str) -> None:
+        """Merge a YAML file.
+
+        Raises:
+            UserError: see `read_yaml`.
+        """
+        from espnet_kd.common.yaml_file import read_yaml
+
+        for name, value in read_yaml(path, "an option names it").items():
+            self._set(str(name), _plain(value))
+
+    def add_words(self, words: str) -> None:
+        """Merge options of a command line, split at blanks as the shell does it."""
+        for name, values in _options(words.split()):
+            if name in REPEATED:
+                old = self.options.get(name)
+                self._set(name, [*(old if isinstance(old, list) else []), *values])
+            elif name.endswith("_conf") and values and all("=" in value for value in values):
+                self._set(name, _nested(values, self.options.get(name)))
+            else:
+                self._set(name, values[0] if len(values) == 1 else values)
+
+    def keep(self, prefix: str) -> None:
+        """Forget the options whose names do not begin with a prefix."""
+        self.options = {k: v for k, v in self.options.items() if k.startswith(prefix)}
+        self.neutral = {}
+        self.epochs = None
+
+    def _set(self, name: str, value: Any) -> None:
+        if name == "max_epoch":
+            self.epochs = str(value)
+        elif name in NEUTRAL:
+            self.neutral[name] = value
+        else:
+            self.options[name] = value
+
+
+def update_config(config: Dict[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a training config with the neutral options and `max_epoch` of another one."""
+    changing = (*NEUTRAL, "max_epoch")
+    kept = {name: value for name, value in config.items() if name not in changing}
+    return {**kept, **{name: wanted[name] for name in wanted if name in changing}}
+
+
+def _options(words: List[str]) -> List[Tuple[str, List[str]]]:
+    """Options and their values; `--name=value` is `--name value`."""
+    options: List[Tuple[str, List[str]]] = []
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options.append((name.replace("-", "_"), [_value(value)] if equals else []))
+        elif options:
+            options[-1][1].append(_value(word))
+        else:
+            options.append(("", [word]))
+    return options
+
+
+def _value(word: str) -> str:
+    quoted = len(word) > 1 and word[0] == word[-1] == "'"
+    return _plain(word[1:-1] if quoted else word)
+
+
+def _nested(pairs: List[str], old: Any) -> Dict[str, Any]:
+    """`a.b=1` as `{"a": {"b": "1"}}` over what was there, as ESPnet reads it."""
+    conf: Dict[str, Any] = dict(old) if isinstance(old, dict) else {}
+    for pair in pairs:
+        names, _, value = pair.partition("=")
+        *path, last = names.split(".")
+        place = conf
+        for name in path:
+            below = place.get(name)
+            place[name] = dict(below) if isinstance(below, dict) else {}
+            place = place[name]
+        place[last] = _plain(value)
+    return conf
+
+
+def _plain(value: Any) -> Any:
+    """A value of a YAML file as a command line would spell it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None:
+        return "none"
+    word = str(value)
+    if word.lower() in ("true", "false", "none"):
+        return word.lower()
+    try:
+        number = float(word)
+    except ValueError:
+        return word
+    whole = abs(number) < 1e15 and number.is_integer()
+    return str(int(number)) if whole else repr(number)
