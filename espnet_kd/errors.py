@@ -48,7 +48,7 @@ def check_name(what: str, name: object, known: Iterable[str]) -> None:
         raise UserError(f"{what} {shown(name)}{hint}; known: {', '.join(known)}")
 
 
-def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
+def check_choice(where: str, value: object, choices: Iterable[object]) -> None:
     """Refuse a value that is not one of several words, and say which may have been meant.
 
     Args:
@@ -61,8 +61,9 @@ def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
     """
     choices = list(choices)
     if value not in choices:
-        hint = nearest(str(value), choices)
-        raise UserError(f"{where}: {shown(value)} is not one of {', '.join(choices)}{hint}")
+        words = [str(choice) for choice in choices]
+        hint = nearest(str(value), words)
+        raise UserError(f"{where}: {shown(value)} is not one of {', '.join(words)}{hint}")
 
 
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:

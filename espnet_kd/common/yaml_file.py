@@ -159,7 +159,7 @@ def lines_in_messages(path: Union[str, os.PathLike], lines: Dict[str, int]) -> I
 class _Refused(Exception):
     def __init__(self, place: Any, field: str, message: str) -> None:
         super().__init__(message)
-        self.line, self.field = place.start_mark.line + 1, field
+        self.line, self.field = place.start_mark.line + 1, shown(field)[1:-1]
 
 
 class _Loader(yaml.SafeLoader):
@@ -180,10 +180,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
         """Read a node; see PyYAML's `Composer`. All limits are held while it is read."""
         event = self.peek_event()
-        if index is None:  # the whole document, or a key
-            self.path.append("")
-        else:
-            self.path.append(f"[{index}]" if isinstance(index, int) else f".{index.value}")
+        if isinstance(index, int):
+            self.path.append(f"[{index}]")
+        else:  # neither the whole document nor a key has a name
+            self.path.append(f".{index.value}" if isinstance(index, yaml.ScalarNode) else "")
         if len(self.path) > MAX_DEPTH:
             raise _Refused(event, "", f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.AliasEvent):
@@ -194,7 +194,9 @@ class _Loader(yaml.SafeLoader):
             node = super().compose_node(parent, index)
         else:
             if event.tag is not None:
-                raise _Refused(event, self.field, f"the tag {shown(event.tag)} is not accepted")
+                raise _Refused(
+                    event, self.field, f"the tag {shown(event.tag)} is not accepted; leave it out"
+                )
             before = self.nodes
             self._count(1, event)
             if index is not None:
@@ -237,8 +239,8 @@ class _Loader(yaml.SafeLoader):
                 message = f"the key {word} is not text; write it in quotes"
             elif key.value in first:
                 message = (
-                    f"duplicate key '{key.value}', first in line {first[key.value]}; remove one, "
-                    "or add the '- ' that begins a new entry of a list"
+                    f"duplicate key {shown(key.value)}, first in line {first[key.value]}; remove "
+                    "one, or add the '- ' that begins a new entry of a list"
                 )
             else:
                 first[key.value] = key.start_mark.line + 1

@@ -51,9 +51,10 @@ def students_of(args: argparse.Namespace) -> List[StagePlan]:
         UserError: see `load_plan`, `read_rounds`, `choose` and `all_students`.
     """
     base, plan = read_config(args.train_config), load_plan(args.plan)
-    for stage in plan.stages:
-        conf = DistillOptions.checked(stage.kd_conf(base), stage.where)
-        DistillOptions(**conf).check_layers(stage.where)
+    with lines_in_messages(plan.path, plan.lines):
+        for stage in plan.stages:
+            conf = DistillOptions.checked(stage.kd_conf(base), stage.where)
+            DistillOptions(**conf).check_layers(stage.where)
     epochs = base.get("max_epoch") or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate == "true")
     return all_students(plan, way_of(args), paths, args.paths_at.split(), epochs)

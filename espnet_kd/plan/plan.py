@@ -21,7 +21,7 @@ stages:
 """
 
 import dataclasses
-from typing import List
+from typing import Dict, List
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
@@ -35,10 +35,17 @@ MOST_STAGES = 100
 
 @dataclasses.dataclass(frozen=True)
 class CompressionPlan:
-    """The stages in their order."""
+    """The stages in their order.
+
+    Attributes:
+        path: The file.
+        stages: The stages.
+        lines: Lines of its fields, for messages.
+    """
 
     path: str
     stages: List[StagePlan]
+    lines: Dict[str, int]
 
     def stage(self, number: int) -> StagePlan:
         """Return stage `number`, counted from 1.
@@ -96,4 +103,4 @@ def _checked(document: Document, path: str) -> CompressionPlan:
             stages.append(parse_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
         check_sizes_fall(stages)
-    return CompressionPlan(path, stages)
+    return CompressionPlan(path, stages, document.lines)

@@ -8,9 +8,16 @@ import copy
 import dataclasses
 from typing import Any, Dict, Mapping
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, check_choice
+from espnet_kd.kd_option_checks import whole_number
 from espnet_kd.students.named_sizes import PLAN_KEYS, check_sizes
 
+# What a size may be that is no number of something.
+CHOICES = {
+    "subsampling": (2, 4, 6),
+    "decoder": ("rnn", "stateless"),
+    "rnn_type": ("lstm", "gru"),
+}
 # What of `decoder_conf` a stateless predictor has.
 STATELESS_KEYS = ("embed_size", "embed_dropout_rate", "embed_pad")
 
@@ -179,6 +186,12 @@ class Architecture:
 
     def check(self, where: str) -> None:
         """Raise UserError for sizes that no conformer can have."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in CHOICES:
+                check_choice(f"{where}.{field.name}", value, CHOICES[field.name])
+            elif field.name not in ("conv_size1", "lin_dec_bias"):
+                whole_number(f"{where}.{field.name}", value, 1)
         if self.hidden_size % self.heads:
             raise UserError(
                 f"{where}: hidden_size {self.hidden_size} is no multiple of heads {self.heads}"

@@ -5,7 +5,7 @@ import time
 import pytest
 import yaml
 
-from espnet_kd.bin.hard_labels import _samples_of_frame
+from espnet_kd.cli import check_configs
 from espnet_kd.deploy.bundle import read_config as read_model_config
 from espnet_kd.errors import UserError
 from espnet_kd.plan import load_plan
@@ -56,7 +56,7 @@ READERS = {
     "plan": load_plan,
     "training": read_config,
     "model": lambda path: read_model_config(path.parent),
-    "labels": _samples_of_frame,
+    "command line": lambda path: check_configs(["--config", str(path)], "--config"),
 }
 
 

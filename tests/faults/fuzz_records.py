@@ -191,9 +191,8 @@ def _student(path: Path) -> None:
     exp = path.parent
     past = lineage(exp, exp)
     assert isinstance(past.path, str)
-    stages = parse_plan(
-        "stages: [{target: 0.6, allocate: sensitivity, name: exp}, {target: 0.3}]", "plan"
-    ).stages
+    text = "stages: [{target: 0.6, allocate: sensitivity, name: exp}, {target: 0.3}]"
+    stages = parse_plan(text, "run/plan.yaml").stages
     for sizes in sizes_of_way(stages, FIRST, exp.with_name("other"), "other"):
         assert sizes.params > 0
     results = copy.deepcopy(VALID["results.json"])
@@ -221,7 +220,7 @@ def _history(path: Path) -> None:
 
 
 def _gate(path: Path) -> None:
-    result = GATE.read(path.parent)
+    GATE.read(path.parent)
     rounds = read_rounds(path.parent)
     lineage(path.parent, path.parent)
     plan = "gate: {otherwise: %s}\nstages: [{name: exp, target: 0.5}]"
@@ -230,7 +229,7 @@ def _gate(path: Path) -> None:
         if rounds:
             decide(Gate(otherwise=otherwise), rounds)
     added = add_round(rounds, Round(9, 5.0, 4.0, 90))
-    record, line = describe(Gate(), added, "exp", result.get("teacher", ""))
+    record, line = describe(Gate(), added, "exp", "the first teacher")
     assert "\n" not in line
     GATE.write(path.parent, record)
     GATE.read(path.parent)

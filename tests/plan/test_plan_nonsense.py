@@ -96,7 +96,7 @@ def test_refused_with_its_line(entry, words, tmp_path, capsys):
     assert stages(plan) == 1
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and len(err) < 900
-    assert "plan.yaml:4: stages[1]" in err or "plan.yaml: stages[1]" in err
+    assert "plan.yaml:4: stages[1]" in err
 
 
 def test_the_line_is_that_of_the_field(tmp_path):
@@ -160,9 +160,6 @@ def test_loggers_must_be_installed(package, tmp_path, monkeypatch):
         load_plan(plan)
     config.write_text(f"use_{package}: false\n")
     assert read_config(config)[f"use_{package}"] is False
-
-
-def test_a_logger_that_is_there_may_be_used(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", object())
-    (tmp_path / "train.yaml").write_text("use_wandb: true\n")
-    assert read_config(tmp_path / "train.yaml")["use_wandb"] is True
+    monkeypatch.setitem(sys.modules, package, object())
+    config.write_text(f"use_{package}: true\n")
+    assert read_config(config)[f"use_{package}"] is True
