@@ -3,9 +3,7 @@
 import shlex
 from typing import Any, Dict, List
 
-import yaml
-
-from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.common.yaml_file import parse_yaml, read_yaml
 from espnet_kd.deploy.bundle import Bundle
 
 # Of the options of ESPnet's transducer inference, those that decide what is recognised. No
@@ -42,7 +40,7 @@ def _parse(words: str) -> Dict[str, Any]:
             options.setdefault(name, []).append(word)
     values = {}
     for name, texts in options.items():
-        parsed = [yaml.safe_load(text) for text in texts]
+        parsed = [parse_yaml(text, f"--{name}").data for text in texts]
         if name == "quantize_modules":
             values[name] = parsed
         elif name in ("streaming", "quantize_asr_model"):

@@ -141,6 +141,21 @@ MODEL_CASES = [
     (remove(TEACHER[0]), [*ALL, DECODE], "teacher/config.yaml: no such file"),
     (write(TEACHER[0], b""), ALL, "teacher/config.yaml: the file is empty"),
     (write(TEACHER[0], b"a: [\n"), ALL, "teacher/config.yaml:2: not valid YAML"),
+    # --- whatever reads a config, ESPnet after us
+    *((write(TEACHER[0], content), [*ALL, DECODE], words) for content, words in (
+        (b"# Gr\xfc\xdfe\n", "teacher/config.yaml:1: not UTF-8: byte 0xfc at offset 4"),
+        (b"a: &a [*a]\n", "teacher/config.yaml:1: a[0]: '*a' contains itself"),
+        (b"a: " + b"[" * 3000, "teacher/config.yaml:1: nested more than 40 levels deep"),
+        (b"fs: 1\nfs: 2\n", "teacher/config.yaml:2: duplicate key 'fs'"),
+        (b"a: !!python/object/apply:os.system ['touch exp/x']\n", "the tag 'tag:yaml.org,2002:py"),
+    )),
+    *((write("student.yaml", content), [TRAIN], words) for content, words in (
+        (b"seed: 1\n# \xe9\n", "student.yaml:2: not UTF-8: byte 0xe9 at offset 10"),
+        (b"seed: 1\nseed: 2\n", "student.yaml:2: duplicate key 'seed'"),
+        (b"seed: .nan\n", "student.yaml:1: seed: '.nan' is not a usable number"),
+    )),
+    (change("student.yaml", use_wandb=True), [TRAIN], "--use_wandb: the package wandb is not"),
+    (change("train.yaml", use_wandb=True), [DERIVE], "use_wandb: the package wandb is not"),
     (change(TEACHER[0], encoder_conf__body_conf=[]), ALL, "teacher/config.yaml: "),
     (change(TEACHER[0], encoder_conf={"hidden": 3}), ALL, "teacher/config.yaml: "),
     # --- a teacher of another kind
