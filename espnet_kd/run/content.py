@@ -4,7 +4,7 @@ import hashlib
 import os
 from typing import Dict, Optional, Tuple, Union
 
-from espnet_kd.data.identity import audio_state
+from espnet_kd.data import identity
 from espnet_kd.fileio import file_digest
 
 # Larger files are hashed by their size and by blocks at even distances: a damage between two
@@ -22,9 +22,15 @@ Content = Union[None, str, Dict[str, Optional[str]]]
 
 
 def file_content(path: str) -> Optional[str]:
-    """SHA-256 of a file; None: there is no such file."""
+    """SHA-256 of a file; None: there is no such file.
+
+    The table `utt2audio` stands for the sound files that it describes: its own times are nothing
+    to compare.
+    """
     if not os.path.isfile(path):
         return None
+    if os.path.basename(path) == identity.NAME:
+        return identity.audio_state(os.path.dirname(path), may_miss=True)
     size = os.path.getsize(path)
     if size <= WHOLE:
         return file_digest(path)
@@ -50,7 +56,7 @@ def data_content(path: str, tables: Tuple[str, ...] = TABLES) -> Content:
         return None
     contents = {name: file_content(os.path.join(path, name)) for name in tables}
     # Who makes a directory of another one skips bad files itself.
-    contents["audio"] = audio_state(path, may_miss=tables == ALL_TABLES)
+    contents["audio"] = identity.audio_state(path, may_miss=tables == ALL_TABLES)
     return {name: content for name, content in contents.items() if content is not None}
 
 

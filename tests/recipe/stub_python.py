@@ -33,6 +33,7 @@ def copy_dir(args):
     out.mkdir(parents=True, exist_ok=True)
     for name in AUDIO:
         shutil.copy(pathlib.Path(args["data"]) / name, out / name)
+    write(out / "utt2audio", "")
 
 
 def make_tokens(args):

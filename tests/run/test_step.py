@@ -342,3 +342,16 @@ def test_a_question_takes_little_time():
         times.append(end.children_user + end.children_system)
         times[-1] -= start.children_user + start.children_system
     assert min(times) < 0.3, times
+
+
+def test_a_converted_file_that_is_damaged_is_made_again():
+    path = "d/data/format.00/a-0000000000000000.flac"
+    write(path, "sound")
+    words = ["fs=16k", "out:wav.scp", "out:utt2audio"]
+    tables = {"wav_scp": f"a {path}\n", "utt2audio": ""}
+    assert do(words, "d", **tables)[0] == "needed"
+    os.utime(path, (0, 0))
+    assert do(words, "d")[0] == "finished"
+    write(path, "s0und")
+    line = "d is made again, d/utt2audio is not what was made then"
+    assert do(words, "d") == ("needed", line)

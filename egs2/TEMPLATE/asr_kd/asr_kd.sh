@@ -503,7 +503,8 @@ if begin_stage 3; then
         [ "$(maker_of_set "${dset}")" = 3 ] || out="${data_feats}/org/${dset}"
         if step_needed "${out}" format_audio \
             "fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" \
-            "text_symbols=${text_symbols}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk; then
+            "text_symbols=${text_symbols}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk \
+            out:utt2audio; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
