@@ -17,6 +17,7 @@ Rooms, in reading order:
     students/  architecture arithmetic and weight inheritance               torch only
     objective  all of that as one public function                           torch only
     choices, kd_options, kd_option_checks  what `kd_conf` may hold          nothing
+    saved      PyTorch files with their checksums, weights that are numbers torch only
     peak_memory  of a piece of work in a process of its own                 torch only
     teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
     plan/      the compression plan (YAML) and the manifest of a student

@@ -15,10 +15,15 @@ Figures = Dict[str, Optional[float]]  # null: a figure that was not finite
 
 
 class Facts(TypedDict, total=False):
-    """What a training cost."""
+    """What a training cost, or where an imported teacher is from."""
 
+    imported_from: str
+    checkpoint: str
+    checkpoint_sha256: str
     epochs: Annotated[int, 1]
+    max_epoch: Annotated[int, 1]
     updates: Optional[Count]
+    skipped_updates: Count
     train_seconds: Optional[Amount]
     peak_memory_mb: Optional[Amount]
     device: Optional[str]

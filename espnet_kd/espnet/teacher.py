@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, NamedTuple, Optional, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -14,6 +14,7 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.lattice import Joint
+from espnet_kd.saved import load_state
 
 
 def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
@@ -27,8 +28,8 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
         checkpoint: A `.pth` of the same experiment.
 
     Raises:
-        UserError: a file is missing or unreadable, or parameters are missing or have other
-            shapes than the config asks for.
+        UserError: a file is missing or unreadable, or parameters are missing, no numbers, or
+            of other shapes than the config asks for.
     """
     needs = "a teacher needs a config.yaml and a .pth"
     read_yaml(config, needs)  # before ESPnet does
@@ -61,26 +62,6 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
         raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
     model.load_state_dict({name: state[name] for name in own})
     return model
-
-
-def load_state(checkpoint: str) -> Dict[str, torch.Tensor]:
-    """Read the parameters of a model.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as e:  # a damaged file makes torch raise almost anything
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise UserError(f"{checkpoint}: not a readable checkpoint: {reason}") from e
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # checkpoint.pth of the trainer
-    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise UserError(f"{checkpoint}: not the parameters of a model (a dict of tensors)")
-    return state
 
 
 class FrozenTeacher:

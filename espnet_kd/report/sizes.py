@@ -40,20 +40,14 @@ def measure(checkpoint: Path) -> Size:
     Raises:
         UserError: there is no such file, or it holds no transducer.
     """
-    import torch  # takes seconds: not before the cheap checks are done
-
     if not checkpoint.is_file():
         raise UserError(
             f"{checkpoint}: no such checkpoint; train the model first (stage 11 for the teacher, "
             "the compression stage for a student), or name another with --inference_model"
         )
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as e:  # a damaged file makes torch raise almost anything
-        reason = str(e).strip().split("\n")[0]
-        raise UserError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise UserError(f"{checkpoint}: not the parameters of a model (a dict of tensors)")
+    from espnet_kd.saved import load_state  # torch takes seconds: after the cheap checks
+
+    state = load_state(checkpoint)
     sizes = {name: t.numel() for name, t in state.items() if not name.endswith(BUFFERS)}
     params = sum(n for name, n in sizes.items() if name.startswith(INFERENCE))
     if not all(any(name.startswith(part) for name in sizes) for part in INFERENCE):

@@ -216,7 +216,7 @@ WER = f"asr_s1/{TAG}/new/score_wer"
         (write(f"{WER}/counts.tsv", "utt\tref_words\tC\tS\tD\tI\n"), "no reference words in it"),
         (other_references, "new: s2 and teacher were scored on different references"),
         (remove(f"asr_s2/{CHECKPOINT}"), f"asr_s2/{CHECKPOINT}: no such checkpoint"),
-        (write(f"asr_s2/{CHECKPOINT}", "text"), "cannot be read as a checkpoint"),
+        (write(f"asr_s2/{CHECKPOINT}", "text"), "not a readable checkpoint"),
         (save(f"asr_s2/{CHECKPOINT}", {"epoch": 3}), "not the parameters of a model"),
         (save(f"asr_s2/{CHECKPOINT}", [1]), "not the parameters of a model"),
         (

@@ -1,0 +1,153 @@
+"""Decoding ends and says so, whatever the model, its file or the audio is."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer
+
+from tests.espnet.tiny import build, tiny_config
+from tests.recipe.toy import TRAINING, call, inside, train_words, write_data, write_yaml
+
+MODEL = "model/1epoch.pth"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with inside(tmp_path_factory.mktemp("decode")) as folder:
+        write_data()
+        config = {k: v for k, v in tiny_config().items() if k != "token_list"}
+        write_yaml("train.yaml", {**config, **TRAINING, "max_epoch": 1})
+        code, err = call("train", train_words("model"))
+        assert code == 0, err
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clock():
+    """A search without an end fails its test."""
+
+    def ring(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def decode(place, tmp_path, monkeypatch):
+    """Return a function that decodes the development set: (exit code, stderr, texts, facts)."""
+    from espnet_kd.espnet import timed_inference
+
+    monkeypatch.chdir(place)
+    for name, value in {"seconds": 0.0, "samples": 0, "utterances": 0, "hit_limit": 0}.items():
+        monkeypatch.setattr(timed_inference.TimedSpeech2Text, name, value, raising=False)
+    state = torch.load(MODEL, weights_only=True)
+
+    def run(change=None, search=None, scp="dump/dev/wav.scp", damage=None):
+        out, model = tmp_path / "out", tmp_path / "model.pth"
+        weights = {name: tensor.clone() for name, tensor in state.items()}
+        if change:
+            change(weights)
+        torch.save(weights, model)
+        if damage:
+            model.write_bytes(damage(model.read_bytes()))
+        write_yaml(str(tmp_path / "decode.yaml"), {"beam_search_config": search or {}})
+        words = ["--asr_train_config", "model/config.yaml", "--asr_model_file", str(model)]
+        words += ["--config", str(tmp_path / "decode.yaml"), "--output_dir", str(out)]
+        words += ["--data_path_and_name_and_type", f"{scp},speech,sound", "--beam_size", "4"]
+        code, err = call("decode", [*words, "--num_workers", "0", "--log_level", "ERROR"])
+        if code:
+            return code, err.splitlines()[-1]
+        texts = (out / "1best_recog/token").read_text().splitlines()
+        return code, err, texts, json.loads((out / "rtf.json").read_text())
+
+    return run
+
+
+def hardly_blank(weights):
+    weights["joint_network.lin_out.bias"][0] = -100
+
+
+def seldom_blank(weights):
+    weights["joint_network.lin_out.bias"][0] = 1
+
+
+@pytest.mark.parametrize("search", ["default", "tsd", "alsd", "maes"])
+def test_a_model_that_hardly_says_blank_is_decoded_to_an_end(decode, search):
+    code, err, texts, facts = decode(hardly_blank, {"search_type": search})
+    assert code == 0 and len(texts) == facts["utterances"] == 4
+    assert facts["hit_limit"] == (4 if search == "default" else 0)
+    assert ("4 of them cut short by the limit" in err) == (search == "default")
+
+
+def test_a_model_that_says_blank_never_comes_to_the_limit(decode):
+    code, _, texts, facts = decode(seldom_blank)
+    assert (code, facts["hit_limit"]) == (0, 0) and len(texts) == 4
+
+
+@pytest.mark.parametrize("part", ["decoder.embed", "encoder."])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(decode, part, value):
+    def change(weights):
+        key = next(k for k in weights if k.startswith(part))
+        weights[key].view(-1)[3] = value
+
+    code, line = decode(change)
+    assert code == 1 and "model.pth: '" in line and "holds NaN or infinity; train" in line
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        # One bit of a weight: torch itself reads on.
+        lambda data: data[:20_000] + bytes([data[20_000] ^ 4]) + data[20_001:],
+    ],
+    ids=["cut", "empty", "flipped"],
+)
+def test_a_damaged_model(decode, damage):
+    code, line = decode(damage=damage)
+    assert code == 1 and line.startswith("decode: error: "), line
+    assert "model.pth: not a readable checkpoint" in line and line.endswith("model again")
+
+
+def test_audio_that_is_no_numbers(decode, tmp_path):
+    audio, rate = soundfile.read("audio/dev-02.wav")
+    audio[3000] = float("nan")
+    soundfile.write(tmp_path / "nan.wav", audio, rate, subtype="FLOAT")
+    lines = Path("dump/dev/wav.scp").read_text().replace("audio/dev-02.wav", f"{tmp_path}/nan.wav")
+    (tmp_path / "wav.scp").write_text(lines)
+    code, line = decode(seldom_blank, scp=str(tmp_path / "wav.scp"))
+    assert code == 1 and "utterance dev-02: the encoder's output holds NaN" in line
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("chunk", [1, 7, 60])
+def test_below_the_limit_nothing_changes(beam, chunk):
+    """Hypotheses and scores are ESPnet's own, bit by bit, whole or chunk by chunk."""
+    from espnet_kd.espnet.bounded_search import BoundedBeamSearch
+
+    model = build(tiny_config(), seed=2).eval()
+    with torch.no_grad():
+        model.joint_network.lin_out.weight.mul_(4)
+        model.joint_network.lin_out.bias[0] += 2
+    enc = torch.randn(60, 16, generator=torch.Generator().manual_seed(beam))  # (T, D)
+    found = []
+    for kind in (BeamSearchTransducer, BoundedBeamSearch):
+        search = kind(model.decoder, model.joint_network, beam, nbest=beam)
+        with torch.no_grad():
+            for part in enc.split(chunk):
+                hyps = search(part, is_final=False)
+            hyps = search(enc[:0], is_final=True)
+        found.append([(hyp.yseq, hyp.score) for hyp in hyps])
+    assert found[0] == found[1]
+    assert len(found[0]) == beam and not search.hit_limit
+    assert search.frames == 60 < search.expansions < search.limit() / 2
