@@ -12,6 +12,7 @@ from espnet2.train.dataset import ESPnetDataset
 
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.fileio import read_table
 
 Item = Tuple[int, str]  # number of the data directory, utterance: sets may share names
@@ -101,13 +102,8 @@ class Utterances(torch.utils.data.Dataset):
             collate_fn=ASRTransducerTask.build_collate_fn(Namespace(), False),
             num_workers=num_workers,
         )
-        try:
-            for items, (_, batch) in zip(batches, loader):
-                yield items, batch
-        except UserError as e:
-            # That of a worker process brings a traceback, and its message last.
-            last = str(e).strip().splitlines()[-1]
-            raise UserError(last.rpartition("UserError: ")[2]) from None
+        for items, (_, batch) in zip(batches, in_one_line(loader)):
+            yield items, batch
 
 
 def plan_batches(

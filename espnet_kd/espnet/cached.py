@@ -11,7 +11,7 @@ from espnet_kd.espnet.fingerprint import lattice_fields, teacher_fields
 from espnet_kd.fileio import read_table
 from espnet_kd.kd_options import DistillOptions, check_band
 from espnet_kd.teachers import Fingerprint
-from espnet_kd.teachers.archive import check_keys
+from espnet_kd.teachers.archive import check_keys, check_sizes
 
 NAME = "teacher"  # of the data stream
 AGAIN = "make the cache again with espnet_kd.bin.cache_teacher"
@@ -64,6 +64,7 @@ def check_cache(args: Namespace, options: DistillOptions, student: torch.nn.Modu
         source = _keys_of(args, part)
         if source is not None:
             check_keys(scp, read_table(source), source)
+        check_sizes(scp)
 
 
 def check_time_warp(warps: bool, where: str = "") -> None:

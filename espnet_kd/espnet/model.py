@@ -1,6 +1,8 @@
 """ESPnet's transducer model with a pip-installable RNN-T loss and distillation."""
 
-from typing import Any, Dict, List, Optional, Tuple
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -8,6 +10,7 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
+from espnet_kd.errors import UserError
 from espnet_kd.espnet.auxiliary import check_auxiliary, encoder_losses
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs, layer_projections
@@ -15,7 +18,8 @@ from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.kd_options import DistillOptions, check_top_k
 from espnet_kd.objective import Posteriors, distillation_losses
-from espnet_kd.teachers import unpack
+from espnet_kd.teachers import DamagedEntry, unpack
+from espnet_kd.teachers.archive import locate
 
 
 class DistilTransducer(ESPnetASRTransducerModel):
@@ -30,6 +34,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
+    batch_names: Sequence[str] = ()  # utterances whose statistics are collected
 
     @classmethod
     def wrap(
@@ -109,7 +114,45 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """
         with autocast(speech.device.type, self.autocast_dtype):
             loss, stats = self._losses(speech, speech_lengths, text, text_lengths, **kwargs)
+        # ESPnet's trainer waits for this number next, anyway.
+        if not math.isfinite(loss.item()):
+            with torch.no_grad():
+                feats, _ = self._extract_feats(speech, speech_lengths)
+            self._refuse_no_numbers(speech, feats, kwargs.get("utt_id"))
         return force_gatherable((loss, stats, speech.size(0)), loss.device)
+
+    def collect_feats(
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Dict[str, torch.Tensor]:
+        """Extract features for the statistics; see ESPnet's `collect_feats`.
+
+        Raises:
+            UserError: features hold NaN or infinity.
+        """
+        found = super().collect_feats(speech, speech_lengths, *args, **kwargs)
+        self._refuse_no_numbers(speech, found["feats"], self.batch_names)
+        return found
+
+    @staticmethod
+    def _refuse_no_numbers(
+        speech: torch.Tensor, feats: torch.Tensor, names: Optional[Sequence[str]]
+    ) -> None:
+        """Name the utterance whose audio or features hold NaN or infinity, if there is one.
+
+        Args:
+            speech: (B, S)
+            feats: Its features. (B, T_in, F)
+            names: Of the utterances, if they are known. (B,)
+        """
+        if bool(torch.isfinite(feats).all()):
+            return
+        bad = next(b for b, x in enumerate(feats) if not bool(torch.isfinite(x).all()))
+        what = "features hold" if bool(torch.isfinite(speech[bad]).all()) else "audio holds"
+        name = names[bad] if names else f"number {bad + 1} of a batch"
+        raise UserError(
+            f"utterance {name}: its {what} NaN or infinity; repair its audio, or take it out of "
+            "the data directory"
+        )
 
     def _losses(
         self,
@@ -145,7 +188,12 @@ class DistilTransducer(ESPnetASRTransducerModel):
         if self.options.teacher_cache and "teacher" in kwargs:
             size = (joint.enc.size(1), joint.dec.size(1))
             entries, names = kwargs["teacher"], kwargs.get("utt_id")
-            teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
+            try:
+                teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
+            except DamagedEntry as e:
+                raise UserError(
+                    f"{e}: {locate(Path(self.options.teacher_cache), e.utt)}"
+                ) from None
 
         with torch.autocast(enc.device.type, enabled=False):
             lattice = distillation_losses(

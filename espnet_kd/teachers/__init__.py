@@ -11,6 +11,15 @@ In reading order:
 from espnet_kd.teachers.archive import Archive
 from espnet_kd.teachers.band import band_starts
 from espnet_kd.teachers.fingerprint import FORMAT, Fingerprint
-from espnet_kd.teachers.record import pack, record_bytes, unpack
+from espnet_kd.teachers.record import DamagedEntry, pack, record_bytes, unpack
 
-__all__ = ["FORMAT", "Archive", "Fingerprint", "band_starts", "pack", "record_bytes", "unpack"]
+__all__ = [
+    "FORMAT",
+    "Archive",
+    "DamagedEntry",
+    "Fingerprint",
+    "band_starts",
+    "pack",
+    "record_bytes",
+    "unpack",
+]

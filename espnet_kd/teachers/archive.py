@@ -3,6 +3,7 @@
     DIR/fingerprint.json            what it was made from
     DIR/SET/parts/<job>.<pid>.<n>.ark     finished utterances, as Kaldi's two-byte matrices
     DIR/SET/parts/<job>.<pid>.<n>.scp     where each of them lies; says that the part is whole
+    DIR/SET/sizes                   bytes of each part
     DIR/SET/teacher.scp             all utterances of the set; says that it is whole
 
 A part is written in one go and renamed, the scp last: whatever ends a run, what has an scp
@@ -102,11 +103,13 @@ class Archive:
                 f"{self.folder}: {len(missing)} utterances are missing ('{missing[0]}' is the "
                 "first); run the same command again"
             )
+        arks = {line.rpartition(":")[0] for line in finished.values()}
+        sizes = {ark: os.path.getsize(ark) for ark in arks}
+        write_table(self.folder / "sizes", sizes)
         write_table(self.scp, finished)
         for left in (self.folder / "parts").glob(".*.tmp"):  # of runs that were killed
             left.unlink()
-        arks = {line.rpartition(":")[0] for line in finished.values()}
-        return sum(os.path.getsize(ark) for ark in arks)
+        return sum(sizes.values())
 
 
 def check_space(folder: Path, needed: int, hint: str = "") -> int:
@@ -125,6 +128,40 @@ def check_space(folder: Path, needed: int, hint: str = "") -> int:
             f"free some space or choose another --out{hint}"
         )
     return free
+
+
+def check_sizes(scp: Path) -> None:
+    """Check that the parts of a set are as long as they were written.
+
+    Args:
+        scp: Its `teacher.scp`.
+
+    Raises:
+        UserError: a part is missing, or was cut short.
+    """
+    for ark, written in read_table(scp.with_name("sizes")).items():
+        now = os.path.getsize(ark) if os.path.isfile(ark) else None
+        if str(now) != written:
+            what = "is missing" if now is None else f"has {now:,} bytes"
+            raise UserError(f"{ark}: {what}, {written} were written; {_remedy(ark, scp)}")
+
+
+def locate(cache: Path, utt: str) -> str:
+    """Say where a damaged entry lies and what to do about it.
+
+    Args:
+        cache: DIR.
+        utt: Name of the utterance.
+    """
+    for scp in sorted(cache.glob("*/teacher.scp")):
+        place = read_table(scp).get(utt)
+        if place:
+            return f"{place}; {_remedy(place.rpartition(':')[0], scp)}"
+    return str(cache)
+
+
+def _remedy(ark: str, scp: Path) -> str:
+    return f"remove {ark.removesuffix('.ark')}.* and {scp}, and make the cache again"
 
 
 def check_keys(scp: Path, keys: Iterable[str], source: Any) -> None:

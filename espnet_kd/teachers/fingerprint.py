@@ -90,7 +90,7 @@ class Fingerprint:
         if fields["format"] != FORMAT:
             raise UserError(
                 f"{path}: format is {fields['format']} in the cache, {FORMAT} here; "
-                "make the cache again"
+                f"remove {folder} and make the cache again"
             )
         digest = fields.pop("sha256")
         try:

@@ -1,6 +1,7 @@
 """One utterance of a teacher cache: a row of 16-bit numbers, which ESPnet pads as it is.
 
-    header (6)           format, T, U, rows R, a hash of the labels (two digits)
+    header (8)           format, T, U, rows R, a hash of the labels (two digits), a checksum of
+                         all other numbers (two digits)
     frame 0 (1 + 2R)     first row held, R log-odds of blank, R log-odds of label
     ...
     frame T - 1
@@ -22,8 +23,9 @@ from torch.nn.functional import logsigmoid
 
 from espnet_kd.errors import UserError
 
-FORMAT = 1  # of this layout
-HEADER = 6
+FORMAT = 2  # of this layout
+HEADER = 8
+CHECKSUM = 6  # where its two digits are
 DIGIT = 2**15  # whole numbers are below
 LARGEST = 60000.0  # of a log-odds: near the end of float16
 PRIME = 1073741789  # the largest below DIGIT ** 2
@@ -38,6 +40,19 @@ class Header(NamedTuple):
     labels: int
     rows: int
     label_hash: int
+    checksum: int
+
+
+class DamagedEntry(UserError):
+    """A record whose numbers are not those that were written.
+
+    Attributes:
+        utt: Name of the utterance.
+    """
+
+    def __init__(self, utt: str, message: str) -> None:
+        super().__init__(message)
+        self.utt = utt
 
 
 def record_bytes(frames: int, labels: int, band: int = 0) -> int:
@@ -64,7 +79,7 @@ def pack(
         rows: Rows kept of each frame, R <= U + 1.
 
     Returns:
-        An int16 array. (6 + T * (1 + 2R),)
+        An int16 array. (8 + T * (1 + 2R),)
 
     Raises:
         ValueError: the teacher's output is not a number, or the utterance is too long.
@@ -85,14 +100,35 @@ def pack(
     bits = odds.clamp(-LARGEST, LARGEST).half().view(torch.int16)  # (T, R, 2)
     frames = torch.cat([start[:, None].to(bits), bits[..., 0], bits[..., 1]], 1)  # (T, 1 + 2R)
     label_hash = int(label_hashes(labels[None], [U1 - 1])[0])
-    header = [FORMAT, T, U1 - 1, rows, *divmod(label_hash, DIGIT)]
-    return np.concatenate([np.array(header, np.int16), frames.flatten().cpu().numpy()])
+    header = [FORMAT, T, U1 - 1, rows, *divmod(label_hash, DIGIT), 0, 0]
+    record = torch.cat([torch.tensor(header, dtype=torch.int16), frames.flatten().cpu()])
+    checksum = int(checksums(record[None], [len(record)])[0])
+    record[CHECKSUM:HEADER] = torch.tensor(divmod(checksum, DIGIT))
+    return record.numpy()
 
 
 def read_header(numbers: Sequence[int]) -> Header:
-    """Read the header of a record. (>= 6,)"""
-    *first, high, low = numbers[:HEADER]
-    return Header(*first, high * DIGIT + low)
+    """Read the header of a record. (>= 8,)"""
+    *first, high, low, sum_high, sum_low = numbers[:HEADER]
+    return Header(*first, high * DIGIT + low, sum_high * DIGIT + sum_low)
+
+
+def checksums(records: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Sum up each record's numbers, each times a number of its place, below 2 ** 30.
+
+    A single number that differs always changes the sum, any other damage all but always.
+
+    Args:
+        records: (B, L)
+        lengths: Numbers of each that count. B of them.
+    """
+    place = torch.arange(records.size(1), device=records.device)  # (L,)
+    weight = (place * 1103515245 + 12345) % PRIME
+    weight = (weight * weight % PRIME).masked_fill((place >= CHECKSUM) & (place < HEADER), 0)
+    ends = torch.as_tensor(lengths, device=records.device)[:, None]  # (B, 1)
+    # Sums that overflow do so alike wherever they are made.
+    total = (records.long() * weight).masked_fill_(place >= ends, 0).sum(-1)  # (B,)
+    return total % PRIME
 
 
 def unpack(
@@ -121,7 +157,8 @@ def unpack(
         (B, T, U + 1)
 
     Raises:
-        UserError: a record is of another format, length or transcript; names the utterance.
+        UserError: a record is damaged, of another format, length or transcript; names the
+            utterance.
     """
     records = records.flatten(1).round().to(torch.int16)  # (B, L)
     utt_id = utt_id or [f"utterance {b} of the batch" for b in range(len(records))]
@@ -190,12 +227,16 @@ def _check(
     frames, transcript = t_len.tolist(), u_len.tolist()
     hashes = label_hashes(labels, transcript).tolist()
     again = "make the cache again from this data directory"
+    for utt, header in zip(utt_id, headers):
+        if header.format != FORMAT:
+            text = f"{utt}: its cache entry has format {header.format}, expected {FORMAT}; {again}"
+            raise DamagedEntry(utt, text)
+    lengths = [HEADER + header.frames * (1 + 2 * header.rows) for header in headers]
+    sums = checksums(records, lengths).tolist()
     for b, header in enumerate(headers):
         utt = utt_id[b]
-        if header.format != FORMAT:
-            raise UserError(
-                f"{utt}: its cache entry has format {header.format}, expected {FORMAT}; {again}"
-            )
+        if sums[b] != header.checksum or not HEADER <= lengths[b] <= records.size(1):
+            raise DamagedEntry(utt, f"{utt}: its entry in the teacher cache is damaged")
         if header.frames != frames[b]:
             raise UserError(
                 f"{utt}: the cache has {header.frames} encoder frames, the student "

@@ -138,7 +138,7 @@ def test_hashes_of_transcripts():
         ([47, 19, 1, 9], None, None, None, "b: the cache has 20 encoder frames, the student 19"),
         (None, [31, 7, 2, 0], None, None, "c: the cache has 3 labels, the student 2"),
         (None, None, (0, 30), None, "a: the cache was made for another transcript"),
-        (None, None, None, 7.0, "d: its cache entry has format 7, expected 1"),
+        (None, None, None, 7.0, "d: its cache entry has format 7, expected 2"),
     ],
 )
 def test_another_lattice_is_refused(t_len, u_len, label, header, message):
@@ -207,3 +207,41 @@ def test_the_divergence_from_a_cache_is_that_of_the_teacher():
         a.sum().backward()
         b.sum().backward()
         assert (cached.grad.double() - exact.grad).norm() < 1e-3 * exact.grad.norm()
+
+
+@pytest.mark.parametrize("band", [0, 5])
+def test_any_number_that_differs_is_noticed(band):
+    three = posteriors()
+    packed = [pack(three[0], LABELS[0], None, band or U + 1)]
+    lattice = (LABELS[:1], T_LEN[:1], U_LEN[:1])
+    if band:
+        start = band_starts(occupancy(three[..., :2], T_LEN, U_LEN)[0], band)
+        packed = [pack(three[0], LABELS[0], start, band)]
+    unpack(padded(packed), *lattice, SIZE)
+    rng = np.random.default_rng(0)
+    length = len(packed[0])
+    places = np.concatenate([np.arange(HEADER), rng.integers(HEADER, length, 60)])
+    for place in places:
+        record = packed[0].copy()
+        record[place] ^= np.int16(1 << rng.integers(0, 15))  # one bit
+        with pytest.raises(UserError, match="the utt: its "):
+            unpack(padded([record]), *lattice, SIZE, ["the utt"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_damage_is_noticed(seed):
+    three, rng = posteriors(), np.random.default_rng(seed)
+    record = pack(three[0], LABELS[0], None, U + 1)
+    lattice = (LABELS[:1], T_LEN[:1], U_LEN[:1])
+    noise = record.copy()
+    noise[HEADER:] = rng.integers(-(2**15), 2**15, len(record) - HEADER)
+    places = rng.integers(HEADER, len(record), 2)
+    swapped = record.copy()
+    swapped[places] = record[places[::-1]] + [0, 1]
+    rolled = record.copy()
+    rolled[HEADER:] = np.roll(record[HEADER:], 1 + seed)
+    zeros = record.copy()
+    zeros[-100:] = 0
+    for damaged in (noise, swapped, rolled, zeros, record[:-1], record[: len(record) // 2]):
+        with pytest.raises(UserError, match="b: its entry in the teacher cache is damaged"):
+            unpack(padded([damaged]), *lattice, SIZE, ["b"])

@@ -19,7 +19,7 @@ from espnet_kd.espnet import cache_teacher, task
 from espnet_kd.espnet.cache_data import Utterances
 from espnet_kd.fileio import read_table, write_table
 from espnet_kd.teachers import archive
-from espnet_kd.teachers.record import HEADER
+from espnet_kd.teachers.record import CHECKSUM
 from tests.espnet.cache.making import SPECAUG, STREAMS, cache_words, make, write_student
 from tests.espnet.tiny import build, tiny_config
 from tests.recipe.toy import UTTERANCES, call, train_words
@@ -194,7 +194,7 @@ def test_batches_and_processes_that_read(here, tmp_path):
     make(out, "--batch_bins", 40_000, "--num_workers", 1)
     a, b = entries(out), entries("cache")
     assert {utt: len(x) for utt, x in a.items()} == {utt: len(x) for utt, x in b.items()}
-    assert all((a[utt][:HEADER] == b[utt][:HEADER]).all() for utt in a)
+    assert all((a[utt][:CHECKSUM] == b[utt][:CHECKSUM]).all() for utt in a)
 
 
 def test_the_estimate(here, tmp_path, capsys, monkeypatch):

@@ -71,6 +71,34 @@ def tokens():
     Path("tokens.txt").write_text("\n".join(TOKENS[:3] + ["B", "A"] + TOKENS[5:]) + "\n")
 
 
+def part(change):
+    """Damage the archive of an utterance of the cache."""
+
+    def damage():
+        path = Path(read_table("cache/train/teacher.scp")["train-05"].rpartition(":")[0])
+        data = bytearray(path.read_bytes())
+        change(data)
+        path.write_bytes(bytes(data))
+
+    return damage
+
+
+def flip(where, bit=2):
+    def change(data):
+        data[where] ^= 1 << bit
+
+    return part(change)
+
+
+def half(data):
+    del data[len(data) // 2 :]
+
+
+def old_format():
+    path = Path("cache/fingerprint.json")
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+
+
 FRONT = {**tiny_config()["frontend_conf"], "hop_length": 128}
 NAMED = {"teacher_config": "teacher/config.yaml", "teacher_model": "teacher/model.pth"}
 WARP = {"specaug": "specaug", "specaug_conf": {"time_mask_width_range": [1, 4]}}
@@ -107,6 +135,15 @@ REFUSED = [
     (edit("cache/fingerprint.json", '"band": 0', '"band": 5'), TRAIN, "changed by hand"),
     (lambda: (student(kd_conf={"nodes": "one_best"})(), remake("--band", 2)()), TRAIN,
      "a teacher cache with a band serves objective 'collapsed' with nodes 'all'"),
+    # --- damaged
+    (old_format, TRAIN, "format is 1 in the cache, 2 here; remove cache and make the cache again"),
+    (part(half), TRAIN, "bytes, "),
+    (part(lambda data: data.clear()), TRAIN, ".ark: has 0 bytes, "),
+    (flip(-5), TRAIN, ": its entry in the teacher cache is damaged: cache/train/parts/"),
+    (flip(150, 6), TRAIN, ": its entry in the teacher cache is damaged: cache/train/p"),
+    # Kaldi's own header: its kind, its least value, its rows.
+    (flip(11), TRAIN, "cache/train/teacher.scp: 'train-0"),
+    (flip(17, 7), TRAIN, "again from this data directory: cache/train/parts/"),
     # --- utterances
     (lambda: Path("cache/train/teacher.scp").unlink(), TRAIN, "the cache is not finished"),
     (drop("train-05"), TRAIN, "lacks 1 utterances of stats/train/speech_shape ('train-05'"),
