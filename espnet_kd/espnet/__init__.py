@@ -14,6 +14,10 @@ In reading order:
     mixed_precision  in which number format a training computes
     annealing        a learning rate that ends with the training
     throughput       how much speech a training gets through
+    reading          data that cannot be read, named in one line
+    soundness        what an epoch must have done to count
+    checkpoints      the files of a training's weights
+    epoch_records    history.json and facts.json
     trainer          ESPnet's trainer with progress, history and facts
     task             the Task that builds all this from a config
 
@@ -31,6 +35,7 @@ In reading order:
     fingerprint      what a cache was made from
     cached           a cache in the teacher's place
 
+    bounded_search   ESPnet's beam search with an end
     timed_inference  stock inference with a clock around it
     speed            how fast models decode, measured in one process
 """

@@ -7,6 +7,7 @@ import torch
 
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import count_errors
+from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.scoring.counts import Counts
 
@@ -39,7 +40,7 @@ class DevWer:
         student, taught = [], []  # Counts of utterances
         count = len(batches)
         try:
-            for i, batch in enumerate(batches):
+            for i, batch in enumerate(in_one_line(batches)):
                 yield batch
                 some = self._chosen(i, count, len(batch[0]))
                 if some:

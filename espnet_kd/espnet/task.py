@@ -5,7 +5,7 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 
 import argparse
 import importlib.util
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Iterable, Iterator, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -19,6 +19,9 @@ from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
 from espnet_kd.kd_options import DistillOptions
 from espnet_kd.plan.stage import check_loggers
+from espnet_kd.saved import check_finite, checked_loads
+
+AGAIN = "put back a copy of it, or make it again"
 
 
 class DistilTransducerTask(ASRTransducerTask):
@@ -79,6 +82,21 @@ class DistilTransducerTask(ASRTransducerTask):
         return super().optional_data_names(train, inference) + (() if inference else (NAME,))
 
     @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train in this process; see ESPnet's `AbsTask.main_worker`.
+
+        Raises:
+            UserError: a file of weights that it reads is damaged.
+        """
+        with checked_loads(AGAIN):
+            super().main_worker(args)
+
+    @classmethod
+    def build_streaming_iterator(cls, *args: Any, **kwargs: Any) -> Iterable:
+        """Return ESPnet's iterator, which tells our model the names of its utterances, too."""
+        return _Named(super().build_streaming_iterator(*args, **kwargs))
+
+    @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetASRTransducerModel:
         """Build ESPnet's model and put our losses and, if any, the teacher on it.
 
@@ -101,7 +119,26 @@ class DistilTransducerTask(ASRTransducerTask):
             teachers = [
                 FrozenTeacher(load_transducer(*pair), name, dtype) for name, *pair in files
             ]
-        student = DistilTransducer.wrap(super().build_model(args), options, *teachers)
+        model = super().build_model(args)
+        if model.normalize is not None:
+            file = (args.normalize_conf or {}).get("stats_file", "--normalize")
+            check_finite(model.normalize.state_dict(), file, "make it again (stage 10)")
+        student = DistilTransducer.wrap(model, options, *teachers)
         if trains:
             check_cache(args, options, student)
         return student
+
+
+class _Named:
+    """Batches whose names our model knows: ESPnet hands `collect_feats` none."""
+
+    def __init__(self, batches: Iterable) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator:
+        for names, batch in self.batches:
+            DistilTransducer.batch_names = names
+            yield names, batch

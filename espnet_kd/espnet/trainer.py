@@ -1,27 +1,29 @@
 """ESPnet's trainer that also says how far it is, how it went and what it cost."""
 
 import argparse
-import contextlib
 import dataclasses
 import math
-import os
-import resource
+import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator
 
 import torch
-from espnet2.train.reporter import SubReporter, aggregate
+from espnet2.train.reporter import SubReporter
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
-from espnet_kd.common.records import FACTS, HISTORY
+from espnet_kd.errors import UserError
+from espnet_kd.espnet import checkpoints, epoch_records, soundness
 from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.mixed_precision import autocast_dtype
+from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
-from espnet_kd.fileio import atomic_path, save_tensors
-from espnet_kd.progress import Progress
+from espnet_kd.progress import MARK, Progress
+from espnet_kd.saved import check_finite, checked_loads
+
+REMOVE = "remove it, and the *epoch.pth beside it, to train from the start"
 
 
 @dataclasses.dataclass
@@ -56,12 +58,48 @@ class DistilTrainer(Trainer):
         if model.autocast_dtype is not None:
             # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
             kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
-        if _is_main(kwargs["distributed_option"]):
+        main, folder = _is_main(kwargs["distributed_option"]), Path(options.output_dir)
+        if main:
             # What a killed training was writing; large models would fill the disk in time.
-            for path in Path(options.output_dir).glob(".*.pth.*.tmp"):
+            for path in folder.glob(".*.pth.*.tmp"):
                 path.unlink()
-        with _atomic_saves():
+        if main and options.resume:
+            checkpoints.find_checkpoint(folder)
+        where = f"{folder}: the model to begin with"
+        check_finite(model.state_dict(), where, "look at --init_param and the statistics")
+        with checkpoints.careful_saves():
             super().run(**kwargs)
+        if main and not options.no_forward_run:
+            soundness.check_finished(epoch_records.read_history(folder), options)
+            epoch_records.repair_facts(options)
+            (folder / checkpoints.SPARE).unlink(missing_ok=True)
+
+    @staticmethod
+    def resume(checkpoint: Path, **kwargs: Any) -> None:
+        """Go on from a checkpoint; see ESPnet's `Trainer.resume`.
+
+        Raises:
+            UserError: it and the one before it are damaged.
+        """
+        folder, reporter = Path(checkpoint).parent, kwargs["reporter"]
+
+        def load(path: Path) -> None:
+            try:
+                with checked_loads(REMOVE):
+                    Trainer.resume(checkpoint=path, **kwargs)
+            except torch.OutOfMemoryError:
+                raise
+            except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as e:
+                reason = (str(e).splitlines() or [""])[0]
+                raise UserError(
+                    f"{path}: not the checkpoint of this training ({type(e).__name__}: {reason}); "
+                    f"{REMOVE}"
+                ) from None
+            check_finite(kwargs["model"].state_dict(), path, REMOVE)
+
+        checkpoints.resume(load, Path(checkpoint))
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            epoch_records.repair_history(folder, reporter)
 
     @classmethod
     def train_one_epoch(cls, iterator, reporter, options, distributed_option, **kwargs) -> bool:
@@ -70,6 +108,7 @@ class DistilTrainer(Trainer):
         start = time.perf_counter()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
         batches = _Counted(iterator, reporter, options, model, main)
+        soundness.check_plan(len(iterator), options)
         updates = len(iterator) // options.accum_grad
         tell_length(kwargs["schedulers"], updates * options.max_epoch)
         done = super().train_one_epoch(
@@ -80,14 +119,18 @@ class DistilTrainer(Trainer):
             **kwargs,
         )
         seconds = time.perf_counter() - start
+        steps = soundness.Steps.of(reporter)
+        line = soundness.check_trained(reporter.epoch, steps, options)
         if distributed_option.distributed:
             batches.work.gather(options.ngpu)
-        report_epoch(reporter, {**batches.work.per_second(seconds), **_gpu_memory(options)})
+        counts = {"updates": steps.made, "skipped_updates": steps.skipped}
+        speeds = batches.work.per_second(seconds)
+        report_epoch(reporter, {**speeds, **_gpu_memory(options), **counts})
         if main:
-            figures = _figures(reporter)
-            figures["seconds"] = seconds
-            figures["updates"] = updates
-            _write_history(options, reporter.epoch, "train", figures)
+            _tell(options, line)
+            figures = {**epoch_records.figures_of(reporter), "seconds": seconds, **counts}
+            folder = Path(options.output_dir)
+            epoch_records.write_history(folder, reporter.epoch, "train", figures)
         return done
 
     @classmethod
@@ -106,39 +149,14 @@ class DistilTrainer(Trainer):
         iterator.close()  # another process may have had a batch less, which ends this loop, too
         found = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
         report_epoch(reporter, found)
+        line = soundness.check_validated(reporter.epoch, reporter, options)
         if _is_main(distributed_option):
-            figures = _figures(reporter)
+            _tell(options, line)
+            figures = epoch_records.figures_of(reporter)
             figures["seconds"] = time.perf_counter() - start
-            _write_facts(options, _write_history(options, reporter.epoch, "valid", figures))
-
-
-@contextlib.contextmanager
-def _atomic_saves() -> Iterator[None]:
-    """Let `torch.save` write beside its target and rename.
-
-    ESPnet's trainer writes `checkpoint.pth` in place: a training killed in that moment
-    could not be resumed, and a full disk would leave half a file. It then writes the epoch's
-    model: killed between the two, a resumed training would miss a model when it averages.
-    So the checkpoint waits until that model is there.
-    """
-    save = torch.save
-    with contextlib.ExitStack() as waiting:
-
-        def atomic(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-            if not isinstance(f, (str, os.PathLike)):
-                save(obj, f, *args, **kwargs)
-            elif Path(f).name == "checkpoint.pth":
-                save_tensors(obj, waiting.enter_context(atomic_path(f)), save, **kwargs)
-            else:
-                with atomic_path(f) as tmp:
-                    save_tensors(obj, tmp, save, **kwargs)
-                waiting.close()
-
-        torch.save = atomic
-        try:
-            yield
-        finally:
-            torch.save = save
+            folder = Path(options.output_dir)
+            history = epoch_records.write_history(folder, reporter.epoch, "valid", figures)
+            epoch_records.write_facts(options, history)
 
 
 class _Counted:
@@ -167,7 +185,7 @@ class _Counted:
         # ESPnet updates after every accum_grad batches of an epoch, and not for its remainder.
         every = self.options.accum_grad
         before = len(self) // every * (epoch - 1)
-        for n, batch in enumerate(self.batches):
+        for n, batch in enumerate(in_one_line(self.batches)):
             self.model.updates = before + n // every
             yield batch
             self.work.add(batch[1])  # behind the names of the utterances
@@ -212,49 +230,7 @@ def _is_main(distributed_option: Any) -> bool:
     return not distributed_option.distributed or distributed_option.dist_rank == 0
 
 
-def _figures(reporter: SubReporter) -> Dict[str, float]:
-    """Mean of each loss (and the learning rate) over the epoch."""
-    return {
-        key: float(aggregate(values))
-        for key, values in reporter.stats.items()
-        if not key.endswith("_time")
-    }
-
-
-def _write_history(
-    options: Any, epoch: int, part: str, figures: Dict[str, float]
-) -> List[Dict[str, Any]]:
-    """Add an epoch to `history.json`; one trained again after a kill replaces the old."""
-    folder = Path(options.output_dir)
-    history = HISTORY.read_if_there(folder) or []
-    history = [
-        h for h in history if h["epoch"] < epoch or (h["epoch"] == epoch and part == "valid")
-    ]
-    if not history or history[-1]["epoch"] != epoch:
-        history.append({"epoch": epoch})
-    history[-1][part] = figures
-    HISTORY.write(folder, history)
-    return history
-
-
-def _write_facts(options: Any, history: List[Dict[str, Any]]) -> None:
-    """Write what the training cost so far, interruptions left out."""
-    folder = Path(options.output_dir)
-    before = FACTS.read_if_there(folder) or {}
-    if options.ngpu > 0:
-        device, peak = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**20
-    else:
-        device, peak = "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    facts = {
-        "epochs": history[-1]["epoch"],
-        "updates": sum(h.get("train", {}).get("updates", 0) for h in history),
-        "train_seconds": round(
-            sum(h.get(part, {}).get("seconds", 0) for h in history for part in ("train", "valid")),
-            1,
-        ),
-        "peak_memory_mb": round(max(peak, before.get("peak_memory_mb") or 0), 1),
-        "device": device,
-        "ngpu": options.ngpu,
-        "seed": options.seed,
-    }
-    FACTS.write(folder, facts)
+def _tell(options: Any, line: str) -> None:
+    """Show a line in the log, and, as it is marked, in the recipe's terminal."""
+    if line:
+        print(f"{MARK} train {Path(options.output_dir).name}: {line}", file=sys.stderr, flush=True)

@@ -44,7 +44,8 @@ train_model() {
     mkdir -p "${dir}"
     if "${force}"; then
         # Or the trainer would resume from what is to be made anew.
-        rm -f "${dir}"/{checkpoint,latest,[0-9]*epoch,*.ave,*.ave_*best,*.best}.pth "${dir}"/{history,facts}.json
+        rm -f "${dir}"/{checkpoint,checkpoint.previous,latest,[0-9]*epoch,*.ave,*.ave_*best,*.best}.pth \
+            "${dir}"/{history,facts}.json
     fi
 
     # shellcheck disable=SC2206
