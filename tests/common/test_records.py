@@ -64,7 +64,7 @@ VALID = {
     },
     "rtf.json": {"audio_seconds": 3.0, "decode_seconds": 1.0},
     "fingerprint.json": {
-        "format": 1,
+        "format": 2,
         "sha256": "0",
         "teacher_model": "",
         "teacher_config": "",

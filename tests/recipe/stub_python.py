@@ -115,6 +115,10 @@ def launch(args):
     really()
 
 
+def check_stats(args):
+    pass
+
+
 def manifest(args):
     write(f"{args['students']}_{args['student']}/manifest.json", "{}")
 
@@ -201,6 +205,7 @@ MODULES = {
     "espnet_kd.bin.derive_student": derive_student,
     "espnet_kd.bin.hard_labels": hard_labels,
     "espnet_kd.bin.cache_teacher": cache_teacher,
+    "espnet_kd.bin.check_stats": check_stats,
     "espnet_kd.bin.gate": gate,
     "espnet_kd.bin.manifest": manifest,
     "espnet_kd.bin.import_teacher": import_teacher,

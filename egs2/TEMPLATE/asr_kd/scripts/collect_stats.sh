@@ -61,5 +61,7 @@ collect_stats() {
             >"${asr_stats_dir}/${set}/text_shape.${token_type}"
     done
     current_log=
+    # shellcheck disable=SC2086
+    call ${python} -m espnet_kd.bin.check_stats --stats_dir "${asr_stats_dir}"
     step_done "${asr_stats_dir}" stats
 }
