@@ -66,3 +66,36 @@ def _explain(error: str, vocabulary: int) -> str:
             f"possible is {too_small[1]}"
         )
     return f"--nbpe {vocabulary}: sentencepiece failed: {' '.join(error.split())}"
+
+
+def check_pieces(model: Path, tokens: List[str], where: str) -> None:
+    """Refuse a BPE model whose pieces are not the tokens of a token list.
+
+    Args:
+        model: A `bpe.model`.
+        tokens: The token list; names in angle brackets may be there beside the pieces.
+        where: Where the list is from, for the message.
+
+    Raises:
+        UserError: the file is no BPE model, or they differ; names the first.
+    """
+    import sentencepiece
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        pieces = [processor.id_to_piece(i) for i in range(len(processor))]
+    except (RuntimeError, OSError) as e:
+        reason = " ".join(str(e).split())
+        raise UserError(f"{model}: not a BPE model of sentencepiece: {reason}") from None
+
+    def plain(names: List[str]) -> "dict[str, None]":
+        return {name: None for name in names if not (name[:1] == "<" and name[-1:] == ">")}
+
+    pieces, tokens = plain(pieces), plain(tokens)
+    for name, a, b in ((model, pieces, tokens), (where, tokens, pieces)):
+        other = [piece for piece in a if piece not in b]
+        if other:
+            raise UserError(
+                f"{model}: not the BPE model of {where}: {len(other)} of the {len(a)} pieces of "
+                f"{name} are not in the other, '{other[0]}' is the first"
+            )

@@ -1,22 +1,27 @@
 """Take over a transducer that the user trained with ESPnet."""
 
+import argparse
 import copy
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import humanfriendly
 import numpy as np
 import torch
 import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
+from espnet_kd.common.records import FACTS
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.data.bpe import check_pieces
+from espnet_kd.data.cli import sampling_rate
+from espnet_kd.data.feature_stats import read_stats
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.cut import sizes_of
-from espnet_kd.espnet.teacher import load_state, load_transducer
-from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
+from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.fileio import atomic_open, atomic_path, file_digest, save_tensors
+from espnet_kd.saved import load_state
 
 
 def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Path) -> str:
@@ -37,15 +42,18 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         A line that says what was imported.
 
     Raises:
-        UserError: not a standalone conformer transducer, config and checkpoint do not fit,
-            another sampling rate, or a file that the config names is missing.
+        UserError: not a standalone conformer transducer; config, checkpoint, token list, BPE
+            model and statistics do not fit together; another sampling rate; or a file that
+            the config names is missing.
     """
     config_file = exp / "config.yaml"
     config = _read(config_file)
-    rate = _rate((config.get("frontend_conf") or {}).get("fs", "16k"))
-    if config.get("input_size") is None and rate != _rate(fs):
+    front = config.get("frontend_conf") or {}
+    rate = _rate(front.get("fs", "16k"), f"{config_file}: frontend_conf.fs")
+    recipe_rate = _rate(fs, "--fs")
+    if config.get("input_size") is None and rate != recipe_rate:
         raise UserError(
-            f"{config_file}: frontend_conf.fs is {rate} Hz, the recipe's audio has {_rate(fs)} "
+            f"{config_file}: frontend_conf.fs is {rate} Hz, the recipe's audio has {recipe_rate} "
             "Hz; give the teacher's rate with --fs"
         )
     roots = _roots(exp)
@@ -54,6 +62,7 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
     bpe = None
     if config.get("token_type") == "bpe":
         bpe = _find(config_file, "bpemodel", config.get("bpemodel"), roots)
+        check_pieces(bpe, local["token_list"], f"{config_file}: token_list")
         local["bpemodel"] = str(token_dir / "bpe.model")
     stats = _stats(config_file, config, roots, exp / checkpoint)
     model = _checked(local, stats, exp, checkpoint)
@@ -71,6 +80,8 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         f.writelines(f"{token}\n" for token in local["token_list"])
     with atomic_path(out / checkpoint) as tmp:
         save_tensors(model.state_dict(), tmp, torch.save)
+    origin = {"imported_from": str(exp), "checkpoint": checkpoint}
+    FACTS.write(out, {**origin, "checkpoint_sha256": file_digest(exp / checkpoint)})
     with atomic_open(out / "config.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(local, f, sort_keys=False, allow_unicode=True)
     return (
@@ -104,22 +115,37 @@ def _checked(
         with open(trial, "w", encoding="utf-8") as f:
             yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
         try:
-            return load_transducer(str(trial), str(exp / checkpoint))
+            model = load_transducer(str(trial), str(exp / checkpoint))
         except UserError as e:
             raise UserError(str(e).replace(str(trial), str(exp / "config.yaml"))) from e
+        bins = model.frontend.output_size() if model.frontend is not None else None
+        if stats is not None and bins not in (None, len(stats["sum"])):
+            raise UserError(
+                f"{exp}/{checkpoint}: has statistics of {len(stats['sum'])} features, the front "
+                f"end of {exp}/config.yaml makes {bins}"
+            )
+        return model
 
 
 def _with_stats(config: Dict[str, Any], stats_file: Path) -> Dict[str, Any]:
     return {**(config.get("normalize_conf") or {}), "stats_file": str(stats_file)}
 
 
-def _rate(fs: Any) -> int:
-    return humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)
+def _rate(fs: Any, where: str) -> int:
+    try:
+        return sampling_rate(str(fs))
+    except argparse.ArgumentTypeError as e:
+        raise UserError(f"{where}: {e}") from None
 
 
 def _roots(exp: Path) -> "list[Path]":
-    """Where relative paths of the config may start: here, or the recipe that trained it."""
-    return [Path("."), *exp.resolve().parents[:3], exp]
+    """Where relative paths of the config may start: in the recipe that trained it.
+
+    That is the folder above `exp/`. The folder that we work in is not among them: its files
+    may well have the same names.
+    """
+    parents = exp.resolve().parents
+    return [*parents[1:2], *parents[:1], *parents[2:3], exp]
 
 
 def _find(config_file: Path, key: str, name: Optional[str], roots: "list[Path]") -> Path:
@@ -138,39 +164,27 @@ def _tokens(config_file: Path, config: Dict[str, Any], roots: "list[Path]") -> "
     if isinstance(tokens, list):
         return [str(token) for token in tokens]
     path = _find(config_file, "token_list", tokens, roots)
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
 
 
 def _stats(
     config_file: Path, config: Dict[str, Any], roots: "list[Path]", checkpoint: Path
 ) -> Optional[Dict[str, Any]]:
-    """Return the statistics of global_mvn; made from the checkpoint if the file is gone."""
+    """Return the statistics of global_mvn: the checkpoint's, or else those of the file."""
     if config.get("normalize") != "global_mvn":
         return None
-    name = (config.get("normalize_conf") or {}).get("stats_file")
-    try:
-        return _read_stats(_find(config_file, "normalize_conf.stats_file", name, roots))
-    except UserError:
-        if not checkpoint.is_file():
-            raise UserError(f"{checkpoint}: no such file; --teacher_model names it") from None
-        state = load_state(str(checkpoint))
-        if "normalize.mean" not in state or "normalize.std" not in state:
-            raise
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such file; --teacher_model names it")
+    state = load_state(checkpoint)
+    if "normalize.mean" in state and "normalize.std" in state:
         # GlobalMVN turns count, sum and sum of squares into mean and deviation again.
-        mean, std = (
-            state["normalize.mean"].double().numpy(),
-            state["normalize.std"].double().numpy(),
-        )
+        mean, std = (state[f"normalize.{key}"].double().numpy() for key in ("mean", "std"))
         return {"count": np.array(1.0), "sum": mean, "sum_square": std**2 + mean**2}
-
-
-def _read_stats(path: Path) -> Dict[str, Any]:
-    try:
-        with np.load(path) as stats:
-            return dict(stats)
-    except Exception as e:  # a file of another kind makes numpy raise almost anything
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise UserError(f"{path}: not the statistics of features: {reason}") from e
+    name = (config.get("normalize_conf") or {}).get("stats_file")
+    return read_stats(_find(config_file, "normalize_conf.stats_file", name, roots))
 
 
 def _copy(source: Path, to: Path) -> None:

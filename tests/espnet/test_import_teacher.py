@@ -1,9 +1,14 @@
 """A teacher trained elsewhere: its files are copied, and an error leaves no trace."""
 
+import hashlib
+import io
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import yaml
 
@@ -74,11 +79,142 @@ def test_an_error_leaves_an_earlier_import_alone(theirs):
     assert files(".") == before
 
 
+def imported(exp, fs="16k"):
+    return import_teacher(exp, "model.pth", fs, Path("data/tokens"), Path("exp/asr"))
+
+
+def refused(exp, message, **kwargs):
+    with pytest.raises(UserError, match=message) as e:
+        imported(exp, **kwargs)
+    assert "\n" not in str(e.value).strip()
+    assert not [path for path in files(".") if "asr" in path.parts or "tokens" in path.parts]
+
+
+def test_where_it_came_from_is_written_down(theirs):
+    imported(theirs)
+    facts = json.loads(Path("exp/asr/facts.json").read_text())
+    sha = hashlib.sha256((theirs / "model.pth").read_bytes()).hexdigest()
+    assert facts["imported_from"] == str(theirs) and facts["checkpoint_sha256"] == sha
+
+
+def train_bpe(words):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words), model_writer=model, vocab_size=14, minloglevel=2
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    names = [pieces.id_to_piece(i) for i in range(3, len(pieces))]
+    return model.getvalue(), ["<blank>", "<unk>", *names, "<sos/eos>"]
+
+
+BPE = "data/en_token_list/bpe_unigram14/bpe.model"
+
+
+@pytest.fixture
+def bpe(tmp_path, monkeypatch):
+    """A teacher with BPE, and a recipe of ours that has another model under the same name."""
+    model, tokens = train_bpe(["ABBA CAB", "BACA AB", "CABA CC", "ABAB CAC BB"] * 30)
+    other, _ = train_bpe(["XYYX ZXY", "YXZ ZZY", "XXYZ YZX", "ZYX XZ YY"] * 30)
+    for folder, content in (("theirs", model), ("ours", other)):
+        (tmp_path / folder / BPE).parent.mkdir(parents=True)
+        (tmp_path / folder / BPE).write_bytes(content)
+    config = tiny_config(token_list=tokens, token_type="bpe", bpemodel=BPE)
+    exp = write_experiment(tmp_path / "theirs/exp/asr_theirs", config)
+    monkeypatch.chdir(tmp_path / "ours")
+    return exp
+
+
+def test_the_teachers_bpe_model_is_taken_not_ours(bpe):
+    theirs = (bpe.parents[1] / BPE).read_bytes()
+    imported(bpe)
+    assert Path("data/tokens/bpe.model").read_bytes() == theirs
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_pieces_are_compared_with_the_tokens(bpe, gone):
+    """Another model is refused, and one that is gone is not replaced by ours."""
+    if gone:
+        (bpe.parents[1] / BPE).unlink()
+        refused(bpe, "bpemodel is data/en_token_list/.*, which is neither")
+        return
+    os.replace(BPE, bpe.parents[1] / BPE)
+    refused(bpe, r"theirs/.*bpe.model: not the BPE model of .*config.yaml: token_list: \d+ of")
+    (bpe.parents[1] / BPE).write_bytes(b"text")
+    refused(bpe, "bpe.model: not a BPE model of sentencepiece")
+
+
+def test_statistics_are_those_of_the_checkpoint(theirs):
+    """Whatever lies under the name in the config: here, ours."""
+    Path(STATS).parent.mkdir(parents=True)
+    np.savez(STATS, count=1.0, sum=np.full(20, 5.0), sum_square=np.full(20, 26.0))
+    (theirs.parents[1] / STATS).unlink()
+    imported(theirs)
+    state = torch.load(theirs / "model.pth", weights_only=True)
+    with np.load("exp/asr/feats_stats.npz") as stats:
+        np.testing.assert_allclose(stats["sum"], state["normalize.mean"], rtol=1e-6)
+
+
+def test_statistics_of_other_features(theirs):
+    state = torch.load(theirs / "model.pth", weights_only=True)
+    for name in ("normalize.mean", "normalize.std"):
+        state[name] = torch.cat([state[name], state[name]])
+    torch.save(state, theirs / "model.pth")
+    refused(theirs, "model.pth: has statistics of 40 features, the front end of .* makes 20")
+
+
+class Runs:
+    """What a checkpoint must not bring about."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def spoiled(state):
+    state["decoder.embed.weight"][2, 1] = float("nan")
+    return state
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (spoiled, "model.pth: 'decoder.embed.weight' holds NaN or infinity"),
+        (lambda state: {**state, "extra": Runs()}, r"could run code; only tensors are read"),
+        (lambda state: [state], r"model.pth: not the parameters of a model"),
+        (lambda state: dict(list(state.items())[5:]), "model.pth: lacks '"),
+        (lambda state: {}, "model.pth: lacks '"),
+    ],
+)
+def test_checkpoints_that_are_none(theirs, change, message):
+    state = torch.load(theirs / "model.pth", weights_only=True)
+    torch.save(change(state), theirs / "model.pth")
+    refused(theirs, message)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.9, 0.999])
+def test_checkpoints_that_were_cut_short(theirs, share):
+    data = (theirs / "model.pth").read_bytes()
+    (theirs / "model.pth").write_bytes(data[: int(share * len(data))])
+    refused(theirs, r"model.pth: not a readable checkpoint \(")
+
+
+def test_a_checkpoint_with_a_flipped_bit(theirs):
+    data = bytearray((theirs / "model.pth").read_bytes())
+    data[len(data) // 2] ^= 1
+    (theirs / "model.pth").write_bytes(bytes(data))
+    refused(theirs, "model.pth: not a readable checkpoint .*checksum")
+
+
+@pytest.mark.parametrize("fs", ["abc", "", "16 parsecs", "nan"])
+def test_rates_that_are_none(theirs, fs):
+    refused(theirs, f"--fs: '{fs}' is not a sampling rate", fs=fs)
+
+
 def test_statistics_that_are_none(theirs):
-    (theirs.parents[1] / STATS).write_text("text")
     state = torch.load(theirs / "model.pth", weights_only=True)
     del state["normalize.mean"]
     torch.save(state, theirs / "model.pth")
+    (theirs.parents[1] / STATS).write_text("text")
     with pytest.raises(UserError, match="feats_stats.npz: not the statistics of features"):
         import_teacher(theirs, "model.pth", "16k", Path("data/tokens"), Path("exp/asr"))
     assert not files(".")
