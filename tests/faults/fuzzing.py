@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, List, Tuple
 from espnet_kd.errors import UserError
 
 PAYLOAD = "payload_has_run"  # a file, made by whatever runs a payload
-SECONDS = 10.0  # a case that takes longer hangs
+SECONDS = 10.0  # of a CPU: a case that needs more hangs
 LONGEST = 1500  # characters of a message
 
 
@@ -52,18 +52,24 @@ class Hang(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `Hang` if the block takes longer; in the main thread only."""
+    """Raise `Hang` if the block needs more of a CPU, or waits long; in the main thread only."""
 
     def stop(*_: Any) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    limits = {
+        signal.SIGPROF: (signal.ITIMER_PROF, seconds),
+        signal.SIGALRM: (signal.ITIMER_REAL, 15 * seconds),  # the machine may be busy
+    }
+    before = {number: signal.signal(number, stop) for number in limits}
+    for timer, limit in limits.values():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in limits.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 Case = Tuple[str, bytes, Callable[[Path], Any]]  # file name, its content, what reads its folder

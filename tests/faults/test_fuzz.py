@@ -53,10 +53,14 @@ def test_the_counts_see_what_must_not_happen(tmp_path, monkeypatch):
     def seize(path):
         os.system(f"touch {fuzzing.PAYLOAD}")
 
-    reads = [refuse, mumble, crash, seize, lambda path: time.sleep(5), lambda path: None]
+    def turn_round(path):
+        while True:
+            pass
+
+    reads = [refuse, mumble, crash, seize, turn_round, lambda path: time.sleep(60), lambda path: 0]
     monkeypatch.setattr(fuzzing, "SECONDS", 0.2)
     turn = iter(reads)
     counts = fuzzing.run(lambda rng: ("x", b"", next(turn)), len(reads), 1, tmp_path)
-    assert (counts.cases, counts.refused, counts.accepted) == (6, 1, 2)
-    assert (len(counts.tracebacks), len(counts.hangs), counts.payloads) == (2, 1, 1)
+    assert (counts.cases, counts.refused, counts.accepted) == (7, 1, 2)
+    assert (len(counts.tracebacks), len(counts.hangs), counts.payloads) == (2, 2, 1)
     assert not counts.clean
