@@ -6,7 +6,7 @@ A teacher cache has one of its own, `teachers/fingerprint.py`.
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, TypedDict
 
-from espnet_kd.common.json_file import Record
+from espnet_kd.common.json_file import Record, check_shape
 from espnet_kd.errors import UserError
 
 Count = Annotated[int, 0]
@@ -231,6 +231,10 @@ def _check_results(results: Results) -> None:
             for test_set in results["test_sets"]:
                 if model[field] is not None and test_set not in model[field]:
                     raise UserError(f"models[{i}].{field}: no value for '{test_set}'")
+    if any(model.get("rtf") for model in results["models"]):
+        speed = {**results.get("speed", {}), "models": {}}  # each model has its own
+        check_shape(speed, Speed, "speed")
+        _check_speed(speed)
 
 
 def _check_history(history: List[Epoch]) -> None:

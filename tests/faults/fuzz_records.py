@@ -42,8 +42,7 @@ MODEL = {
     "wer": {"test": 3.0},
     "cer": {"test": 1.0},
     "wer_diff": None,
-    "rtf": 0.1,
-    "decoded_on": ["A CPU, threads: 1"],
+    "rtf": {"median": 0.1, "p95": 0.2},
     "epochs": 8,
     "updates": 80,
     "train_seconds": 70.5,
@@ -113,6 +112,7 @@ VALID: Dict[str, Any] = {
              "wer_diff": {"test": DIFFERENCE}},
         ],
         "method": {"level": 0.95, "interval": "bootstrap", "draws": 1000},
+        "speed": {"utterances": 9, "audio_seconds": 30.5, "cores": 2, "load": [0.5, 1.0]},
         "environment": {"date": "today", "espnet": "202511", "git_commit": None},
     },
     "rtf.json": {
