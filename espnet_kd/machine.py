@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 from typing import Optional
 
 
@@ -22,3 +23,33 @@ def cpu_name() -> Optional[str]:
     except OSError:
         found = None
     return found.group(1) if found else platform.processor() or None
+
+
+def gpus() -> Optional[int]:
+    """Count the GPUs that a process may use, without torch; None: there may be some."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name for name in (visible or "").split(",") if name.strip() not in ("", "-1")]
+    if visible is not None and not names:
+        return 0
+    count = len([name for name in os.listdir("/dev") if re.fullmatch(r"nvidia[0-9]+", name)])
+    if not count and (os.path.exists("/dev/kfd") or os.path.exists("/dev/dxg")):
+        return None  # AMD's driver, or Windows' below Linux
+    if not count and shutil.which("nvidia-smi"):
+        import subprocess
+
+        try:
+            done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        count = len(re.findall(rb"^GPU [0-9]+:", done.stdout, re.MULTILINE))
+    return min(count, len(names)) if names else count
+
+
+def torch_is_cpu_build() -> bool:
+    """Tell whether the installed torch says that it was built for CPUs alone."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return False

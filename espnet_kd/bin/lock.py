@@ -24,7 +24,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pid", type=int, required=True, help="process that holds them")
     parser.add_argument("--command", default="", help="its command, for messages")
     parser.add_argument(
-        "--wait", type=float, default=0.0, help="seconds to wait for a run that ends soon"
+        "--wait",
+        type=float,
+        default=0.0,
+        help="seconds to wait for a run that has one of the folders after the first",
     )
     parser.add_argument("folders", nargs="+", type=Path, help="made if they are not there")
     return parser
@@ -45,7 +48,14 @@ def main(cmd=None) -> None:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file; a folder is expected")
     say = lambda line: print(line, flush=True)  # noqa: E731
-    hold(args.folders, Run.of(args.pid, token, args.command), args.wait, say)
+    run = Run.of(args.pid, token, args.command)
+    taken = hold(args.folders[:1], run)
+    try:
+        hold(args.folders[1:], run, args.wait, say)
+    except BaseException:
+        for record in taken:
+            record.unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Upload of a packed model to the Hugging Face hub."""
 
+import importlib.util
+import os
 import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from espnet_kd.errors import UserError
 
@@ -17,6 +19,30 @@ def check_repo(repo: str) -> None:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
         raise UserError(f"--repo '{repo}': expected user/name, of letters, digits, '-', '_', '.'")
+
+
+def missing_for_upload() -> Optional[str]:
+    """Say what an upload would fail for: no package, no login; None: nothing is known of."""
+    try:
+        there = importlib.util.find_spec("huggingface_hub") is not None
+    except ValueError:  # a module without a spec, as a test has it
+        there = True
+    if not there:
+        return (
+            "huggingface_hub is not installed: pip install huggingface_hub; --hf_dry_run true "
+            "only says what would be uploaded"
+        )
+    if any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")):
+        return None
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+    files = [os.environ.get("HF_TOKEN_PATH") or f"{home}/token", "~/.huggingface/token"]
+    if any(Path(file).expanduser().is_file() for file in files):
+        return None
+    return (
+        "no login for the Hugging Face hub: hf auth login (or huggingface-cli login), or set "
+        "HF_TOKEN; --hf_dry_run true only says what would be uploaded"
+    )
 
 
 def contents(archive: Path) -> List[zipfile.ZipInfo]:

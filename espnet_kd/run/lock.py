@@ -11,7 +11,6 @@ another container, holds until somebody removes it.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import getpass
 import json
@@ -19,7 +18,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError
 
@@ -28,8 +27,7 @@ VARIABLE = "ESPNET_KD_RUN"  # of the environment of all processes of a run: its 
 PROC = Path("/proc")
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run that holds folders.
 
     Attributes:
@@ -83,12 +81,15 @@ class Run:
         return f"pid {self.pid} on {self.host}, {self.user}, since {self.since}: {command}"
 
 
+_TYPES = tuple(Run.__annotations__.values())
+
+
 def hold(
     folders: Sequence[Path],
     run: Run,
     wait: float = 0.0,
     say: Callable[[str], None] = print,
-) -> None:
+) -> List[Path]:
     """Take folders for a run; what it holds already, or a run around it, is passed over.
 
     Args:
@@ -96,6 +97,9 @@ def hold(
         run: Who takes them.
         wait: Seconds to wait for a run that ends soon.
         say: What is told that the run waits.
+
+    Returns:
+        The records that were written.
 
     Raises:
         UserError: another run has one of them; then none is taken.
@@ -117,6 +121,7 @@ def hold(
         for record in taken:
             record.unlink(missing_ok=True)
         raise
+    return taken
 
 
 def _take(folder: Path, shown: Path, run: Run, taken: List[Path]) -> Optional[str]:
@@ -234,7 +239,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _create(record: Path, run: Run) -> bool:
     """Write a record unless there is one; nobody sees half of it."""
-    text = json.dumps(dataclasses.asdict(run), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(run._asdict(), indent=1, ensure_ascii=False) + "\n"
     draft = record.with_name(f"{record.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         draft.write_text(text, encoding="utf-8")
@@ -259,9 +264,7 @@ def _read(record: Path, shown: Path) -> Optional[Run]:
         return None
     except (ValueError, TypeError, RecursionError):
         run = None
-    if run is None or any(
-        type(getattr(run, field.name)) is not field.type for field in dataclasses.fields(Run)
-    ):
+    if run is None or any(type(v) is not kind for v, kind in zip(run, _TYPES)):
         raise UserError(
             f"{shown}: not the record of a run; remove it if no run uses {shown.parent}"
         )

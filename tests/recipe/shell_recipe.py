@@ -54,9 +54,22 @@ class Recipe:
         (root / "sound").touch()
         (self.dir / "x").symlink_to(root / "sound")
         self.write("conf/compression.yaml", PLAN)
-        for name in "train_teacher", "train_student", "decode":
+        for name in "train_teacher", "train_student":
             self.write(f"conf/{name}.yaml", "frontend: default\n")
+        self.write("conf/decode.yaml", "beam_size: 2\n")
         self.calls_file = root / "calls"
+        # A machine on which nothing is missing that options may ask for.
+        smi = self.machine / "bin/nvidia-smi"
+        smi.parent.mkdir(parents=True)
+        smi.write_text("#!/bin/sh\nfor i in 0 1 2 3; do echo \"GPU $i: of a test\"; done\n")
+        smi.chmod(0o755)
+        (self.machine / "torch-9.dist-info").mkdir()
+        (self.machine / "torch-9.dist-info/METADATA").write_text("Version: 9\n")
+        (self.machine / "huggingface_hub.py").write_text("")
+
+    @property
+    def machine(self) -> Path:
+        return self.calls_file.parent / "machine"
 
     def write(self, path: str, text: str) -> None:
         (self.dir / path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +83,20 @@ class Recipe:
         return subprocess.Popen(
             words,
             cwd=self.dir,
-            env={**os.environ, "STUB_CALLS": str(self.calls_file), **dict(env)},
+            env={**os.environ, **self.environment(), **dict(env)},
             stdout=subprocess.PIPE if capture else None,
             stderr=subprocess.PIPE if capture else None,
             text=True,
         )
+
+    def environment(self) -> dict:
+        paths = [str(self.machine), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {
+            "STUB_CALLS": str(self.calls_file),
+            "PATH": f"{self.machine}/bin:{os.environ['PATH']}",
+            "PYTHONPATH": ":".join(paths),
+            "HF_TOKEN": "of a test",
+        }
 
     def run(self, env=(), **options) -> subprocess.CompletedProcess:
         process = self.start(env=env, **options)

@@ -15,6 +15,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 
 REPO = str(pathlib.Path(__file__).resolve().parents[2])
@@ -102,7 +103,8 @@ def really():
 def in_place(module, words):
     """Run a real command line that needs no torch, in this process: it is no call."""
     venv = pathlib.Path(sys.executable).parents[1]  # `python -S` knows no site-packages
-    sys.path[:0] = [REPO, *map(str, venv.glob("lib/python*/site-packages"))]
+    sys.path += [REPO, *map(str, venv.glob("lib/python*/site-packages"))]
+    sys.path.append(sysconfig.get_paths()["purelib"])
     sys.argv = [module.rpartition(".")[2], *words]
     runpy.run_module(module, run_name="__main__")
 
@@ -191,7 +193,7 @@ def aggregate(args):
             write(f"{args['output_dir']}/{part}/{name}", "".join(texts))
 
 
-IN_PLACE = ("espnet_kd.bin.lock", "espnet_kd.bin.step")
+IN_PLACE = ("espnet_kd.bin.check_options", "espnet_kd.bin.lock", "espnet_kd.bin.step")
 MODULES = {
     "espnet_kd.bin.format_audio": copy_dir,
     "espnet_kd.bin.filter_lengths": copy_dir,

@@ -15,9 +15,10 @@ def recipe(recipe_with_teacher):
 
 
 def test_another_checkpoint_of_an_imported_teacher(recipe):
-    given = recipe.dir.parent / "given/asr_theirs"
-    for name in ("config.yaml", "a.pth", "b.pth"):
-        recipe.write(f"../given/asr_theirs/{name}", name)
+    recipe.write("../given/asr_theirs/config.yaml", "joint_network_conf: {}\n")
+    theirs = recipe.dir.parent / "given/asr_theirs"
+    for name in ("a.pth", "b.pth"):
+        (theirs / name).write_bytes(b"\x80" + name.encode())
     given = {"teacher_exp": "../given/asr_theirs", "asr_exp": "", "stage": 5, "stop_stage": 5}
     link = recipe.dir / "exp/asr_imported_theirs" / AVE
     recipe.ok(**given, teacher_model="a.pth")
@@ -26,7 +27,7 @@ def test_another_checkpoint_of_an_imported_teacher(recipe):
     recipe.ok(**given, teacher_model="b.pth", force="true")
     assert os.readlink(link) == "b.pth"
     # The same name with other content.
-    recipe.write("../given/asr_theirs/b.pth", "trained further")
+    (theirs / "b.pth").write_bytes(b"\x80 trained further")
     assert "before its input was made anew" in recipe.error(**given, teacher_model="b.pth")
 
 
@@ -84,11 +85,11 @@ def test_another_corpus_under_the_same_names(recipe):
 
 
 def test_tokens_of_another_training_set_are_not_written_over(recipe):
-    recipe.ok(train_set="test_a", stop_stage=4)
-    error = recipe.error(train_set="test_a", stage=5)
+    recipe.ok(train_set="test_a", test_sets="test_b", stop_stage=4)
+    error = recipe.error(train_set="test_a", test_sets="test_b", stage=5)
     assert "token_list/char with other options (train_set train, now train_set test_a)" in error
     recipe.calls()
-    recipe.ok(train_set="test_a", stage=5, stop_stage=5, token_dir="data/mine")
+    recipe.ok(train_set="test_a", test_sets="test_b", stage=5, stop_stage=5, token_dir="data/mine")
     assert (recipe.dir / "data/mine/tokens.txt").exists()
 
 

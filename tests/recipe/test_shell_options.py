@@ -12,6 +12,9 @@ def recipe(tmp_path_factory):
     return Recipe(tmp_path_factory.mktemp("options"))
 
 
+SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
+
+
 def run(recipe, *words):
     return subprocess.run(
         ["./asr_kd.sh", *words], cwd=recipe.dir, capture_output=True, text=True, timeout=120
@@ -33,14 +36,14 @@ def run(recipe, *words):
         (["--nj", "0"], "--nj must be at least 1"),
         (["--skip_stages", "2,4"], "--skip_stages takes stage numbers, not '2,4'"),
         (["--stage", "1", "2"], "no positional arguments are taken, but '2' was given"),
-        (["--train_set", "x"], "--valid_set is required"),
+        (["--valid_set", ""], "--valid_set is required"),
         (["--max_bad_share", "2"], "--max_bad_share must be a share between 0 and 1, e.g. 0.02"),
         (["--local_data_opts", "--a 'b"], "--local_data_opts has a quote that is not closed: --a"),
         (["--token_type", "word"], "--token_type must be char or bpe, not 'word'"),
     ],
 )
 def test_a_mistake_is_one_line(recipe, words, message):
-    done = run(recipe, *words)
+    done = run(recipe, *SETS, *words)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("asr_kd.sh: error: ") and done.stderr.count("\n") == 1

@@ -1,6 +1,5 @@
 """Folders that one run holds at a time."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -25,7 +24,7 @@ def ended():
 
 def record(folder, run, **changes):
     folder.mkdir(exist_ok=True)
-    values = {**dataclasses.asdict(run), **changes}
+    values = {**run._asdict(), **changes}
     (folder / FILE).write_text(json.dumps(values))
 
 

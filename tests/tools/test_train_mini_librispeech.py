@@ -30,8 +30,9 @@ def recipe(tmp_path):
     words = [f"--{name} '{value}'" for name, value in {**mine, "python": python}.items()]
     recipe.write("run.sh", RUN_SH.format(options=" ".join(words)))
     recipe.write("conf/mini/compression.yaml", PLAN)
-    for name in "mini/train_teacher", "mini/train_student", "small/decode":
+    for name in "mini/train_teacher", "mini/train_student":
         recipe.write(f"conf/{name}.yaml", "frontend: default\n")
+    recipe.write("conf/small/decode.yaml", "beam_size: 2\n")
     (tmp_path / "corpus").mkdir()
     return recipe
 

@@ -207,62 +207,10 @@ run_command="./asr_kd.sh$(printf ' %q' "$@")" # for the report
 # shellcheck source=scripts/messages.sh
 . scripts/messages.sh
 
-# ------------------------------------------------------------------ check the options
 [ $# -eq 0 ] ||
     die "no positional arguments are taken, but '$1' was given; values with spaces need quotes"
-for name in stage stop_stage ngpu num_nodes nj inference_nj nbpe \
-    compression_stage stop_compression_stage cache_band; do
-    [[ "${!name}" =~ ^[0-9]+$ ]] || die "--${name} must be a whole number, not '${!name}'"
-done
-for name in num_nodes nj inference_nj compression_stage; do
-    [ "${!name}" -ge 1 ] || die "--${name} must be at least 1"
-done
-for name in ${skip_stages}; do
-    [[ "${name}" =~ ^[0-9]+$ ]] || die "--skip_stages takes stage numbers, not '${name}'"
-done
-case "${token_type}" in
-char | bpe) ;;
-*) die "--token_type must be char or bpe, not '${token_type}'" ;;
-esac
-case "${bpemode}" in
-unigram | bpe) ;;
-*) die "--bpemode must be unigram or bpe, not '${bpemode}'" ;;
-esac
-case "${audio_format}" in
-flac | wav) ;;
-*) die "--audio_format must be flac or wav, not '${audio_format}'" ;;
-esac
-case "${text_symbols}" in
-refuse | remove | keep) ;;
-*) die "--text_symbols must be refuse, remove or keep, not '${text_symbols}'" ;;
-esac
-case "${feats_normalize}" in
-global_mvn | utterance_mvn) ;;
-*) die "--feats_normalize must be global_mvn or utterance_mvn, not '${feats_normalize}'" ;;
-esac
-[[ "${fs}" =~ ^[0-9]+k?$ ]] || die "--fs must be a sampling rate, e.g. 16k or 16000, not '${fs}'"
-for name in max_bad_share max_dropped_share max_unk_share; do
-    [[ "${!name}" =~ ^(0|1|0?\.[0-9]+)$ ]] ||
-        die "--${name} must be a share between 0 and 1, e.g. 0.02, not '${!name}'"
-done
-xargs <<<"${local_data_opts}" >/dev/null 2>&1 ||
-    die "--local_data_opts has a quote that is not closed: ${local_data_opts}"
-for name in train_set valid_set test_sets; do
-    [ -n "${!name}" ] || die "--${name} is required"
-done
-
-[[ -z "${hf_repo}" || "${hf_repo}" =~ ^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$ ]] ||
-    die "--hf_repo must be user/name, not '${hf_repo}'"
-
 . ./path.sh
 . ./cmd.sh
-if [ "${num_nodes}" -gt 1 ] && [ "${cmd_backend}" = local ]; then
-    die "--num_nodes ${num_nodes} needs a scheduler: set cmd_backend in cmd.sh (the local backend has one machine)"
-fi
-if [ -z "${train_threads}" ]; then
-    # A scheduler's machines are not this one: ask it for a modest number.
-    if [ "${cmd_backend}" = local ]; then train_threads=$(env -u OMP_NUM_THREADS nproc); else train_threads=4; fi
-fi
 
 # shellcheck source=scripts/lock.sh
 . scripts/lock.sh
@@ -298,6 +246,14 @@ data_feats="${dumpdir}/raw"
 # shellcheck disable=SC2034 # used in scripts/
 audio_type=sound
 
+# The same folder always has the same name: markers of finished work hold it.
+for name in dumpdir expdir token_dir asr_exp asr_stats_dir teacher_exp; do
+    value=${!name}
+    while [[ "${value}" == ?*/ ]]; do value=${value%/}; done
+    while [[ "${value}" == ./[!/]* ]]; do value=${value#./}; done
+    printf -v "${name}" '%s' "${value}"
+done
+given=("--option_train_set=${train_set}" "--option_token_type=${token_type}")
 base_train_set="${train_set}"
 sp_suffix=
 if [ -n "${speed_perturb_factors}" ]; then
@@ -308,14 +264,13 @@ lang_part=
 [ "${lang}" = noinfo ] || lang_part="${lang}_"
 if [ -n "${teacher_exp}" ]; then
     # An imported teacher brings its own tokens: beside the recipe's, not over them.
-    teacher_exp="${teacher_exp%/}"
     [ -d "${teacher_exp}" ] || die "--teacher_exp ${teacher_exp}: no such directory"
-    name=$(basename "$(cd "${teacher_exp}" && pwd)")
+    name=$(basename -- "$(cd -- "${teacher_exp}" && pwd)")
     [ -n "${asr_tag}" ] || asr_tag="imported_${name#asr_}"
     [ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
-    name=$(sed -n 's/^token_type: *//p' "${teacher_exp}/config.yaml" 2>/dev/null || true)
+    name=$(sed -n 's/^token_type: *//p' -- "${teacher_exp}/config.yaml" 2>/dev/null || true)
     [ -z "${name}" ] || token_type="${name}"
-    name=$(basename "${asr_exp}")
+    name=$(basename -- "${asr_exp}")
     token_name="${token_type}_${name#asr_}"
     [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/${token_name}"
 elif [ "${token_type}" = bpe ]; then
@@ -328,24 +283,24 @@ fi
 
 # "--max_epoch 10" as a part of a directory name.
 tag_of() {
-    echo "$1" | sed -e "s/--/_/g" -e "s/[ |=/]//g"
+    printf '%s\n' "$1" | sed -e "s/--/_/g" -e "s/[^A-Za-z0-9_.+-]//g"
 }
 
 if [ -z "${asr_tag}" ]; then
-    asr_tag="$(basename "${asr_config}" .yaml)_raw_${lang_part}${token_name}"
+    asr_tag="$(basename -- "${asr_config}" .yaml)_raw_${lang_part}${token_name}"
     asr_tag+="$(tag_of "${asr_args}")${sp_suffix}"
 fi
 [ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
 [ -n "${asr_stats_dir}" ] || asr_stats_dir="${expdir}/asr_stats_raw_${lang_part}${token_name}${sp_suffix}"
 if [ -z "${kd_tag}" ]; then
-    plan_tag=$(basename "${compression_config}" .yaml)
-    name=$(basename "${asr_exp}")
+    plan_tag=$(basename -- "${compression_config}" .yaml)
+    name=$(basename -- "${asr_exp}")
     kd_tag="kd_${name#asr_}$(tag_of "${kd_args}")"
     [ "${plan_tag}" = compression ] || kd_tag+="_${plan_tag}"
 fi
 if [ -z "${inference_tag}" ]; then
     inference_tag=inference
-    [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
+    [ -z "${inference_config}" ] || inference_tag=$(basename -- "${inference_config}" .yaml)
     inference_tag+=$(tag_of "${inference_args}")
     inference_tag+="_asr_model_${inference_asr_model%.*}"
     if "${use_streaming}"; then inference_tag+=_streaming; fi
@@ -371,6 +326,18 @@ for dset in $(unique ${test_sets}); do
     [ "$(maker_of_set "${dset}")" = 3 ] || dset="org/${dset}"
     scored_sets+="${scored_sets:+ }${dset}"
 done
+
+# ------------------------------------------------------------------ check the options
+# All of them at once, and what the stages to run need beside them.
+options=()
+for name in $(_known_options); do options+=("--option_${name}=${!name}"); done
+# shellcheck disable=SC2086
+${python} -m espnet_kd.bin.check_options --program "${0##*/}" --cmd_backend "${cmd_backend}" \
+    --known_stages "${!stage_titles[@]}" "${options[@]}" "${given[@]}" || { explained=true; exit 1; }
+if [ -z "${train_threads}" ]; then
+    # A scheduler's machines are not this one: ask it for a modest number.
+    if [ "${cmd_backend}" = local ]; then train_threads=$(env -u OMP_NUM_THREADS nproc); else train_threads=4; fi
+fi
 
 # ------------------------------------------------------------------ what is to be run
 want() {
@@ -400,29 +367,9 @@ end_stage() {
     current_log=
 }
 
-# need_config OPTION STAGE...: the file that --OPTION names, if one of the stages will run.
-need_config() {
-    local option=$1 k
-    shift
-    for k in "$@"; do
-        if want "${k}" && [ ! -f "${!option}" ]; then
-            die "--${option} ${!option}: no such file (stage ${k} reads it)"
-        fi
-    done
-}
-need_config asr_config 10
-[ -n "${teacher_exp}" ] || need_config asr_config 11
-need_config student_config 16
-need_config compression_config 16 17
-[ -z "${inference_config}" ] || need_config inference_config 12 16
-
 # The plan is read before anything runs: a mistake in it shows now, not after the teacher.
 # shellcheck source=scripts/plan.sh
 . scripts/plan.sh
-if [[ "${paths} ${ablate}" != "progressive false" && "${kd_args} " == *"--max_epoch"[\ =]* ]]; then
-    die "--kd_args --max_epoch would train all students alike long, and the paths could not be" \
-        "compared; say 'epochs' in ${compression_config}"
-fi
 student_names=()
 if want 16 || want 17; then
     read_plan
@@ -440,15 +387,17 @@ done
         "(pack and upload are stages 18 and 19)"
 log "Stages to run:${listed}"
 run_start=${SECONDS}
-hold 0 "${expdir}"
+# Runs with an --expdir of their own may share data and teacher. Whoever finds them finished is
+# soon through; whoever makes them keeps the others out.
+data_folders=(data "${dumpdir}" "${token_dir}" "${asr_stats_dir}")
+shared=()
+if want_one_of 1 2 3 4 5 10; then shared+=("${data_folders[@]}"); fi
+if want_one_of 11 12 13 || { [ -n "${teacher_exp}" ] && want 5; }; then shared+=("${asr_exp}"); fi
+hold "${expdir}" "${shared[@]}"
 # shellcheck disable=SC2086
 mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
 
 # ------------------------------------------------------------------ data
-# Runs with an --expdir of their own may share the data. Whoever finds all of it finished
-# is soon through; whoever makes it keeps the others out.
-data_folders=(data "${dumpdir}" "${token_dir}" "${asr_stats_dir}")
-if want_one_of 1 2 3 4 5 10; then hold 60 "${data_folders[@]}"; fi
 if begin_stage 1; then
     [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
     mapfile -t words < <(named_corpora)
@@ -536,11 +485,7 @@ fi
 
 if begin_stage 5; then
     if [ -n "${teacher_exp}" ]; then
-        hold 60 "${asr_exp}"
         [ -n "${teacher_model}" ] || teacher_model="${inference_asr_model}"
-        [ -f "${teacher_exp}/${teacher_model}" ] ||
-            die "--teacher_exp ${teacher_exp} has no ${teacher_model};" \
-                "name one of its checkpoints with --teacher_model"
         bpe=()
         [ "${token_type}" != bpe ] || bpe=("made:${bpemodel}")
         if step_needed "${asr_exp}" train "teacher_model=${teacher_model}" "fs=${fs}" \
@@ -586,7 +531,6 @@ fi
 let_go "${data_folders[@]}"
 
 # ------------------------------------------------------------------ the teacher
-if want_one_of 11 12 13; then hold 60 "${asr_exp}"; fi
 teacher_stage=11 # the stage that makes the teacher
 [ -z "${teacher_exp}" ] || teacher_stage=5
 

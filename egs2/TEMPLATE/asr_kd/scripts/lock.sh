@@ -5,21 +5,17 @@
 export ESPNET_KD_RUN="${ESPNET_KD_RUN:+${ESPNET_KD_RUN}/}$$-${SRANDOM:-${RANDOM}${RANDOM}}"
 declare -A held_folders=() # those held now, and whether this run has made them
 
-# hold SECONDS DIR...: no other run may write there until `let_go`. Who has one of them is
-# waited for, for SECONDS.
+# hold DIR SHARED...: no other run may write there until `let_go`. A run that has DIR is an
+# error; one that has a SHARED folder, which it soon lets go, is waited for.
 hold() {
-    local wait=$1 dir new=()
-    shift
+    local dir
     for dir in "$@"; do
-        [ -z "${held_folders[${dir}]:-}" ] || continue
-        new+=("${dir}")
         held_folders[${dir}]=found
         [ -d "${dir}" ] || held_folders[${dir}]=made
     done
-    [ ${#new[@]} -gt 0 ] || return 0
     # shellcheck disable=SC2086
-    call ${python} -m espnet_kd.bin.lock --pid "$$" --wait "${wait}" \
-        "--command=${run_command}" -- "${new[@]}" || { rc=$?; explained=true; exit "${rc}"; }
+    call ${python} -m espnet_kd.bin.lock --pid "$$" "--command=${run_command}" --wait 60 \
+        -- "$@" || { rc=$?; explained=true; exit "${rc}"; }
 }
 
 # let_go [DIR...]: by default all that are held.

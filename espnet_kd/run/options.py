@@ -1,0 +1,351 @@
+"""The options of `asr_kd.sh` as data, and what is wrong with a value, told without torch.
+
+`OPTIONS` has one entry an option: its kind, limits, and whether it may be empty. Each kind is a
+function of the value that returns what is wrong with it, or None.
+"""
+
+import math
+import re
+import shlex
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from espnet_kd.errors import UserError
+from espnet_kd.run.places import name_problem, path_problem
+
+LARGEST = 10**9  # no count of a recipe is larger, and a shell reckons with it
+BOOLEANS = ("true", "false")
+
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes:
+        kind: Name of a function of `KINDS`.
+        least: Smallest value of a number.
+        most: Largest value of a number.
+        choices: Words that a `choice` may be.
+        needed: Whether it must not be empty.
+        made_of: Options that its default is made of, for messages.
+    """
+
+    kind: str
+    least: float = 0
+    most: float = LARGEST
+    choices: Tuple[str, ...] = ()
+    needed: bool = False
+    made_of: Tuple[str, ...] = ()
+
+
+def _whole(least: int = 0, most: int = LARGEST, needed: bool = True) -> Option:
+    return Option("whole", least, most, needed=needed)
+
+
+_BOOL = Option("choice", choices=BOOLEANS, needed=True)
+_CONFIG = Option("path", needed=True)
+_WORDS = Option("words")
+_SECONDS = Option("number", 0, 86400, needed=True)
+
+OPTIONS: Dict[str, Option] = {
+    # General
+    "stage": _whole(),
+    "stop_stage": _whole(),
+    "skip_stages": Option("stages"),
+    "force": _BOOL,
+    "ngpu": _whole(),
+    "num_nodes": _whole(1),
+    "nj": _whole(1),
+    "inference_nj": _whole(1),
+    "gpu_inference": _BOOL,
+    "train_threads": _whole(1, needed=False),
+    "dumpdir": Option("path", needed=True),
+    "expdir": Option("path", needed=True),
+    "python": Option("text", needed=True),
+    "seed": _whole(0, 2**32 - 1, needed=False),
+    # Data
+    "local_data_opts": Option("quoted"),
+    "speed_perturb_factors": Option("speeds"),
+    "audio_format": Option("choice", choices=("flac", "wav"), needed=True),
+    "fs": Option("rate", needed=True),
+    "resample": _BOOL,
+    "max_bad_share": Option("share", needed=True),
+    "text_symbols": Option("choice", choices=("refuse", "remove", "keep"), needed=True),
+    "max_dropped_share": Option("share", needed=True),
+    "min_wav_duration": _SECONDS,
+    "max_wav_duration": _SECONDS,
+    "train_set": Option("name", needed=True),
+    "valid_set": Option("name", needed=True),
+    "test_sets": Option("names", needed=True),
+    "lang": Option("name", needed=True),
+    # Tokens
+    "token_type": Option("choice", choices=("char", "bpe"), needed=True),
+    "nbpe": _whole(1),
+    "bpemode": Option("choice", choices=("unigram", "bpe"), needed=True),
+    "max_unk_share": Option("share", needed=True),
+    "token_dir": Option("path", made_of=("lang",)),
+    # Teacher
+    "asr_config": _CONFIG,
+    "asr_args": _WORDS,
+    "asr_tag": Option("name", made_of=("asr_config", "teacher_exp")),
+    "asr_exp": Option("path", made_of=("expdir", "asr_tag")),
+    "asr_stats_dir": Option("path", made_of=("expdir", "lang")),
+    "feats_normalize": Option("choice", choices=("global_mvn", "utterance_mvn"), needed=True),
+    "asr_speech_fold_length": _whole(1),
+    "asr_text_fold_length": _whole(1),
+    "teacher_exp": Option("path"),
+    "teacher_model": Option("name"),
+    # Compression
+    "compression_config": _CONFIG,
+    "student_config": _CONFIG,
+    "paths": Option("paths", needed=True),
+    "paths_at": Option("names"),
+    "ablate": _BOOL,
+    "compression_stage": _whole(1),
+    "stop_compression_stage": _whole(1),
+    "kd_args": _WORDS,
+    "kd_tag": Option("name", made_of=("asr_exp", "compression_config")),
+    "use_teacher_cache": _BOOL,
+    "cache_band": _whole(),
+    # Decoding and report
+    "inference_config": Option("path"),
+    "inference_args": _WORDS,
+    "inference_tag": Option("name", made_of=("inference_config", "inference_asr_model")),
+    "inference_asr_model": Option("name", needed=True),
+    "use_streaming": _BOOL,
+    "report_note": Option("text"),
+    # Pack and upload
+    "pack_models": Option("names"),
+    "model_license": Option("name"),
+    "hf_repo": Option("repo"),
+    "hf_dry_run": _BOOL,
+}
+
+
+def check_values(values: Mapping[str, str], known_stages: Sequence[int]) -> Iterator[str]:
+    """Yield what is wrong with the values, one line each.
+
+    Args:
+        values: Value of every option.
+        known_stages: Numbers of the stages that there are.
+    """
+    wrong: Set[str] = set()
+    for name, option in OPTIONS.items():
+        value = values[name]
+        problem = _problem(value, option)
+        if problem is None:
+            continue
+        # What is wrong with its parts is told already.
+        if not wrong.intersection(option.made_of):
+            parts = " and ".join(f"--{part}" for part in option.made_of)
+            yield f"--{name} {problem}" + (f" (made of {parts} unless it is given)" * bool(parts))
+        wrong.add(name)
+    yield from _together(values, wrong, known_stages)
+
+
+def _problem(value: str, option: Option) -> Optional[str]:
+    if not value.strip():
+        if value and option.kind != "text":
+            return f"holds blanks only: {value!r}"
+        return "is required" if option.needed else None
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        return f"must be one line without control characters, not {value!r}"
+    if any(0xD800 <= ord(c) < 0xE000 for c in value):
+        return f"is not UTF-8: {value!r}"
+    return KINDS[option.kind](value, option)
+
+
+def _together(
+    values: Mapping[str, str], wrong: Set[str], known_stages: Sequence[int]
+) -> Iterator[str]:
+    """Yield what is wrong with values that are right when looked at alone."""
+
+    def right(*names: str) -> bool:
+        return not wrong.intersection(names)
+
+    def number(name: str) -> float:
+        return float(values[name])
+
+    if right("stage", "stop_stage", "skip_stages"):
+        if number("stage") > number("stop_stage"):
+            yield f"--stage {values['stage']} is after --stop_stage {values['stop_stage']}"
+        for word in dict.fromkeys(values["skip_stages"].split()):
+            if int(word) not in known_stages:
+                stages = ", ".join(map(str, known_stages))
+                yield f"--skip_stages {word}: no such stage; there are {stages}"
+    if right("compression_stage", "stop_compression_stage"):
+        first, last = values["compression_stage"], values["stop_compression_stage"]
+        if int(first) > int(last):
+            yield f"--compression_stage {first} is after --stop_compression_stage {last}"
+    if right("min_wav_duration", "max_wav_duration"):
+        least, most = values["min_wav_duration"], values["max_wav_duration"]
+        if float(least) >= float(most):
+            yield f"--min_wav_duration {least} is not less than --max_wav_duration {most}"
+    if right("train_set", "valid_set", "test_sets"):
+        yield from _sets(values)
+    if right("paths", "ablate", "kd_args"):
+        plain = (values["paths"].split(), values["ablate"]) == (["progressive"], "false")
+        words = [word.partition("=")[0] for word in values["kd_args"].split()]
+        if not plain and "--max_epoch" in words:
+            yield (
+                "--kd_args --max_epoch would train all students alike long, and the paths could "
+                f"not be compared; say 'epochs' in {values['compression_config']}"
+            )
+
+
+def _sets(values: Mapping[str, str]) -> Iterator[str]:
+    train, valid, tests = values["train_set"], values["valid_set"], values["test_sets"].split()
+    copy = "copy its folder of data/ under another name if that is meant"
+    if valid == train:
+        yield f"--valid_set {valid} is the training set; {copy}"
+    if train in tests:
+        yield f"--test_sets: {train} is the training set; {copy}"
+    for name in (train, valid, *tests):
+        if name == "org":
+            yield "a set cannot be named 'org': dump/raw/org holds sets before they are filtered"
+        if values["speed_perturb_factors"] and name == f"{train}_sp":
+            yield f"a set cannot be named '{name}': it is the speed-perturbed training set's name"
+
+
+# ------------------------------------------------------------------ the kinds
+def _check_whole(value: str, option: Option) -> Optional[str]:
+    if not re.fullmatch(r"[0-9]+", value):
+        return f"must be a whole number, not {value!r}"
+    if len(value) > 1 and value[0] == "0":
+        return f"must be a whole number without leading zeros, not {value!r}"
+    if int(value[:20]) < option.least:
+        return f"must be at least {option.least:.0f}"
+    if int(value[:20]) > option.most:
+        return f"must be at most {option.most:.0f}, not {value[:20]}"
+    return None
+
+
+def _check_number(value: str, option: Option) -> Optional[str]:
+    try:
+        number = float(value) if re.fullmatch(r"[0-9.eE+-]+", value) else math.nan
+    except ValueError:
+        number = math.nan
+    if not option.least <= number <= option.most:
+        return f"must be a number between {option.least:g} and {option.most:g}, not {value!r}"
+    return None
+
+
+def _check_share(value: str, option: Option) -> Optional[str]:
+    if not re.fullmatch(r"(0|1|[01]\.[0-9]*|\.[0-9]+)", value) or float(value) > 1:
+        return f"must be a share between 0 and 1, e.g. 0.02, not {value!r}"
+    return None
+
+
+def _check_choice(value: str, option: Option) -> Optional[str]:
+    if value in option.choices:
+        return None
+    words = ", ".join(option.choices[:-1]) + f" or {option.choices[-1]}"
+    return f"must be {words}, not {value!r}"
+
+
+def _check_rate(value: str, option: Option) -> Optional[str]:
+    number = re.fullmatch(r"([1-9][0-9]{0,6})(k?)", value)
+    hertz = int(number[1]) * (1000 if number[2] else 1) if number else 0
+    if not 1000 <= hertz <= 1_000_000:
+        return f"must be a sampling rate, e.g. 16k or 16000, not {value!r}"
+    return None
+
+
+def _check_stages(value: str, option: Option) -> Optional[str]:
+    for word in value.split():
+        if not re.fullmatch(r"[0-9]{1,9}", word):
+            return f"takes stage numbers, not {word!r}"
+    return None
+
+
+def _check_speeds(value: str, option: Option) -> Optional[str]:
+    from espnet_kd.data.speed import parse_factors
+
+    try:
+        parse_factors(value)
+    except UserError as e:
+        return str(e).removeprefix("--factors").lstrip(": ")
+    return None
+
+
+def _check_names(value: str, option: Option) -> Optional[str]:
+    words = value.split()
+    for word in words:
+        problem = name_problem(word)
+        if problem:
+            return problem
+        if words.count(word) > 1:
+            return f"has {word} twice"
+    return None
+
+
+def _check_words(value: str, option: Option) -> Optional[str]:
+    for c in "'\"\\`$*?":
+        if c in value:
+            return f"is split at spaces, and nothing in it is quoted or replaced: {c} in {value!r}"
+    if not value.split()[0].startswith("--"):
+        return f"must begin with an option (--name value), not {value!r}"
+    return None
+
+
+def _check_quoted(value: str, option: Option) -> Optional[str]:
+    try:
+        shlex.split(value)
+    except ValueError:
+        return f"has a quote that is not closed: {value}"
+    return None
+
+
+def _check_paths(value: str, option: Option) -> Optional[str]:
+    if value.split() == ["progressive"]:
+        return None
+    from espnet_kd.plan.paths import choose
+
+    try:
+        choose(value.split(), False)
+    except UserError as e:
+        return str(e).removeprefix("--paths").lstrip(": ")
+    return None
+
+
+def _check_repo(value: str, option: Option) -> Optional[str]:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", value):
+        return f"must be user/name, not {value!r}"
+    return None
+
+
+def _check_path(value: str, option: Option) -> Optional[str]:
+    return path_problem(value)
+
+
+def _check_name(value: str, option: Option) -> Optional[str]:
+    return name_problem(value)
+
+
+def _check_text(value: str, option: Option) -> Optional[str]:
+    return None
+
+
+Kind = Callable[[str, Option], Optional[str]]
+KINDS: Dict[str, Kind] = {
+    "whole": _check_whole,
+    "number": _check_number,
+    "share": _check_share,
+    "choice": _check_choice,
+    "rate": _check_rate,
+    "stages": _check_stages,
+    "speeds": _check_speeds,
+    "name": _check_name,
+    "names": _check_names,
+    "words": _check_words,
+    "quoted": _check_quoted,
+    "paths": _check_paths,
+    "repo": _check_repo,
+    "path": _check_path,
+    "text": _check_text,
+}
+
+
+def stages_to_run(values: Mapping[str, str], known: Sequence[int]) -> List[int]:
+    """List the numbers of the stages that right values ask for."""
+    skipped = set(map(int, values["skip_stages"].split()))
+    first, last = int(values["stage"]), int(values["stop_stage"])
+    return [stage for stage in known if first <= stage <= last and stage not in skipped]

@@ -1,0 +1,224 @@
+"""What the stages to run need beside options: files, a GPU, an account. Told without torch."""
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+
+from espnet_kd.errors import UserError, nearest
+from espnet_kd.machine import gpus, torch_is_cpu_build
+from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
+from espnet_kd.run.places import check_folders
+
+# Configs by the stages that read them. Stage 17 reads the plan only.
+CONFIGS = {
+    "asr_config": (10, 11),
+    "student_config": (16,),
+    "compression_config": (16, 17),
+    "inference_config": (12, 16),
+}
+# Folders by the stages that write into them.
+FOLDERS = {
+    "expdir": range(1, 20),
+    "dumpdir": (3, 4),
+    "token_dir": (5,),
+    "asr_stats_dir": (10,),
+    "asr_exp": (11, 12, 13),
+}
+
+
+def check_needs(
+    values: Mapping[str, str], stages: Sequence[int], backend: str
+) -> Iterator[str]:
+    """Yield what is missing, one line each.
+
+    Args:
+        values: Right value of every option.
+        stages: Numbers of the stages to run.
+        backend: Where jobs run: `local`, or a scheduler that knows other machines.
+    """
+
+    def wanted(numbers: Sequence[int]) -> Optional[int]:
+        return next((stage for stage in stages if stage in numbers), None)
+
+    if int(values["num_nodes"]) > 1 and backend == "local":
+        yield (
+            f"--num_nodes {values['num_nodes']} needs a scheduler: set cmd_backend in cmd.sh "
+            "(the local backend has one machine)"
+        )
+    imports = bool(values["teacher_exp"])
+    yield from check_folders(
+        {
+            name: values[name]
+            for name, numbers in FOLDERS.items()
+            if wanted(numbers) or (name == "asr_exp" and imports and wanted((5,)))
+        }
+    )
+    for name, numbers in CONFIGS.items():
+        if name == "asr_config" and imports:
+            numbers = (10,)
+        stage = wanted(numbers)
+        if stage and values[name]:
+            yield from _check_config(name, values[name], stage)
+    trains = wanted((10, 16) if imports else (10, 11, 16))
+    for name, known in (
+        ("asr_args", training_names() if trains else None),
+        ("kd_args", training_names() if wanted((16,)) else None),
+        ("inference_args", decoding_names() if wanted((12, 16)) else None),
+    ):
+        words = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
+        for word in unknown_names(words, known, abbreviated=True):
+            yield f"--{name}: unknown option --{word}{nearest(word, known)}"
+    if imports and wanted((5,)):
+        yield from _check_teacher(values)
+    if wanted((18, 19)):
+        yield from _check_models(values)
+    if values["hf_repo"] and values["hf_dry_run"] == "false" and wanted((19,)):
+        from espnet_kd.deploy.hub import missing_for_upload
+
+        problem = missing_for_upload()
+        if problem:
+            yield f"--hf_repo {values['hf_repo']}: {problem}"
+    if backend == "local":
+        yield from _check_gpus(values, wanted((16,) if imports else (11, 16)), wanted((12, 16)))
+
+
+def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
+    if not Path(path).is_file():
+        kind = "a folder, not a file" if Path(path).is_dir() else "no such file"
+        yield f"--{name} {path}: {kind} (stage {stage} reads it)"
+        return
+    if name == "compression_config":
+        return  # plan_stages reads it next
+    try:
+        config = _read(Path(path))
+    except UserError as e:
+        yield str(e)
+        return
+    known = decoding_names() if name == "inference_config" else training_names()
+    for key in unknown_names(config, known):
+        yield f"{path}: unknown key '{key}'{nearest(key, known)}"
+
+
+def _read(path: Path) -> Dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as e:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(config or {}, dict) or not all(isinstance(key, str) for key in config or {}):
+        raise UserError(f"{path}: expected options by name ('key: value'), found '{config}'")
+    return config or {}
+
+
+def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
+    from espnet_kd.data.cli import sampling_rate
+
+    exp = Path(values["teacher_exp"])
+    if exp.resolve() == Path(values["asr_exp"]).resolve():
+        yield f"--teacher_exp {exp}: is the folder that it would be imported into (--asr_exp)"
+        return
+    try:
+        rate = _teacher_rate(exp / "config.yaml")
+        if rate is not None and rate != sampling_rate(values["fs"]):
+            yield (
+                f"{exp}/config.yaml: frontend_conf.fs is {rate} Hz, the recipe's audio has "
+                f"{sampling_rate(values['fs'])} Hz; give the teacher's rate with --fs"
+            )
+    except UserError as e:
+        yield str(e)
+    name = values["teacher_model"] or values["inference_asr_model"]
+    problem = checkpoint_problem(exp / name)
+    if problem == "no such file":
+        there = " ".join(sorted(path.name for path in exp.glob("*.pth"))) or "none"
+        yield (
+            f"--teacher_exp {exp} has no {name}; name one of its checkpoints with "
+            f"--teacher_model ({there})"
+        )
+    elif problem:
+        yield f"{exp / name}: {problem}"
+
+
+def _teacher_rate(path: Path) -> Optional[int]:
+    """Return the sampling rate of a transducer's config; None if it takes features."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; --teacher_exp names an ESPnet experiment (exp/asr_...)"
+        )
+    from espnet_kd.data.cli import sampling_rate
+
+    config = _read(path)
+    if "joint_network_conf" not in config:
+        task = "espnet2.asr" if "ctc_conf" in config else "another task"
+        raise UserError(
+            f"{path}: not a standalone transducer ({task}); the teacher must come from "
+            "espnet2.bin.asr_transducer_train"
+        )
+    if config.get("input_size") is not None:
+        return None
+    frontend = config.get("frontend_conf")
+    fs = frontend.get("fs", "16k") if isinstance(frontend, dict) else "16k"
+    try:
+        return sampling_rate(str(fs))
+    except Exception:
+        raise UserError(f"{path}: frontend_conf.fs: {fs!r} is not a sampling rate") from None
+
+
+def checkpoint_problem(path: Path) -> Optional[str]:
+    """Return why a file cannot be a checkpoint that torch has written; None if it can."""
+    if not path.is_file():
+        return "a folder, not a checkpoint" if path.is_dir() else "no such file"
+    try:
+        with open(path, "rb") as f:
+            head = f.read(2)
+    except OSError as e:
+        return f"cannot be read ({e.strerror})"
+    if head == b"PK":
+        import zipfile
+
+        return None if zipfile.is_zipfile(path) else "not a readable checkpoint: it is cut off"
+    return None if head[:1] == b"\x80" else "not a readable checkpoint"
+
+
+def _check_models(values: Mapping[str, str]) -> Iterator[str]:
+    """Yield names that neither the plan nor its gates can give to a model."""
+    from espnet_kd.plan.paths import PATHS
+    from espnet_kd.plan.plan import load_plan
+
+    try:
+        stages = [stage.name for stage in load_plan(values["compression_config"]).stages]
+    except UserError:  # is told where the plan is needed
+        return
+    known = ["teacher", *stages, *(path for path in PATHS)]
+    made = [f"{path}_{stage}" for path in PATHS for stage in stages]
+    made += [f"{stage}_{part}" for stage in stages for part in ("half", "again")]
+    for name in values["pack_models"].split():
+        if name not in known and name not in made:
+            yield (
+                f"--pack_models: no model '{name}' in {values['compression_config']}"
+                f"{nearest(name, known)}; there are: teacher, {', '.join(stages)}"
+            )
+
+
+def _check_gpus(
+    values: Mapping[str, str], trains: Optional[int], decodes: Optional[int]
+) -> Iterator[str]:
+    wanted: Dict[str, int] = {}
+    if trains and int(values["ngpu"]) > 0:
+        wanted[f"--ngpu {values['ngpu']}"] = int(values["ngpu"])
+    if decodes and values["gpu_inference"] == "true":
+        wanted["--gpu_inference true"] = 1
+    if not wanted:
+        return
+    count = 0 if torch_is_cpu_build() else gpus()
+    for option, number in wanted.items():
+        if count is None or count >= number:
+            continue
+        remedy = "--ngpu 0 trains on the CPU" if "ngpu" in option else "false decodes on the CPU"
+        there = f"this machine has {count}" if count else "no GPU is here"
+        if torch_is_cpu_build():
+            there = "the installed torch is a build for CPUs"
+        yield f"{option}: {there}; {remedy}"
