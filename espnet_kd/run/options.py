@@ -7,7 +7,18 @@ function of the value that returns what is wrong with it, or None.
 import math
 import re
 import shlex
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from espnet_kd.errors import UserError
 from espnet_kd.run.places import name_problem, path_problem

@@ -28,7 +28,7 @@ GOOD = {
     "kd_tag": "kd_x",
     "inference_tag": "decode_x",
 }
-PLAN = "stages:\n  - {name: half, target: 0.5}\n  - {name: third, target: 0.3, gate: {margin: 1}}\n"
+PLAN = "stages: [{name: half, target: 0.5}, {name: third, target: 0.3, gate: {margin: 1}}]\n"
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ CASES = [
     ({"test_sets": "train b"}, "--test_sets: train is the training set; copy its folder"),
     ({"valid_set": "train"}, "--valid_set train is the training set; copy its folder"),
     ({"test_sets": "org"}, "a set cannot be named 'org': dump/raw/org holds sets"),
-    ({"test_sets": "train_sp", "speed_perturb_factors": "0.9 1.0"}, "a set cannot be named 'train"),
+    ({"test_sets": "train_sp", "speed_perturb_factors": "0.9 1.0"}, "a set cannot be named 'tr"),
     ({"lang": "e n"}, "--lang 'e n': ' ' (space) cannot be used"),
     ({"kd_tag": "a,b"}, "--kd_tag 'a,b': ',' (comma) cannot be used"),
     ({"asr_tag": ".x"}, "--asr_tag '.x': a name cannot begin with a dot"),
