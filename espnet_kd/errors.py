@@ -5,7 +5,13 @@ import functools
 import json
 import os
 import sys
-from typing import Callable, Iterable, NoReturn, Optional
+from typing import Callable, Iterable, NoReturn, Optional, Sequence
+
+# A path of the user's: not there, of another kind, not permitted, impossible.
+_OF_A_PATH = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENODEV,
+}  # fmt: skip
 
 
 class UserError(Exception):
@@ -66,10 +72,18 @@ def check_choice(where: str, value: object, choices: Iterable[object]) -> None:
         raise UserError(f"{where}: {shown(value)} is not one of {', '.join(words)}{hint}")
 
 
+def _check_words(words: Sequence[str]) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{word!r}: not UTF-8; rename the file or write another value") from None
+
+
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     """Decorate a command line's `main`: user mistakes end in one line, exit code 1.
 
-    `UserError`, a full disk and a place without permission become one line on stderr.
+    `UserError`, a full disk and a path that cannot be used become one line on stderr.
     Ctrl-C exits with 130, and output that nobody reads any more (`| head`) with 141, silently.
     Anything else is a defect of ours and keeps its traceback.
     """
@@ -78,6 +92,7 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     def wrapper(*args, **kwargs) -> None:
         program = os.path.basename(sys.argv[0]).removesuffix(".py")
         try:
+            _check_words(sys.argv[1:])
             try:
                 sys.exit(main(*args, **kwargs) or 0)
             except SystemExit:
@@ -90,8 +105,10 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
         except OSError as e:
             if e.errno == errno.EPIPE and _unread_output():
                 _leave(141)
-            if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                print(f"{program}: error: {e.filename}: {e.strerror}", file=sys.stderr)
+            if e.filename is not None and e.errno in _OF_A_PATH:
+                path = " ".join(str(e.filename).splitlines())
+                path = path if len(path) <= 200 else f"{path[:200]}..."
+                print(f"{program}: error: {path}: {e.strerror}", file=sys.stderr)
                 _leave(1)
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

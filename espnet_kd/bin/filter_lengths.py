@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from espnet_kd.data.bad_items import BadItems
-from espnet_kd.data.cli import new_parser, share
+from espnet_kd.data.cli import new_parser, seconds, share
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.lengths import filter_lengths
 from espnet_kd.errors import run_main
@@ -17,8 +17,8 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--data", required=True, help="directory to read, of dump/raw/org")
     parser.add_argument("--out", required=True, help="directory to write, of dump/raw")
-    parser.add_argument("--min_wav_duration", type=float, default=0.1, help="in seconds")
-    parser.add_argument("--max_wav_duration", type=float, default=20.0, help="in seconds")
+    parser.add_argument("--min_wav_duration", type=seconds, default=0.1, help="in seconds")
+    parser.add_argument("--max_wav_duration", type=seconds, default=20.0, help="in seconds")
     parser.add_argument(
         "--max_dropped_share",
         type=share,

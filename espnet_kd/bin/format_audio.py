@@ -8,7 +8,14 @@ import signal
 from pathlib import Path
 
 from espnet_kd.data.bad_items import BadItems
-from espnet_kd.data.cli import new_parser, positive_int, sampling_rate, share, str2bool
+from espnet_kd.data.cli import (
+    new_parser,
+    positive_int,
+    sampling_rate,
+    seconds,
+    share,
+    str2bool,
+)
 from espnet_kd.data.format import Settings, format_audio, remove, unused_files
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
@@ -33,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--min_wav_duration",
-        type=float,
+        type=seconds,
         default=0.025,
         help="shorter files are unusable (seconds)",
     )

@@ -55,7 +55,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def _count_lines(path: str) -> int:
     try:
-        with open(path, encoding="utf-8") as f:
+        with open(path, "rb") as f:
             return sum(1 for _ in f)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make the token list first") from None

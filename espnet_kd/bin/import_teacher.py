@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from espnet_kd.cli import HelpFormatter
+from espnet_kd.data.cli import sampling_rate
 from espnet_kd.errors import run_main
 
 
@@ -14,7 +15,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--teacher_model", default="valid.loss_transducer.ave.pth", help="checkpoint in it"
     )
-    parser.add_argument("--fs", default="16k", help="sampling rate of the recipe's audio")
+    parser.add_argument(
+        "--fs", type=sampling_rate, default="16k", help="sampling rate of the recipe's audio"
+    )
     parser.add_argument("--token_dir", required=True, help="where the token list is to lie")
     parser.add_argument("--out", required=True, help="experiment directory to make")
     return parser

@@ -27,7 +27,7 @@ def str2bool(value: str) -> bool:
         return True
     if value.lower() in ("false", "no", "0"):
         return False
-    raise argparse.ArgumentTypeError(f"'{value}' is neither true nor false")
+    raise argparse.ArgumentTypeError(f"{value!r} is neither true nor false")
 
 
 def sampling_rate(value: str) -> int:
@@ -42,7 +42,7 @@ def sampling_rate(value: str) -> int:
     except (ValueError, OverflowError):
         rate = 0
     if rate < 1000:
-        raise argparse.ArgumentTypeError(f"'{value}' is not a sampling rate, such as 16k or 16000")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a sampling rate, such as 16k or 16000")
     return rate
 
 
@@ -57,16 +57,31 @@ def share(value: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"'{value}' is not a share between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a share between 0 and 1")
     return number
 
 
 def positive_int(value: str) -> int:
-    """Read a whole number of at least 1.
+    """Read a whole number of at least 1, and of at most 9 digits.
 
     Raises:
         argparse.ArgumentTypeError: `value` is not one.
     """
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"'{value}' is not a whole number of at least 1")
+    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
     return int(value)
+
+
+def seconds(value: str) -> float:
+    """Read a duration in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: `value` is not a finite number of at least 0.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds, 0 or more")
+    return number

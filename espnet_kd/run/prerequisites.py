@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
@@ -89,7 +90,7 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     if name == "compression_config":
         return  # plan_stages reads it next
     try:
-        config = _read(Path(path))
+        config = _config(path)
     except UserError as e:
         yield str(e)
         return
@@ -98,20 +99,11 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
         yield f"{path}: unknown key '{key}'{nearest(key, known)}"
 
 
-def _read(path: Path) -> Dict[str, Any]:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as e:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    if not isinstance(config or {}, dict) or not all(isinstance(key, str) for key in config or {}):
-        raise UserError(f"{path}: expected options by name ('key: value'), found '{config}'")
-    return config or {}
+def _config(path: str) -> Dict[str, Any]:
+    """Read a training or decoding config, which may be empty."""
+    if Path(path).stat().st_size == 0:
+        return {}
+    return read_yaml(path, "the options of ESPnet's command line are expected in it")
 
 
 def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
@@ -144,13 +136,9 @@ def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
 
 def _teacher_rate(path: Path) -> Optional[int]:
     """Return the sampling rate of a transducer's config; None if it takes features."""
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; --teacher_exp names an ESPnet experiment (exp/asr_...)"
-        )
     from espnet_kd.data.cli import sampling_rate
 
-    config = _read(path)
+    config = read_yaml(path, "--teacher_exp names an ESPnet experiment (exp/asr_...)")
     if "joint_network_conf" not in config:
         task = "espnet2.asr" if "ctc_conf" in config else "another task"
         raise UserError(

@@ -1,0 +1,219 @@
+"""Every option of every command line, given values that make no sense.
+
+    python -m tests.bin.odd_values [VERB...]        # all values; prints what ends in a traceback
+
+A command line is run in this process, as from a shell: with the good options of `GOOD`, and one
+of them replaced, or one added. It ends with exit code 0, 1 or 2; with 1 it says why in one line.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import logging
+import os
+import pkgutil
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from unittest import mock
+
+import espnet_kd.bin
+
+LONG = 20  # seconds after which a command line hangs
+PLAN = "--plan plan.yaml --students exp/kd --train_config train.yaml"
+TEACHER = "--teacher_exp teacher --teacher_model model.pth"
+# A command line each that succeeds, or fails for want of what only a whole run has made.
+GOOD = {
+    "cache_teacher": f"{TEACHER} --data dump/dev --out exp/cache --num_workers 0",
+    "check_install": "",
+    "check_options": "--known_stages 1 2",
+    "decode": "--asr_train_config teacher/config.yaml --asr_model_file teacher/model.pth "
+    "--data_path_and_name_and_type dump/dev/wav.scp,speech,sound --output_dir exp/a/decode/b/c",
+    "derive_student": f"{PLAN} --student half {TEACHER} --out exp/new",
+    "download_librispeech": "--out corpus --parts dev-clean --mirror nowhere",
+    "filter_lengths": "--data dump/dev --out dump/short",
+    "format_audio": "--data dump/dev --out dump/flac",
+    "gate": f"{PLAN} --student half --teacher_exp teacher --scores decode/dev",
+    "hard_labels": "--hyp dump/dev/text --data dump/dev --speech_shape stats/dev/speech_shape "
+    "--config train.yaml --token_list tokens.txt --token_type char --out exp/labels",
+    "import_teacher": f"{TEACHER} --fs 16k --token_dir data/tokens --out exp/imported",
+    "lock": "--pid 1 exp/held",
+    "make_tokens": "--text dump/dev/text --token_type char --out data/made",
+    "manifest": f"{PLAN} --student half --teacher_exp teacher",
+    "pack_model": "--results exp/results.json --model teacher",
+    "perturb_speed": "--data dump/dev --out dump/fast",
+    "plan": f"{TEACHER} --target 0.6 --stages 2 --train_config train.yaml --no_estimate",
+    "plan_stages": PLAN,
+    "prepare_librispeech": "--corpus corpus --set dev-clean --out data/dev",
+    "report": "--exp exp --model teacher=teacher --inference_tag decode --test_sets dev",
+    "report_seeds": "--run exp --run exp/kd --out exp/SEEDS.md",
+    "score": "--ref dump/dev/text --hyp dump/dev/text --utt2spk dump/dev/utt2spk --out exp/scores",
+    "train": "",  # see `train_line`
+    "upload_model": "--archive tokens.txt --repo me/x --dry_run",
+}
+VALUES = [
+    "abc", "", " ", "-1", "0", "nan", "inf", "1e400", "9" * 25, "1.5", "[", "{a: [}", "é", "a\nb",
+    "\udcff", "999999999", "x" * 5000, "gone/x", ".", "garbage", "empty", "/dev/null", "garbage/x",
+]  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What came of a command line; `trace` is empty unless it ended in an exception."""
+
+    code: int
+    said: str
+    trace: str
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with how it ended, if anything."""
+        if self.trace or "Traceback (most" in self.said:
+            return self.trace or self.said
+        if self.code not in (0, 1, 2):
+            return f"exit code {self.code}: {self.said}"
+        if self.code and "error: " not in self.said.strip().rpartition("\n")[2]:
+            return f"no error in its last line: {self.said[-300:]}"
+        return ""
+
+
+def verbs() -> List[str]:
+    """All command lines."""
+    return [module.name for module in pkgutil.iter_modules(espnet_kd.bin.__path__)]
+
+
+class _Parser(BaseException):
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a command line, made as when it runs."""
+
+    def stop(self, *args, **kwargs):
+        raise _Parser(self)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
+        try:
+            call(verb, [])
+        except _Parser as e:
+            return e.parser
+    raise AssertionError(f"{verb} reads no options")
+
+
+def call(verb: str, words: Sequence[str]) -> Run:
+    """Run a command line in this process."""
+    module = importlib.import_module(f"espnet_kd.bin.{verb}")
+    said, code, trace = io.StringIO(), 0, ""
+
+    def hangs(*_):
+        raise TimeoutError(f"still runs after {LONG} s")
+
+    logging.getLogger().handlers.clear()  # or they write to the last one's stderr
+    before = signal.signal(signal.SIGALRM, hangs), signal.getsignal(signal.SIGTERM)
+    signal.alarm(LONG)
+    try:
+        with (
+            mock.patch.object(sys, "argv", [f"{verb}.py", *words]),
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            module.main()
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
+        if isinstance(e.code, str):
+            said.write(e.code)
+    except Exception:
+        code, trace = 1, traceback.format_exc()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    return Run(code, said.getvalue(), trace)
+
+
+def words_with(good: Sequence[str], option: str, value: str) -> List[str]:
+    """The good words with an option replaced, or added."""
+    words, skip = [], False
+    for word in good:
+        if word.startswith("--"):
+            skip = word == option
+        if not skip:
+            words.append(word)
+    return [f"{option}={value}", *words]
+
+
+def cases(verb: str, values: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    """All options with all values that argparse itself does not refuse by a list of choices."""
+    for action in parser_of(verb)._actions:
+        if action.option_strings and action.nargs != 0 and action.dest not in ("help", "config"):
+            for value in values[:1] if action.choices else values:
+                yield action.option_strings[-1], value
+
+
+def write_state() -> None:
+    """Everything that the command lines of `GOOD` read, in the current folder."""
+    from tests.recipe.toy import TRAINING, write_data, write_teacher, write_yaml
+
+    write_data()
+    for name in "train", "dev":
+        utterances = [line.split()[0] for line in open(f"dump/{name}/text")]
+        Path(f"dump/{name}/utt2spk").write_text("".join(f"{u} s\n" for u in utterances))
+        Path(f"dump/{name}/utt2num_samples").write_text("".join(f"{u} 9000\n" for u in utterances))
+    write_teacher(Path("teacher"))
+    write_yaml("plan.yaml", {"stages": [{"name": "half", "target": 0.6}]})
+    write_yaml("train.yaml", {**TRAINING, "max_epoch": 1})
+    Path("garbage").write_bytes(bytes(range(256)) * 4)
+    Path("empty").write_bytes(b"")
+    Path("corpus/LibriSpeech/dev-clean").mkdir(parents=True)
+    Path("exp/kd").mkdir(parents=True)
+    Path("exp/results.json").write_text('{"models": []}\n')
+
+
+def train_line() -> List[str]:
+    """A training of one epoch."""
+    from tests.recipe.toy import train_words
+
+    return train_words("exp/trained", config="teacher/config.yaml") + ["--max_epoch", "1"]
+
+
+def good_words(verb: str) -> List[str]:
+    """The words of `GOOD`."""
+    return train_line() if verb == "train" else GOOD[verb].split()
+
+
+def main() -> int:
+    """Print all faults."""
+    faults = count = 0
+    os.environ.setdefault("ESPNET_KD_RUN", "1-x")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_state()
+        kept = Path(f"{folder}.kept")
+        shutil.copytree(folder, kept, symlinks=True)
+        for verb in sys.argv[1:] or verbs():
+            good = good_words(verb)
+            for option, value in cases(verb, VALUES):
+                run = call(verb, words_with(good, option, value))
+                count += 1
+                if run.fault:
+                    faults += 1
+                    shown = run.fault.strip().splitlines()
+                    place = shown[-4:-1] if len(value) < 99 else shown[-4:-2]
+                    text = " | ".join([line.strip()[:90] for line in (*place, shown[-1])])
+                    print(f"{verb} {option}={value[:20]!r}: {text}", flush=True)
+                for path in Path(folder).iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(kept)
+        os.chdir("/")
+    print(f"{count} command lines, {faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
