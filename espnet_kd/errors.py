@@ -77,7 +77,7 @@ def _check_words(words: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise UserError(f"{word!r}: not UTF-8; rename the file or write another value") from None
+            raise UserError(f"{word!r}: not UTF-8; rename it or write another value") from None
 
 
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
