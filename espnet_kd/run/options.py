@@ -204,11 +204,11 @@ def _together(
 
 def _sets(values: Mapping[str, str]) -> Iterator[str]:
     train, valid, tests = values["train_set"], values["valid_set"], values["test_sets"].split()
-    copy = "copy its folder of data/ under another name if that is meant"
     if valid == train:
-        yield f"--valid_set {valid} is the training set; {copy}"
-    if train in tests:
-        yield f"--test_sets: {train} is the training set; {copy}"
+        yield (
+            f"--valid_set {valid} is the training set; copy its folder of data/ under another "
+            "name if that is meant"
+        )
     for name in (train, valid, *tests):
         if name == "org":
             yield "a set cannot be named 'org': dump/raw/org holds sets before they are filtered"

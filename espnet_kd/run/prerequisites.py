@@ -122,6 +122,8 @@ def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
             )
     except UserError as e:
         yield str(e)
+        if not (exp / "config.yaml").is_file():
+            return
     name = values["teacher_model"] or values["inference_asr_model"]
     problem = checkpoint_problem(exp / name)
     if problem == "no such file":
