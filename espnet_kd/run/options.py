@@ -126,6 +126,7 @@ OPTIONS: Dict[str, Option] = {
     # Pack and upload
     "pack_models": Option("names"),
     "model_license": Option("name"),
+    "model_datasets": Option("text"),
     "hf_repo": Option("repo"),
     "hf_dry_run": _BOOL,
 }

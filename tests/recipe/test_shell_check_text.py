@@ -40,8 +40,9 @@ def test_every_set_is_looked_at_before_anything_trains(recipe):
 
 
 def test_an_imported_teacher_brings_its_own_config(recipe):
-    for name in "config.yaml", "valid.loss_transducer.ave.pth":
-        recipe.write(f"theirs/exp/asr_big/{name}", "token_type: char\n")
+    config = "token_type: char\njoint_network_conf: {}\n"
+    recipe.write("theirs/exp/asr_big/config.yaml", config)
+    (recipe.dir / "theirs/exp/asr_big/valid.loss_transducer.ave.pth").write_bytes(b"\x80")
     recipe.ok(teacher_exp="theirs/exp/asr_big", stop_stage=10)
     (call,) = [call for call in recipe.calls() if call[0].endswith("check_text")]
     assert value(call, "--config") == "exp/teacher/config.yaml"
