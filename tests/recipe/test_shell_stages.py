@@ -324,8 +324,9 @@ def _running(folder, word):
 
 
 def test_a_teacher_trained_elsewhere(recipe):
-    recipe.write("../given/asr_theirs/best.pth", "")
-    recipe.write("../given/asr_theirs/config.yaml", "token_type: bpe\n")
+    config = "token_type: bpe\njoint_network_conf: {}\n"
+    recipe.write("../given/asr_theirs/config.yaml", config)
+    (recipe.dir / "../given/asr_theirs/best.pth").write_bytes(b"\x80")
     options = {**SAME, "teacher_exp": "../given/asr_theirs/", "teacher_model": "best.pth"}
     options |= {"asr_exp": "", "kd_tag": ""}
     recipe.ok(stage=5, **options)
