@@ -168,6 +168,7 @@ class ReportedModel(_ReportedModel, total=False):
     """A model of the report."""
 
     relative_dir: str
+    cer: Dict[str, Amount]
     path: Optional[str]
     teacher: Optional[str]
     rtf: Optional[Factor]
