@@ -58,7 +58,7 @@ def decoder_options(words: Sequence[str]) -> Dict[str, Any]:
     """Return what stock inference gives to its `Speech2Text`, from options of its command."""
     needed = ["--output_dir", ".", "--data_path_and_name_and_type", "x,speech,sound"]
     args = vars(stock.get_parser().parse_args([*words, *needed]))
-    known = inspect.signature(stock.Speech2Text).parameters
+    known = inspect.signature(TimedSpeech2Text.__base__).parameters  # ESPnet's own
     left_out = ("asr_train_config", "asr_model_file", "device")
     return {key: value for key, value in args.items() if key in known and key not in left_out}
 
