@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.faults import damage
 from tests.faults.forking import PreloadedPython, environment
 from tests.faults.kills import killed_case
 from tests.faults.snapshots import Context
@@ -59,3 +60,19 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(context):
     family = context.copy("fresh", "kills")
     record = killed_case(family, context, 3, ["all", "child", "INT"])
     assert record["verdict"] == "same end", record
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "averaged model of the teacher: flip (done)",
+        "converted audio (dump/raw): other_sound (done)",
+        "hypotheses: edit (done)",
+        "shape files: cut_lines (done)",
+    ],
+)
+def test_no_damage_is_taken_in_silence(context, name):
+    case = next(case for case in damage.cases() if case.name == name)
+    record = damage.damaged_case(context.copy("done", "damage"), context, case, 1)
+    assert record["verdict"] in ("redone", "refused"), record
+    assert record.get("after repair", "same end") == "same end", record
