@@ -291,7 +291,9 @@ def _verdict(
         as_left = not path.exists()
     said = [x for x in (ended.out + ended.err).splitlines() if NOTICED.search(x)]
     record: Dict[str, object] = {"differ": differ[:8], "said": said[:2]}
-    if not differ:
+    if not differ and as_left and case.kind.source and not said:
+        record["verdict"] = "not noticed"  # the result is that of another file
+    elif not differ:
         record["verdict"] = "no effect" if as_left else "redone"
     elif case.kind.source and said:
         record["verdict"] = "redone"

@@ -32,6 +32,7 @@ WAY_NAMES = {
 }
 OUTCOMES = {  # in the words of the tables; what is not there stays as it is
     "SILENT": "**accepted in silence**",
+    "not noticed": "**not noticed**: still the result of the old file",
     "DIFFERENT": "**another result**",
     "ANOTHER RESULT, announced": "**another result**, announced",
     "no effect": "not read any more, same result",
