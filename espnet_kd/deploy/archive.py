@@ -1,5 +1,6 @@
 """One archive a model, made by ESPnet's own `espnet2.bin.pack`."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -61,4 +62,6 @@ def _pack(bundle: Bundle, archive: Path) -> None:
     done = subprocess.run(command, cwd=bundle.root, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        if os.strerror(errno.ENOSPC) in reason:
+            raise OSError(errno.ENOSPC, reason, str(archive.parent))
         raise UserError(f"espnet2.bin.pack failed for {bundle.home}: {reason}")

@@ -68,13 +68,15 @@ def full_disk_case(context, name: str, seed: int) -> dict:
                 break
             tries += 1
             errors.append(f"{how}: {ended.last}")
-            if how in ("hang", "traceback", "silent failure"):
+            if how in ("hang", "silent failure"):
                 return {"verdict": how, "tries": tries, "errors": errors, "means": "tmpfs"}
             size = int(begin + (end - begin) * rng.uniform(least, most))
             command = ["mount", "-o", f"remount,size={size}", str(root)]
             subprocess.run(command, check=True)
         record = _compared(family, context)
-    unclear = [e for e in errors if not FULL.search(e)]
+    unclear = [e for e in errors if not FULL.search(e) or e.startswith("traceback")]
+    if unclear and record["verdict"] == "same end":
+        record["verdict"] = "same end, unclear message"
     return {**record, "tries": tries, "errors": errors, "unclear": unclear, "means": "tmpfs"}
 
 
