@@ -49,7 +49,7 @@ def test_the_whole_run(finished):
         + DATA_VERBS
         + ["check_text"]
         + ["train"] * 2  # statistics, two jobs
-        + ["aggregate_stats_dirs", "train"]
+        + ["aggregate_stats_dirs", "check_stats", "train"]
         + DECODE_VERBS
         + (["derive_student", "train"] + DECODE_VERBS + ["manifest"]) * 3
         + ["measure_speed", "report"]
