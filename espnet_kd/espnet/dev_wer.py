@@ -7,6 +7,7 @@ import torch
 
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import count_errors
+from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.scoring.counts import Counts
@@ -106,7 +107,7 @@ class _Part:
         chunk_size = self.chunk_size if self.options.teacher_context == "shared" else None
         enc, t_len = teacher.encode(self.feats, self.feats_len, chunk_size)  # (B, T, D)
         lowered = teacher.dtype != torch.float32
-        with torch.autocast(enc.device.type, dtype=torch.bfloat16, enabled=lowered):
+        with autocast(enc.device.type, torch.bfloat16, enabled=lowered):
             return count_errors(teacher.model, enc, t_len, self.labels)
 
 

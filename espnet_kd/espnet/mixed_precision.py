@@ -6,7 +6,7 @@ no scaling, nor the skipped updates that come with it, and works on a CPU, too.
 """
 
 import contextlib
-from typing import ContextManager, Optional
+from typing import ContextManager, Iterator, Optional
 
 import torch
 
@@ -37,8 +37,22 @@ def autocast_dtype(use_amp: bool, amp_dtype: str, device: str) -> Optional[torch
     return torch.bfloat16
 
 
-def autocast(device: str, dtype: Optional[torch.dtype]) -> ContextManager:
-    """Compute in `dtype` where that is safe; None: change nothing."""
-    if dtype is None:
+@contextlib.contextmanager
+def autocast(device: str, dtype: Optional[torch.dtype], enabled: bool = True) -> Iterator[None]:
+    """Compute in `dtype` where that is safe; None, or not enabled: change nothing."""
+    if dtype is None or not enabled:
+        yield
+        return
+    with lstm_of_torch(device), torch.autocast(device, dtype=dtype):
+        yield
+
+
+def lstm_of_torch(device: str) -> ContextManager:
+    """Keep oneDNN's LSTM from a CPU for which it has none in bfloat16.
+
+    oneDNN refuses it there with "could not create a primitive descriptor", seen on a processor
+    with AVX2 but without AVX-512; torch's own LSTM computes it everywhere.
+    """
+    if device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return contextlib.nullcontext()
-    return torch.autocast(device, dtype=dtype)
+    return torch.backends.mkldnn.flags(enabled=False)

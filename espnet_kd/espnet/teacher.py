@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from pathlib import Path
-from typing import Any, Callable, ContextManager, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -13,6 +13,7 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.mixed_precision import lstm_of_torch
 from espnet_kd.lattice import Joint
 from espnet_kd.saved import load_state
 
@@ -187,11 +188,15 @@ class FrozenTeacher:
             joint = project(model.joint_network, enc, dec)
         return TeacherOutput(joint, t_len, enc, ctc)
 
-    def _precision(self, x: torch.Tensor) -> ContextManager:
+    @contextlib.contextmanager
+    def _precision(self, x: torch.Tensor) -> Iterator[None]:
         """Whatever autocast says, a lowered teacher computes as it is."""
         if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(x.device.type, enabled=False)
+            yield
+            return
+        device = x.device.type
+        with lstm_of_torch(device), torch.autocast(device, enabled=False):
+            yield
 
     def _dtype_of(self, x: torch.Tensor) -> torch.dtype:
         return x.dtype if self.dtype == torch.float32 else self.dtype

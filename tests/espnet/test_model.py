@@ -10,6 +10,7 @@ from torchaudio.functional import rnnt_loss
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import chunk_mask, encode
+from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.kd_options import DistillOptions
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
@@ -328,7 +329,7 @@ def test_under_autocast_losses_and_gradients_stay_finite(kd, batch, objective):
     options = {**kd, "objective": objective, "top_k": 2, "nodes": "occupancy"}
     student = build(tiny_config(), options, seed=9).eval()
     exact = student(**batch)[1]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast("cpu", torch.bfloat16):
         loss, stats, _ = student(**batch)
     loss.sum().backward()
     for name in ("loss_transducer", "loss_kd"):
