@@ -392,7 +392,7 @@ SHELL_CASES = [
     (two(FLAC, other_rate), THIRD, "format_audio", "sampling rate 8000 Hz found, 16000 Hz want"),
     (nothing, {**THIRD, "fs": "8k"}, "format_audio", "sampling rate 16000 Hz found, 8000 Hz want"),
     (two(FLAC, Path.unlink), THIRD, "format_audio", "2 of 60 utterances are unusable"),
-    (nothing, {"stage": 3, "fs": "8k"}, "asr_kd.sh", "with other options (fs 16k, now fs 8k)"),
+    (nothing, {"stage": 3, "fs": "8k"}, "step", "with other options (fs 16k, now fs 8k)"),
     (write(PLAN, b"stages: []\n"), {}, "plan_stages", "'stages' is empty"),
     (write(PLAN, b"stages: [{targt: 0.5}]\n"), {}, "plan_stages", "(did you mean 'target'?)"),
     (write(PLAN, b"stages: [{target: 1.2}]\n"), {}, "plan_stages", "a fraction between 0 and 1"),
@@ -419,11 +419,12 @@ SHELL_CASES = [
 
 
 def contents():
-    """Without logs, and without the marks of finished work: --force takes them away."""
+    """Without logs, the marks of work that was begun or ended, and the times of sound files."""
     return {
         path: content
         for path, (_, content) in snapshot().items()
-        if path.suffix != ".log" and not path.name.startswith(".done")
+        if path.suffix != ".log" and not path.name.startswith((".done", ".started"))
+        and path.name != "utt2audio"
     }
 
 

@@ -17,12 +17,17 @@ PLAN = {
         {"name": "b", "student": {"encoder": {"num_blocks": 2, "hidden_size": 8}}, "weight": 0.3},
     ],
 }
-SPLIT = {"rounds": [{"epochs": 4, "wer": 9, "teacher_wer": 5, "utterances": 9}]}
+
+
+def gate(verdict, wer):
+    """What a gate leaves after four epochs; the teacher has 5 %."""
+    rounds = [{"epochs": 4, "wer": wer, "teacher_wer": 5, "utterances": 9}]
+    return {"verdict": verdict, "rounds": rounds}
+
+
+SPLIT = gate("split", 9)
 # Halfway is good, the whole way is not.
-GOOD = {
-    "b_half": {"rounds": [{"epochs": 4, "wer": 5, "teacher_wer": 5, "utterances": 9}]},
-    "b_again": SPLIT,
-}
+GOOD = {"b_half": gate("pass", 5), "b_again": SPLIT}
 
 
 @pytest.fixture(scope="module")
