@@ -9,8 +9,10 @@ log-probabilities a node, of the lengths of real speech; errors are to ours in f
 
 import argparse
 import functools
+import json
 import statistics
-from typing import Dict, Optional, Sequence
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
 
 import benchlib
 import torch
@@ -51,14 +53,19 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="sizes")
+    parser.add_argument("--json", type=Path, help="write the rows here, too")
     args = parser.parse_args(argv)
     benchlib.prepare(args.device, args.threads, True)
     utterances = read_lengths(None, 500).utterances
+    rows: List[Dict[str, str]] = []
     for i, size in enumerate(args.batches):
         row = measure(draw("sorted", utterances, size, 1e12, 500, 0), args.device, args.repeats)
         lines = [] if i else [list(row), ["--:"] * len(row)]
         for line in [*lines, row.values()]:
             print("| " + " | ".join(line) + " |", flush=True)
+        rows.append(row)
+        if args.json:  # after each: a stop leaves what is done
+            args.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #   --minutes N       stop after N minutes (0.5 is allowed), at the latest a minute later
 #   --state DIR       keep what training needs to go on in files of 16 MB in DIR/state: read
 #                     where there is no exp/ yet, written whenever a run ends
+#   --save_every N    save the state every N minutes, too: for a machine that may vanish
 #   --train_args "A"  options for the training of teacher and students alike
 #   --recipe DIR      default: egs2/librispeech/asr_kd
 #
@@ -22,6 +23,7 @@ recipe=$(cd "$(dirname "$0")/.." && pwd)/egs2/librispeech/asr_kd
 corpus=${LIBRISPEECH:-}
 minutes=
 state=
+save_every=
 train_args=
 part_bytes=16000000 # a machine may give files back only up to a size
 unfinished=75       # EX_TEMPFAIL of sysexits.h
@@ -38,7 +40,7 @@ while [ $# -gt 0 ]; do
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
         exit 0
         ;;
-    --corpus | --minutes | --state | --train_args | --recipe)
+    --corpus | --minutes | --state | --save_every | --train_args | --recipe)
         [ $# -ge 2 ] || die "option $1 needs a value"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -49,7 +51,9 @@ while [ $# -gt 0 ]; do
         ;;
     esac
 done
-[[ "${minutes:-1}" =~ ^[0-9]*\.?[0-9]+$ ]] || die "--minutes must be a number, not '${minutes}'"
+for name in minutes save_every; do
+    [[ "${!name:-1}" =~ ^[0-9]*\.?[0-9]+$ ]] || die "--${name} must be a number, not '${!name}'"
+done
 [ -d "${corpus}" ] || die "--corpus '${corpus}': no such folder; it must hold train-clean-5"
 [ -x "${recipe}/run.sh" ] || die "--recipe ${recipe}: no run.sh there"
 corpus=$(cd "${corpus}" && pwd)
@@ -89,10 +93,15 @@ restore_state() {
 trap 'rm -rf .state.tmp' EXIT
 restore_state
 
+# What trainings have written, to see whether they write: half an epoch's files are no state.
+trained() {
+    find exp \( -name "*.pth" -o -name "*.json" \) -printf "%p %s %T@\n" | sort | cksum
+}
+
 # Everything but what can be made again in a minute (dump/, teacher caches), and of finished
 # trainings only what is decoded with.
 save_state() {
-    local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed") marker part
+    local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed") marker part before
     [ -n "${state}" ] && [ -d exp ] || return 0
     for marker in exp/*/.done.train; do
         [ -e "${marker}" ] || continue
@@ -100,10 +109,19 @@ save_state() {
             leave_out+=(--exclude "${marker%/*}/${part}.pth")
         done
     done
-    rm -rf "${state}/new"
-    mkdir "${state}/new"
-    tar -cf - --wildcards "${leave_out[@]}" data exp \
-        | split -b "${part_bytes}" -d -a 3 - "${state}/new/"
+    for part in 1 2 3; do
+        before=$(trained)
+        rm -rf "${state}/new"
+        mkdir "${state}/new"
+        # Logs grow while they are read: tar says so by 1.
+        { tar -cf - --warning=no-file-changed --warning=no-file-removed --wildcards \
+            "${leave_out[@]}" data exp || [ $? -eq 1 ]; } \
+            | split -b "${part_bytes}" -d -a 3 - "${state}/new/"
+        [ "${before}" != "$(trained)" ] || break
+        before=
+    done
+    # An epoch ended each time: what was saved before stays.
+    [ -n "${before}" ] || return 0
     (cd "${state}/new" && md5sum -- ??? >checksums)
     if [ -d "${state}/state" ]; then
         rm -rf "${state}/old"
@@ -134,12 +152,22 @@ command=(
 started=$(mktemp)
 LIBRISPEECH=${corpus} "${command[@]}" &
 pid=$!
+saver=
+if [ -n "${save_every}" ] && [ -n "${state}" ]; then
+    while sleep "${save_every}m"; do save_state; done &
+    saver=$!
+fi
 trap 'kill -TERM "${pid}" 2>/dev/null' INT TERM HUP
 rc=0
 wait "${pid}" || rc=$?
 # A trap ends `wait` before the recipe has ended.
 while kill -0 "${pid}" 2>/dev/null; do wait "${pid}" || rc=$?; done
 trap - INT TERM HUP
+if [ -n "${saver}" ]; then
+    pkill -P "${saver}" sleep 2>/dev/null || true # where it sleeps it ends; else it saves first
+    kill "${saver}" 2>/dev/null || true
+    wait "${saver}" 2>/dev/null || true
+fi
 case "${rc}" in
 124 | 130 | 137 | 143) rc=${unfinished} ;; # timeout's own code, or ended by a signal
 esac

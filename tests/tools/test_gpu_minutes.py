@@ -1,0 +1,136 @@
+"""What runs on a lent GPU: results outlive a cut, wrong pieces are seen, epochs fit the time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tools.gpu.checks import Check, checks, run_check
+from tools.gpu.results import Results
+
+
+@pytest.fixture
+def sizing(repo, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / "tools"))
+    from tools.gpu import sizing
+
+    return sizing
+
+
+def test_a_line_that_was_cut_is_dropped_and_swallows_no_other(tmp_path):
+    file = tmp_path / "new/results.jsonl"
+    Results(file, "cuda").add("checks", "walk", [{"error": 0.5}])
+    with open(file, "a") as f:
+        f.write('{"part": "tables", "name": "recur')
+    results = Results(file, "cuda")
+    assert results.has("checks", "walk") and not results.has("tables", "recursion")
+    results.add("tables", "recursion", [{"B": 1}, {"B": 4}])
+    assert [row["B"] for row in Results(file, "cuda").of("tables", "recursion")] == [1, 4]
+    # A rehearsal on a CPU does not count on the GPU.
+    assert not Results(file, "cpu").has("checks", "walk")
+
+
+def test_wrong_numbers_and_failures_are_told_apart_from_right_ones():
+    def slightly_wrong(device, dtype):
+        return [torch.ones(3, dtype=dtype) + (0.01 if dtype == torch.float32 else 0)]
+
+    def not_finite(device, dtype):
+        return [torch.tensor([1.0, float("nan")])]
+
+    def broken(device, dtype):
+        raise ValueError("no\nsuch thing")
+
+    assert "differs by 1.0e-02" in run_check("x", Check(slightly_wrong, 1e-3), "cpu")["problem"]
+    assert run_check("x", Check(slightly_wrong, 0.1), "cpu")["problem"] == ""
+    assert "inf" in run_check("x", Check(not_finite), "cpu")["problem"]
+    assert run_check("x", Check(broken), "cpu")["problem"] == "ValueError: no such thing"
+
+
+def test_pieces_of_the_loss_are_right_in_float32():
+    pieces = checks()
+    assert sum(name.startswith("objective") for name in pieces) == 12
+    for name in ("walk", "cache", "recursion, diagonal", "bfloat16 autocast"):
+        assert run_check(name, pieces[name], "cpu")["problem"] == "", name
+
+
+def test_epochs_are_scaled_alike_and_kept_in_the_plan(sizing):
+    works = [sizing.Work(n, e, 100, 0.6) for n, e in (("teacher", 40), ("stage1", 12))]
+    works += [works[1]._replace(name=name) for name in ("stage2", "stage3")]
+    works += [works[1]._replace(name=name, epochs=36) for name in ("one_shot", "scratch")]
+    assert works[0].minutes(40) == pytest.approx(sizing.OVERHEAD * 40)
+    assert sizing.scaled(works, 1e6) == {
+        "teacher": 40, "stage1": 12, "stage2": 12, "stage3": 12, "one_shot": 36, "scratch": 36
+    }  # fmt: skip
+    half = sizing.scaled(works, sum(w.minutes(w.epochs) for w in works) / 2)
+    assert half["teacher"] == 20 and half["stage2"] == 6 and half["one_shot"] == 18
+    assert min(sizing.scaled(works, 0.01).values()) == 1
+    plan = yaml.safe_load(sizing.plan_of(half))
+    assert [stage["epochs"] for stage in plan["stages"]] == [6, 6, 6]
+    assert plan["stages"][2]["target"] == 0.37
+
+
+def test_a_case_that_takes_too_long_is_ended_with_what_it_has_forked(repo, tmp_path, monkeypatch):
+    from tools.gpu import tables
+
+    program = tmp_path / "slow.py"
+    program.write_text(
+        "import subprocess, sys, time\n"
+        "subprocess.Popen(['sleep', '98765'])\n"
+        "open(sys.argv[sys.argv.index('--json') + 1], 'w').write('[{\"B\": 1}]')\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(tables, "TOOLS", tmp_path)
+    args = type("Args", (), {"device": "cpu"})
+    rows = tables.run(tables.Case("slow", "slow.py", "", ""), args, 3)
+    assert rows[0]["B"] == 1  # what it had written
+    running = subprocess.run(["pgrep", "-f", "sleep 98765"], capture_output=True)
+    assert running.returncode == 1
+
+
+def gpu_minutes(repo, tmp_path, *words, **environment):
+    command = [repo / "tools/gpu_minutes.sh", "--out", tmp_path / "out", *words]
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path), **environment},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--minutes", "x"], "--minutes must be a number, not 'x'"),
+        (["--device", "tpu"], "--device must be cuda or cpu, not 'tpu'"),
+        (["--parts", "checks tea"], "--parts knows checks, tables and training, not 'tea'"),
+        (["--nonsense"], "unknown option --nonsense"),
+    ],
+)
+def test_a_mistake_costs_no_minute(repo, tmp_path, words, message):
+    code, said = gpu_minutes(repo, tmp_path, *words)
+    assert code == 1 and message in said and len(said.splitlines()) == 1
+
+
+def test_training_waits_for_the_corpus_and_goes_on_from_what_came_back(repo, tmp_path):
+    carry = tmp_path / "carry"
+    (carry / "back").mkdir(parents=True)
+    row = {"part": "checks", "name": "walk", "device": "cpu", "error": 1e-7, "tolerance": 1e-4}
+    row.update(problem="", seconds=1)
+    (carry / "back/results.jsonl").write_text(json.dumps(row) + "\n")
+    (carry / "corpus").mkdir()
+    (carry / "corpus/000").write_text("half a tar")
+    (carry / "corpus/checksums").write_text("0 *000\n0 *001\n")
+    words = ["--device", "cpu", "--minutes", 2, "--carry", carry, "--parts", "training"]
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    code, said = gpu_minutes(repo, tmp_path, *words, PATH=path)
+    assert code == 75, said
+    assert "of the corpus came ./000" in said
+    report = (tmp_path / "out/report.md").read_text()
+    assert "1 of 1 pieces are right" in report and "| walk | 1e-07 | 1e-04 |" in report

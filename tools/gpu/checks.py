@@ -1,0 +1,211 @@
+"""Is what a GPU computes right? Each piece against the CPU in float64, a few seconds each.
+
+    python tools/gpu/checks.py --device cuda --results results.jsonl
+
+Pieces that a results file holds already are left out. Exit code 1 if one is wrong; all are tried.
+"""
+
+import argparse
+import copy
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # bench_step
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.errors import UserError, run_main  # noqa: E402
+from espnet_kd.lattice import Joint, node_stats  # noqa: E402
+from espnet_kd.lattice.recursion import KERNELS, rnnt_loss  # noqa: E402
+from espnet_kd.objective import (  # noqa: E402
+    KINDS,
+    NODES,
+    OBJECTIVES,
+    Objective,
+    Posteriors,
+    distillation_losses,
+)
+from tools.gpu.results import Results  # noqa: E402
+
+Tensors = Sequence[torch.Tensor]
+B, T, U, V, D = 3, 47, 31, 123, 24
+
+
+class Check(NamedTuple):
+    """One piece.
+
+    Attributes:
+        compute: Device and number format -> tensors that must agree.
+        tolerance: Largest relative difference, of the norms.
+    """
+
+    compute: Callable[[str, torch.dtype], Tensors]
+    tolerance: float = 1e-4
+
+
+def joint(seed: int, device: str, dtype: torch.dtype) -> Joint:
+    """Draw a joint network: enc (B, T, D), dec (B, U + 1, D), weight (V, D), bias (V,)."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = ((B, T, D), (B, U + 1, D), (V, D), (V,))
+    parts = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+    return Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+
+
+def lattice(device: str) -> Tensors:
+    """Draw labels (B, U) and ragged lengths (B,), (B,)."""
+    generator = torch.Generator().manual_seed(7)
+    labels = torch.randint(1, V, (B, U), generator=generator)
+    t_len, u_len = torch.tensor([T, 40, 12]), torch.tensor([U, 9, 0])
+    return [x.to(device) for x in (labels, t_len, u_len)]
+
+
+def objective(options: Dict[str, Any], device: str, dtype: torch.dtype) -> Tensors:
+    """Losses (B,), (B,) and the gradients of the student's joint network."""
+    student, teacher = joint(0, device, dtype), joint(1, device, dtype).detach()
+    losses = distillation_losses(student, teacher, *lattice(device), Objective(**options))
+    grads = torch.autograd.grad((losses.rnnt + losses.kd).mean(), student[:4])
+    return [losses.rnnt, losses.kd, *grads]
+
+
+def walk(device: str, dtype: torch.dtype) -> Tensors:
+    """Probabilities of {blank, next label, rest} at each utterance's own nodes. (N, 3)"""
+    labels, t_len, u_len = lattice(device)
+    three = node_stats(joint(0, device, dtype).detach(), labels, t_len, u_len)  # (B, T, U + 1, 3)
+    pairs = enumerate(zip(t_len.tolist(), u_len.tolist()))
+    return [torch.cat([three[b, :t, : u + 1].flatten(0, 1).exp() for b, (t, u) in pairs])]
+
+
+def recursion(kernel: str, device: str, dtype: torch.dtype) -> Tensors:
+    """Losses (B,) and the gradient (B, T, U + 1, 2)."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(B, T, U + 1, 5, generator=generator, dtype=torch.float64)
+    log_probs = logits.log_softmax(-1)[..., :2].to(device, dtype).requires_grad_()
+    _, t_len, u_len = lattice(device)
+    losses = rnnt_loss(log_probs, t_len, u_len, kernel=kernel)
+    return [losses, *torch.autograd.grad(losses.sum(), log_probs)]
+
+
+def cache(device: str, dtype: torch.dtype) -> Tensors:
+    """Distillation from what a cache holds: the teacher's three numbers a node."""
+    student = joint(0, device, dtype)
+    labels, t_len, u_len = lattice(device)
+    with torch.no_grad():
+        three = node_stats(joint(1, device, dtype), labels, t_len, u_len)  # (B, T, U + 1, 3)
+    losses = distillation_losses(student, Posteriors(three), labels, t_len, u_len)
+    return [losses.kd, *torch.autograd.grad(losses.kd.mean(), student[:4])]
+
+
+def mixed_precision(device: str, dtype: torch.dtype) -> Tensors:
+    """Losses under bfloat16 autocast; the reference has none."""
+    student, teacher = joint(0, device, dtype), joint(1, device, dtype).detach()
+    with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.float32):
+        losses = distillation_losses(student, teacher, *lattice(device))
+    if losses.rnnt.dtype not in (torch.float32, torch.float64):
+        raise RuntimeError(f"the losses are {losses.rnnt.dtype}, not float32 or better")
+    return [losses.rnnt, losses.kd]
+
+
+@functools.lru_cache(maxsize=None)
+def _step(variant: str) -> Any:
+    """Build a small model with its teacher, and a batch of noise, on the CPU."""
+    import bench_step
+    from benchdata import Length
+
+    words = ["--student_blocks", "2", "--student_size", "32", "--joint", "32", "--device", "cpu"]
+    words += ["--teacher_blocks", "2", "--teacher_size", "48", "--variants", variant]
+    args = bench_step.get_parser().parse_args(words)
+    lengths = [Length(60, 9), Length(33, 4)]
+    return bench_step.Bench(args, 60, lengths).step(variant)
+
+
+def training_step(variant: str, device: str, dtype: torch.dtype) -> Tensors:
+    """The loss of a whole training step and all gradients; ESPnet's front end is float32."""
+    ready = _step(variant)
+    model = copy.deepcopy(ready.student).to(device).train()
+    batch = {name: x.to(device) for name, x in ready.batch.items()}
+    loss, stats, _ = model(**batch)
+    loss.backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return [loss, torch.cat([grad.flatten() for grad in grads])]
+
+
+def checks() -> Dict[str, Check]:
+    """Return all pieces by name."""
+    pieces = {"walk": Check(walk), "cache": Check(cache)}
+    for kernel in KERNELS:
+        # torchaudio's kernel is float32 throughout.
+        pieces[f"recursion, {kernel}"] = Check(functools.partial(recursion, kernel), 2e-3)
+    for name in OBJECTIVES:
+        for divergence in KINDS if name not in ("full_sum", "none") else KINDS[:1]:
+            for nodes in NODES if name == "collapsed" and divergence == KINDS[0] else NODES[:1]:
+                options = {"objective": name, "divergence": divergence, "nodes": nodes}
+                label = f"objective {name}, {divergence}, nodes {nodes}"
+                pieces[label] = Check(functools.partial(objective, options))
+    pieces["bfloat16 autocast"] = Check(mixed_precision, 2e-2)
+    for variant in ("ours", "ours_cached", "ours_collapsed", "ours_full"):
+        label = "training step, " + {"ours": "teacher"}.get(variant, f"student, {variant[5:]}")
+        pieces[label] = Check(functools.partial(training_step, variant), 2e-3)
+    return pieces
+
+
+def difference(values: Tensors, exact: Tensors) -> float:
+    """Largest relative difference of the tensors; infinite where one is not finite."""
+    worst = 0.0
+    for value, reference in zip(values, exact):
+        value, reference = value.detach().double().cpu(), reference.detach().double().cpu()
+        if not bool(torch.isfinite(value).all()):
+            return float("inf")
+        scale = float(reference.norm()) or 1.0
+        worst = max(worst, float((value - reference).norm()) / scale)
+    return worst
+
+
+def run_check(name: str, check: Check, device: str) -> Dict[str, Any]:
+    """Compute one piece on the device in float32 and on the CPU in float64."""
+    start = time.perf_counter()
+    try:
+        exact = check.compute("cpu", torch.float64)
+        error = difference(check.compute(device, torch.float32), exact)
+        problem = "" if error <= check.tolerance else f"differs by {error:.1e}"
+    except Exception as e:  # the next piece may be right
+        error, problem = None, " ".join(f"{type(e).__name__}: {e}".split())[:300]
+    return {
+        "error": error,
+        "tolerance": check.tolerance,
+        "problem": problem,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+@run_main
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="what to check")
+    parser.add_argument("--results", type=Path, required=True, help="file that rows go to")
+    parser.add_argument("--seconds", type=float, default=60, help="start no piece after these")
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device")
+    results, start = Results(args.results, args.device), time.monotonic()
+    wrong: List[str] = []
+    for name, check in checks().items():
+        if results.has("checks", name):
+            continue
+        if time.monotonic() - start > args.seconds:
+            print(f"checks: the time is over before '{name}'; the same command goes on")
+            break
+        row = run_check(name, check, args.device)
+        results.add("checks", name, [row])
+        wrong += [name] if row["problem"] else []
+        print(f"checks: {name}: {row['problem'] or 'right'} ({row['seconds']} s)", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    main()
