@@ -133,7 +133,7 @@ def test_finished_work_is_skipped_and_says_so(recipe):
         ({"max_wav_duration": 9}, 4, "(max_wav_duration 20, now max_wav_duration 9)"),
         ({"asr_args": "--optim adamw"}, 11, "(optim (not set), now optim adamw)"),
         ({"seed": 6}, 11, "(seed 5, now seed 6)"),
-        ({"inference_args": "--beam_size 2"}, 12, "exp/teacher/decode/test_a with other"),
+        ({"inference_args": "--beam_size 3"}, 12, "exp/teacher/decode/test_a with other"),
         ({"kd_args": "--kd_conf weight=2"}, 16, "exp/kd_big with other options (kd_conf.w"),
         (
             {"local_data_opts": "--c d"},
