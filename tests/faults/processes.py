@@ -13,6 +13,7 @@ class Process(NamedTuple):
     pid: int
     parent: int
     group: int
+    session: int
     state: str
     name: str
 
@@ -25,14 +26,15 @@ def all_processes() -> Dict[int, Process]:
             fields = tail.split()
             pid = int(stat.parent.name)
             name = head.partition("(")[2]
-            processes[pid] = Process(pid, int(fields[1]), int(fields[2]), fields[0], name)
+            processes[pid] = Process(pid, *map(int, fields[1:4]), fields[0], name)
     return processes
 
 
 class Members:
     """What belongs to a run: the descendants of its first process, and their groups.
 
-    A process that a killed one leaves behind is known by its group.
+    A process that a killed one leaves behind is known by its group. Numbers are given again on
+    a machine that starts many processes: nothing of another session is ever taken for ours.
     """
 
     def __init__(self, first: int) -> None:
@@ -41,7 +43,12 @@ class Members:
 
     def look(self) -> Dict[int, Process]:
         """The living ones."""
-        everything = all_processes()
+        session, ourselves = os.getsid(0), (os.getpid(), os.getppid())
+        everything = {
+            pid: process
+            for pid, process in all_processes().items()
+            if process.session == session and pid not in ourselves
+        }
         members: Dict[int, Process] = {}
         grown = True
         while grown:
