@@ -199,7 +199,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", choices=ROOMS, default=list(ROOMS), help="kinds of faults"
     )
-    parser.add_argument("--case", default="", help="only cases whose names this expression matches")
+    parser.add_argument("--case", default="", help="only cases whose names match this")
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument("--checkout", type=Path, default=REPO, help="whose recipe and package")
     parser.add_argument("--results", type=Path, default=Path("build/faults/results.jsonl"))
