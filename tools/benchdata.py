@@ -77,7 +77,9 @@ def read_lengths(corpus: Optional[Path], vocabulary: int) -> Lengths:
     for transcript in transcripts:
         for line in transcript.read_text(encoding="utf-8").splitlines():
             name, words = line.split(" ", 1)
-            audio = next(transcript.parent.glob(f"{name}.*"))
+            audio = next(transcript.parent.glob(f"{name}.*"), None)
+            if audio is None:
+                continue  # a part of the set
             seconds.append(soundfile.info(str(audio)).duration)
             text.append(words)
     if vocabulary <= LARGEST_TRAINED:

@@ -61,17 +61,31 @@ grep -v '^#' tools/gpu/wheels.txt | xargs "${python}" -m pip wheel --quiet --qui
     --constraint constraints/py312-espnet202611.txt ||
     die "pip made no wheels, the lines above say why"
 
-# files SET: its texts, and its audio, or the first --utterances of it.
-files() {
-    find "$1" -name "*.txt" -print
-    find "$1" -type f ! -name "*.txt" -print | sort |
-        if [ "${utterances}" -gt 0 ]; then awk -v n="${utterances}" 'NR <= n'; else cat; fi
+# part SET: its first --utterances, linked into a folder of their own, with their transcripts.
+part() {
+    local file text
+    find "${corpus}/$1" -type f ! -name "*.txt" | sort | awk -v n="${utterances}" 'NR <= n' |
+        while read -r file; do
+            text=${file#"${corpus}/"}
+            mkdir -p "${few}/${text%/*}"
+            ln -s "$(readlink -f "${file}")" "${few}/${text}"
+            grep -h "^$(basename "${file%.*}") " "${file%/*}"/*.trans.txt \
+                >>"${few}/${text%-*}.trans.txt"
+        done
 }
 echo "${0##*/}: corpus"
+if [ "${utterances}" -gt 0 ]; then
+    few=${carry}/corpus.few
+    rm -rf "${few}"
+    part train-clean-5
+    part "${dev}"
+    corpus=${few}
+fi
 # Paths sorted, no times, no owners: the same corpus makes the same parts.
-(cd "${corpus}" && { files train-clean-5 && files "${dev}"; } | sort |
-    tar -cf - --transform 's,^,LibriSpeech/,' --mtime=@0 --owner=0 --group=0 --files-from -) |
+(cd "${corpus}" && find train-clean-5 "${dev}" ! -type d -print | sort |
+    tar -chf - --transform 's,^,LibriSpeech/,' --mtime=@0 --owner=0 --group=0 --files-from -) |
     split -b "${part_bytes}" -d -a 3 - "${carry}/corpus/"
+rm -rf "${carry}/corpus.few"
 (cd "${carry}/corpus" && md5sum -- ??? >checksums)
 
 echo "${0##*/}: to be carried, bytes:"

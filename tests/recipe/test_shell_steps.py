@@ -141,6 +141,8 @@ def test_a_run_that_an_earlier_version_began(recipe):
     error = recipe.run(stage=16).stderr
     assert "needs exp/teacher/config.yaml, but its record was left by an earlier version" in error
     # What such a run has trained may be imported.
+    recipe.write("exp/teacher/config.yaml", "joint_network_conf: {}\n")
+    (recipe.dir / "exp/teacher" / AVE).write_bytes(b"\x80 weights")
     given = {"teacher_exp": "exp/teacher", "asr_exp": "exp/imported", "stage": 5, "stop_stage": 5}
     recipe.ok(**given)
     assert recipe.verbs()[-1] == "import_teacher"
