@@ -83,7 +83,7 @@ def third_party(paths, **kwargs):
     for path in paths:
         # The files beside a script of a recipe import each other by plain name.
         beside = [*path.parent.iterdir(), *(Path(__file__).parents[1] / "tools").glob("*.py")]
-        local = {p.stem for p in beside} | {"espnet_kd", "tests", "conftest"}
+        local = {p.stem for p in beside} | {"espnet_kd", "tests", "tools", "conftest"}
         for module, line in imports(path, **kwargs):
             top = module.partition(".")[0]
             if top not in sys.stdlib_module_names and top not in local:
