@@ -137,9 +137,10 @@ def while_writing(name, nth):
         while_writing("checkpoint.pth", LATE),
         # The checkpoint of this epoch is complete, its model is not.
         while_writing(f"{LATE}epoch.pth", 1),
+        while_writing(f"{EPOCHS}epoch.pth", 1),
         while_writing("ave_2best.pth", 1),
     ],
-    ids=["epoch", "checkpoint", "model", "average"],
+    ids=["epoch", "checkpoint", "model", "last_model", "average"],
 )
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
     damage, train, whole, monkeypatch, tmp_path
