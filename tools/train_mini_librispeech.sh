@@ -150,7 +150,9 @@ command=(
 [ -z "${minutes}" ] || command=(timeout --kill-after 1m "${minutes}m" "${command[@]}")
 
 started=$(mktemp)
-LIBRISPEECH=${corpus} "${command[@]}" &
+# One name on every machine: a corpus elsewhere is another corpus to the recipe.
+ln -sfn "${corpus}" corpus
+LIBRISPEECH=corpus "${command[@]}" &
 pid=$!
 saver=
 if [ -n "${save_every}" ] && [ -n "${state}" ]; then

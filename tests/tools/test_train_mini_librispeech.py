@@ -80,7 +80,7 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
     (recipe.dir / "exp/asr_mini/9epoch.pth").write_text("large")
     (recipe.dir / "exp/9epoch.pth").write_text("of nobody")
     code, said = finish(start(repo, recipe, *piece, "--stage", 17, "--minutes", 0.05,
-                              sleep="espnet_kd.bin.report:60"))  # fmt: skip
+                              sleep="espnet_kd.bin.measure_speed:60"))  # fmt: skip
     assert code == UNFINISHED and "unfinished" in said, said
     assert "warning: no step and no epoch was finished: more --minutes are needed" in said
     assert sorted(os.listdir(state / "state")) == ["000", "checksums"]
@@ -168,7 +168,7 @@ def test_a_damaged_state_is_one_line(keep, why, repo, pretended, tmp_path):
     assert process.returncode == 1 and err.count("\n") == 1
     assert "state/state/* cannot be unpacked (" in err
     assert why in err and "); copy them again, or name another folder to begin afresh" in err
-    assert sorted(os.listdir(pretended.dir)) == ["data", "run.sh"]
+    assert sorted(os.listdir(pretended.dir)) == ["corpus", "data", "run.sh"]
 
 
 @pytest.mark.parametrize("folder", ["", "dev-clean-10", "LibriSpeech/dev-clean-10"])
