@@ -108,5 +108,7 @@ def complaint(ended: Ended) -> str:
         return "ok"
     if "Traceback (most recent" in ended.err or any(map(EXCEPTION.search, ended.errors)):
         return "traceback"
-    return "refused" if ended.errors else "silent failure"
+    # Which stage has failed is no reason.
+    reasons = [x for x in ended.errors if not re.search(r"error: stage \d+ .* failed", x)]
+    return "refused" if reasons else "silent failure"
 

@@ -65,6 +65,23 @@ def test_a_finished_training_needs_its_cache_no_more(recipe):
     assert len(cached(recipe.calls())) == 3
 
 
+def test_a_training_that_is_made_longer_reads_a_cache_again(recipe):
+    """Its last epochs would else hear the teacher itself, whose numbers are others."""
+    recipe.ok(**STAGE)
+    recipe.calls()
+    for epochs in 3, 4:
+        recipe.ok(**STAGE, kd_args=f"--max_epoch {epochs}")
+        calls = recipe.calls()
+        train = next(call for call in calls if call[0].endswith(".train"))
+        assert value(train, "--kd_conf") == f"teacher_cache={CACHE}"
+        assert not cached(calls)  # it is there
+    shutil.rmtree(recipe.dir / CACHE)
+    recipe.ok(**STAGE, kd_args="--max_epoch 5")
+    calls = recipe.calls()
+    train = next(call for call in calls if call[0].endswith(".train"))
+    assert len(cached(calls)) == 3 and value(train, "--kd_conf") == f"teacher_cache={CACHE}"
+
+
 def test_a_cache_is_kept_until_its_inputs_change(recipe):
     fail = {"STUB_FAIL": "espnet_kd.bin.train:exp/kd_big"}
     assert recipe.run(fail, **STAGE).returncode == 1

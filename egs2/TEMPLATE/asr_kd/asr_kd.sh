@@ -598,7 +598,7 @@ derive_student() {
 # says now.
 train_student() {
     local k=$1 teacher=$2 maker=$3 dir options=() until=${student_until[$1]}
-    local force=${force} use_teacher_cache=${use_teacher_cache}
+    local force=${force} use_teacher_cache=${use_teacher_cache} before_training=() cache_options=()
     dir=$(student_dir "${k}")
     [ "${student_online[k]}" != online ] || use_teacher_cache=false
     if [ "${until}" != - ]; then
@@ -607,13 +607,18 @@ train_student() {
     fi
     derive_student "${k}" "${teacher}"
     student_data "${dir}" "${teacher}" "${maker}"
-    cache_teacher "${dir}" "${teacher}" "${student_train_dir}"
+    before_training=(cache_teacher "${dir}" "${teacher}" "${student_train_dir}")
+    # A finished training reads no cache, which may have been deleted, unless it goes on.
+    if ! is_trained "${dir}" || "${force}"; then
+        "${before_training[@]}"
+        before_training=()
+    fi
     # shellcheck disable=SC2086
     train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
         "config:${dir}/student.yaml" "args:${kd_args} ${options[*]}" "file:${dir}/init.pth" \
         "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
         -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
-        "${cache_options[@]}" ${kd_args} "${options[@]}"
+        ${kd_args} "${options[@]}"
 }
 
 if begin_stage 16; then

@@ -10,9 +10,6 @@ cache_teacher() {
     local valid_dir="${data_feats}/${valid_set}"
     cache_options=()
     "${use_teacher_cache}" || return 0
-    # A finished training reads it no more: it may have been deleted.
-    if is_trained "${dir}" && ! "${force}"; then return 0; fi
-
     need "${train_dir}/wav.scp" 4
     need "${valid_dir}/wav.scp" 4
     if step_needed "${cache}" cache kind:resume "cache_band=${cache_band}" \

@@ -15,6 +15,10 @@ rotate_log() {
     mv "$1" "${base}.1.log"
 }
 
+# A command that train_model calls before a training, and only then: it may set `cache_options`.
+before_training=()
+cache_options=()
+
 # train_model DIR TRAIN_DIR TRAIN_SHAPES WORD... -- OPTION...
 # TRAIN_DIR: the data directory that is trained on; TRAIN_SHAPES: the one of its shape files.
 # WORD: what determines the result apart from the data (see `step_needed`).
@@ -47,6 +51,7 @@ train_model() {
         rm -f "${dir}"/{checkpoint,checkpoint.previous,latest,[0-9]*epoch,*.ave,*.ave_*best,*.best}.pth \
             "${dir}"/{history,facts}.json
     fi
+    "${before_training[@]:-:}"
 
     # shellcheck disable=SC2206
     command=(
@@ -69,7 +74,7 @@ train_model() {
         --output_dir "${dir}"
     )
     [ -z "${seed}" ] || command+=(--seed "${seed}")
-    command+=("$@")
+    command+=("${cache_options[@]}" "$@")
 
     current_log="${dir}/train.log"
     log "Training ${dir}, log: ${current_log}"
