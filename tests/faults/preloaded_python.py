@@ -137,7 +137,7 @@ class Server:
     def _child(self, request: dict) -> dict:
         self.selector.close()
         self.listener.close()
-        for connection in self.clients.values():
+        for connection in filter(None, self.clients.values()):  # None: a client that is gone
             connection.close()
         for pidfd in self.pidfds.values():
             os.close(pidfd)
@@ -159,8 +159,8 @@ class Server:
 
     def _gone(self, pid: int) -> None:
         """The client says nothing after its request: what is to be read is its end."""
-        connection = self.clients[pid]
-        if connection is None:
+        connection = self.clients.get(pid)
+        if connection is None:  # both have ended at once
             return
         self.selector.unregister(connection)
         connection.close()

@@ -43,6 +43,15 @@ def test_the_preloaded_python_is_one_to_its_caller(python, tmp_path):
     assert os.read(reader, 9) == b"mine"
 
 
+def test_a_killed_client_disturbs_no_other(python):
+    words = [python, "-c", "import time; time.sleep(60)"]
+    clients = [subprocess.Popen(words, env=environment()) for _ in range(4)]
+    for client in clients:
+        client.kill()
+        assert run(python, "print(1)").stdout == "1\n"
+        client.wait()
+
+
 @pytest.mark.parametrize("victim", ["client", "process"])
 def test_who_kills_one_of_the_two_kills_both(python, victim):
     code = "import os, time; print(os.getpid(), os.getpgrp(), flush=True); time.sleep(60)"
