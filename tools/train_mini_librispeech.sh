@@ -101,12 +101,15 @@ trained() {
 # Everything but what can be made again in a minute (dump/, teacher caches), and of finished
 # trainings only what is decoded with.
 save_state() {
-    local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed") marker part before
+    local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed")
+    local marker file linked part before
     [ -n "${state}" ] && [ -d exp ] || return 0
     for marker in exp/*/.done.train; do
         [ -e "${marker}" ] || continue
-        for part in "[0-9]*epoch" checkpoint latest; do
-            leave_out+=(--exclude "${marker%/*}/${part}.pth")
+        # The average of one epoch is a link to it.
+        linked=$(find "${marker%/*}" -maxdepth 1 -name "*.ave*.pth" -type l -printf "%l\n")
+        for file in "${marker%/*}"/{[0-9]*epoch,checkpoint,latest}.pth; do
+            grep -qxF "${file##*/}" <<<"${linked}" || leave_out+=(--exclude "${file}")
         done
     done
     for part in 1 2 3; do

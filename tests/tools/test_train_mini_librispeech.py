@@ -78,6 +78,9 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
     assert code == 0, said
     assert trained(recipe.calls()) == ["exp/asr_mini", "exp/kd_mini_big"]
     (recipe.dir / "exp/asr_mini/9epoch.pth").write_text("large")
+    average = next((recipe.dir / "exp/asr_mini").glob("*.ave.pth"))
+    average.rename(average.with_name("7epoch.pth"))  # as ESPnet averages one epoch
+    average.symlink_to("7epoch.pth")
     (recipe.dir / "exp/9epoch.pth").write_text("of nobody")
     code, said = finish(start(repo, recipe, *piece, "--stage", 17, "--minutes", 0.05,
                               sleep="espnet_kd.bin.measure_speed:60"))  # fmt: skip
@@ -97,6 +100,7 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
     assert (recipe.dir / "exp/RESULTS.md").exists()
     # What a finished training no longer needs stayed behind.
     assert not (recipe.dir / "exp/asr_mini/9epoch.pth").exists()
+    assert average.is_symlink() and average.exists()
     assert (recipe.dir / "exp/9epoch.pth").exists()
 
 
