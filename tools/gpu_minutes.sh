@@ -208,6 +208,9 @@ if wants training; then
         log "training waits: of the corpus came $(cd "${work}/parts" && find . -name '[0-9]*' | sort | xargs);" \
             "carry the other parts of ${carry}/corpus in a call at once after this one"
         waiting=true
+    elif [ "$(left)" -lt 60 ]; then
+        log "training: $(left) s are too few to begin; the next call does"
+        waiting=true
     else
         if [ ! -d "${work}/state" ] && [ -d "${out}/state" ]; then cp -a "${out}/state" "${work}/state"; fi
         sizing=("${python}" tools/gpu/sizing.py --corpus "${corpus}/train-clean-5" --minutes "${train_minutes}"
@@ -218,7 +221,10 @@ if wants training; then
         teacher_epochs=$(sed -n 's/^teacher_epochs=//p' "${work}/sizing.txt")
         if [ -z "${teacher_epochs}" ]; then
             log "training: sizing has not ended (exit code ${rc})"
-            failed=true
+            case "${rc}" in
+            124 | 137) waiting=true ;; # the time was over
+            *) failed=true ;;
+            esac
         else
             # What matters most first; baselines where there is time.
             for paths in progressive "progressive one_shot scratch"; do
