@@ -1,12 +1,15 @@
 """Data that cannot be read is named in one line, whichever process reads it."""
 
-from typing import Any, Dict, Iterable, Iterator, Tuple, Union
+import contextlib
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
 
 import numpy as np
 from espnet2.tasks import abs_task
 from espnet2.train.dataset import ESPnetDataset
+from espnet2.train.iterable_dataset import DATA_TYPES, IterableESPnetDataset
 
 from espnet_kd.errors import UserError
+from espnet_kd.fileio import read_table
 
 
 class NamingDataset(ESPnetDataset):
@@ -26,14 +29,66 @@ class NamingDataset(ESPnetDataset):
 
     def _name(self, uid: Union[str, int]) -> None:
         for name, loader in self.loader_dict.items():
-            try:
-                loader[uid]
-            except Exception as e:  # readers of audio and archives raise almost anything
-                reason = (str(e).splitlines() or [""])[0]
-                raise UserError(
-                    f"{self.debug_info[name][0]}: '{uid}' cannot be read "
-                    f"({type(e).__name__}: {reason}); make its file again, or take it out"
-                ) from None
+            _try(loader.__getitem__, uid, uid, self.debug_info[name][0])
+
+
+class NamingStream(IterableESPnetDataset):
+    """`IterableESPnetDataset`, of statistics and decoding, that names what cannot be read."""
+
+    def __iter__(self) -> Iterator[Tuple[Union[str, int], Dict[str, np.ndarray]]]:
+        """Yield names and data of utterances; see ESPnet's class.
+
+        Raises:
+            UserError: one of their files is missing or damaged.
+        """
+        keys, names = self.key_file, None
+        if isinstance(keys, str):
+            keys = list(read_table(keys))
+        elif keys is None and self.path_name_type_list:
+            keys = list(read_table(self.path_name_type_list[0][0]))
+        if keys is not None:
+            names = self.key_file = _Noted(keys)
+        try:
+            yield from super().__iter__()
+        except UserError:
+            raise
+        except Exception:
+            if names is not None:
+                self._name(names.current)
+            raise  # nothing that was read is to blame
+
+    def _name(self, uid: str) -> None:
+        for path, _, kind in self.path_name_type_list:
+            table = read_table(path)
+            if not table.get(uid):
+                raise UserError(f"{path}: no entry of '{uid}'; run again from stage 3 on")
+            _try(DATA_TYPES[kind], table[uid], uid, path)
+
+
+class _Noted(List[str]):
+    """Names that know which of them was asked for last."""
+
+    current = ""
+
+    def __iter__(self) -> Iterator[str]:
+        for self.current in super().__iter__():
+            yield self.current
+
+
+def _try(read: Callable[[Any], Any], value: Any, uid: Union[str, int], table: str) -> None:
+    """Read an entry of a table.
+
+    Raises:
+        UserError: it cannot be read; names it.
+    """
+    try:
+        read(value)
+    except Exception as e:  # readers of audio and archives raise almost anything
+        reason = (str(e).splitlines() or [""])[0]
+        raise UserError(
+            f"{table}: '{uid}' cannot be read ({type(e).__name__}: {reason}); make its file "
+            "again, or take it out"
+        ) from None
 
 
 def in_one_line(batches: Iterable) -> Iterator[Any]:
@@ -42,13 +97,25 @@ def in_one_line(batches: Iterable) -> Iterator[Any]:
     Raises:
         UserError: one that a process of PyTorch's `DataLoader` has raised.
     """
-    try:
+    with without_traceback():
         yield from batches
+
+
+@contextlib.contextmanager
+def without_traceback() -> Iterator[None]:
+    """Take what stands before the message of an error that a process which reads has raised.
+
+    Raises:
+        UserError: it, in one line.
+    """
+    try:
+        yield
     except UserError as e:
-        # It stands behind the traceback.
-        last = str(e).strip().splitlines()[-1]
-        raise UserError(last.rpartition("UserError: ")[2]) from None
+        if not str(e).startswith("Caught "):  # as PyTorch begins
+            raise
+        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
 
 
-# ESPnet builds its data sets by this name, and offers no other way in.
+# ESPnet builds its data sets by these names, and offers no other way in.
 abs_task.ESPnetDataset = NamingDataset
+abs_task.IterableESPnetDataset = NamingStream

@@ -5,16 +5,20 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 
 import argparse
 import importlib.util
+import multiprocessing
 from typing import Any, Dict, Iterable, Iterator, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
+from torch.multiprocessing import ProcessExitedException
 
+from espnet_kd.errors import UserError, run_main
 from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
+from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
 from espnet_kd.kd_options import DistillOptions
@@ -82,12 +86,31 @@ class DistilTransducerTask(ASRTransducerTask):
         return super().optional_data_names(train, inference) + (() if inference else (NAME,))
 
     @classmethod
+    def main(cls, *args: Any, **kwargs: Any) -> None:
+        """Train in this process or in one for each GPU; see ESPnet's `AbsTask.main`.
+
+        Raises:
+            UserError: such a process has failed.
+        """
+        try:
+            super().main(*args, **kwargs)
+        except ProcessExitedException as e:  # it has said why itself
+            raise UserError(f"{e}; its error stands above") from None
+
+    @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Train in this process; see ESPnet's `AbsTask.main_worker`.
 
         Raises:
             UserError: a file of weights that it reads is damaged.
         """
+        if multiprocessing.parent_process() is None:
+            cls._work(args)
+        else:  # started by `main`: nobody else would show its error in one line
+            run_main(cls._work)(args)
+
+    @classmethod
+    def _work(cls, args: argparse.Namespace) -> None:
         with checked_loads(AGAIN):
             super().main_worker(args)
 
@@ -139,6 +162,6 @@ class _Named:
         return len(self.batches)
 
     def __iter__(self) -> Iterator:
-        for names, batch in self.batches:
+        for names, batch in in_one_line(self.batches):
             DistilTransducer.batch_names = names
             yield names, batch

@@ -12,6 +12,7 @@ from espnet_kd.common.records import DECODING
 from espnet_kd.common.yaml_file import read_yaml, section
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
+from espnet_kd.espnet.reading import without_traceback
 from espnet_kd.fileio import read_table
 from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
@@ -93,7 +94,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     TimedSpeech2Text.keys, TimedSpeech2Text.progress = keys, Progress(label, len(keys))
     # The stock command builds its decoder by this name.
     stock.Speech2Text = TimedSpeech2Text
-    stock.main(cmd)
+    with without_traceback():
+        stock.main(cmd)
     note = ""
     if TimedSpeech2Text.hit_limit:
         note = f"{TimedSpeech2Text.hit_limit} of them cut short by the limit of the search"
