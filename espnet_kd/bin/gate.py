@@ -10,13 +10,14 @@ longer (train it on), split (insert a student), stop, continue. One line says wh
 
 import argparse
 from pathlib import Path
-from typing import Tuple
 
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.records import FACTS, GATE
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan.gate import Round, add_round, describe, read_rounds
 from espnet_kd.plan.options import add_plan_options, student_of
+from espnet_kd.scoring import faults
+from espnet_kd.scoring.counts import Counts, read_counts
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -39,14 +40,15 @@ def main(cmd=None) -> None:
     if student.gate is None:
         raise UserError(f"{student.where}: '{student.name}' has no gate")
     exp = Path(f"{args.students}_{student.name}")
-    wer, utterances = _wer(exp / args.scores)
-    teacher_wer, of_teacher = _wer(Path(args.teacher_exp) / args.scores)
-    if utterances != of_teacher:
+    own, teachers = _counts(exp / args.scores), _counts(Path(args.teacher_exp) / args.scores)
+    if own.sentences != teachers.sentences:
         raise UserError(
-            f"{exp / args.scores}: {utterances} utterances, but {of_teacher} of the teacher; "
-            "score both again"
+            f"{exp / args.scores}: {own.sentences} utterances, but {teachers.sentences} of the "
+            "teacher; score both again"
         )
-    new = Round(_epochs(exp), wer, teacher_wer, utterances)
+    new = Round(
+        _epochs(exp), own.error_rate, teachers.error_rate, own.sentences, faults.fault(own)
+    )
     rounds = add_round(read_rounds(exp), new)
     record, line = describe(
         student.gate, rounds, student.name, student.teacher or "the first teacher"
@@ -55,12 +57,9 @@ def main(cmd=None) -> None:
     print(line)
 
 
-def _wer(scores: Path) -> Tuple[float, int]:
-    """Read WER in percent and the number of utterances."""
-    from espnet_kd.scoring.counts import Counts, read_counts
-
-    total = Counts.total(read_counts(scores / "score_wer" / "counts.tsv").values())
-    return total.error_rate, total.sentences
+def _counts(scores: Path) -> Counts:
+    """Read the counts of a set."""
+    return Counts.total(read_counts(scores / "score_wer" / "counts.tsv").values())
 
 
 def _epochs(exp: Path) -> int:

@@ -59,13 +59,17 @@ class Student(TypedDict, total=False):
     before_training: Figures
 
 
-class GateRound(TypedDict):
-    """Error rates after a round of training."""
-
+class _GateRound(TypedDict):
     epochs: Annotated[int, 1]
     wer: Amount
     teacher_wer: Amount
     utterances: Count
+
+
+class GateRound(_GateRound, total=False):
+    """Error rates after a round of training."""
+
+    fault: Optional[str]
 
 
 class _Gate(TypedDict):

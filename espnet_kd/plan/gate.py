@@ -46,12 +46,15 @@ class Round:
         wer: The student's on the validation set, in percent.
         teacher_wer: Its teacher's.
         utterances: Of the validation set.
+        fault: Why the student does not recognise speech; None if it does. Such a student passes
+            no gate: the difference of two models that say nothing is small.
     """
 
     epochs: int
     wer: float
     teacher_wer: float
     utterances: int
+    fault: Optional[str] = None
 
     @property
     def difference(self) -> float:
@@ -61,7 +64,9 @@ class Round:
 
 def decide(gate: Gate, rounds: Sequence[Round]) -> str:
     """Return `pass`, `longer`, `split`, `stop` or `continue` after some rounds (one at least)."""
-    if rounds[-1].difference <= gate.margin + 1e-9:  # 6.1 - 5.1 is more than 1 in binary
+    last = rounds[-1]
+    within = last.difference <= gate.margin + 1e-9  # 6.1 - 5.1 is more than 1 in binary
+    if within and last.fault is None:
         return "pass"
     if gate.otherwise == "longer" and len(rounds) > gate.at_most:
         return "stop"
@@ -106,7 +111,7 @@ def read_rounds(exp: Path) -> List[Round]:
     """
     result = GATE.read_if_there(exp) or {}
     names = [field.name for field in dataclasses.fields(Round)]
-    return [Round(*(entry[name] for name in names)) for entry in result.get("rounds", [])]
+    return [Round(*(entry.get(name) for name in names)) for entry in result.get("rounds", [])]
 
 
 def add_round(rounds: Sequence[Round], new: Round) -> List[Round]:
@@ -119,12 +124,13 @@ def describe(
 ) -> Tuple[Dict[str, Any], str]:
     """Return the content of `gate.json`, which the report reads too, and a line for the log."""
     last, verdict = rounds[-1], decide(gate, rounds)
+    above = last.fault or f"more than {gate.margin:g} points above"
     sentence = {
         "pass": f"within {gate.margin:g} points of",
-        "longer": f"more than {gate.margin:g} points above: {gate.epochs} epoch(s) more against",
-        "split": f"more than {gate.margin:g} points above: a student in between after",
-        "stop": f"more than {gate.margin:g} points above: the compression stops at",
-        "continue": f"more than {gate.margin:g} points above, going on after",
+        "longer": f"{above}: {gate.epochs} epoch(s) more against",
+        "split": f"{above}: a student in between after",
+        "stop": f"{above}: the compression stops at",
+        "continue": f"{above}, going on after",
     }[verdict]
     record = {
         "student": student,

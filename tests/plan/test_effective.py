@@ -155,3 +155,10 @@ def test_a_damaged_record_is_refused(tmp_path):
     (tmp_path / "gate.json").write_text('{"verdict": "stop", "rounds": [{"epoch": 1}]}')
     with pytest.raises(UserError, match=r"gate.json: rounds\[0\]: no field 'epochs'; remove"):
         read_rounds(tmp_path)
+
+
+def test_a_student_that_recognises_nothing_passes_no_gate():
+    silent = Round(1, 100.0, 100.0, 10, "outputs nothing")
+    assert decide(Gate(), [silent]) == "stop"
+    assert decide(Gate(otherwise="longer"), [silent]) == "longer"
+    assert decide(Gate(otherwise="continue"), [silent]) == "continue"

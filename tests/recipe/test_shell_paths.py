@@ -125,6 +125,16 @@ def test_stop_ends_the_compression_and_the_baselines_have_the_best_size(recipe):
     assert reported(calls[-1]) == ["teacher", "big", "mid", "one_shot"]
 
 
+def test_a_student_that_recognises_nothing_is_no_teacher_though_its_own_is_no_better(recipe):
+    gated(recipe, "stop")
+    wer = {"STUB_WER": "teacher=100 kd_big=100"}
+    printed = recipe.ok(wer, **STAGE)
+    assert verdicts(recipe) == {"big": "stop"}
+    assert "gate stop: big has WER 100.00 %" in printed
+    assert "validation, makes at least as many errors as there are words" in printed
+    assert "gate stop: big has WER 100.00 %" in recipe.ok(wer, **STAGE)  # read again
+
+
 def test_longer(recipe):
     gated(recipe, "longer")
     wer = {"STUB_WER": "teacher=5 kd_big@2=9 kd_big@4=6 kd_mid=6 kd_small=6"}
