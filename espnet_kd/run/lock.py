@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from espnet_kd.common.json_file import read_json
 from espnet_kd.errors import UserError
 
 FILE = ".run.json"
@@ -259,10 +260,10 @@ def _create(record: Path, run: Run) -> bool:
 
 def _read(record: Path, shown: Path) -> Optional[Run]:
     try:
-        run = Run(**json.loads(record.read_text(encoding="utf-8")))
+        run = Run(**read_json(record))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError):
+    except (UserError, TypeError):
         run = None
     if run is None or any(type(v) is not kind for v, kind in zip(run, _TYPES)):
         raise UserError(

@@ -17,11 +17,13 @@ No decision looks at the time of a file.
 import contextlib
 import fnmatch
 import glob
-import json
 import os
+import re
 import shutil
+from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
+from espnet_kd.common.records import HISTORY
 from espnet_kd.errors import UserError
 from espnet_kd.run.content import content_of, file_content
 from espnet_kd.run.differences import input_differences, option_differences, source_differences
@@ -225,14 +227,14 @@ def _not_finished(new: Record, started: Optional[Record]) -> Decision:
             f"{new.folder} holds an interrupted run with other options or input "
             f"({different[0]}); {_redo(new)} starts it afresh, or choose another directory"
         )
-    trained = trained_epochs(new.folder)
+    trained, damage = trained_epochs(new.folder)
     if new.kind == "train" and _as_number(new.epochs) < trained:
         raise UserError(
             f"{new.folder} has been trained for {trained} epochs, more than max_epoch "
             f"{new.epochs}; {_redo(new)} starts it afresh, or choose another directory"
         )
     lines = _neutral_lines(new, option_differences(started.neutral, new.neutral))
-    return _begin(new, [*lines, f"going on with the interrupted run in {new.folder}"])
+    return _begin(new, [*damage, *lines, f"going on with the interrupted run in {new.folder}"])
 
 
 def _neutral_lines(new: Record, different: List[str]) -> List[str]:
@@ -384,14 +386,22 @@ def _digest_in(record: Record, path: str) -> Optional[str]:
     return record.outputs.get(name, record.others.get(name))
 
 
-def trained_epochs(folder: str) -> int:
-    """Epochs that a training has finished, by its history; 0 if it says nothing."""
+def trained_epochs(folder: str) -> Tuple[int, List[str]]:
+    """Count the epochs that a training has finished.
+
+    By its history, or by its models if that is damaged.
+
+    Returns:
+        The number, 0 if nothing says it; and a line for the log if the history is damaged.
+    """
     try:
-        with open(os.path.join(folder, "history.json"), encoding="utf-8") as f:
-            history = json.load(f)
-    except (OSError, ValueError):
-        return 0
-    return len(history) if isinstance(history, list) else 0
+        return len(HISTORY.read_if_there(Path(folder)) or []), []
+    except UserError as e:
+        names = glob.glob(os.path.join(glob.escape(folder), "*epoch.pth"))
+        numbers = [re.fullmatch(r"(\d+)epoch\.pth", os.path.basename(name)) for name in names]
+        last = max((int(number[1]) for number in numbers if number), default=0)
+        reason = str(e).rpartition("; ")[0]
+        return last, [f"{reason}: the models beside it say that {last} epochs were trained"]
 
 
 def _as_number(epochs: Optional[str]) -> int:

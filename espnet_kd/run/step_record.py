@@ -2,8 +2,10 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from espnet_kd.common.json_file import read_json
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open
 from espnet_kd.run.content import Content
@@ -77,19 +79,17 @@ def read_record(folder: str, step: str, prefix: str = DONE) -> Optional[Record]:
     """
     path = os.path.join(folder, prefix + step)
     try:
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
+        with open(path, "rb") as f:
+            begins = f.read(1)
     except FileNotFoundError:
         return None
     except IsADirectoryError:
         raise UserError(f"{path}: a directory where the record of a step is expected") from None
-    except UnicodeDecodeError:
-        text = "{"
-    if not text.startswith("{"):
+    if begins != b"{":
         return Record(folder, step, problem="its record was left by an earlier version")
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
+        fields = read_json(Path(path))
+    except UserError:
         fields = {}
     example = Record(folder, step)
     known = {k: v for k, v in example.__dict__.items() if k not in ("folder", "problem")}

@@ -355,3 +355,19 @@ def test_a_converted_file_that_is_damaged_is_made_again():
     write(path, "s0und")
     line = "d is made again, d/utt2audio is not what was made then"
     assert do(words, "d") == ("needed", line)
+
+
+@pytest.mark.parametrize("damage", ["[", "[1]", '{"epoch": 1}', '[{"epoch": 2}, {"epoch": 1}]'])
+def test_a_damaged_history_is_said_and_the_models_count(damage):
+    trained(epochs=3)
+    os.rename("m/.done.train", "m/.started.train")
+    write("m/history.json", damage)
+    for epoch in (2, 10):
+        write(f"m/{epoch}epoch.pth", "w")
+    words = [word.replace("train.yaml", "short.yaml") for word in TRAIN]
+    write("short.yaml", "max_epoch: 9\nbatch_size: 8\noptim_conf: {lr: 0.001}\n")
+    assert "has been trained for 10 epochs, more than max_epoch 9" in refused(words, "m", "train")
+    os.unlink("m/10epoch.pth")
+    lines = ask(words, "m", "train").lines
+    assert lines[0].startswith("m/history.json: ")
+    assert lines[0].endswith(": the models beside it say that 2 epochs were trained")
