@@ -8,10 +8,12 @@ import numpy as np
 
 from espnet_kd.common.records import FACTS, RESULTS, experiment
 from espnet_kd.errors import UserError
+from espnet_kd.report.caveats import FEW
 from espnet_kd.report.paths import PROGRESSIVE, pairs
 from espnet_kd.report.scores import same_references
 from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
-from espnet_kd.scoring.counts import read_counts
+from espnet_kd.scoring.counts import Counts, read_counts
+from espnet_kd.scoring.faults import fault
 
 SAME_SIZE = 0.02  # sizes chosen by measurement may differ by this part between seeds
 
@@ -68,6 +70,7 @@ class Runs:
         left_out: Names of models that only some runs have.
         errors: (model, test set) -> (runs, utterances).
         words: Test set -> (utterances,) reference words.
+        faults: (model, test set) -> for each run why the model does not recognise speech.
     """
 
     names: List[str]
@@ -76,6 +79,12 @@ class Runs:
     left_out: List[str]
     errors: Dict[Tuple[str, str], np.ndarray]
     words: Dict[str, np.ndarray]
+    faults: Dict[Tuple[str, str], List[Optional[str]]]
+
+    def is_sound(self, test_set: str, *models: str) -> bool:
+        """Say whether differences of models allow a verdict of significance."""
+        enough = len(self.words[test_set]) >= FEW
+        return enough and not any(any(self.faults[m, test_set]) for m in models)
 
     def wer(self, model: str, test_set: str) -> np.ndarray:
         """Return (runs,) WER in percent."""
@@ -128,9 +137,9 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     _check_own_trainings(runs)
     entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
     models = _shared_models(entries)
-    names = {m.name for m in models}
-    left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in names)
-    errors, words = {}, {}
+    shared = {m.name for m in models}
+    left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in shared)
+    errors, words, faults = {}, {}, {}
     for s in first["test_sets"]:
         counts = {
             (m.name, folder): read_counts(
@@ -154,9 +163,11 @@ def read_runs(folders: Sequence[Path]) -> Runs:
             errors[m.name, s] = np.array(
                 [[c.errors for c in counts[m.name, folder].values()] for folder in folders]
             )
-    return Runs(
-        [str(f) for f in folders], first["test_sets"], models, list(left_out), errors, words
-    )
+            faults[m.name, s] = [
+                fault(Counts.total(counts[m.name, folder].values())) for folder in folders
+            ]
+    names = [str(folder) for folder in folders]
+    return Runs(names, first["test_sets"], models, list(left_out), errors, words, faults)
 
 
 def _check_own_trainings(runs: Dict[Path, Dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+from espnet_kd.report.caveats import FEW
 from espnet_kd.report.seeds import PooledDifference, Runs
 from espnet_kd.report.tables import table
 from espnet_kd.report.words import UNKNOWN, interval, signed
@@ -29,10 +30,30 @@ def seeds_md(
     lines += [f"- run {k}: `{name}`" for k, name in enumerate(runs.names, 1)]
     if runs.left_out:
         lines += [f"- left out, not in every run: {', '.join(runs.left_out)}"]
+    lines += [f"- **{sentence}**" for sentence in _warnings(runs)]
     lines += ["", *_table(runs, differences), "", *_legend(draws, seed, len(runs.names))]
     if plot:
         lines += ["", f"![WER of every run]({plot.name})"]
     return "\n".join(lines) + "\n"
+
+
+def _warnings(runs: Runs) -> List[str]:
+    """Name what no conclusion can be drawn from."""
+    sentences = []
+    for (model, test_set), faults in runs.faults.items():
+        runs_by_fault: Dict[str, List[str]] = {}
+        for k, what in enumerate(faults, 1):
+            if what:
+                runs_by_fault.setdefault(what, []).append(f"run {k}")
+        sentences += [
+            f"{model} {what} on {test_set} ({', '.join(numbers)}): comparisons with it say "
+            "nothing."
+            for what, numbers in runs_by_fault.items()
+        ]
+    for test_set, words in runs.words.items():
+        if len(words) < FEW:
+            sentences.append(f"{test_set} has {len(words)} utterances, too few for an interval.")
+    return sentences
 
 
 def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
@@ -48,11 +69,12 @@ def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
         for d in (d for d in differences if d.test_set == s):
             wins = f"{d.wins} of {len(numbers)}"
             wins += f", {d.ties} tied" if d.ties else ""
+            sound = runs.is_sound(s, d.model, d.against)
             body.append(
                 [
                     *(s, d.model, d.against, *_rates(runs, d.model, s, params)),
                     signed(d.interval.diff, 2),
-                    *(_marked(i) for i in (d.interval, d.with_seeds)),
+                    *(_marked(i, sound) for i in (d.interval, d.with_seeds)),
                     wins,
                 ]
             )
@@ -69,8 +91,8 @@ def _rates(runs: Runs, model: str, test_set: str, params: Dict[str, str]) -> Lis
     return [params[model], *(f"{x:.2f}" for x in figures)]
 
 
-def _marked(i: Interval) -> str:
-    return f"{interval(i, 2)}{' †' if i.significant else ''}"
+def _marked(i: Interval, sound: bool) -> str:
+    return f"{interval(i, 2)}{' †' if i.significant and sound else ''}"
 
 
 def _legend(draws: int, seed: int, number: int) -> List[str]:
@@ -88,5 +110,6 @@ def _legend(draws: int, seed: int, number: int) -> List[str]:
         f"only {number - 1}/{number} of the variance between {number} runs, so this interval is "
         "still too narrow; what all runs share (a teacher, the data) it takes as given.",
         "- † marks an interval without 0, each looked at alone: of many, one in twenty bears it "
-        "by chance. A missing † does not show that two models are equal.",
+        "by chance; none stands where a model does not recognise speech or a set has fewer than "
+        f"{FEW} utterances. A missing † does not show that two models are equal.",
     ]

@@ -187,3 +187,24 @@ def test_what_cannot_be_pooled_is_one_line(runs, tmp_path, capsys, monkeypatch, 
 def test_runs_are_named_once(runs, capsys, names):
     assert run(names=names) == 1
     assert "name two runs or more, each once" in capsys.readouterr().err
+
+
+def test_a_model_that_says_nothing_in_a_run_allows_no_conclusion(runs, tmp_path):
+    counts = runs / f"seed2/asr_stage2/{TAG}/new/score_wer/counts.tsv"
+    head, *lines = counts.read_text().splitlines()
+    silent = [f"{u}\t{w}\t0\t0\t{w}\t0" for u, w in (line.split("\t")[:2] for line in lines)]
+    counts.write_text("\n".join([head, *silent]) + "\n")
+    assert run() == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    assert "- **stage2 outputs nothing on new (run 2): comparisons with it say nothing.**" in text
+    rows = [line for line in text.splitlines() if line.startswith("| new | stage2 | teacher")]
+    assert len(rows) == 1 and "†" not in rows[0]
+
+
+def test_too_few_utterances_allow_no_conclusion(runs, tmp_path):
+    for counts in runs.glob("*/*/*/new/score_wer/counts.tsv"):
+        counts.write_text("".join(counts.read_text().splitlines(keepends=True)[:6]))
+    assert run() == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    assert "- **new has 5 utterances, too few for an interval.**" in text
+    assert not any("†" in line for line in text.splitlines() if line.startswith("| new "))
