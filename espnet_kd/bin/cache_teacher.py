@@ -23,6 +23,8 @@ from pathlib import Path
 from espnet_kd.data.cli import new_parser, positive_int
 from espnet_kd.errors import UserError, run_main
 
+AUDIO_TYPES = ("sound", "multi_columns_sound", "variable_columns_sound", "kaldi_ark", "npy")
+
 
 def get_parser():
     """Build the parser."""
@@ -59,7 +61,9 @@ def get_parser():
         default=2_000_000,
         help="audio samples of a batch, padding included",
     )
-    parser.add_argument("--audio_type", default="sound", help="kind of wav.scp, as in ESPnet")
+    parser.add_argument(
+        "--audio_type", choices=AUDIO_TYPES, default="sound", help="kind of wav.scp, as in ESPnet"
+    )
     parser.add_argument(
         "--num_workers", type=_whole, default=1, help="processes that read the audio"
     )

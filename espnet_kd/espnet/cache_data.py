@@ -100,7 +100,7 @@ class Utterances(torch.utils.data.Dataset):
             self,
             batch_sampler=batches,
             collate_fn=ASRTransducerTask.build_collate_fn(Namespace(), False),
-            num_workers=num_workers,
+            num_workers=min(num_workers, len(batches)),
         )
         for items, (_, batch) in zip(batches, in_one_line(loader)):
             yield items, batch
