@@ -19,9 +19,7 @@ process holds beyond its imports: both models, the optimizer, activations, gradi
 """
 
 import argparse
-import contextlib
 import functools
-import io
 import math
 import warnings
 from argparse import Namespace
@@ -33,10 +31,10 @@ import torch
 from benchdata import Length, draw, lattice, read_lengths
 
 from espnet_kd.errors import run_main
+from espnet_kd.espnet.versions import quiet_import
 from espnet_kd.progress import Progress
 
-# 202511 talks about nltk.
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+with quiet_import():
     from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
     from espnet2.tasks.asr_transducer import ASRTransducerTask
 

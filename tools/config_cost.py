@@ -13,11 +13,9 @@ an epoch on GPUs of which a stated share of the peak speed is reached.
 """
 
 import argparse
-import contextlib
 import copy
 import dataclasses
 import functools
-import io
 import tempfile
 import time
 from pathlib import Path
@@ -30,13 +28,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
+from espnet_kd.espnet.versions import quiet_import
 from espnet_kd.peak_memory import PeakMemory, in_child
 from espnet_kd.plan.options import read_config
 from espnet_kd.plan.plan import load_plan
 from espnet_kd.students.architecture import Architecture
 
-# 202511 talks about nltk.
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+with quiet_import():
     from espnet_kd.espnet.batches import Batch, Batches, of_training
     from espnet_kd.espnet.estimate import Planned, Training, derive_all
 

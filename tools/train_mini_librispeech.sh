@@ -102,7 +102,7 @@ trained() {
 # trainings only what is decoded with.
 save_state() {
     local leave_out=(--exclude "teacher_cache" --exclude "logdir" --exclude "packed")
-    local marker file linked part before
+    local marker file linked before
     [ -n "${state}" ] && [ -d exp ] || return 0
     for marker in exp/*/.done.train; do
         [ -e "${marker}" ] || continue
@@ -112,7 +112,7 @@ save_state() {
             grep -qxF "${file##*/}" <<<"${linked}" || leave_out+=(--exclude "${file}")
         done
     done
-    for part in 1 2 3; do
+    for _ in 1 2 3; do
         before=$(trained)
         rm -rf "${state}/new"
         mkdir "${state}/new"

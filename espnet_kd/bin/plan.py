@@ -9,8 +9,6 @@ updates of each student with its teacher, on noise of the lengths of the trainin
 """
 
 import argparse
-import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -68,8 +66,9 @@ def main(cmd=None) -> None:
 
     torch.set_num_threads(1)  # what is measured is measured in a fork
 
-    # 202511 talks about nltk.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    from espnet_kd.espnet.versions import quiet_import
+
+    with quiet_import():
         from espnet_kd.espnet.cut import read_model
         from espnet_kd.espnet.estimate import derive_all
     from espnet_kd.plan.draft import draft, geometric, in_words, table

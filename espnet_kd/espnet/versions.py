@@ -3,11 +3,30 @@
 Tested: 202511 (Python 3.11) and 202611 (Python 3.12).
 """
 
-from typing import Any, Optional
+import contextlib
+import io
+from typing import Any, Iterator, Optional
 
 import torch
 
 TESTED = ("202511", "202611")
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Import ESPnet without a word from it and without starting CUDA.
+
+    202511 talks about nltk. The trainers of both ask the GPU at once whether it has bfloat16,
+    which starts CUDA: a measurement in a forked process (`peak_memory.in_child`) could then
+    no longer use it. For programs that train nothing themselves.
+    """
+    is_available = torch.cuda.is_available
+    torch.cuda.is_available = lambda: False
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        torch.cuda.is_available = is_available
 
 
 def subsampled_lengths(embed: torch.nn.Module, lengths: torch.Tensor) -> torch.Tensor:
