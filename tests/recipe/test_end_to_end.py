@@ -218,8 +218,8 @@ def test_one_compression_stage_is_done_again_killed_and_ends_the_same(run, resul
     assert f"{last}/{run.inference_tag}/test_seen/text" not in changed
     again = json.loads((run.dir / "exp/results.json").read_text())
     assert [m["name"] for m in again["models"]] == NAMES
-    for model in results["models"] + again["models"]:
-        del model["rtf"]  # measured anew, with the new model
+    for row in results["models"] + again["models"]:
+        del row["rtf"]
     assert again["models"][:2] == results["models"][:2]
     assert again["models"][2]["wer"] == results["models"][2]["wer"]
     assert figures(history) == figures(kept_history.read_text())
