@@ -1,7 +1,10 @@
 """Kaldi's tables."""
 
+import random
+
 import pytest
 
+from espnet_kd import fileio
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
 
@@ -51,3 +54,27 @@ def test_refuses(tmp_path, content, message):
 def test_a_folder_is_no_table(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_table(tmp_path)
+
+
+def test_the_fast_reading_is_the_careful_one(tmp_path, monkeypatch):
+    """Of random files; most of them hold nothing unusual, or one thing."""
+    rng, path = random.Random(0), tmp_path / "text"
+
+    def outcome():
+        try:
+            return list(read_table(path).items())
+        except UserError as e:
+            return str(e)
+
+    fast = 0
+    for _ in range(1000):
+        parts = rng.choices(["a", "é", "b1 ", " ", "\n", "c X\n"], k=rng.randint(0, 12))
+        if rng.random() < 0.5:
+            parts.insert(rng.randint(0, len(parts)), rng.choice(["\t", "\r", "\ufeff", "\xa0"]))
+        path.write_bytes("".join(parts).encode())
+        before = outcome()
+        with monkeypatch.context() as patch:
+            fast += fileio._plain_table(path.read_bytes()) is not None
+            patch.setattr(fileio, "_plain_table", lambda content: None)
+            assert outcome() == before
+    assert fast > 50

@@ -51,7 +51,7 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
     """
     data_dir = Path(data_dir)
     record = read_record(data_dir)
-    files = audio_files(data_dir, may_miss)
+    files = audio_files(data_dir, may_miss, record)
     # A line whose content differs stays: it says what the directory was made of, until the
     # stage that makes the directory runs again.
     lines = {utt: record[utt] if _differs(record.get(utt), f) else f for utt, f in files.items()}
@@ -64,19 +64,23 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
     return sha.hexdigest()
 
 
-def audio_files(data_dir: PathLike, may_miss: bool = False) -> Dict[str, str]:
+def audio_files(
+    data_dir: PathLike, may_miss: bool = False, record: Optional[Mapping[str, str]] = None
+) -> Dict[str, str]:
     """Return what the files of `wav.scp` hold now: key -> line of `utt2audio`.
 
     Args:
         data_dir: Directory with `wav.scp`, and `utt2audio` or not.
         may_miss: Whether a file that cannot be read is `missing` instead of a checksum, and
             one that is damaged as good as any.
+        record: Its `utt2audio`, if that has been read.
 
     Raises:
         UserError: no file but a pipe, a file that cannot be read, or one that stage 3 made and
             that is damaged.
     """
-    wav, record = read_table(Path(data_dir) / "wav.scp"), read_record(data_dir)
+    wav = read_table(Path(data_dir) / "wav.scp")
+    record = read_record(data_dir) if record is None else record
     users = {path: utt for utt, path in wav.items()}  # one of each file
     now = dict(zip(users, _map(_times, users)))
     unread = []

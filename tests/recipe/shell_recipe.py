@@ -100,7 +100,7 @@ class Recipe:
 
     def run(self, env=(), **options) -> subprocess.CompletedProcess:
         process = self.start(env=env, **options)
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def ok(self, env=(), **options) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from shell_recipe import INTERRUPT, TERMINATE, ends
@@ -12,7 +13,8 @@ from shell_recipe import INTERRUPT, TERMINATE, ends
 from espnet_kd.run.lock import _processes_of
 
 TRAIN = {"stage": 16, "stop_stage": 16, "stop_compression_stage": 1}
-SLOW = {"STUB_SLEEP": "espnet_kd.bin.train:60"}
+SLOW = {"STUB_SLEEP": "espnet_kd.bin.train:300"}
+PATIENCE = 120  # seconds: a busy machine starts a process in some
 
 
 @pytest.fixture
@@ -29,6 +31,7 @@ def started(recipe, verb, **options):
     process = recipe.start(**options)
     while verb not in [call[0].rpartition(".")[2] for call in recipe.calls(clear=False)]:
         assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
     recipe.calls()
     token = json.loads(next(recipe.dir.rglob(".run.json")).read_text())["token"]
     command = f"espnet_kd.bin.{verb} "
@@ -50,7 +53,7 @@ def test_a_second_run_in_the_same_exp_is_refused(recipe):
     recipe.ok(stage=19, expdir="exp/other")
     assert not (recipe.dir / "exp/other").exists()  # nothing was put there
     first.send_signal(INTERRUPT)
-    first.communicate(timeout=20)
+    first.communicate(timeout=PATIENCE)
     assert records(recipe) == []
     recipe.ok(**TRAIN)
 
@@ -70,7 +73,7 @@ def test_a_killed_run_blocks_while_its_children_live(recipe):
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):  # ends with the run by itself
             os.kill(pid, signal.SIGTERM)
-    assert all(ends(pid) for pid in pids)
+    assert all(ends(pid, PATIENCE) for pid in pids)
     assert "going on with the interrupted run in exp/kd_big" in recipe.ok(**TRAIN)
     assert records(recipe) == []
 
@@ -85,7 +88,7 @@ def test_however_a_run_ends_it_leaves_no_record(recipe, end):
     else:
         run, _ = started(recipe, "train", env=SLOW, **TRAIN)
         run.send_signal(end)
-        run.communicate(timeout=20)
+        run.communicate(timeout=PATIENCE)
     assert records(recipe) == []
 
 
@@ -94,7 +97,7 @@ def test_runs_that_share_the_data_make_it_one_after_the_other(recipe):
     options = {"stage": 3, "stop_stage": 5, "force": "true"}
     first, _ = started(recipe, "format_audio", env=slow, **options)
     second = recipe.ok(stage=3, stop_stage=5, expdir="other")
-    out, err = first.communicate(timeout=20)
+    out, err = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, err
     assert f"waiting up to 60 s: data is in use by another run (pid {first.pid} " in second
     assert second.count("already done, skipped (dump") == 6
