@@ -1,13 +1,16 @@
 """What the stages to run need beside options: files, a GPU, an account. Told without torch."""
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
+from espnet_kd.plan.stage import check_training
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
+from espnet_kd.run.training_options import TrainingOptions
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
 CONFIGS = {
@@ -59,6 +62,12 @@ def check_needs(
         stage = wanted(numbers)
         if stage and values[name]:
             yield from _check_config(name, values[name], stage)
+    for config, words, numbers in (
+        ("asr_config", "asr_args", () if imports else (11,)),
+        ("student_config", "kd_args", (16,)),
+    ):
+        if wanted(numbers):
+            yield from _check_training(values[config], f"--{words}", values[words])
     trains = wanted((10, 16) if imports else (10, 11, 16))
     for name, known in (
         ("asr_args", training_names() if trains else None),
@@ -97,6 +106,27 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     known = decoding_names() if name == "inference_config" else training_names()
     for key in unknown_names(config, known):
         yield f"{path}: unknown key '{key}'{nearest(key, known)}"
+
+
+def _check_training(path: str, option: str, words: str) -> Iterator[str]:
+    """Check what we know of a training, whose options overrule its config."""
+    options = TrainingOptions()
+    options.add_words(words)
+    said = {**options.options, **options.neutral}
+    try:
+        config = _config(path) if path and Path(path).is_file() else {}
+    except UserError:  # is told elsewhere
+        config = {}
+    for values, prefix in (
+        ({k: v for k, v in config.items() if k not in said}, f"{path}: "),
+        ({k: v == "true" for k, v in said.items() if k.startswith("use_")}, f"{option}: --"),
+    ):
+        try:
+            check_training(values, prefix)
+        except UserError as e:
+            yield str(e)
+    if options.epochs is not None and not re.fullmatch("0*[1-9][0-9]*", options.epochs):
+        yield f"{option}: --max_epoch {options.epochs}: expected a whole number >= 1"
 
 
 def _config(path: str) -> Dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from espnet_kd import machine
 from espnet_kd.bin import check_options
 from espnet_kd.deploy import hub
+from espnet_kd.plan import stage
 from espnet_kd.run import espnet_names, prerequisites
 from espnet_kd.run.options import OPTIONS
 
@@ -321,3 +322,31 @@ def test_names_of_espnet_s_options_are_those_of_its_parsers():
     ):
         words = {word[2:] for a in parser._actions for word in a.option_strings}
         assert words - {"", "help"} == names
+
+
+@pytest.mark.parametrize("config", ["train_teacher", "train_student"])
+@pytest.mark.parametrize("package", ["wandb", "tensorboard"])
+def test_a_logger_that_is_not_installed_is_told_for_teacher_and_student(
+    told, monkeypatch, package, config
+):
+    monkeypatch.setattr(stage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n")
+    (line,) = told()
+    assert f"conf/{config}.yaml: use_{package}: the package {package} is not installed" in line
+    args = "asr_args" if "teacher" in config else "kd_args"
+    assert told(**{args: f"--use_{package} false"}) == []
+    Path(f"conf/{config}.yaml").write_text("max_epoch: 2\n")
+    (line,) = told(**{args: f"--use_{package} true"})
+    assert f"--{args}: --use_{package}: the package" in line
+    assert told(stop_stage="10", **{args: f"--use_{package} true"}) == []
+
+
+@pytest.mark.parametrize("args", ["asr_args", "kd_args"])
+def test_a_training_of_no_epochs_is_told(told, args):
+    for epochs in "0", "-1", "1.5", "many":
+        (line,) = told(**{args: f"--max_epoch {epochs}"})
+        assert f"--{args}: --max_epoch {epochs}: expected a whole number >= 1" in line
+    name = "teacher" if args == "asr_args" else "student"
+    Path(f"conf/train_{name}.yaml").write_text("max_epoch: 0\n")
+    assert any("max_epoch: expected a whole number >= 1" in line for line in told())
