@@ -16,11 +16,11 @@ Rooms, in reading order:
     losses/    one distillation objective a file                            torch only
     students/  architecture arithmetic and weight inheritance               torch only
     objective  all of that as one public function                           torch only
-    choices, kd_options, kd_option_checks  what `kd_conf` may hold          nothing
+    spec/      everything a user may write: plan, stage, `kd_conf`           no torch
     saved      PyTorch files with their checksums, weights that are numbers torch only
     peak_memory  of a piece of work in a process of its own                 torch only
     teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
-    plan/      the compression plan (YAML) and the manifest of a student
+    plan/      the students of a plan: gates, other paths, sizes, manifest
     espnet/    Task, model, trainer, version differences: all that knows ESPnet
     data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap

@@ -9,17 +9,13 @@
 `examples/torchaudio_rnnt.py` distils torchaudio's own RNN-T model with it.
 """
 
-import dataclasses
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
-from espnet_kd.choices import NODES, OBJECTIVES
 from espnet_kd.lattice import Joint, node_stats, rnnt_loss
 from espnet_kd.lattice.paths import best_path, occupancy
 from espnet_kd.losses import (
-    KINDS,
-    NORMALIZATIONS,
     FullKL,
     Seen,
     TopKKL,
@@ -28,49 +24,9 @@ from espnet_kd.losses import (
     full_sum,
     reduce_nodes,
 )
+from espnet_kd.spec.distillation import Objective
 
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What of the teacher is matched, and where.
-
-    Attributes:
-        objective: `collapsed`: {blank, next label, rest} (arXiv 2011.06110); `full`: the
-            vocabulary (arXiv 1503.02531); `top_k`: the teacher's k likeliest tokens and
-            the rest; `full_sum`: log P(y | x) (arXiv 2303.05958).
-        divergence: `forward`, `reverse` or `symmetric`: see `losses.kl.divergence`.
-        temperature: Divides the logits of both; the loss is multiplied by its square
-            (Hinton et al. 2015, section 2).
-        normalize: See `losses.reduce_nodes`.
-        nodes: `all` with equal weight; `occupancy`: each by the probability that a path of
-            the teacher visits it; `one_best`: those of the teacher's best path alone
-            (Yang et al. 2021, arXiv 2110.03334).
-        frame_shift: The student's frame t is compared with the teacher's frame
-            t - frame_shift: a streaming student emits later than a full-context teacher.
-            Frames without a partner count nothing.
-        top_k: k of `top_k`.
-    """
-
-    objective: str = "collapsed"
-    divergence: str = "forward"
-    temperature: float = 1.0
-    normalize: str = "path"
-    nodes: str = "all"
-    frame_shift: int = 0
-    top_k: int = 8
-
-    def __post_init__(self) -> None:
-        choices = {
-            "objective": OBJECTIVES,
-            "divergence": KINDS,
-            "normalize": NORMALIZATIONS,
-            "nodes": NODES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}: got '{getattr(self, name)}'")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive: got {self.temperature}")
+DEFAULT = Objective()
 
 
 class Posteriors(NamedTuple):
@@ -110,7 +66,7 @@ def distillation_losses(
     labels: torch.Tensor,
     t_len: torch.Tensor,
     u_len: torch.Tensor,
-    objective: Objective = Objective(),
+    objective: Objective = DEFAULT,
     fastemit_lambda: float = 0.0,
     budget: Optional[int] = None,
 ) -> Losses:

@@ -41,8 +41,8 @@ with quiet_import():
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.teacher import FrozenTeacher
-from espnet_kd.kd_options import DistillOptions
 from espnet_kd.lattice import node_stats
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import pack
 
 # ESPnet's, at every step, about how it spells autocast.
@@ -138,7 +138,7 @@ class Step:
             if variant == "ours_cached":
                 self.batch["teacher"] = entries.to(args.device)
                 options["teacher_cache"] = "in memory"
-            DistilTransducer.wrap(self.student, DistillOptions(**options), teacher)
+            DistilTransducer.wrap(self.student, Distillation(**options), teacher)
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-4)
 
     def __call__(self) -> Tuple[float, float]:

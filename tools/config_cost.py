@@ -30,8 +30,8 @@ from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.espnet.versions import quiet_import
 from espnet_kd.peak_memory import PeakMemory, in_child
-from espnet_kd.plan.options import read_config
-from espnet_kd.plan.plan import load_plan
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import read_config
 from espnet_kd.students.architecture import Architecture
 
 with quiet_import():
@@ -133,7 +133,7 @@ def trainings(args: argparse.Namespace) -> Dict[str, Training]:
     """Return what is to be measured, by name."""
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(args.vocabulary - 3)), "<sos/eos>"]
     given = {"token_list": tokens, "input_size": None, "normalize": None, "normalize_conf": {}}
-    teacher = {**read_config(args.config), **given}
+    teacher = {**read_config(args.config).options, **given}
     teacher.setdefault("frontend_conf", {})["fs"] = "16k"
     make = functools.partial(Training, device=args.device, threads=args.threads)
     if args.plan is None:

@@ -11,7 +11,6 @@ utterances, and the plan may choose blocks, units and sizes by measurement.
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, Mapping
 
 import yaml
 
@@ -19,10 +18,11 @@ from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.plan import load_plan
-from espnet_kd.plan.options import add_plan_options, read_config, student_of
-from espnet_kd.plan.stage import StagePlan
+from espnet_kd.plan.selection import add_plan_options, student_of
+from espnet_kd.plan.student import Student
 from espnet_kd.run.training_options import update_config
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import TrainingConfig, read_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -61,7 +61,10 @@ def main(cmd=None) -> None:
     if args.utterances < 1:
         raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
     plan = load_plan(args.plan)
-    stage = student_of(args, args.student) if args.student else plan.stage(args.stage)
+    if args.student:
+        stage = student_of(args, args.student)
+    else:
+        stage = Student.of(plan.stage(args.stage))
     base = read_config(args.train_config)
     if args.training_only == "true":
         _update_training(Path(args.out) / "student.yaml", stage, base)
@@ -91,8 +94,8 @@ def main(cmd=None) -> None:
     )
 
 
-def _update_training(path: Path, stage: StagePlan, base: Mapping[str, Any]) -> None:
-    wanted = {**base, **stage.train}
+def _update_training(path: Path, stage: Student, base: TrainingConfig) -> None:
+    wanted = {**base.options, **stage.train.options}
     if stage.epochs is not None:
         wanted["max_epoch"] = stage.epochs
     config = update_config(read_yaml(path, "stage 16 derives it"), wanted)

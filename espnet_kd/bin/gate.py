@@ -14,8 +14,8 @@ from pathlib import Path
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.records import FACTS, GATE
 from espnet_kd.errors import UserError, run_main
-from espnet_kd.plan.gate import Round, add_round, describe, read_rounds
-from espnet_kd.plan.options import add_plan_options, student_of
+from espnet_kd.plan.selection import add_plan_options, student_of
+from espnet_kd.plan.verdict import Round, add_round, describe, read_rounds
 from espnet_kd.scoring import faults
 from espnet_kd.scoring.counts import Counts, read_counts
 

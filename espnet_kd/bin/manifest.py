@@ -13,7 +13,7 @@ from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan.manifest import differences, write_manifest
-from espnet_kd.plan.options import add_plan_options, student_of
+from espnet_kd.plan.selection import add_plan_options, student_of
 
 
 def get_parser(check: bool) -> argparse.ArgumentParser:

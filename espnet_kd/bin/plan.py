@@ -18,12 +18,12 @@ from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
-from espnet_kd.plan.options import read_config
-from espnet_kd.plan.plan import parse_plan
-from espnet_kd.plan.stage import StagePlan
 from espnet_kd.progress import Progress
 from espnet_kd.run.training_options import ESPNET_EPOCHS
-from espnet_kd.students.target import parse_target
+from espnet_kd.spec.plan import parse_plan
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.target import parse_target
+from espnet_kd.spec.training import read_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -112,7 +112,7 @@ def _checked(args: argparse.Namespace) -> Any:
 
 
 def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
-    from espnet_kd.students.target import BYTES_A_PARAMETER
+    from espnet_kd.spec.target import BYTES_A_PARAMETER
 
     return {
         "student": name,
@@ -124,7 +124,7 @@ def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
 
 def _add_costs(
     rows: List[Dict[str, str]],
-    stages: Sequence[StagePlan],
+    stages: Sequence[Stage],
     models: Sequence[Any],
     args: argparse.Namespace,
 ) -> List[str]:
@@ -147,7 +147,7 @@ def _add_costs(
             batches = of_training(Path(args.stats_dir), kind, model.config)
         else:
             batches = stated(args.seconds, args.labels, args.batch, first)
-        teacher = None if stage.kd["objective"] == "none" else above.config
+        teacher = None if not stage.kd.distils else above.config
         cost = estimate(model.config, teacher, batches, device, threads)
         epochs = model.config.get("max_epoch") or ESPNET_EPOCHS
         minutes = [cost.minutes(batches.count, n) for n in (1, epochs)]
@@ -161,8 +161,8 @@ def _add_costs(
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
     notes = [f"Measured on {place} with {batches.said}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
-    base = read_config(args.train_config).get("kd_conf") or {}
-    if len(stages) > 1 and base.get("first_weight"):
+    base = read_config(args.train_config).kd
+    if len(stages) > 1 and base.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")

@@ -12,9 +12,9 @@ import argparse
 
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
-from espnet_kd.plan.cacheable import check_cacheable
-from espnet_kd.plan.options import add_plan_options, read_config, students_of
-from espnet_kd.plan.paths import PATHS
+from espnet_kd.plan.baselines import PATHS
+from espnet_kd.plan.selection import add_plan_options, check_cacheable, students_of
+from espnet_kd.spec.training import read_config
 
 
 @run_main

@@ -3,7 +3,7 @@
 from typing import Any, Mapping
 
 from espnet_kd.common.yaml_file import section
-from espnet_kd.kd_option_checks import whole_number
+from espnet_kd.spec.values import whole_number
 
 
 def samples_of_frame(options: Mapping[str, Any], path: str) -> int:

@@ -8,12 +8,12 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.layers import layer_distance
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
-from espnet_kd.kd_options import DistillOptions
 from espnet_kd.losses import ctc_kl, encoder_distance
+from espnet_kd.spec.distillation import Distillation
 
 
 def check_auxiliary(
-    model: ESPnetASRTransducerModel, teacher: FrozenTeacher, options: DistillOptions
+    model: ESPnetASRTransducerModel, teacher: FrozenTeacher, options: Distillation
 ) -> None:
     """Refuse options that these two models cannot serve.
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.cached import check_time_warp
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.kd_options import DistillOptions, check_band
+from espnet_kd.spec.distillation import read_kd_conf
 
 
 def cache_wanted(config: str, more: str, cache: str, band: int) -> bool:
@@ -30,12 +30,11 @@ def cache_wanted(config: str, more: str, cache: str, band: int) -> bool:
     parser = DistilTransducerTask.get_parser()
     parser.error = _refuse
     args = parser.parse_args(["--config", config, *shlex.split(more)])
-    conf = args.kd_conf or {}
     where = f"{config}: kd_conf"
-    if conf.get("objective", "none") == "none":
+    kd = read_kd_conf(args.kd_conf, where)
+    if not kd.distils:
         return False
-    options = DistillOptions.from_dict({**conf, "teacher_cache": cache}, where)
-    check_band(band, options, f"{where}: ")
+    kd.changed(teacher_cache=cache).complete(where).check_band(band, f"{where}: ")
     warps = args.specaug is not None and (args.specaug_conf or {}).get("apply_time_warp", True)
     check_time_warp(warps, f"{config}: ")
     return True

@@ -9,7 +9,7 @@ import torch
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.fingerprint import lattice_fields, teacher_fields
 from espnet_kd.fileio import read_table
-from espnet_kd.kd_options import DistillOptions, check_band
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import Fingerprint
 from espnet_kd.teachers.archive import check_keys, check_sizes
 
@@ -17,7 +17,7 @@ NAME = "teacher"  # of the data stream
 AGAIN = "make the cache again with espnet_kd.bin.cache_teacher"
 
 
-def check_cache(args: Namespace, options: DistillOptions, student: torch.nn.Module) -> None:
+def check_cache(args: Namespace, options: Distillation, student: torch.nn.Module) -> None:
     """Check a training's teacher cache, before its first update.
 
     Args:
@@ -58,7 +58,7 @@ def check_cache(args: Namespace, options: DistillOptions, student: torch.nn.Modu
     fingerprint.check(cache, fields, f"the teacher is another one; {AGAIN}")
     if options.teacher_context == "full":
         fingerprint.check(cache, {"chunk_size": 0}, f"teacher_context is full; {AGAIN}")
-    check_band(fingerprint.band, options)
+    options.check_band(fingerprint.band)
     check_time_warp(getattr(student.specaug, "apply_time_warp", False))
     for part, scp in streams.items():
         source = _keys_of(args, part)

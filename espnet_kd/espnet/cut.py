@@ -26,12 +26,11 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.teacher import load_transducer
-from espnet_kd.plan import StagePlan
+from espnet_kd.spec.stage import Stage
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import most_important, spaced_blocks
 from espnet_kd.students.inherit import inherit
-from espnet_kd.students.target import parse_target
 
 
 @dataclasses.dataclass
@@ -104,7 +103,7 @@ class Cutter:
             measure it on.
     """
 
-    def __init__(self, stage: StagePlan, teacher: Model, sample: Optional[Sample]) -> None:
+    def __init__(self, stage: Stage, teacher: Model, sample: Optional[Sample]) -> None:
         for key, plain in (("blocks", "spaced"), ("units", "weight"), ("allocate", "rule")):
             value = getattr(stage, key)
             if value != plain and sample is None:
@@ -149,12 +148,12 @@ class Cutter:
         stage, teacher = self.stage, self.teacher.sizes
         if stage.target is not None:
             where = f"{stage.where}.target"
-            params = parse_target(stage.target, where).params(first.params)
+            params = stage.target.params(first.params)
             if stage.allocate == "sensitivity":
                 return allocate(teacher, params, self._untrained_loss, where)
             return teacher.shrink_to(params, where)
         student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
-        trained_on = student == teacher and stage.kd.get("objective") == "none"
+        trained_on = student == teacher and not stage.kd.distils
         if student.params >= teacher.params and not trained_on:
             raise UserError(
                 f"{stage.where}.student: {student.params:,} parameters are not fewer than its "

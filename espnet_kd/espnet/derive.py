@@ -13,9 +13,10 @@ from espnet_kd.espnet.cut import Cutter, Model, build, read_model
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
-from espnet_kd.kd_options import DistillOptions
-from espnet_kd.plan import StagePlan
-from espnet_kd.plan.sizes import sizes_by_way
+from espnet_kd.plan.planned_sizes import sizes_by_way
+from espnet_kd.plan.student import Student
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.training import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
@@ -41,11 +42,11 @@ MODEL_KEYS = (
 
 
 def train_config(
-    stage: StagePlan,
+    stage: Stage,
     teacher: Model,
     student: Architecture,
     kept: "list[int]",
-    base: Mapping[str, Any],
+    base: TrainingConfig,
     teacher_files: Tuple[Path, Path],
     first_files: Tuple[Path, Path],
 ) -> Dict[str, Any]:
@@ -69,9 +70,7 @@ def train_config(
     model_conf.pop("warmup_steps", None)  # ESPnet derives it from the scheduler
     check_options([stage], base)
     for part in (base, stage.train):
-        for key, value in part.items():
-            if key == "__file__":
-                continue
+        for key, value in part.options.items():
             if key == "model_conf":
                 model_conf.update(value)
             elif isinstance(value, dict) and isinstance(config.get(key), dict):
@@ -82,16 +81,17 @@ def train_config(
     if stage.epochs is not None:
         config["max_epoch"] = stage.epochs
     kd = stage.kd_conf(base)
-    if kd.get("objective", "none") != "none":
-        kd["teacher_config"], kd["teacher_model"] = map(str, teacher_files)
-        if kd.get("first_weight"):
-            if teacher_files == first_files:
-                logging.info("first_weight is left out: the teacher is the first one")
-                del kd["first_weight"]
-            else:
-                kd["first_teacher_config"], kd["first_teacher_model"] = map(str, first_files)
-    DistillOptions.from_dict(kd, stage.where)
-    config["kd_conf"] = kd
+    if kd.distils:
+        names = map(str, teacher_files)
+        kd = kd.changed(**dict(zip(("teacher_config", "teacher_model"), names)))
+        if kd.first_weight and teacher_files == first_files:
+            logging.info("first_weight is left out: the teacher is the first one")
+            kd = kd.without("first_weight")
+        elif kd.first_weight:
+            names = map(str, first_files)
+            kd = kd.changed(**dict(zip(("first_teacher_config", "first_teacher_model"), names)))
+    kd.complete(stage.where)
+    config["kd_conf"] = kd.said
     return config
 
 
@@ -129,16 +129,16 @@ def forward_check(
 
 
 def derive(
-    stage: StagePlan,
+    stage: Student,
     teacher_exp: Path,
     teacher_model: str,
     first_exp: Path,
     first_model: str,
-    base: Mapping[str, Any],
+    base: TrainingConfig,
     out: Path,
     data: Optional[Path] = None,
     utterances: int = 48,
-    planned: Sequence[StagePlan] = (),
+    planned: Sequence[Stage] = (),
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`.
 
@@ -169,7 +169,7 @@ def derive(
     first_files = files if same and first_model == teacher_model else first_files
     sample = None
     if data is not None:
-        chunk_size = stage.kd_conf(base).get("valid_chunk_size")
+        chunk_size = stage.kd_conf(base).valid_chunk_size
         sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
     cutter = Cutter(stage, teacher, sample)
     if stage.way:

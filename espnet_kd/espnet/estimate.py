@@ -20,10 +20,11 @@ from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.teacher import FrozenTeacher
 from espnet_kd.espnet.versions import subsampled_lengths
-from espnet_kd.kd_options import DistillOptions
 from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
-from espnet_kd.plan import StagePlan
-from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.plan.planned_sizes import sizes_of_way
+from espnet_kd.spec.distillation import Distillation, read_kd_conf
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.training import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.teachers import pack
@@ -59,7 +60,7 @@ class Planned(NamedTuple):
 
 
 def derive_all(
-    stages: Sequence[StagePlan], teacher: Planned, base: Mapping[str, Any]
+    stages: Sequence[Stage], teacher: Planned, base: TrainingConfig
 ) -> List[Planned]:
     """Return the students of a plan as they would be derived, without weights.
 
@@ -131,14 +132,14 @@ class Training:
         torch.manual_seed(0)
         frozen = None
         # `objective` alone decides whether there is a teacher.
-        kd = {"objective": "none"}
+        kd = Distillation()
         if self.teacher:
             frozen = FrozenTeacher(_build(self.teacher).to(self.device))
-            kd = self.student["kd_conf"]
+            kd = read_kd_conf(self.student["kd_conf"])
         elif self.cached:
-            kd = {**self.student["kd_conf"], "teacher_cache": "with the batch"}
+            kd = read_kd_conf(self.student["kd_conf"]).changed(teacher_cache="with the batch")
         model = _build(self.student).to(self.device).train()
-        DistilTransducer.wrap(model, DistillOptions.from_dict(kd), frozen)
+        DistilTransducer.wrap(model, kd.complete(), frozen)
         model.to(self.device)  # what distillation has added to it
         model.autocast_dtype = self._autocast_dtype()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)

@@ -16,8 +16,8 @@ from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.kd_options import DistillOptions, check_top_k
 from espnet_kd.objective import Posteriors, distillation_losses
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import DamagedEntry, unpack
 from espnet_kd.teachers.archive import locate
 
@@ -30,7 +30,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     `objective: none` it is ESPnet's model with another implementation of the RNN-T loss.
     """
 
-    options: DistillOptions
+    options: Distillation
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
@@ -40,7 +40,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     def wrap(
         cls,
         model: ESPnetASRTransducerModel,
-        options: DistillOptions,
+        options: Distillation,
         teacher: Optional[FrozenTeacher] = None,
         first: Optional[FrozenTeacher] = None,
     ) -> "DistilTransducer":
@@ -59,7 +59,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
             UserError: teacher and student have different lattices, frames or blocks, or top_k
                 is not below the vocabulary.
         """
-        check_top_k(options, model.vocab_size)
+        options.check_top_k(model.vocab_size)
         m = options.first_weight
         teachers = [pair for pair in ((teacher, 1 - m), (first, m)) if pair[0] is not None]
         for one, _ in teachers:
@@ -202,7 +202,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 labels,
                 t_len,
                 u_len,
-                self.options.matched,
+                self.options,
                 self.fastemit_lambda,
             )
             loss_rnnt = lattice.rnnt.mean()

@@ -1,16 +1,16 @@
 """What of a plan needs ESPnet or a teacher to be checked: before the first student is trained."""
 
-from typing import Any, Mapping, Sequence
+from typing import Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.kd_options import DistillOptions, check_top_k
-from espnet_kd.plan import StagePlan
-from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.plan.planned_sizes import sizes_of_way
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.training import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 
 
-def check_options(stages: Sequence[StagePlan], base: Mapping[str, Any]) -> None:
+def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
     """Check the names of training options.
 
     Args:
@@ -21,14 +21,14 @@ def check_options(stages: Sequence[StagePlan], base: Mapping[str, Any]) -> None:
         UserError: training has no such option (naming the nearest right one).
     """
     known = {action.dest for action in DistilTransducerTask.get_parser()._actions}
-    parts = [(base.get("__file__", "training config"), base)]
-    for where, part in [*parts, *((stage.where, stage.train) for stage in stages)]:
-        for key in part:
-            if key not in known and key != "__file__":  # hundreds are known: not listed
+    parts = [(base.where, base), *((stage.where, stage.train) for stage in stages)]
+    for where, part in parts:
+        for key in part.options:
+            if key not in known:  # hundreds are known: not listed
                 raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
 
 
-def check_plan(stages: Sequence[StagePlan], first: Architecture, base: Mapping[str, Any]) -> None:
+def check_plan(stages: Sequence[Stage], first: Architecture, base: TrainingConfig) -> None:
     """Find mistakes in later stages before the first student is trained.
 
     Args:
@@ -42,7 +42,6 @@ def check_plan(stages: Sequence[StagePlan], first: Architecture, base: Mapping[s
     """
     check_options(stages, base)
     for stage in stages:
-        options = DistillOptions(**DistillOptions.checked(stage.kd_conf(base), stage.where))
-        check_top_k(options, first.vocab, stage.where)
+        stage.kd_conf(base).check_top_k(first.vocab, stage.where)
     measured = [i for i, s in enumerate(stages) if s.target and s.allocate == "sensitivity"]
     sizes_of_way(stages[: measured[0] if measured else None], first)

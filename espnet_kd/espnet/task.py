@@ -6,7 +6,7 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 import argparse
 import importlib.util
 import multiprocessing
-from typing import Any, Dict, Iterable, Iterator, Tuple
+from typing import Any, Iterable, Iterator, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -21,9 +21,9 @@ from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
-from espnet_kd.kd_options import DistillOptions
-from espnet_kd.plan.stage import check_loggers
 from espnet_kd.saved import check_finite, checked_loads
+from espnet_kd.spec.distillation import read_kd_conf
+from espnet_kd.spec.training import check_loggers
 
 AGAIN = "put back a copy of it, or make it again"
 
@@ -52,7 +52,7 @@ class DistilTransducerTask(ASRTransducerTask):
             "--kd_conf",
             action=NestedDictAction,
             default={},
-            help="Distillation options (espnet_kd.kd_options.DistillOptions), "
+            help="Distillation options (espnet_kd.spec.distillation), "
             "e.g. --kd_conf objective=collapsed --kd_conf weight=0.5",
         )
         group.add_argument(
@@ -126,8 +126,7 @@ class DistilTransducerTask(ASRTransducerTask):
         Raises:
             UserError: the options are wrong, or the teacher or its cache does not fit.
         """
-        conf: Dict[str, Any] = getattr(args, "kd_conf", None) or {}
-        options = DistillOptions.from_dict(conf)
+        options = read_kd_conf(getattr(args, "kd_conf", None)).complete()
         device = "cuda" if getattr(args, "ngpu", 0) > 0 else "cpu"
         use_amp = getattr(args, "use_amp", False)
         autocast_dtype(use_amp, getattr(args, "amp_dtype", "auto"), device)  # may refuse

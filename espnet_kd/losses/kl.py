@@ -4,7 +4,7 @@ from typing import Tuple
 
 import torch
 
-from espnet_kd.choices import DIVERGENCES as KINDS
+from espnet_kd.spec.distillation import DIVERGENCES as KINDS
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor, kind: str = "forward") -> torch.Tensor:

@@ -4,8 +4,8 @@ from typing import Optional
 
 import torch
 
-from espnet_kd.choices import NORMALIZATIONS
 from espnet_kd.lattice.nodes import node_mask
+from espnet_kd.spec.distillation import NORMALIZATIONS
 
 
 def reduce_nodes(

@@ -2,8 +2,8 @@
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from espnet_kd.spec.target import parse_target
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.target import parse_target
 
 LAMBDA = 0.5  # our choice
 

@@ -6,9 +6,10 @@ Nothing else is remembered, so that a run which was killed goes on to the same r
 import dataclasses
 from typing import Callable, List, NamedTuple, Sequence
 
-from espnet_kd.plan.gate import Gate, Round, decide
-from espnet_kd.plan.plan import CompressionPlan
-from espnet_kd.plan.stage import StagePlan
+from espnet_kd.plan.student import Student
+from espnet_kd.plan.verdict import Round, decide
+from espnet_kd.spec.plan import CompressionPlan
+from espnet_kd.spec.stage import Stage
 
 
 class Effective(NamedTuple):
@@ -21,12 +22,12 @@ class Effective(NamedTuple):
         stopped: Whether a gate has ended the compression.
     """
 
-    students: List[StagePlan]
-    chain: List[StagePlan]
+    students: List[Student]
+    chain: List[Student]
     stopped: bool
 
     @property
-    def best(self) -> List[StagePlan]:
+    def best(self) -> List[Student]:
         """The chain; if not even the first student passed, that one."""
         return self.chain or self.students[-1:]
 
@@ -39,10 +40,10 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
         rounds_of: What was measured of the student with a name; empty: nothing yet, then it
             is taken to pass.
     """
-    students: List[StagePlan] = []
-    chain: List[StagePlan] = []
+    students: List[Student] = []
+    chain: List[Student] = []
     for stage in plan.stages:
-        tries = [stage]
+        tries = [Student.of(stage)]
         while tries:
             student = dataclasses.replace(tries.pop(0), teacher=chain[-1].name if chain else None)
             rounds = list(rounds_of(student.name)) if student.gate else []
@@ -52,13 +53,13 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
             if verdict == "stop":
                 return Effective(students, chain, True)
             if verdict == "split":
-                tries = _in_two_steps(stage, plan.stages[: stage.number])
+                tries = _in_two_steps(Student.of(stage), plan.stages[: stage.number])
             else:
                 chain.append(student)
     return Effective(students, chain, False)
 
 
-def _trained_on(student: StagePlan, rounds: Sequence[Round], verdict: str) -> StagePlan:
+def _trained_on(student: Student, rounds: Sequence[Round], verdict: str) -> Student:
     """Say how long a student is trained that was, or is to be, trained longer."""
     if verdict == "longer":
         return dataclasses.replace(student, until=rounds[-1].epochs + student.gate.epochs)
@@ -67,12 +68,12 @@ def _trained_on(student: StagePlan, rounds: Sequence[Round], verdict: str) -> St
     return student
 
 
-def _in_two_steps(stage: StagePlan, way: Sequence[StagePlan]) -> List[StagePlan]:
+def _in_two_steps(stage: Student, way: Sequence[Stage]) -> List[Student]:
     """The student in between, and the stage once more, with its own sizes.
 
     Neither is split again: whichever of them does not pass ends the compression.
     """
-    gate: Gate = dataclasses.replace(stage.gate, otherwise="stop")
+    gate = stage.gate.changed(otherwise="stop")
     both = dataclasses.replace(stage, gate=gate, way=tuple(way))
     return [
         dataclasses.replace(both, name=f"{stage.name}_half", half=True),

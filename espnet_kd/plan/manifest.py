@@ -1,13 +1,12 @@
 """`manifest.json`: what a student was made from, so that it can be made again or doubted."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List
 
 from espnet_kd.common.records import GATE, MANIFEST, Manifest
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
-from espnet_kd.plan.stage import StagePlan
+from espnet_kd.plan.student import Student
 from espnet_kd.report.environment import environment
 from espnet_kd.run.step_record import read_record
 from espnet_kd.scoring.counts import Counts, read_counts
@@ -16,7 +15,7 @@ VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit"
 
 
 def write_manifest(
-    exp: Path, stage: StagePlan, plan: Path, teacher: Path, model: str
+    exp: Path, stage: Student, plan: Path, teacher: Path, model: str
 ) -> Dict[str, Any]:
     """Write `exp/manifest.json`; apart from `date` the same run writes the same.
 
@@ -38,12 +37,10 @@ def write_manifest(
         "config": exp / "config.yaml",
         "model": exp / model,
     }
-    said = dataclasses.asdict(dataclasses.replace(stage, way=()))
-    said["way"] = [step.name for step in stage.way]
     env = environment("")
     manifest = {
         "student": stage.name,
-        "stage": said,
+        "stage": stage.record(),
         "fingerprint": stage.fingerprint(),
         "teacher": str(teacher),
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},

@@ -309,7 +309,7 @@ def _check_quoted(value: str, option: Option) -> Optional[str]:
 def _check_paths(value: str, option: Option) -> Optional[str]:
     if value.split() == ["progressive"]:
         return None
-    from espnet_kd.plan.paths import choose
+    from espnet_kd.plan.baselines import choose
 
     try:
         choose(value.split(), False)

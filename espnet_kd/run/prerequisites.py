@@ -205,8 +205,8 @@ def checkpoint_problem(path: Path) -> Optional[str]:
 
 def _check_models(values: Mapping[str, str]) -> Iterator[str]:
     """Yield names that neither the plan nor its gates can give to a model."""
-    from espnet_kd.plan.paths import PATHS
-    from espnet_kd.plan.plan import load_plan
+    from espnet_kd.plan.baselines import PATHS
+    from espnet_kd.spec.plan import load_plan
 
     try:
         stages = [stage.name for stage in load_plan(values["compression_config"]).stages]

@@ -3,8 +3,6 @@
 In reading order:
 
     architecture   what can shrink, exact parameter counts, sizes for a target
-    named_sizes    the sizes that a plan may name                               no torch
-    target         the size that a plan asks for                                no torch
     axes           what every axis of every parameter means
     importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's
@@ -12,6 +10,4 @@ In reading order:
     stateless      a predictor of one label made of a recurrent one
     halfway        the student between two sizes
     allocate       sizes for a target by measured sensitivity
-
-Import the modules: a plan is read without torch.
 """

@@ -9,8 +9,8 @@ import dataclasses
 from typing import Any, Dict, Mapping
 
 from espnet_kd.errors import UserError, check_choice
-from espnet_kd.kd_option_checks import whole_number
-from espnet_kd.students.named_sizes import PLAN_KEYS, check_sizes
+from espnet_kd.spec.named_sizes import AXES, NamedSizes
+from espnet_kd.spec.values import whole_number
 
 # What a size may be that is no number of something.
 CHOICES = {
@@ -130,38 +130,40 @@ class Architecture:
             lin_dec_bias=joint.get("lin_dec_bias", True),
         )
 
-    def with_sizes(self, sizes: Mapping[str, Mapping[str, int]], where: str) -> "Architecture":
+    def with_sizes(self, sizes: NamedSizes, where: str) -> "Architecture":
         """Replace sizes that a plan names.
 
         Args:
-            sizes: `{"encoder": {"num_blocks": 3}, "joint_network": {...}}`, ESPnet's names.
-                `decoder: {type: stateless}` makes the predictor one that sees a single
-                label, as wide as the recurrent one's output unless `embed_size` is named.
+            sizes: By ESPnet's names. `decoder: {type: stateless}` makes the predictor one
+                that sees a single label, as wide as the recurrent one's output unless
+                `embed_size` is named.
             where: Name of the place in the plan, for messages.
 
         Raises:
-            UserError: see `check_sizes`; a size that is larger than here or cannot be.
+            UserError: a size that is larger than here or cannot be.
         """
-        check_sizes(sizes, where)
-        kind = sizes.get("decoder", {}).get("type")
-        if kind is not None:
-            own = {key: n for key, n in sizes["decoder"].items() if key != "type"}
-            return self._with_predictor(kind, where).with_sizes({**sizes, "decoder": own}, where)
+        model = self
+        if sizes.decoder.type is not None:
+            model = self._with_predictor(sizes.decoder.type, where)
+        return model._with_widths(sizes, where)
+
+    def _with_widths(self, sizes: NamedSizes, where: str) -> "Architecture":
+        """Replace all sizes that are numbers."""
         changes: Dict[str, int] = {}
-        for part, values in sizes.items():
-            for key, value in values.items():
-                field = PLAN_KEYS[part][key]
-                if field == "decoder_size" and self.decoder == "stateless":
-                    raise UserError(
-                        f"{where}.decoder.hidden_size: a stateless predictor has none; its "
-                        "width is embed_size"
-                    )
-                if value > getattr(self, field):
-                    raise UserError(
-                        f"{where}.{part}.{key}: {value} is larger than the teacher's "
-                        f"{getattr(self, field)}"
-                    )
-                changes[field] = value
+        for key, value in sizes.named.items():
+            if key not in AXES:
+                continue
+            field = AXES[key]
+            if field == "decoder_size" and self.decoder == "stateless":
+                raise UserError(
+                    f"{where}.decoder.hidden_size: a stateless predictor has none; its "
+                    "width is embed_size"
+                )
+            if value > getattr(self, field):
+                raise UserError(
+                    f"{where}.{key}: {value} is larger than the teacher's {getattr(self, field)}"
+                )
+            changes[field] = value
         if self.conv_size1 and changes.get("conv_size", self.conv_size) != self.conv_size:
             raise UserError(
                 f"{where}.encoder.conv_size: the teacher's VGG-like front end is kept whole; "

@@ -8,10 +8,10 @@ from espnet_kd.bin import manifest, pack_model, plan_stages, report_seeds
 from espnet_kd.common.json_file import Record, check_shape
 from espnet_kd.common.records import FACTS, HISTORY
 from espnet_kd.errors import UserError
-from espnet_kd.plan.plan import parse_plan
-from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.report.paths import lineage
 from espnet_kd.report.rows import _decoding
+from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.teachers.fingerprint import Fingerprint
 

@@ -8,8 +8,8 @@ import yaml
 from espnet_kd.cli import check_configs
 from espnet_kd.deploy.bundle import read_config as read_model_config
 from espnet_kd.errors import UserError
-from espnet_kd.plan import load_plan
-from espnet_kd.plan.options import read_config
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import read_config
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
@@ -104,8 +104,7 @@ def test_what_is_read_is_what_espnet_reads(tmp_path):
         b"scheduler_conf:\n  <<: *optim\n  lr: 2\n  both: *optim\n"
         b"text: |\n  two\n  lines\n"
     )
-    config = read_config(path)
-    del config["__file__"]
+    config = read_config(path).options
     assert config == yaml.safe_load(path.read_text(encoding="utf-8"))
     assert config["scheduler_conf"]["lr"] == 2
 

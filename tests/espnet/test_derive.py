@@ -13,7 +13,8 @@ from espnet_kd.espnet.cut import Cutter, build, read_model
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import greedy_search
 from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
-from espnet_kd.plan import load_plan
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.target import parse_target
 from tests.espnet.tiny import build as build_ours
 from tests.espnet.tiny import tiny_config
 from tests.recipe.toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
@@ -123,7 +124,8 @@ def test_a_stateless_student(derive, tmp_path):
 @pytest.mark.parametrize("target, most", [("20 kB", 5000), (4321, 4321), (0.6, None)])
 def test_targets_of_every_kind(here, target, most):
     write_yaml("plan.yaml", {"stages": [{"target": 0.5}]})
-    stage = dataclasses.replace(load_plan("plan.yaml").stage(1), target=target)
+    stage = load_plan("plan.yaml").stage(1)
+    stage = dataclasses.replace(stage, target=parse_target(target, "target"))
     teacher = read_model(Path("teacher"), "model.pth")
     # The first teacher of the run counts, not the stage's.
     first = dataclasses.replace(teacher.sizes, num_blocks=5)

@@ -12,7 +12,8 @@ from espnet_kd.data.librispeech_parts import PARTS
 from espnet_kd.espnet import derive
 from espnet_kd.espnet.cut import Cutter, Model, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.plan import load_plan
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
 
@@ -72,7 +73,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
     size, _, params, students, plans = SCALES[name]
     config = {**read(name), "token_list": tokens(size), "input_size": None, "normalize": None}
     first = Architecture.from_config(config, 80, size)
-    base = read(students)
+    base = TrainingConfig(options=read(students))
     for plan, (least, most) in plans.items():
         teacher = first
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
@@ -88,7 +89,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
         assert made["max_epoch"] == stage.epochs
         # The plan's word goes over the students' config, and leaves the rest of it.
         masks = 10 if "960" in plan else 5
-        assert made["specaug_conf"] == {**base["specaug_conf"], "num_time_mask": masks}
+        assert made["specaug_conf"] == {**base.options["specaug_conf"], "num_time_mask": masks}
     # ESPnet itself builds the smallest of them and runs it.
     shallow = {**config, **student.to_config(config, kept)}
     assert shallow["encoder_conf"] == config_of_student["encoder_conf"]
@@ -101,7 +102,7 @@ def test_every_training_leaves_its_warm_up(name):
     trainings = [read(name)]
     for plan in plans:
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
-            trainings.append({**read(students), **stage.train, "max_epoch": stage.epochs})
+            trainings.append({**read(students), **stage.train.options, "max_epoch": stage.epochs})
     for training in trainings:
         seen = hours * 3600 * 16000 * training["max_epoch"]
         updates = seen / (training["batch_bins"] * training.get("accum_grad", 1))

@@ -12,7 +12,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import chunk_mask, encode
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import load_transducer
-from espnet_kd.kd_options import DistillOptions
+from espnet_kd.spec.distillation import read_kd_conf
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 
 
@@ -264,19 +264,19 @@ def test_lambda_follows_its_schedule(kd, batch):
         ({"objectiv": "full"}, r"unknown key 'objectiv' \(did you mean 'objective'\?\)"),
         ({"objective": "colapsed"}, r"did you mean 'collapsed'"),
         ({"weight": "a lot"}, "expected a number, found 'a lot'"),
-        ({"weight": -1}, "must not be negative"),
-        ({"temperature": 0}, "must be positive"),
+        ({"weight": -1}, "weight: expected a number from 0 to"),
+        ({"temperature": 0}, "expected a number from 0.001 to 1000, found 0"),
         ({"valid_chunk_size": -2}, "whole number >= 0"),
         ({"objective": "full"}, "needs teacher_config and teacher_model"),
         ({"teacher_context": "half"}, "is not one of"),
         ({"objective": "top_k", "top_k": None}, "top_k: expected a whole number"),
         ({"frame_shift": None}, "frame_shift: expected a whole number"),
-        ({"teacher_config": 5}, "teacher_config: a name is expected, found '5'"),
+        ({"teacher_config": 5}, "teacher_config: expected text, found '5'; write it in quotes"),
     ],
 )
 def test_options_are_checked(conf, message):
     with pytest.raises(UserError, match=message):
-        DistillOptions.from_dict(conf)
+        read_kd_conf(conf).complete()
 
 
 def test_more_likeliest_tokens_than_there_are(kd):

@@ -14,8 +14,10 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.derive import derive
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.teacher import load_transducer
-from espnet_kd.kd_options import DistillOptions
-from espnet_kd.plan import load_plan
+from espnet_kd.plan.student import Student
+from espnet_kd.spec.distillation import read_kd_conf
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import TrainingConfig
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 from tests.recipe.toy import TRAINING, call, inside, train_words, write_data, write_yaml
 
@@ -205,7 +207,7 @@ def test_blocks_that_may_be_dropped_are_refused(kd):
 def test_options_are_checked(conf, message):
     given = {"objective": "collapsed", "teacher_config": "c", "teacher_model": "m", **conf}
     with pytest.raises(UserError, match=re.escape(message)):
-        DistillOptions.from_dict(given)
+        read_kd_conf(given).complete()
 
 
 def test_a_training_with_both_is_resumed(tmp_path, teacher_exp, first_exp):
@@ -231,11 +233,11 @@ def test_a_stage_gets_its_first_teacher_unless_it_is_its_own(
     caplog.set_level("INFO")
     stage = {"student": {"encoder": {"num_blocks": 2}}, "first_weight": 0.3}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"stages": [stage]}))
-    plan = load_plan(str(tmp_path / "plan.yaml")).stage(1)
+    student = Student.of(load_plan(str(tmp_path / "plan.yaml")).stage(1))
     got = {}
     for exp in (teacher_exp, first_exp):
         model = "model.pth"
-        derive(plan, exp, model, first_exp, model, {}, tmp_path / exp.name)
+        derive(student, exp, model, first_exp, model, TrainingConfig(), tmp_path / exp.name)
         config = yaml.safe_load(Path(tmp_path / exp.name / "student.yaml").read_text())
         got[exp] = {k: v for k, v in config["kd_conf"].items() if k != "objective"}
     assert got[teacher_exp] == {

@@ -13,14 +13,15 @@ from typing import Any, Dict, List
 import yaml
 
 from espnet_kd.common.json_file import Record
-from espnet_kd.kd_options import CHOICES as KD_CHOICES
-from espnet_kd.plan.cacheable import check_cacheable
-from espnet_kd.plan.gate import OTHERWISE
-from espnet_kd.plan.options import read_config, students_of
-from espnet_kd.plan.paths import PATHS
-from espnet_kd.plan.plan import load_plan
-from espnet_kd.plan.sizes import sizes_of_way
-from espnet_kd.plan.stage import CHOICES, STAGE_KEYS
+from espnet_kd.plan.baselines import PATHS
+from espnet_kd.plan.planned_sizes import sizes_of_way
+from espnet_kd.plan.selection import check_cacheable, students_of
+from espnet_kd.spec.distillation import IN_STAGE, Distillation
+from espnet_kd.spec.gate import Gate
+from espnet_kd.spec.option import known_options
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.training import read_config
 from espnet_kd.students.architecture import Architecture
 from tests.faults.fuzzing import APPLY, Case, Counts, mangled, nonsense, restructured
 from tests.faults.fuzzing import run as run_cases
@@ -76,7 +77,14 @@ stages:
     gate: false
   - {name: stage4, target: 20000, objective: none, init: random, gate: {otherwise: split}}
 """.replace("common: &common\n", "")
-GATES = [False, None, {}, {"margin": 0.5}] + [{"otherwise": word} for word in OTHERWISE]
+STAGE_KEYS = [*known_options(Stage), *IN_STAGE]
+CHOICES = {
+    key: facts.choices
+    for cls in (Stage, Distillation, Gate)
+    for key, (_, facts) in known_options(cls).items()
+    if facts.choices
+}
+GATES = [False, None, {}, {"margin": 0.5}] + [{"otherwise": word} for word in CHOICES["otherwise"]]
 SIZES = [
     {"encoder": {"num_blocks": 2}},
     {"encoder": {"hidden_size": 32, "heads": 2}, "joint_network": {"joint_space_size": 8}},
@@ -96,7 +104,7 @@ GOOD: Dict[str, List[Any]] = {
     "frame_shift": [-1, 0, 2],
     "top_k": [1, 8],
     "temperature": [0.5, 2],
-    **{key: list(words) for key, words in {**CHOICES, **KD_CHOICES}.items()},
+    **{key: list(words) for key, words in CHOICES.items() if key in STAGE_KEYS},
 }
 VALUES = [value for values in GOOD.values() for value in values]
 
@@ -178,7 +186,7 @@ def _read(rng: random.Random, path: Path) -> None:
     students = students_of(args)
     for student in students:
         record = Record("stage.json", dict, "")
-        record.write(Path("."), {**vars(student), "gate": str(student.gate), "way": 0})
+        record.write(Path("."), student.record())
         json.loads(Path("stage.json").read_text())
         assert student.fingerprint() and student.last_epoch(3) > 0
     if rng.random() < 0.5:

@@ -14,13 +14,15 @@ from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.card import About, model_card
 from espnet_kd.deploy.results import find_model
 from espnet_kd.plan.effective import effective
-from espnet_kd.plan.gate import OTHERWISE, Gate, Round, add_round, decide, describe, read_rounds
 from espnet_kd.plan.manifest import differences
-from espnet_kd.plan.plan import parse_plan
-from espnet_kd.plan.sizes import sizes_of_way
+from espnet_kd.plan.planned_sizes import sizes_of_way
+from espnet_kd.plan.verdict import Round, add_round, decide, describe, read_rounds
 from espnet_kd.report.paths import lineage
 from espnet_kd.report.rows import _decoding
 from espnet_kd.report.seeds import read_runs
+from espnet_kd.spec.gate import Gate
+from espnet_kd.spec.option import known_options
+from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.teachers.fingerprint import FORMAT, Fingerprint, list_digest
 from tests.faults.fuzzing import APPLY, PICKLE, Case, Counts, mangled, restructured
@@ -224,7 +226,7 @@ def _gate(path: Path) -> None:
     rounds = read_rounds(path.parent)
     lineage(path.parent, path.parent)
     plan = "gate: {otherwise: %s}\nstages: [{name: exp, target: 0.5}]"
-    for otherwise in OTHERWISE:
+    for otherwise in known_options(Gate)["otherwise"][1].choices:
         effective(parse_plan(plan % otherwise, "plan"), lambda name: rounds)
         if rounds:
             decide(Gate(otherwise=otherwise), rounds)

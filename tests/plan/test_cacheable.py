@@ -3,18 +3,21 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan import load_plan
-from espnet_kd.plan.cacheable import check_cacheable
+from espnet_kd.plan.baselines import PATHS, all_students
 from espnet_kd.plan.effective import effective
-from espnet_kd.plan.paths import PATHS, all_students
+from espnet_kd.plan.selection import check_cacheable
+from espnet_kd.spec.distillation import read_kd_conf
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import TrainingConfig
 
 
 def check(tmp_path, stage, base=None, band=0, paths=("progressive",)):
     path = tmp_path / "compression.yaml"
     path.write_text(f"stages: [{{target: 0.7}}, {{target: 0.5{stage}}}]")
     plan = load_plan(str(path))
+    base_config = TrainingConfig(kd=read_kd_conf((base or {}).get("kd_conf")))
     way = effective(plan, lambda name: [])
-    check_cacheable(all_students(plan, way, paths, (), 10), base or {}, band)
+    check_cacheable(all_students(plan, way, paths, (), 10), base_config, band)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan import load_plan
 from espnet_kd.plan.effective import effective
-from espnet_kd.plan.gate import Gate, Round, add_round, decide, parse_gate, read_rounds
+from espnet_kd.plan.student import Student
+from espnet_kd.plan.verdict import Round, add_round, decide, read_rounds
+from espnet_kd.spec.gate import Gate, read_gate
+from espnet_kd.spec.plan import load_plan
 
 PLAN = """
 gate: {{margin: 1.0, otherwise: {}, epochs: 2, at_most: 2}}
@@ -101,14 +103,14 @@ def test_a_split_keeps_the_sizes_and_the_fingerprints_of_the_others(tmp_path):
     assert half.half and not again.half
     assert [s.name for s in half.way] == [s.name for s in again.way] == ["a", "b"]
     for student, stage in zip((a, b, c), plan.stages):
-        assert student.fingerprint() == stage.fingerprint() and not student.way
+        assert student.fingerprint() == Student.of(stage).fingerprint() and not student.way
     assert len({s.fingerprint() for s in way.students}) == 5
 
 
 def test_a_gate_is_not_what_a_student_is_made_of(tmp_path):
     with_gate = load(tmp_path, PLAN.format("split", ""))
     without = load(tmp_path, PLAN[PLAN.index("stages") :].format(""))
-    for a, b in zip(with_gate.stages, without.stages):
+    for a, b in zip(*(map(Student.of, plan.stages) for plan in (with_gate, without))):
         assert a.gate and not b.gate and a.fingerprint() == b.fingerprint()
 
 
@@ -147,7 +149,7 @@ def test_a_repeated_measurement_replaces_itself():
 )
 def test_refuses(entry, message):
     with pytest.raises(UserError, match=message):
-        parse_gate("p: gate", entry)
+        read_gate("p: gate", entry)
 
 
 def test_a_damaged_record_is_refused(tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
 
-from espnet_kd.plan import load_plan
 from espnet_kd.plan.draft import geometric
+from espnet_kd.spec.plan import load_plan
 
 WORDS = "--teacher_exp teacher --teacher_model model.pth --target 0.5 --stages 2 --threads 1"
 WORDS = f"{WORDS} --device cpu --train_config train.yaml".split()
@@ -47,7 +47,7 @@ def test_a_plan_and_its_cost(place, capsys):
     code, out, err = plan(place, capsys, "--stats_dir", "stats", "--out", "conf/new.yaml")
     assert code == 0, err
     stages = load_plan(str(place / "conf/new.yaml")).stages
-    assert [(s.name, s.target) for s in stages] == [("stage1", 0.707), ("stage2", 0.5)]
+    assert [(s.name, s.target.fraction) for s in stages] == [("stage1", 0.707), ("stage2", 0.5)]
     assert "12 utterances of stats in 3 batches an epoch" in out
     for name in ("stage1", "stage2"):
         row = columns(out, name)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.named_sizes import read_sizes
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.halfway import halfway
 from espnet_kd.students.inherit import inherit
@@ -19,7 +20,7 @@ def derived(config, sizes):
     """Teacher, student, and the student's architecture."""
     model = build(config).eval()
     teacher = Architecture.from_config(config, 20, model.vocab_size)
-    student = teacher.with_sizes(sizes, "plan")
+    student = teacher.with_sizes(read_sizes("plan", sizes), "plan")
     small = build({**config, **student.to_config(config, ALL)}, seed=3).eval()
     small.load_state_dict(inherit(model.state_dict(), teacher, student, ALL))
     built = sum(p.numel() for p in small.decoder.parameters())
@@ -71,7 +72,7 @@ def test_other_sizes_shrink_with_it():
 def test_halfway_to_a_stateless_predictor():
     config = tiny_config(decoder_conf={"embed_size": 32, "hidden_size": 16})
     teacher = Architecture.from_config(config, 20, 7)
-    half = halfway(teacher, teacher.with_sizes(STATELESS, "plan"))
+    half = halfway(teacher, teacher.with_sizes(read_sizes("plan", STATELESS), "plan"))
     small = build({**config, **half.to_config(config, ALL)}).eval()
     model = build(config)
     small.load_state_dict(inherit(model.state_dict(), teacher, half, ALL))
@@ -99,4 +100,4 @@ def test_predictors_that_cannot_be_are_refused(decoder, wanted, message):
         Architecture.from_config(tiny_config(), 20, 7), decoder=decoder, decoder_size=16
     )
     with pytest.raises(UserError, match=message):
-        teacher.with_sizes({"decoder": wanted}, "plan")
+        teacher.with_sizes(read_sizes("plan", {"decoder": wanted}), "plan")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.named_sizes import read_sizes
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles
 from espnet_kd.students.importance import spaced_blocks
@@ -248,7 +249,7 @@ def test_spaced_blocks(teacher, student, blocks):
 def test_sizes_of_the_user():
     teacher = sizes(tiny_config())
     wanted = {"encoder": {"num_blocks": 2, "hidden_size": 8}, "decoder": {"hidden_size": 8}}
-    student = teacher.with_sizes(wanted, "plan")
+    student = teacher.with_sizes(read_sizes("plan", wanted), "plan")
     assert (student.num_blocks, student.hidden_size, student.decoder_size) == (2, 8, 8)
 
 
@@ -267,7 +268,8 @@ def test_sizes_of_the_user():
 )
 def test_sizes_that_cannot_be_are_refused(wanted, message):
     with pytest.raises(UserError, match=message):
-        sizes(tiny_config()).with_sizes(wanted, "plan: stages[0].student")
+        where = "plan: stages[0].student"
+        sizes(tiny_config()).with_sizes(read_sizes(where, wanted), where)
 
 
 def test_targets_out_of_reach_are_refused():

@@ -176,7 +176,7 @@ Options, with the values they have now:
     --paths                   # "progressive scratch one_shot inherited": also baselines of the
                               # same size and updates (${paths}).
     --paths_at                # Stages of the plan at whose sizes, none: the last (${paths_at}).
-    --ablate                  # Add the ablations of espnet_kd/plan/paths.py (${ablate}).
+    --ablate                  # Add the ablations of espnet_kd/plan/baselines.py (${ablate}).
     --compression_stage       # First student to run, counted over all paths (${compression_stage}).
     --stop_compression_stage  # Last student to run (${stop_compression_stage}).
     --kd_args                 # More options of the students' training (${kd_args}).

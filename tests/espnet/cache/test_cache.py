@@ -18,6 +18,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet import cache_teacher, task
 from espnet_kd.espnet.cache_data import Utterances
 from espnet_kd.fileio import read_table, write_table
+from espnet_kd.spec.distillation import read_kd_conf
 from espnet_kd.teachers import archive
 from espnet_kd.teachers.record import CHECKSUM
 from tests.espnet.cache.making import SPECAUG, STREAMS, cache_words, make, write_student
@@ -46,7 +47,7 @@ def students(**kd):
     """One student with the teacher beside it, one with the cache; same weights."""
     online = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
     cached = build(tiny_config(**SPECAUG), {**KD, **kd}, seed=4)
-    cached.options = type(cached.options).from_dict({**KD, **kd, "teacher_cache": "cache"})
+    cached.options = read_kd_conf({**KD, **kd, "teacher_cache": "cache"}).complete()
     object.__setattr__(cached, "teachers", [])
     return online, cached
 

@@ -3,7 +3,9 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan import load_plan
+from espnet_kd.plan.student import Student
+from espnet_kd.spec.distillation import Distillation
+from espnet_kd.spec.plan import load_plan
 
 
 def write(tmp_path, text):
@@ -24,15 +26,19 @@ def test_reads_stages(tmp_path):
         )
     )
     assert [s.name for s in plan.stages] == ["stage1", "tiny"]
-    assert plan.stage(1).kd == {"weight": 0.5, "objective": "collapsed"}
-    assert plan.stage(2).kd == {"objective": "full"}
+    assert plan.stage(1).kd == Distillation("collapsed", weight=0.5)
+    assert plan.stage(2).kd == Distillation("full")
     with pytest.raises(UserError, match="no compression stage 3; the plan has 2"):
         plan.stage(3)
 
 
+def students(tmp_path, text):
+    return map(Student.of, load_plan(write(tmp_path, text)).stages)
+
+
 def test_a_fingerprint_tells_stages_apart(tmp_path):
-    a, b = load_plan(write(tmp_path, "stages: [{target: 0.7}, {target: 0.6}]")).stages
-    (c,) = load_plan(write(tmp_path, "stages: [{target: 0.7}]")).stages
+    a, b = students(tmp_path, "stages: [{target: 0.7}, {target: 0.6}]")
+    (c,) = students(tmp_path, "stages: [{target: 0.7}]")
     assert a.fingerprint() == c.fingerprint() != b.fingerprint()
 
 
@@ -55,9 +61,9 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, name: a/b}]", "'a/b' may hold letters, digits"),
         ("stages: [{target: 0.5}, {target: 0.4, objective: ful}]", "did you mean 'full'"),
         ("stages: [{target: 0.5}, {target: 0.4, temperature: hot}]", r"s\[1\].temperature: expec"),
-        ("stages: [{target: 0.5, weight: -1}]", "weight: must not be negative, found -1"),
+        ("stages: [{target: 0.5, weight: -1}]", "weight: expected a number from 0 to 1e"),
         ("stages: [{target: 0.5, weight_schedule: [1, 2]}]", "weight_schedule: expected points"),
-        ("stages: [{target: 0.5, first_weight: 2}]", "first_weight: a share"),
+        ("stages: [{target: 0.5, first_weight: 2}]", "first_weight: expected a number from 0"),
         ("stages: [{target: 0.5}, {student: {encodr: {}}}]", r"s\[1\].student: unknown key 'enc"),
         ("stages: [{student: {encoder: {heads: 2.5}}}]", "heads: expected a whole number >= 1"),
         ("stages: [{student: {decoder: {type: gru}}}]", "decoder.type: 'gru' is not one of"),

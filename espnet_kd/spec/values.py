@@ -1,4 +1,4 @@
-"""Checks of single values of `kd_conf`."""
+"""Checks of single values: numbers, words, lists of pairs."""
 
 import contextlib
 import math
@@ -53,6 +53,28 @@ def whole_number(
     return value
 
 
+def text(where: str, value: Any) -> str:
+    """Return text.
+
+    Raises:
+        UserError: `value` is something else.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{where}: expected text, found {shown(value)}; write it in quotes")
+    return value
+
+
+def truth(where: str, value: Any) -> bool:
+    """Return true or false.
+
+    Raises:
+        UserError: `value` is neither.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{where}: expected true or false, found {shown(value)}")
+    return value
+
+
 def _written(value: Any) -> str:
     """Tell how a number must be written that YAML has read as text."""
     with contextlib.suppress(ValueError, TypeError):
@@ -61,12 +83,14 @@ def _written(value: Any) -> str:
     return ""
 
 
-def schedule(where: str, value: Any) -> List[List[float]]:
-    """Return points (update, factor): updates rise, factors are not negative.
+def schedule(where: str, value: Any) -> Optional[List[List[float]]]:
+    """Return points (update, factor), or None: updates rise, factors are not negative.
 
     Raises:
         UserError: `value` is something else.
     """
+    if value is None:
+        return None
     if not _are_pairs(value, lambda x: _is_number(x) and abs(x) <= 1000 * MOST):
         raise UserError(f"{where}: expected points [[update, factor], ...], found {shown(value)}")
     updates, factors = zip(*value)
@@ -77,12 +101,14 @@ def schedule(where: str, value: Any) -> List[List[float]]:
     return [[float(x), float(y)] for x, y in value]
 
 
-def block_pairs(where: str, value: Any) -> List[List[int]]:
-    """Return pairs (a student's block, its teacher's), counted from 0.
+def block_pairs(where: str, value: Any) -> Optional[List[List[int]]]:
+    """Return pairs (a student's block, its teacher's), counted from 0, or None.
 
     Raises:
         UserError: `value` is something else.
     """
+    if value is None:
+        return None
     if not _are_pairs(value, lambda x: _is_whole(x) and 0 <= x <= MOST):
         raise UserError(
             f"{where}: expected pairs [[student's block, teacher's block], ...] counted from 0, "

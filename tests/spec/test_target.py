@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.students.target import parse_target
+from espnet_kd.spec.target import parse_target
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_which_of_two_is_smaller():
 
 
 def test_a_plan_is_read_without_torch():
-    code = "import sys, espnet_kd.students.target; sys.exit('torch' in sys.modules)"
+    code = "import sys, espnet_kd.spec.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,40 +1,11 @@
-"""May a student become a teacher? What a gate is, and what it says of measured errors.
-
-gate:
-  margin: 1.0             # points of WER on the validation set above its teacher's
-  otherwise: stop         # or longer, split, continue
-  epochs: 2               # of `longer`
-  at_most: 1              # times that `longer` is tried, then stop
-"""
+"""May a student become a teacher? What a gate says of measured error rates."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.common.records import GATE
-from espnet_kd.errors import UserError, check_choice, check_name, shown
-from espnet_kd.kd_option_checks import number, whole_number
-
-OTHERWISE = ("stop", "longer", "split", "continue")
-
-
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """What a student must reach.
-
-    Attributes:
-        margin: Points of WER on the validation set that it may be above its teacher.
-        otherwise: `stop`: the compression ends with the student before; `longer`: it is
-            trained on; `split`: an intermediate student is inserted before it, once;
-            `continue`: this is noted.
-        epochs: More epochs of `longer`.
-        at_most: How often `longer` is tried before the compression stops.
-    """
-
-    margin: float = 1.0
-    otherwise: str = "stop"
-    epochs: int = 2
-    at_most: int = 1
+from espnet_kd.spec.gate import Gate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +16,7 @@ class Round:
         epochs: Epochs that the student had been trained.
         wer: The student's on the validation set, in percent.
         teacher_wer: Its teacher's.
-        utterances: Of the validation set.
+        utterances: Size of the validation set.
         fault: Why the student does not recognise speech; None if it does. Such a student passes
             no gate: the difference of two models that say nothing is small.
     """
@@ -71,33 +42,6 @@ def decide(gate: Gate, rounds: Sequence[Round]) -> str:
     if gate.otherwise == "longer" and len(rounds) > gate.at_most:
         return "stop"
     return gate.otherwise
-
-
-def parse_gate(where: str, entry: Any, base: Optional[Gate] = None) -> Optional[Gate]:
-    """Read a `gate` of the plan; `false` or nothing is no gate.
-
-    Args:
-        where: Name of the place, for messages.
-        entry: What the YAML holds.
-        base: The gate whose values stand where `entry` says nothing.
-
-    Raises:
-        UserError: an unknown key (naming the nearest right one) or a wrong value.
-    """
-    if entry is None or entry is False:
-        return None
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected keys and values, or false, found {shown(entry)}")
-    known = [field.name for field in dataclasses.fields(Gate)]
-    for key, value in entry.items():
-        check_name(f"{where}: unknown key", key, known)
-        if key == "otherwise":
-            check_choice(f"{where}.otherwise", value, OTHERWISE)
-        if key == "margin":
-            number(f"{where}.margin", value, -1000, 1000)
-        if key in ("epochs", "at_most"):
-            whole_number(f"{where}.{key}", value, 1)
-    return dataclasses.replace(base or Gate(), **entry)
 
 
 def read_rounds(exp: Path) -> List[Round]:
@@ -140,7 +84,7 @@ def describe(
         "teacher_wer": round(last.teacher_wer, 4),
         "difference": round(last.difference, 4),
         "utterances": last.utterances,
-        **dataclasses.asdict(gate),
+        **gate.values,
         "rounds": [dataclasses.asdict(one) for one in rounds],
     }
     line = (

@@ -6,14 +6,14 @@ from typing import Any, List, Optional, Sequence
 from espnet_kd.common.json_file import check_shape
 from espnet_kd.common.records import STUDENT
 from espnet_kd.errors import UserError
-from espnet_kd.plan.stage import StagePlan
+from espnet_kd.plan.student import Student
+from espnet_kd.spec.stage import Stage
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.halfway import halfway
-from espnet_kd.students.target import parse_target
 
 
 def sizes_of_way(
-    way: Sequence[StagePlan], first: Architecture, out: Optional[Path] = None, name: str = ""
+    way: Sequence[Stage], first: Architecture, out: Optional[Path] = None, name: str = ""
 ) -> List[Architecture]:
     """Return the sizes of stages that follow one another.
 
@@ -33,14 +33,13 @@ def sizes_of_way(
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.allocate == "rule":
             where = f"{step.where}.target"
-            params = parse_target(step.target, where).params(first.params)
-            sizes.append(sizes[-1].shrink_to(params, where))
+            sizes.append(sizes[-1].shrink_to(step.target.params(first.params), where))
         else:
             sizes.append(_derived(step, out, name))
     return sizes[1:]
 
 
-def sizes_by_way(stage: StagePlan, first: Architecture, out: Path) -> Architecture:
+def sizes_by_way(stage: Student, first: Architecture, out: Path) -> Architecture:
     """Return the sizes of a student whose stage has a `way`.
 
     Args:
@@ -55,7 +54,7 @@ def sizes_by_way(stage: StagePlan, first: Architecture, out: Path) -> Architectu
     return halfway(before, goal) if stage.half else goal
 
 
-def _derived(step: StagePlan, out: Optional[Path], name: str) -> Architecture:
+def _derived(step: Stage, out: Optional[Path], name: str) -> Architecture:
     """Read the sizes of a student that was derived."""
     if out is not None:
         exp = out.with_name(out.name.removesuffix(name) + step.name)

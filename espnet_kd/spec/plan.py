@@ -1,6 +1,6 @@
-"""`conf/compression.yaml`, read and checked.
+"""A compression plan, `conf/compression.yaml`: its file, read and checked.
 
-gate: {margin: 1.0, otherwise: stop}    # for all stages, if any; see plan/gate.py
+gate: {margin: 1.0, otherwise: stop}    # for all stages, if any; see spec/gate.py
 stages:
   - name: stage1            # letters, digits, - and _; stage<K> by default
     target: 0.7             # at most 70 % of the first teacher's parameters, or ...
@@ -25,9 +25,9 @@ from typing import Dict, List
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
-from espnet_kd.plan.contradictions import check_names, check_sizes_fall
-from espnet_kd.plan.gate import parse_gate
-from espnet_kd.plan.stage import StagePlan, parse_stage
+from espnet_kd.spec.contradictions import check_names, check_sizes_fall
+from espnet_kd.spec.gate import read_gate
+from espnet_kd.spec.stage import Stage, read_stage
 
 PLAN_KEYS = ("stages", "gate")
 MOST_STAGES = 100
@@ -44,10 +44,10 @@ class CompressionPlan:
     """
 
     path: str
-    stages: List[StagePlan]
+    stages: List[Stage]
     lines: Dict[str, int]
 
-    def stage(self, number: int) -> StagePlan:
+    def stage(self, number: int) -> Stage:
         """Return stage `number`, counted from 1.
 
         Raises:
@@ -97,10 +97,10 @@ def _checked(document: Document, path: str) -> CompressionPlan:
     with lines_in_messages(path, document.lines):
         if len(data["stages"]) > MOST_STAGES:
             raise UserError(f"{path}: stages: more than {MOST_STAGES} compression stages")
-        gate = parse_gate(f"{path}: gate", data.get("gate"))
-        stages: List[StagePlan] = []
+        gate = read_gate(f"{path}: gate", data.get("gate"))
+        stages: List[Stage] = []
         for i, entry in enumerate(data["stages"]):
-            stages.append(parse_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
+            stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines)

@@ -1,21 +1,20 @@
 """What contradicts itself in a plan, found before any teacher is trained."""
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Sequence
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan.stage import StagePlan
-from espnet_kd.students.named_sizes import check_together
-from espnet_kd.students.target import parse_target
+from espnet_kd.spec.named_sizes import check_together
+from espnet_kd.spec.stage import Stage
 
 
-def check_names(stages: Sequence[StagePlan]) -> None:
+def check_names(stages: Sequence[Stage]) -> None:
     """Refuse names of students that are the same, or would be on some file systems.
 
     Raises:
         UserError: two names differ in case at most, those that a gate would add included.
     """
     names: Dict[str, str] = {}
-    added: Dict[str, StagePlan] = {}
+    added: Dict[str, Stage] = {}
     for stage in stages:
         other = names.get(stage.name.lower())
         if other is not None:
@@ -33,7 +32,7 @@ def check_names(stages: Sequence[StagePlan]) -> None:
             )
 
 
-def check_sizes_fall(stages: Sequence[StagePlan]) -> None:
+def check_sizes_fall(stages: Sequence[Stage]) -> None:
     """Refuse students that cannot be smaller than their teachers, or not exist.
 
     Raises:
@@ -43,7 +42,9 @@ def check_sizes_fall(stages: Sequence[StagePlan]) -> None:
     sizes: Dict[str, Any] = {}  # the last that were named, by part and key
     for i, stage in enumerate(stages):
         for before in stages[:i]:
-            if _is_smaller(stage, before) is False:
+            if None not in (stage.target, before.target) and (
+                stage.target.below(before.target) is False
+            ):
                 raise UserError(
                     f"{stage.where}.target: {stage.target} is not smaller than the "
                     f"{before.target} of '{before.name}'; a student must be smaller than its "
@@ -52,12 +53,8 @@ def check_sizes_fall(stages: Sequence[StagePlan]) -> None:
         if stage.target is not None:
             sizes = {}  # whatever the target makes of them
             continue
-        named = {
-            f"{part}.{key}": value
-            for part, values in stage.sizes.items()
-            for key, value in values.items()
-        }
-        if not named and stage.kd["objective"] != "none":
+        named = stage.sizes.named
+        if not named and stage.kd.distils:
             raise UserError(
                 f"{stage.where}.student: names no size, so the student is not smaller than its "
                 "teacher; 'objective: none' trains the same sizes on"
@@ -73,10 +70,3 @@ def check_sizes_fall(stages: Sequence[StagePlan]) -> None:
         sizes |= named
         check_together(sizes, f"{stage.where}.student")
 
-
-def _is_smaller(stage: StagePlan, before: StagePlan) -> Optional[bool]:
-    """Tell whether a stage's target is below another's; None if that depends on the teacher."""
-    if None in (stage.target, before.target):
-        return None
-    targets = [parse_target(s.target, f"{s.where}.target") for s in (stage, before)]
-    return targets[0].below(targets[1])

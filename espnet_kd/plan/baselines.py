@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.plan.effective import Effective
-from espnet_kd.plan.plan import CompressionPlan
-from espnet_kd.plan.stage import PLANNED, StagePlan
+from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.spec.distillation import Distillation
+from espnet_kd.spec.plan import CompressionPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def all_students(
     paths: Sequence[str],
     sizes_at: Sequence[str],
     default_epochs: int,
-) -> List[StagePlan]:
+) -> List[Student]:
     """List the students of all paths.
 
     Args:
@@ -133,8 +134,8 @@ def all_students(
             # Named by what was asked for: a gate that ends the way renames nobody.
             label = f"{name}_{at}" if sizes_at else name
             students.append(_one_step(name, label, steps, plan, default_epochs))
-    seen: Dict[str, StagePlan] = {}
-    for student in (*plan.stages, *students):
+    seen: Dict[str, Student] = {}
+    for student in (*map(Student.of, plan.stages), *students):
         other = seen.setdefault(student.name, student)
         if (other.path, other.number) != (student.path, student.number):
             raise UserError(
@@ -144,7 +145,7 @@ def all_students(
     return students
 
 
-def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> List[List[StagePlan]]:
+def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> List[List[Student]]:
     """For each size the steps that lead to it; sizes below the end of a stop have none."""
     if not sizes_at:
         return [way.best]
@@ -161,13 +162,13 @@ def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> Lis
 
 
 def _one_step(
-    path: str, name: str, steps: List[StagePlan], plan: CompressionPlan, default_epochs: int
-) -> StagePlan:
+    path: str, name: str, steps: List[Student], plan: CompressionPlan, default_epochs: int
+) -> Student:
     last = steps[-1]
     student = _changed(last, PATHS[path], path, name)
     if PATHS[path].kd is not None:
         # A last step that only fine-tunes says nothing of how one step distils.
-        distils = [step for step in steps if step.kd["objective"] != "none"]
+        distils = [step for step in steps if step.kd.distils]
         if not distils:
             raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
         source = _changed(distils[-1], PATHS[path], path, name)
@@ -183,12 +184,12 @@ def _one_step(
 
 
 def _chain(
-    path: str, steps: List[StagePlan], plan: CompressionPlan, default_epochs: int
-) -> List[StagePlan]:
-    students: List[StagePlan] = []
+    path: str, steps: List[Student], plan: CompressionPlan, default_epochs: int
+) -> List[Student]:
+    students: List[Student] = []
     for step in steps:
         student = _changed(step, PATHS[path], path, f"{path}_{step.name}")
-        if step.kd["objective"] == "none":  # fine-tunes what the step before has made
+        if not step.kd.distils:  # fine-tunes what the step before has made
             student = dataclasses.replace(student, init=step.init)
         teacher = students[-1].name if students else None
         epochs = step.last_epoch(default_epochs)
@@ -197,7 +198,7 @@ def _chain(
     return students
 
 
-def _changed(stage: StagePlan, path: Path, name: str, student: str) -> StagePlan:
+def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     """Give a stage the first weights and the distillation of a path."""
     distils = path.kd is not None
     if path.init == "random":  # nothing is inherited that would have to be chosen
@@ -207,7 +208,7 @@ def _changed(stage: StagePlan, path: Path, name: str, student: str) -> StagePlan
         name=student,
         path=name,
         init=path.init,
-        kd={**stage.kd, **path.kd} if distils else {"objective": "none"},
+        kd=stage.kd.changed(**path.kd) if distils else Distillation().changed(objective="none"),
         labels=stage.labels if distils else "transcript",  # hard labels are the teacher's
         gate=None,
         until=None,

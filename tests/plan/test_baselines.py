@@ -3,10 +3,11 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan import load_plan
+from espnet_kd.plan.baselines import PATHS, all_students, choose
 from espnet_kd.plan.effective import effective
-from espnet_kd.plan.gate import Round
-from espnet_kd.plan.paths import PATHS, all_students, choose
+from espnet_kd.plan.verdict import Round
+from espnet_kd.spec.distillation import Distillation, read_kd_conf
+from espnet_kd.spec.plan import load_plan
 
 PLAN = """
 gate: {otherwise: longer}
@@ -23,6 +24,7 @@ stages:
   init: random
 """
 DEFAULT = 10  # epochs
+NONE = Distillation()
 
 
 @pytest.fixture
@@ -42,11 +44,11 @@ def test_baselines_have_the_final_size_and_all_updates(plan):
     assert list(found) == ["a", "b", "c", "scratch", "one_shot", "inherited"]
     assert [found[name].teacher for name in "abc"] == [None, "a", "b"]
     kd = plan.stages[2].kd
-    assert kd["layers"] == [[0, 1]]
+    assert kd.layers == [[0, 1]]
     expected = {
-        "scratch": ("random", {"objective": "none"}, "transcript"),
+        "scratch": ("random", NONE, "transcript"),
         "one_shot": ("teacher", kd, "teacher"),
-        "inherited": ("teacher", {"objective": "none"}, "transcript"),
+        "inherited": ("teacher", NONE, "transcript"),
     }
     for name, (init, kd, labels) in expected.items():
         student = found[name]
@@ -103,8 +105,8 @@ def test_a_last_step_that_only_fine_tunes(tmp_path):
     found = students(plan, "one_shot", "scratch", "progressive_random")
     one_shot, random = found["one_shot"], found["progressive_random_stage2"]
     assert one_shot.kd == plan.stages[0].kd and one_shot.labels == "teacher"
-    assert one_shot.train == {"batch_size": 4} and one_shot.epochs == 2 * DEFAULT
-    assert found["scratch"].kd == {"objective": "none"}
+    assert one_shot.train.options == {"batch_size": 4} and one_shot.epochs == 2 * DEFAULT
+    assert found["scratch"].kd == NONE
     # It goes on with what its predecessor learnt from random weights.
     assert random.init == "teacher" and found["progressive_random_stage1"].init == "random"
     path.write_text("stages: [{target: 0.5, objective: none}]")
@@ -117,11 +119,11 @@ def test_ablations_are_variations_of_one_thing_each(plan):
     assert names == ["progressive", *(n for n, path in PATHS.items() if path.ablation)]
     found = students(plan, *names)
     encoder = found["one_shot_encoder"].kd
-    assert encoder["weight"] == 0 and encoder["encoder_weight"] == 1
-    assert found["one_shot_full"].kd["objective"] == "full"
-    assert found["one_shot_full"].kd["layer_weight"] == 0
-    assert found["one_shot_full"].kd["weight"] == 0.3  # the plan's
-    assert found["one_shot_one_best"].kd["nodes"] == "one_best"
+    assert encoder.weight == 0 and encoder.encoder_weight == 1
+    assert found["one_shot_full"].kd.objective == "full"
+    assert found["one_shot_full"].kd.layer_weight == 0
+    assert found["one_shot_full"].kd.weight == 0.3  # the plan's
+    assert found["one_shot_one_best"].kd.nodes == "one_best"
     assert found["one_shot_random"].kd == plan.stages[2].kd
 
 
@@ -134,12 +136,9 @@ def test_the_order_of_the_paths_does_not_matter(plan):
 
 
 def test_settings_of_every_path_are_what_training_takes(plan):
-    pytest.importorskip("espnet2")
-    from espnet_kd.kd_options import DistillOptions
-
     for student in students(plan, *PATHS).values():
-        files = {"teacher_config": "c", "teacher_model": "m"}
-        DistillOptions.from_dict({**student.kd, **files})
+        student.kd.changed(teacher_config="c", teacher_model="m").complete()
+        assert read_kd_conf(student.kd.said) == student.kd  # as the training reads it
 
 
 @pytest.mark.parametrize(

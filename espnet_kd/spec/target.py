@@ -1,4 +1,4 @@
-"""The size that a plan asks of a student. Imports nothing: plans are read without torch."""
+"""The size that a plan asks of a student: a stage's `target`."""
 
 import dataclasses
 import re
@@ -25,6 +25,9 @@ class Target:
     said: str
     fraction: Optional[float] = None
     number: Optional[int] = None
+
+    def __str__(self) -> str:
+        return self.said
 
     def params(self, first_params: int) -> int:
         """Return the number of parameters, given that of the run's first teacher."""
@@ -76,3 +79,8 @@ def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Targ
         f"{where}: expected a fraction between 0 and 1 of the first teacher's parameters, a whole "
         f"number of parameters, or a size like '1.8 MB', found {shown(value)}{hint}"
     )
+
+
+def read_target(where: str, value: Any) -> Optional[Target]:
+    """Read a stage's `target`; None: it has none."""
+    return None if value is None else parse_target(value, where)

@@ -2,17 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, List, Sequence
 
-from espnet_kd.common.yaml_file import lines_in_messages, read_document
+from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
-from espnet_kd.kd_options import DistillOptions
+from espnet_kd.plan.baselines import PATHS, all_students, choose
 from espnet_kd.plan.effective import Effective, effective
-from espnet_kd.plan.gate import read_rounds
-from espnet_kd.plan.paths import PATHS, all_students, choose
-from espnet_kd.plan.plan import load_plan
-from espnet_kd.plan.stage import PLANNED, StagePlan, check_training
+from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.plan.verdict import read_rounds
 from espnet_kd.run.training_options import ESPNET_EPOCHS
+from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training import TrainingConfig, read_config
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def way_of(args: argparse.Namespace) -> Effective:
     return effective(load_plan(args.plan), rounds_of)
 
 
-def students_of(args: argparse.Namespace) -> List[StagePlan]:
+def students_of(args: argparse.Namespace) -> List[Student]:
     """Return the students of all paths.
 
     Raises:
@@ -53,14 +53,13 @@ def students_of(args: argparse.Namespace) -> List[StagePlan]:
     base, plan = read_config(args.train_config), load_plan(args.plan)
     with lines_in_messages(plan.path, plan.lines):
         for stage in plan.stages:
-            conf = DistillOptions.checked(stage.kd_conf(base), stage.where)
-            DistillOptions(**conf).check_layers(stage.where)
-    epochs = base.get("max_epoch") or ESPNET_EPOCHS
+            stage.kd_conf(base).check_layers(stage.where)
+    epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate == "true")
     return all_students(plan, way_of(args), paths, args.paths_at.split(), epochs)
 
 
-def student_of(args: argparse.Namespace, name: str) -> StagePlan:
+def student_of(args: argparse.Namespace, name: str) -> Student:
     """Return one student.
 
     Raises:
@@ -71,18 +70,20 @@ def student_of(args: argparse.Namespace, name: str) -> StagePlan:
     return students[name]
 
 
-def read_config(path: Any) -> Dict[str, Any]:
-    """Read the students' training config; no path: an empty one.
+def check_cacheable(students: Sequence[Student], base: TrainingConfig, band: int) -> None:
+    """Check that a teacher cache can serve a plan's students, before the teacher is trained.
 
-    Returns:
-        Its content, and its path as `__file__`, for messages.
+    Args:
+        students: Students of all paths.
+        base: The recipe's training config for students.
+        band: Rows of the cache, 0: all.
 
     Raises:
-        UserError: no such file, or no YAML.
+        UserError: one cannot be trained from a cache (naming its stage and the option).
     """
-    if not path:
-        return {}
-    config, lines = read_document(path, "a training config for students is needed")
-    with lines_in_messages(path, lines):
-        check_training(config, f"{path}: ")
-    return {**config, "__file__": path}
+    for student in students:
+        kd = student.kd_conf(base)
+        online = student.path in PATHS and not PATHS[student.path].cached
+        if kd.distils and not online:
+            kd = kd.changed(teacher_cache="to be made").complete(student.where)
+            kd.check_band(band, f"{student.where}: ")

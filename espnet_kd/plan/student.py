@@ -1,0 +1,101 @@
+"""A student that is to be made: a stage of the plan, its teacher, its path."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from espnet_kd.run.training_options import NEUTRAL
+from espnet_kd.spec.gate import Gate
+from espnet_kd.spec.option import Options, known_options
+from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.target import Target
+from espnet_kd.spec.training import TrainingConfig
+
+PLANNED = "progressive"  # the path of the plan's own stages
+MAY_CHANGE = (*NEUTRAL, "max_epoch")  # options of a training that has begun
+# Fields that every fingerprint has had from the first; later ones are in it where they are not
+# the default, so that students made before stay what they are.
+FIRST_FIELDS = ("name", "target", "sizes", "init", "blocks", "units", "allocate", "labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Student(Stage):
+    """One student.
+
+    Attributes:
+        path: `progressive`, or the path (`plan.baselines`) that it was added for.
+        teacher: Name of the student that it learns from; None: the run's first teacher.
+        way: Stages whose sizes, each derived from the one before and the first from the
+            first teacher, lead to this student's; empty: one step below its teacher.
+        half: Its size is the geometric mean of the last two that `way` leads to.
+        until: The epoch that training ends with since a gate asked for more; None: `epochs`.
+    """
+
+    path: str = PLANNED
+    teacher: Optional[str] = None
+    way: Tuple[Stage, ...] = ()
+    half: bool = False
+    until: Optional[int] = None
+
+    @classmethod
+    def of(cls, stage: Stage) -> "Student":
+        """Return the student of a plan's own stage."""
+        return cls(**{f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)})
+
+    def fingerprint(self) -> str:
+        """Return a short hash of all that determines how this student is made.
+
+        What comes after its training (the gate and what that added) is not in it, nor who
+        its teacher is: the recipe compares the teacher's own files. Nor how long it is
+        trained, which may grow, and in what batches: see `training_digest`.
+        """
+        made_of: Dict[str, Any] = {"kd": self.kd.said}
+        for field, facts in known_options(Stage).values():
+            value = getattr(self, field.name)
+            if not facts.neutral and (field.name in FIRST_FIELDS or value != field.default):
+                made_of[field.name] = _written(self, field.name)
+        made_of["train"] = {k: v for k, v in self.train.options.items() if k not in MAY_CHANGE}
+        if self.path == PLANNED:  # otherwise its number is its place in the list of paths
+            made_of["number"] = self.number
+        if self.way:
+            size = ("target", "sizes", "allocate")
+            made_of["way"] = [[_written(s, name) for name in size] for s in self.way]
+            made_of["half"] = self.half
+        return _short_hash(made_of)
+
+    def training_digest(self) -> str:
+        """Return a short hash of the options of its training that may change once it has begun."""
+        options = {k: v for k, v in self.train.options.items() if k in MAY_CHANGE}
+        return _short_hash({**options, "epochs": self.epochs})
+
+    def record(self) -> Dict[str, Any]:
+        """Return what is known of it, as JSON holds it."""
+        fields = [f.name for f in dataclasses.fields(self) if f.name not in ("said", "way")]
+        values = {name: _written(self, name) for name in fields}
+        return {**values, "way": [step.name for step in self.way]}
+
+    def last_epoch(self, default: int) -> int:
+        """Return the epoch that training ends with.
+
+        Args:
+            default: `max_epoch` of the students' training config.
+        """
+        return self.until or self.epochs or self.train.max_epoch or default
+
+
+def _written(stage: Stage, name: str) -> Any:
+    """Return the value of a field as JSON holds it, where it can be as it was written."""
+    value = getattr(stage, name)
+    if isinstance(value, Target):
+        return stage.said["target"]
+    if isinstance(value, TrainingConfig):
+        return value.options
+    if isinstance(value, Gate):
+        return value.values
+    return value.said if isinstance(value, Options) else value
+
+
+def _short_hash(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,21 @@
+"""Everything a user may write in a plan and in `kd_conf`; no torch, no ESPnet.
+
+Each option is one field of a dataclass, with all that is known of it: choices, range, meaning,
+whether a model card may tell it, what a teacher cache needs of it. `reader` checks a value once,
+where YAML comes in; from there on typed objects travel.
+
+In reading order:
+
+    option         a field and what is known of it
+    values         checks of single values
+    reader         the one reader of options
+    target         a student's size as one number
+    named_sizes    sizes by ESPnet's names
+    distillation   `kd_conf`
+    training       the students' training config, of which ESPnet knows most
+    gate           when a student may become a teacher
+    method         compression methods and the options that they add
+    stage          one student of a plan
+    contradictions  names and sizes that exclude one another
+    plan           the file
+"""

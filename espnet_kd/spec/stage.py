@@ -1,0 +1,183 @@
+"""One entry of a plan's `stages`: a student, as the user has written it."""
+
+import dataclasses
+import re
+from typing import Any, Optional
+
+from espnet_kd.errors import UserError, shown
+from espnet_kd.spec.distillation import IN_STAGE, Distillation
+from espnet_kd.spec.gate import Gate, read_gate
+from espnet_kd.spec.method import DEFAULT, NoOptions, read_method, read_method_conf
+from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
+from espnet_kd.spec.option import Options, known_options, option
+from espnet_kd.spec.reader import check_keys, read
+from espnet_kd.spec.target import Target, read_target
+from espnet_kd.spec.training import TrainingConfig, read_train
+
+LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come before it
+RESERVED = ("teacher",)
+
+
+def read_name(where: str, name: Any) -> str:
+    """Return the name of a stage: a part of directory names and of lines between programs.
+
+    Raises:
+        UserError: it is not text, or text that cannot be such a part.
+    """
+    if not isinstance(name, str):
+        raise UserError(f"{where}: expected text, found {shown(name)}; write it in quotes")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(
+            f"{where}: {shown(name)} may hold letters, digits, '-' and '_' only, and begin with a "
+            "letter or digit"
+        )
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"{where}: {shown(name)} has more than {LONGEST_NAME} characters")
+    if name.lower() in RESERVED:
+        raise UserError(f"{where}: '{name}' is reserved: the first model has it in the report")
+    return name
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Options):
+    """One student of a plan.
+
+    Attributes:
+        name: Part of the student's directory name.
+        target: Wanted size, or None.
+        sizes: The student's sizes by ESPnet's names, or None.
+        epochs: Epochs of distillation; None leaves the training config's.
+        method: Name of the compression method (`spec.method`).
+        method_conf: Options of that method, of the class that it has registered.
+        init: `teacher`: inherited weights; `random`.
+        blocks: Which blocks are inherited: `spaced` evenly; those with the largest block
+            `influence`; those whose absence costs the largest loss (`skip_loss`).
+        units: Which units are inherited, by the norm of their `weight` or by `taylor`.
+        allocate: How a target becomes sizes: by our `rule` or by measured `sensitivity`.
+        labels: What the student's RNN-T loss is taken against: the `transcript`, or what
+            the `teacher` makes of the training set (hard labels).
+        train: Overrides of the training config.
+        gate: When it may be the next one's teacher; None: always.
+        kd: Distillation options that stand in the stage itself; see `kd_conf`.
+        number: Its place in the plan, from 1; a student that a gate or a path adds has the
+            number of the stage whose size it has or leads to.
+        where: `file: stages[0]`, for messages.
+    """
+
+    name: str = option(
+        "",
+        "part of the names of folders; `stage<K>` by default",
+        read=read_name,
+        values="letters, digits, `-`, `_`",
+    )
+    target: Optional[Target] = option(
+        None,
+        "at most this share of the first teacher's parameters, this many parameters, or this "
+        "size of a checkpoint (10^6 bytes)",
+        read=read_target,
+        values="`0.6`, `750000`, `1.8 MB`",
+    )
+    sizes: Optional[NamedSizes] = option(
+        None,
+        "or sizes by ESPnet's names; what is not named is the teacher's",
+        key="student",
+        read=read_sizes,
+        values="`{encoder: {num_blocks: 4}}`",
+    )
+    epochs: Optional[int] = option(
+        None, "epochs; those of the training config by default", least=1, neutral=True
+    )
+    method: str = option(
+        DEFAULT, "the compression method", read=read_method, values="a method's name"
+    )
+    method_conf: Options = option(
+        NoOptions(),
+        "options of the method",
+        read=lambda where, value: value,  # which they are, `method` says
+        values="`{option: value}`",
+    )
+    init: str = option(
+        "teacher", "inherited weights or fresh ones", choices=("teacher", "random")
+    )
+    blocks: str = option(
+        "spaced",
+        "which blocks are kept: evenly spaced, those that turn their input most, those whose "
+        "absence costs the most loss",
+        choices=("spaced", "influence", "skip_loss"),
+    )
+    units: str = option(
+        "weight",
+        "which channels, units and heads are kept: by squared weights, or by (weight × "
+        "gradient)²",
+        choices=("weight", "taylor"),
+    )
+    allocate: str = option(
+        "rule",
+        "how a target becomes sizes: by our rule, or step by step where a parameter saved "
+        "costs the least loss before training",
+        choices=("rule", "sensitivity"),
+    )
+    labels: str = option(
+        "transcript",
+        "what the student is trained on: the transcripts, or what its teacher makes of the "
+        "training set (hard labels)",
+        choices=("transcript", "teacher"),
+    )
+    train: TrainingConfig = option(
+        TrainingConfig(),
+        "options of ESPnet's training, which overrule the students' training config",
+        read=read_train,
+        values="`{option: value}`",
+    )
+    gate: Optional[Gate] = option(
+        None,
+        "when the student may become the next teacher; stands in a stage or beside `stages` "
+        "for all",
+        read=read_gate,
+        values="`{margin: 1.0, otherwise: stop}`, `false`",
+        neutral=True,
+    )
+    kd: Distillation = Distillation(objective="collapsed")
+    number: int = 0
+    where: str = ""
+
+    def kd_conf(self, base: TrainingConfig) -> Distillation:
+        """Return its distillation options, the teacher's files excepted.
+
+        Args:
+            base: The recipe's training config for students, which the plan overrules.
+        """
+        return self.kd.over(self.train.kd.over(base.kd))
+
+
+def read_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> Stage:
+    """Read one entry of `stages`.
+
+    Args:
+        where: Name of the place, for messages.
+        number: 1 for the first.
+        entry: What the YAML holds.
+        gate: The plan's gate for all stages.
+
+    Raises:
+        UserError: an unknown key (naming the nearest right one), a wrong value, or no size.
+    """
+    check_keys(entry, where, [*known_options(Stage), *IN_STAGE], "keys and values")
+    written = {key: entry[key] for key in entry if key not in IN_STAGE}
+    stage = read(Stage, {"name": f"stage{number}", **written}, where)
+    if (stage.target is None) == (stage.sizes is None):
+        what = "neither" if stage.target is None else "both"
+        raise UserError(f"{where}: needs either 'target' or 'student', found {what}")
+    kd = {key: entry[key] for key in IN_STAGE if key in entry}
+    if stage.gate is not None:
+        gate = stage.gate.over(gate or Gate())
+    return dataclasses.replace(
+        stage,
+        method_conf=read_method_conf(
+            stage.method, entry.get("method_conf"), f"{where}.method_conf"
+        ),
+        kd=read(Distillation, {"objective": "collapsed", **kd}, where),
+        gate=None if "gate" in entry and stage.gate is None else gate,
+        number=number,
+        where=where,
+    )
