@@ -7,10 +7,10 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
-from espnet_kd.plan.stage import check_training
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
+from espnet_kd.spec.training import read_training
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
 CONFIGS = {
@@ -122,7 +122,7 @@ def _check_training(path: str, option: str, words: str) -> Iterator[str]:
         ({k: v == "true" for k, v in said.items() if k.startswith("use_")}, f"{option}: --"),
     ):
         try:
-            check_training(values, prefix)
+            read_training(values, path or option, prefix)
         except UserError as e:
             yield str(e)
     if options.epochs is not None and not re.fullmatch("0*[1-9][0-9]*", options.epochs):

@@ -47,7 +47,7 @@ def read_config(path: Optional[str]) -> TrainingConfig:
         return TrainingConfig()
     options, lines = read_document(path, "a training config for students is needed")
     with lines_in_messages(path, lines):
-        return _training(path, options, f"{path}: ")
+        return read_training(options, path, f"{path}: ")
 
 
 def read_train(where: str, options: Any) -> TrainingConfig:
@@ -58,10 +58,20 @@ def read_train(where: str, options: Any) -> TrainingConfig:
     """
     if not isinstance(options or {}, dict):
         raise UserError(f"{where}: expected options by name, found {shown(options)}")
-    return _training(where, options or {}, f"{where}.")
+    return read_training(options or {}, where, f"{where}.")
 
 
-def _training(where: str, options: Dict[str, Any], prefix: str) -> TrainingConfig:
+def read_training(options: Dict[str, Any], where: str, prefix: str) -> TrainingConfig:
+    """Read what we know of the options of a training.
+
+    Args:
+        options: The options.
+        where: File or place in the plan.
+        prefix: Beginning of their names in messages, such as `plan.yaml: stages[0].train.`.
+
+    Raises:
+        UserError: a wrong value, or a logger that is not installed.
+    """
     if options.get("max_epoch") is not None:
         whole_number(f"{prefix}max_epoch", options["max_epoch"], 1)
     kd = read_kd_conf(options.get("kd_conf"), f"{prefix}kd_conf")

@@ -11,9 +11,9 @@ import pytest
 from espnet_kd import machine
 from espnet_kd.bin import check_options
 from espnet_kd.deploy import hub
-from espnet_kd.plan import stage
 from espnet_kd.run import espnet_names, prerequisites
 from espnet_kd.run.options import OPTIONS
+from espnet_kd.spec import training
 
 STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19]
 SCRIPT = Path(__file__).parents[2] / "egs2/TEMPLATE/asr_kd/asr_kd.sh"
@@ -329,7 +329,7 @@ def test_names_of_espnet_s_options_are_those_of_its_parsers():
 def test_a_logger_that_is_not_installed_is_told_for_teacher_and_student(
     told, monkeypatch, package, config
 ):
-    monkeypatch.setattr(stage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, package, raising=False)
     Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n")
     (line,) = told()
