@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import soundfile
 
-from espnet_kd.data.whole import cut_off
+from espnet_kd.data.whole import behind, cut_off
 from espnet_kd.fileio import PathLike, atomic_path
 
 # Formats that training may read straight from the corpus. Opus, MP3 and Vorbis decode
@@ -20,6 +20,8 @@ MAX_FRAMES = 2**40
 # Floating-point files may hold integers of 32 bits, and anything else by mistake. Beyond this
 # the power of a spectrum soon overflows.
 LOUDEST = 2.0**31
+# What is left of the peak when channels of opposite sign, and nothing else, are averaged.
+CANCELLED = 1e-3
 
 
 class BadAudio(Exception):
@@ -39,7 +41,7 @@ def read_header(path: PathLike) -> Header:
     """Read a sound file's header without decoding the audio.
 
     Raises:
-        BadAudio: unreadable, no audio inside, or cut off.
+        BadAudio: unreadable, no audio inside, cut off, or longer than it says.
     """
     with _reading(path) as f:
         return _header(f, path)
@@ -56,7 +58,8 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
         Audio (S,) in [-1, 1], and the header.
 
     Raises:
-        BadAudio: unreadable, shorter than its header says, or samples that are no numbers.
+        BadAudio: unreadable, shorter or longer than its header says, samples that are no
+            numbers, or all 0.
     """
     with _reading(path) as f:
         header = _header(f, path)
@@ -69,7 +72,12 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
     peak = float(np.abs(audio).max(initial=0.0))
     if not peak <= LOUDEST:  # NaN is not either
         raise BadAudio(f"a sample is {peak:g}, where 1 is full scale")
-    return (audio[:, 0] if header.channels == 1 else audio.mean(axis=1)), header
+    mono = audio[:, 0] if header.channels == 1 else audio.mean(axis=1)
+    if not peak:
+        raise BadAudio("silent, every sample is 0")
+    if float(np.abs(mono).max()) < CANCELLED * peak:
+        raise BadAudio("its channels cancel each other out; choose one of them")
+    return mono, header
 
 
 def resampled_frames(frames: int, rate: int, speed: float, target_rate: int) -> int:
@@ -130,4 +138,7 @@ def _header(f: soundfile.SoundFile, path: PathLike) -> Header:
         raise BadAudio("zero-length by its header")
     if f.frames > MAX_FRAMES:
         raise BadAudio("no length in its header; encode it again")
+    more = behind(path, f.format, f.frames)
+    if more:
+        raise BadAudio(f"longer than its header says ({more}); encode it again")
     return Header(f.frames, f.samplerate, f.channels, f.format)

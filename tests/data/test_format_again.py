@@ -160,7 +160,7 @@ def test_every_utterance_has_a_file_of_its_own(form):
 
 def test_more_utterances_move_none_and_fewer_leave_none_behind(form, caplog):
     for n in range(12):
-        write_levels(f"audio/{n}.wav", 0.05 * n)
+        write_levels(f"audio/{n}.wav", 0.05 * (n or 20))
     wav = {f"u{n:02d}": f"audio/{n}.wav" for n in range(12)}
     write_dir({utt: path for utt, path in wav.items() if utt >= "u06"})
     form()

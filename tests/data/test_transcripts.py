@@ -19,7 +19,7 @@ SPACES = "\t \xa0\u1680\u2003\u2009\u2028\u2029\u202f\u205f\u3000"
 def corpus(tmp_path, monkeypatch):
     """Return a function that writes `data/set` with these bytes as `text`."""
     monkeypatch.chdir(tmp_path)
-    soundfile.write("a.flac", np.zeros(16000), 16000)
+    soundfile.write("a.flac", np.full(16000, 0.1), 16000)
 
     def make(text: bytes):
         Path("data/set").mkdir(parents=True, exist_ok=True)

@@ -148,3 +148,62 @@ def test_they_are_skipped_with_the_reason(do, options, words, data, cli, ok, cap
         ok("format_audio", "--data", "data", "--out", "kept")
         assert read_table("kept/wav.scp")["bad"] == "bad.wav"
     assert "bad" not in read_table("dump/wav.scp") and len(read_table("dump/text")) == 9
+
+
+def flac_of(path, frames, promised, channels=1, rate=16000, subtype="PCM_16"):
+    """A FLAC whose header gives another length than it has."""
+    audio = 0.1 * np.random.default_rng(0).standard_normal((frames, channels)).clip(-9, 9)
+    soundfile.write(path, audio, rate, subtype, format="FLAC")
+    content = bytearray(path.read_bytes())
+    content[21] = content[21] & 0xF0 | promised >> 32  # of STREAMINFO: 36 bits
+    content[22:26] = struct.pack(">I", promised & 0xFFFFFFFF)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "rate, subtype", [(16000, "PCM_16"), (11025, "PCM_24"), (44100, "PCM_S8")]
+)
+def test_a_flac_longer_than_its_header_says_is_noticed(rate, subtype, tmp_path):
+    path = tmp_path / "x.flac"
+    for frames in (1, 4095, 4096, 4097, 32001):
+        for channels in (1, 2):
+            flac_of(path, frames, frames, channels, rate, subtype)
+            assert read_header(path).frames == frames
+            if frames > 1:
+                flac_of(path, frames, frames - 1, channels, rate, subtype)
+                with pytest.raises(BadAudio, match=rf"{frames} samples, {frames - 1} by its"):
+                    read_header(path)
+    flac_of(path, 32001, 16000)
+    with pytest.raises(BadAudio, match=r"longer than its header says \(32001 samples, 16000 by"):
+        decode(path)
+
+
+@pytest.mark.parametrize("audio_format, field", [("WAV", "<I"), ("AIFF", ">I")])
+def test_samples_behind_the_length_of_a_header_are_noticed(audio_format, field, tmp_path):
+    path = write(tmp_path / "x", audio_format)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data" if audio_format == "WAV" else b"SSND") + 4
+    length = struct.unpack_from(field, content, at)[0]
+    struct.pack_into(field, content, at, length // 2)
+    path.write_bytes(content)
+    with pytest.raises(BadAudio, match="longer than its header says|malformed|cut off"):
+        decode(path)
+    # Another part of the file, which may be large, is none.
+    struct.pack_into(field, content, at, length)
+    part = b"LIST" + struct.pack(field, 60000) + b"x" * 60000
+    path.write_bytes(content + b"\0" * (len(content) % 2) + part)
+    assert len(decode(path)[0]) == 16001
+
+
+def test_a_file_without_sound_is_noticed(tmp_path):
+    path, audio = tmp_path / "x.wav", 0.1 * np.ones((9000, 2))
+    soundfile.write(path, 0 * audio, 16000)
+    with pytest.raises(BadAudio, match="silent, every sample is 0$"):
+        decode(path)
+    audio[:, 1] *= -1
+    soundfile.write(path, audio, 16000)
+    with pytest.raises(BadAudio, match="its channels cancel each other out"):
+        decode(path)
+    audio[5, 1] = 0.1
+    soundfile.write(path, audio, 16000)
+    assert len(decode(path)[0]) == 9000
