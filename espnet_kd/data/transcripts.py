@@ -40,7 +40,8 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
         label: Name of the data directory, for messages.
 
     Raises:
-        UserError: there is markup, and it is to be refused, or is a name of ESPnet's tokens.
+        UserError: there is markup, and it is to be refused, or is a name of ESPnet's tokens; or
+            there is nothing but empty transcripts, which could not be scored.
     """
     cleaned: Dict[str, str] = {}
     odd: Dict[str, List[str]] = {}  # what -> utterances
@@ -60,6 +61,11 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
             if symbols == "remove":
                 words = " ".join(SYMBOL.sub(" ", words).split())
         cleaned[utt] = words
+    if not any(cleaned.values()):
+        raise UserError(
+            f"{label}/text: none of {len(texts)} transcripts holds a word; a line is "
+            "'<utterance> <transcript>'"
+        )
     for what, utts in odd.items():
         logging.warning(
             f"{label}/text: {len(utts)} of {len(texts)} transcripts hold {what} (e.g. {utts[0]})"

@@ -3,9 +3,9 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, TypedDict
 
-from espnet_kd.common.json_file import read_json
+from espnet_kd.common.json_file import check_shape, read_json
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open
 from espnet_kd.run.content import Content
@@ -13,6 +13,29 @@ from espnet_kd.run.content import Content
 FORMAT = 1
 STARTED, DONE = ".started.", ".done."
 UP = 3  # folders above a file in which the record of the step that made it may lie
+
+
+class _Patterns(TypedDict):
+    out: List[str]
+    has: List[str]
+    also: List[str]
+
+
+class _Fields(TypedDict):
+    """What is written; see `Record`."""
+
+    step: str
+    kind: str
+    options: Dict[str, Any]
+    neutral: Dict[str, Any]
+    sources: Dict[str, str]
+    epochs: Optional[str]
+    inputs: Dict[str, List[Any]]
+    outputs: Dict[str, str]
+    others: Dict[str, str]
+    patterns: _Patterns
+    stage: str
+    scope: str
 
 
 class Record:
@@ -84,26 +107,26 @@ def read_record(folder: str, step: str, prefix: str = DONE) -> Optional[Record]:
     except FileNotFoundError:
         return None
     except IsADirectoryError:
-        raise UserError(f"{path}: a directory where the record of a step is expected") from None
+        raise UserError(
+            f"{path}: a directory where the record of a step is expected; remove it"
+        ) from None
     if begins != b"{":
         return Record(folder, step, problem="its record was left by an earlier version")
     try:
         fields = read_json(Path(path))
     except UserError:
         fields = {}
-    example = Record(folder, step)
-    known = {k: v for k, v in example.__dict__.items() if k not in ("folder", "problem")}
     if fields.pop("format", FORMAT) != FORMAT:
         return Record(folder, step, problem="its record was left by another version")
-    if set(fields) != set(known) or not all(_alike(fields[k], v) for k, v in known.items()):
+    try:
+        check_shape(fields, _Fields, "")
+        sound = fields["step"] == step and set(fields) == set(_Fields.__annotations__)
+        sound = sound and all(len(content) == 2 for content in fields["inputs"].values())
+    except UserError:
+        sound = False
+    if not sound:
         return Record(folder, step, problem="its record is damaged")
     return Record(folder, **fields)
-
-
-def _alike(value: Any, example: Any) -> bool:
-    if example is None:
-        return value is None or isinstance(value, str)
-    return isinstance(value, type(example))
 
 
 def steps_in(folder: str, prefix: str = DONE) -> "list[str]":

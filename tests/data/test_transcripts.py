@@ -60,6 +60,12 @@ def test_a_corpus_of_windows_is_the_same_corpus(corpus, ok):
     assert read_2columns_text("dump/set/text") == {"u1": "ONE TWO", "u2": "THREE"}
 
 
+def test_a_set_without_a_word_is_refused_before_anything_trains(corpus, cli):
+    corpus(b"u1\nu2  \n")
+    code, err = cli(*FORMAT)
+    assert code == 1 and "data/set/text: none of 2 transcripts holds a word" in err
+
+
 def test_a_carriage_return_cuts_no_text(corpus, cli):
     corpus(b"u1 ONE\rTWO\nu2 THREE\n")
     code, err = cli(*FORMAT)

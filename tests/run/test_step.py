@@ -371,3 +371,29 @@ def test_a_damaged_history_is_said_and_the_models_count(damage):
     lines = ask(words, "m", "train").lines
     assert lines[0].startswith("m/history.json: ")
     assert lines[0].endswith(": the models beside it say that 2 epochs were trained")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inputs": {"a": 1}},
+        {"inputs": {"a": ["file"]}},
+        {"outputs": {"result": 3}},
+        {"others": {"result": ["x"]}},
+        {"patterns": {}},
+        {"patterns": {"out": 1, "has": [], "also": []}},
+        {"step": "another"},
+        {"sources": {"a": None}},
+        {"more": 1},
+    ],
+)
+def test_a_record_of_another_shape_is_damaged(fields):
+    do(WORDS, result="1")
+    with open("out/.done.s", encoding="utf-8") as f:
+        record = {**json.load(f), **fields}
+    write("out/.done.s", json.dumps(record))
+    assert problem_of("out", "s").startswith("out cannot be relied on: its record is damaged")
+    assert "run the stage that makes it first" in refused(["file:out/result"], "next")
+    os.rename("out/.done.s", "out/.started.s")
+    assert ask(["file:out/result"], "next").verdict == "needed"
+    assert do(WORDS, result="1")[0] == "needed"
