@@ -20,6 +20,8 @@ from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
 from espnet_kd.progress import Progress
 from espnet_kd.run.training_options import ESPNET_EPOCHS
+from espnet_kd.spec.distillation import IN_STAGE, Distillation
+from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import parse_target
@@ -28,8 +30,12 @@ from espnet_kd.spec.training import read_config
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
+    matched = in_words(Distillation, IN_STAGE)
     parser = argparse.ArgumentParser(
-        prog="plan", description=__doc__, formatter_class=HelpFormatter
+        prog="plan",
+        description=__doc__,
+        epilog=f"a stage of the plan may hold:\n{in_words(Stage)}\n{matched}",
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     model = "valid.loss_transducer.ave.pth"

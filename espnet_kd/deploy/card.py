@@ -14,14 +14,11 @@ from espnet_kd.deploy.metadata import metadata
 from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
 from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
+from espnet_kd.spec.distillation import Distillation
+from espnet_kd.spec.option import published
 
-# The options of a distillation that say how it was done. All others, also those that are still
-# to come, stay private: they name files of the machine.
-PUBLISHED = (
-    "objective", "divergence", "weight", "weight_schedule", "temperature", "normalize", "nodes",
-    "frame_shift", "top_k", "ctc_weight", "encoder_weight", "layers", "layer_weight",
-    "first_weight", "teacher_features", "teacher_context", "teacher_dtype",
-)  # fmt: skip
+# Options that say how a distillation was done; others name files of the machine.
+PUBLISHED = published(Distillation)
 CITATION = """The idea of progressive compression:
 
 ```bibtex

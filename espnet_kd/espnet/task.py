@@ -22,7 +22,8 @@ from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
 from espnet_kd.saved import check_finite, checked_loads
-from espnet_kd.spec.distillation import read_kd_conf
+from espnet_kd.spec.distillation import Distillation, read_kd_conf
+from espnet_kd.spec.option import known_options
 from espnet_kd.spec.training import check_loggers
 
 AGAIN = "put back a copy of it, or make it again"
@@ -52,8 +53,8 @@ class DistilTransducerTask(ASRTransducerTask):
             "--kd_conf",
             action=NestedDictAction,
             default={},
-            help="Distillation options (espnet_kd.spec.distillation), "
-            "e.g. --kd_conf objective=collapsed --kd_conf weight=0.5",
+            help="Distillation options, e.g. --kd_conf objective=collapsed --kd_conf weight=0.5; "
+            f"there are {', '.join(known_options(Distillation))}",
         )
         group.add_argument(
             "--amp_dtype",

@@ -51,7 +51,7 @@ class Student(Stage):
         trained, which may grow, and in what batches: see `training_digest`.
         """
         made_of: Dict[str, Any] = {"kd": self.kd.said}
-        for field, facts in known_options(Stage).values():
+        for field, facts in known_options(type(self)).values():
             value = getattr(self, field.name)
             if not facts.neutral and (field.name in FIRST_FIELDS or value != field.default):
                 made_of[field.name] = _written(self, field.name)

@@ -18,4 +18,5 @@ In reading order:
     stage          one student of a plan
     contradictions  names and sizes that exclude one another
     plan           the file
+    option_tables  tables of all options, for docs/plan.md and `--help`
 """

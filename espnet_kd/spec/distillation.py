@@ -70,8 +70,8 @@ class Objective(Options):
     )
     normalize: str = option(
         "path",
-        "the sum over the lattice's nodes divided by the length of a path, by the number of "
-        "nodes, or as it is",
+        "the mean over the lattice's nodes times the nodes that one path visits, that mean, or "
+        "the sum over all nodes",
         choices=NORMALIZATIONS,
         published=True,
     )

@@ -43,6 +43,11 @@ def method_names() -> List[str]:
     return list(_METHODS)
 
 
+def conf_class(name: str) -> Type[Options]:
+    """Return the class of a method's `method_conf`."""
+    return _METHODS[name]
+
+
 def read_method(where: str, value: Any) -> str:
     """Return the name of a method.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import typing
-from typing import Any, Callable, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,11 @@ def known_options(cls: Type[Options]) -> Dict[str, Tuple[dataclasses.Field, Opti
         if facts is not None:
             known[facts.key or field.name] = (field, facts)
     return known
+
+
+def published(cls: Type[Options]) -> List[str]:
+    """List the options of a class that a model card may tell."""
+    return [key for key, (_, facts) in known_options(cls).items() if facts.published]
 
 
 @functools.lru_cache(maxsize=None)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any, Optional
+from typing import Any, Optional, Type
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
@@ -150,7 +150,9 @@ class Stage(Options):
         return self.kd.over(self.train.kd.over(base.kd))
 
 
-def read_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> Stage:
+def read_stage(
+    where: str, number: int, entry: Any, gate: Optional[Gate], cls: Type[Stage] = Stage
+) -> Stage:
     """Read one entry of `stages`.
 
     Args:
@@ -158,13 +160,14 @@ def read_stage(where: str, number: int, entry: Any, gate: Optional[Gate]) -> Sta
         number: 1 for the first.
         entry: What the YAML holds.
         gate: The plan's gate for all stages.
+        cls: Class of the stage.
 
     Raises:
         UserError: an unknown key (naming the nearest right one), a wrong value, or no size.
     """
-    check_keys(entry, where, [*known_options(Stage), *IN_STAGE], "keys and values")
+    check_keys(entry, where, [*known_options(cls), *IN_STAGE], "keys and values")
     written = {key: entry[key] for key in entry if key not in IN_STAGE}
-    stage = read(Stage, {"name": f"stage{number}", **written}, where)
+    stage = read(cls, {"name": f"stage{number}", **written}, where)
     if (stage.target is None) == (stage.sizes is None):
         what = "neither" if stage.target is None else "both"
         raise UserError(f"{where}: needs either 'target' or 'student', found {what}")
