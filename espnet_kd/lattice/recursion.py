@@ -155,9 +155,10 @@ def rnnt_loss(
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the
             gradient through label arcs is multiplied by 1 + lambda; the value of the
             loss is left as it is, like warp-transducer's.
-        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32. On a
-            CPU ours is faster (`tools/bench_recursion.py`). On a GPU nothing was timed yet;
-            torchaudio's gradient, off by 1e-3, is reason enough.
+        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32, for
+            comparison. Ours is faster on a CPU and slower on a GPU (docs/benchmarks.md), but
+            torchaudio's gradient is off by 1e-3, and its CUDA kernel (2.11) takes the loss of
+            an utterance without labels for 0.
 
     Returns:
         Loss in nats; padding has no influence and gets no gradient. (B,)

@@ -68,7 +68,14 @@ def test_epochs_are_scaled_alike_and_kept_in_the_plan(sizing):
     }  # fmt: skip
     half = sizing.scaled(works, sum(w.minutes(w.epochs) for w in works) / 2)
     assert half["teacher"] == 20 and half["stage2"] == 6 and half["one_shot"] == 18
-    assert min(sizing.scaled(works, 0.01).values()) == 1
+    least = sizing.scaled(works, 0.01)
+    assert min(least.values()) == 1 and least["scratch"] == 3
+    # No epoch of the stages or of the teacher fits into what is left over.
+    some = sizing.scaled(works, 20)
+    used = [sum(w.minutes(some[w.name] + more.get(w.name, 0)) for w in works) for more in (
+        {}, {"teacher": 1}, {"stage1": 1, "stage2": 1, "stage3": 1, "one_shot": 3, "scratch": 3}
+    )]  # fmt: skip
+    assert used[0] <= 20 < min(used[1:])
     plan = yaml.safe_load(sizing.plan_of(half))
     assert [stage["epochs"] for stage in plan["stages"]] == [6, 6, 6]
     assert plan["stages"][2]["target"] == 0.37
