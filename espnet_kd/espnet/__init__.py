@@ -6,8 +6,8 @@ In reading order:
 
     encode           features once, encoders under one chunk mask
     teacher          a trained transducer, frozen
-    auxiliary        losses on encoder outputs and CTC heads
     layers           pairs of encoder blocks
+    terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses
     greedy           greedy search, word errors
     dev_wer          WER on a part of the validation set

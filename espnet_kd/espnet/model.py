@@ -11,12 +11,12 @@ from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.auxiliary import check_auxiliary, encoder_losses
 from espnet_kd.espnet.encode import draw_chunk_size, encode
-from espnet_kd.espnet.layers import block_outputs, layer_projections
+from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.objective import Posteriors, distillation_losses
+from espnet_kd.espnet.terms import TERMS, Outputs, Term
+from espnet_kd.objective import Posteriors
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import DamagedEntry, unpack
 from espnet_kd.teachers.archive import locate
@@ -31,6 +31,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     """
 
     options: Distillation
+    terms: List[Term]  # of the loss, in the order in which they are added up
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
@@ -62,19 +63,15 @@ class DistilTransducer(ESPnetASRTransducerModel):
         options.check_top_k(model.vocab_size)
         m = options.first_weight
         teachers = [pair for pair in ((teacher, 1 - m), (first, m)) if pair[0] is not None]
-        for one, _ in teachers:
-            one.check_fits(model)
-        if teacher is not None:
-            check_auxiliary(model, teacher, options)
-            if options.encoder_weight > 0:
-                # Trained with the student and saved with it; decoding passes over it.
-                widths = model.encoder.output_size, teacher.model.encoder.output_size
-                model.kd_projection = torch.nn.Linear(*widths, bias=False)
-            if options.layers:
-                encoders = model.encoder, teacher.model.encoder
-                model.kd_layers = layer_projections(*encoders, options.layers)
-        model.__class__ = cls
+        for pair in teachers:
+            pair[0].check_fits(model)
         model.options = options
+        model.terms = [term for term in TERMS if term.wanted(model)]
+        if teacher is not None:
+            _check_warp(model, options)
+            for term in model.terms:
+                term.prepare(model, teacher)
+        model.__class__ = cls
         # nn.Module.__setattr__ is not told: nothing of the teacher becomes the student's.
         object.__setattr__(model, "teachers", teachers)
         return model
@@ -163,71 +160,60 @@ class DistilTransducer(ESPnetASRTransducerModel):
         **kwargs: Any,
     ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor]]:
         """Compute loss and statistics; see `forward`."""
+        # 1. What both models hear, under one chunk mask.
         raw, feats, feats_len = self._features(speech, speech_lengths)
         chunk_size = self._chunk_size(feats_len)
         decoder_in, labels, _, u_len = get_transducer_task_io(
             text[:, : text_lengths.max()], feats_len, ignore_id=self.ignore_id
         )  # (B, U + 1), (B, U), _, (B,)
+
+        # 2. The teachers first: what they need meanwhile is free when the student begins.
         pairs = (self.teachers and self.options.layers) or []
-        # Teachers first: what they need meanwhile is free again when the student begins.
-        teacher, said, blocks = None, [], None
+        teachers, outputs, teacher_blocks = None, [], {}
         if self.teacher is not None:
             context = chunk_size if self.options.teacher_context == "shared" else None
-            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as blocks:
-                said = [one.joint(raw, feats_len, decoder_in, context) for one, _ in self.teachers]
-            teacher = [(one.joint, share) for one, (_, share) in zip(said, self.teachers)]
+            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as teacher_blocks:
+                outputs = [t.joint(raw, feats_len, decoder_in, context) for t, _ in self.teachers]
+            teachers = [(out.joint, share) for out, (_, share) in zip(outputs, self.teachers)]
 
-        with block_outputs(self.encoder, [s for s, _ in pairs]) as own_blocks:
+        # 3. The student.
+        with block_outputs(self.encoder, [s for s, _ in pairs]) as blocks:
             enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
         self.decoder.set_device(enc.device)
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
         joint = project(self.joint_network, enc, dec)
-        for one in said:
-            if not torch.equal(one.t_len, t_len):
-                raise RuntimeError(f"frames differ: teacher {one.t_len}, student {t_len}")
+        for out in outputs:
+            if not torch.equal(out.t_len, t_len):
+                raise RuntimeError(f"frames differ: teacher {out.t_len}, student {t_len}")
+
+        # 4. A cache in the teacher's place, if this set has one.
         if self.options.teacher_cache and "teacher" in kwargs:
             size = (joint.enc.size(1), joint.dec.size(1))
             entries, names = kwargs["teacher"], kwargs.get("utt_id")
             try:
-                teacher = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
+                teachers = Posteriors(*unpack(entries, labels, t_len, u_len, size, names))
             except DamagedEntry as e:
                 raise UserError(
                     f"{e}: {locate(Path(self.options.teacher_cache), e.utt)}"
                 ) from None
 
+        # 5. The terms, added up in float32.
+        teacher = outputs[0] if outputs else None
+        lattice = labels, t_len, u_len
+        batch = Outputs(
+            self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks
+        )
+        stats: Dict[str, Any] = {}
+        loss = 0.0
         with torch.autocast(enc.device.type, enabled=False):
-            lattice = distillation_losses(
-                joint,
-                teacher,
-                labels,
-                t_len,
-                u_len,
-                self.options,
-                self.fastemit_lambda,
-            )
-            loss_rnnt = lattice.rnnt.mean()
-        loss = self.transducer_weight * loss_rnnt
-        stats = {"loss_transducer": loss_rnnt.detach()}
-        if lattice.kd is not None:
-            weight, loss_kd = self.options.weight_at(self.updates), lattice.kd.mean()
-            loss = loss + weight * loss_kd
-            stats["loss_kd"], stats["kd_weight"] = loss_kd.detach(), torch.tensor(weight)
-            stats["agreement"] = lattice.agreement.mean()
-        if said:
-            outputs = own_blocks, blocks
-            for name, weight, value in encoder_losses(self, enc, said[0], outputs, t_len):
-                loss = loss + weight * value
-                stats[name] = value.detach()
-        with torch.autocast(enc.device.type, enabled=False):
-            if self.use_auxiliary_ctc:
-                own = enc.to(self.ctc_lin.weight.dtype)  # (B, T, D)
-                loss_ctc = self._calc_ctc_loss(own, labels, t_len.int(), u_len)
-                loss = loss + self.auxiliary_ctc_weight * loss_ctc
-                stats["loss_aux_ctc"] = loss_ctc.detach()
-            if self.use_auxiliary_lm_loss:
-                loss_lm = self._calc_lm_loss(dec.to(self.lm_lin.weight.dtype), labels)
-                loss = loss + self.auxiliary_lm_loss_weight * loss_lm
-                stats["loss_aux_lm"] = loss_lm.detach()
+            for term in self.terms:
+                if any(getattr(batch, need) is None for need in term.needs):
+                    continue
+                value = term.value(batch)  # ()
+                loss = loss + term.weight(self) * value
+                stats.update({term.name: value.detach(), **term.beside(batch)})
+
+        # 6. Error rates of a validation, if ESPnet is asked for them.
         if not self.training and (self.report_cer or self.report_wer):
             stats["cer_transducer"], stats["wer_transducer"] = self._error_rates(
                 enc, labels, t_len
@@ -285,3 +271,17 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 report_wer=self.report_wer,
             )
         return self.error_calculator(enc, labels, t_len)
+
+
+def _check_warp(model: ESPnetASRTransducerModel, options: Distillation) -> None:
+    """Refuse a warp of the student alone.
+
+    Raises:
+        UserError: the teacher hears other frames than the student.
+    """
+    if options.teacher_features == "clean" and getattr(model.specaug, "apply_time_warp", False):
+        raise UserError(
+            "kd_conf.teacher_features: 'clean' with specaug_conf.apply_time_warp: the warp moves "
+            "the student's frames away from the teacher's; set apply_time_warp: false or "
+            "teacher_features: shared"
+        )

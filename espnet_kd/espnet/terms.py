@@ -1,0 +1,261 @@
+"""The terms of a student's loss: what each needs, how much it counts, what it is.
+
+    L = w L_RNNT + lambda D + ctc_weight D_CTC + encoder_weight D_enc + layer_weight D_layers
+        + w_CTC L_CTC + w_LM L_LM
+
+The first two come from one walk over the lattice (`Outputs.lattice`). A method of compression
+may add terms of its own (`methods.protocol.Attached`).
+"""
+
+import dataclasses
+import functools
+from typing import Any, Dict, Optional, Tuple, Union
+
+import torch
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.layers import layer_distance, layer_projections
+from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
+from espnet_kd.lattice import Joint
+from espnet_kd.losses import ctc_kl, encoder_distance
+from espnet_kd.objective import Losses, Posteriors, Teachers, distillation_losses
+
+Blocks = Dict[int, torch.Tensor]  # number of an encoder block -> its output (B, T, D)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Everything that a batch's losses are made of.
+
+    Attributes:
+        model: The student, a `DistilTransducer`.
+        labels: Labels. (B, U)
+        t_len: Encoder frames. (B,)
+        u_len: Labels of each utterance. (B,)
+        enc: The student's encoder output. (B, T, D)
+        dec: Its predictor output. (B, U + 1, D)
+        joint: Its projected joint network.
+        blocks: Outputs of its blocks that are compared.
+        teachers: Teachers on the lattice, with their shares, or a cache; None: none.
+        teacher: What the teacher says apart from the lattice; None: none, or a cache.
+        teacher_blocks: Outputs of its blocks that are compared.
+    """
+
+    model: Any
+    labels: torch.Tensor
+    t_len: torch.Tensor
+    u_len: torch.Tensor
+    enc: torch.Tensor
+    dec: torch.Tensor
+    joint: Joint
+    blocks: Blocks
+    teachers: Union[Teachers, Posteriors, None] = None
+    teacher: Optional[TeacherOutput] = None
+    teacher_blocks: Blocks = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def lattice(self) -> Losses:
+        """The losses on the lattice, all from one walk."""
+        return distillation_losses(
+            self.joint,
+            self.teachers,
+            self.labels,
+            self.t_len,
+            self.u_len,
+            self.model.options,
+            self.model.fastemit_lambda,
+        )
+
+
+class Term:
+    """One summand of the loss.
+
+    Attributes:
+        name: Its name in the statistics.
+        needs: Fields of `Outputs` without which it is left out.
+    """
+
+    name: str
+    needs: Tuple[str, ...] = ()
+
+    def prepare(self, model: Any, teacher: FrozenTeacher) -> None:
+        """Check that both models can serve it; give the student what is trained with it.
+
+        Args:
+            model: The student.
+            teacher: Its teacher, in memory.
+
+        Raises:
+            UserError: one of them cannot.
+        """
+
+    def weight(self, model: Any) -> float:
+        """Return how much it counts at the student's present update."""
+        raise NotImplementedError
+
+    def wanted(self, model: Any) -> bool:
+        """Tell whether it is computed at all."""
+        return self.weight(model) > 0
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compute it: the mean over utterances, nats for all but the distances. ()"""
+        raise NotImplementedError
+
+    def beside(self, out: Outputs) -> Dict[str, torch.Tensor]:
+        """Return further statistics."""
+        return {}
+
+
+class Rnnt(Term):
+    """-log P(y | x)."""
+
+    name = "loss_transducer"
+
+    def weight(self, model: Any) -> float:
+        """Return ESPnet's `transducer_weight`."""
+        return model.transducer_weight
+
+    def wanted(self, model: Any) -> bool:
+        """Say yes: checkpoints are chosen by it."""
+        return True
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Take it from the lattice. ()"""
+        return out.lattice.rnnt.mean()
+
+
+class LatticeDistillation(Term):
+    """Divergence from the teachers on the lattice: `Objective`."""
+
+    name = "loss_kd"
+    needs = ("teachers",)
+
+    def weight(self, model: Any) -> float:
+        """Return lambda."""
+        return model.options.weight_at(model.updates)
+
+    def wanted(self, model: Any) -> bool:
+        """Say yes: with lambda 0, too, it is shown how far the student is from its teacher."""
+        return True
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Take it from the lattice. ()"""
+        return out.lattice.kd.mean()
+
+    def beside(self, out: Outputs) -> Dict[str, torch.Tensor]:
+        """Return lambda and the share of equal choices."""
+        weight = torch.tensor(self.weight(out.model))  # ()
+        return {"kd_weight": weight, "agreement": out.lattice.agreement.mean()}
+
+
+class CtcDistillation(Term):
+    """Divergence of the student's CTC head from the teacher's: `losses.encoder.ctc_kl`."""
+
+    name = "loss_kd_ctc"
+    needs = ("teacher",)
+
+    def prepare(self, model: Any, teacher: FrozenTeacher) -> None:
+        """Refuse models without a CTC head."""
+        for who, m in (("teacher", teacher.model), ("student", model)):
+            if not m.use_auxiliary_ctc:
+                raise UserError(
+                    f"kd_conf.ctc_weight: the {who} has no CTC head "
+                    "(model_conf.auxiliary_ctc_weight is 0)"
+                )
+
+    def weight(self, model: Any) -> float:
+        """Return `ctc_weight`."""
+        return model.options.ctc_weight
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compare the heads. ()"""
+        logits = out.model.ctc_lin(out.enc.float())  # (B, T, V)
+        divergence = out.model.options.divergence
+        return ctc_kl(logits, out.teacher.ctc.float(), out.t_len, divergence).mean()
+
+
+class EncoderDistance(Term):
+    """Distance of the encoder outputs, the student's projected to the teacher's width."""
+
+    name = "loss_kd_encoder"
+    needs = ("teacher",)
+
+    def prepare(self, model: Any, teacher: FrozenTeacher) -> None:
+        """Add `kd_projection`, saved with the student; decoding passes over it."""
+        widths = model.encoder.output_size, teacher.model.encoder.output_size
+        model.kd_projection = torch.nn.Linear(*widths, bias=False)
+
+    def weight(self, model: Any) -> float:
+        """Return `encoder_weight`."""
+        return model.options.encoder_weight
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compare the outputs. ()"""
+        projected = out.model.kd_projection(out.enc.float())  # (B, T, D of the teacher)
+        return encoder_distance(projected, out.teacher.enc.float(), out.t_len).mean()
+
+
+class LayerDistance(Term):
+    """Mean distance of the outputs of some pairs of blocks."""
+
+    name = "loss_kd_layers"
+    needs = ("teacher",)
+
+    def prepare(self, model: Any, teacher: FrozenTeacher) -> None:
+        """Add `kd_layers`, saved with the student; decoding passes over them."""
+        pairs = model.options.layers
+        model.kd_layers = layer_projections(model.encoder, teacher.model.encoder, pairs)
+
+    def weight(self, model: Any) -> float:
+        """Return `layer_weight`."""
+        return model.options.layer_weight
+
+    def wanted(self, model: Any) -> bool:
+        """Tell whether there are pairs."""
+        return bool(model.options.layers)
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compare the pairs. ()"""
+        both, pairs = (out.blocks, out.teacher_blocks), out.model.options.layers
+        return layer_distance(out.model.kd_layers, *both, pairs, out.t_len).mean()
+
+
+class AuxiliaryCtc(Term):
+    """ESPnet's auxiliary CTC loss of the encoder."""
+
+    name = "loss_aux_ctc"
+
+    def weight(self, model: Any) -> float:
+        """Return ESPnet's `auxiliary_ctc_weight`."""
+        return model.auxiliary_ctc_weight if model.use_auxiliary_ctc else 0.0
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compute it as ESPnet does. ()"""
+        enc = out.enc.to(out.model.ctc_lin.weight.dtype)  # (B, T, D)
+        return out.model._calc_ctc_loss(enc, out.labels, out.t_len.int(), out.u_len)
+
+
+class AuxiliaryLm(Term):
+    """ESPnet's auxiliary language model loss of the predictor."""
+
+    name = "loss_aux_lm"
+
+    def weight(self, model: Any) -> float:
+        """Return ESPnet's `auxiliary_lm_loss_weight`."""
+        return model.auxiliary_lm_loss_weight if model.use_auxiliary_lm_loss else 0.0
+
+    def value(self, out: Outputs) -> torch.Tensor:
+        """Compute it as ESPnet does. ()"""
+        dec = out.dec.to(out.model.lm_lin.weight.dtype)  # (B, U + 1, D)
+        return out.model._calc_lm_loss(dec, out.labels)
+
+
+TERMS = (
+    Rnnt(),
+    LatticeDistillation(),
+    CtcDistillation(),
+    EncoderDistance(),
+    LayerDistance(),
+    AuxiliaryCtc(),
+    AuxiliaryLm(),
+)
