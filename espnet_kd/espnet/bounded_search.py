@@ -27,6 +27,18 @@ class BoundedBeamSearch(BeamSearchTransducer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take ESPnet's arguments."""
         super().__init__(*args, **kwargs)
+        self._bound()
+
+    @classmethod
+    def of(cls, search: BeamSearchTransducer) -> "BoundedBeamSearch":
+        """Return a search with the model and the settings of one that ESPnet has built."""
+        bounded = cls.__new__(cls)
+        vars(bounded).update(vars(search))
+        bounded.search_algorithm = getattr(bounded, search.search_algorithm.__name__)
+        bounded._bound()
+        return bounded
+
+    def _bound(self) -> None:
         self._start()
         if self.search_algorithm == self.default_beam_search:
             self.joint_network = _Limited(self.joint_network, self)

@@ -1,69 +1,126 @@
 """The files of a training's weights: written whole, read with care, one spare checkpoint."""
 
-import contextlib
+import errno
 import logging
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Callable, Optional
 
 import torch
 
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import atomic_path, save_tensors
+from espnet_kd.fileio import atomic_open
+from espnet_kd.methods.callbacks import Callback, Run
 from espnet_kd.saved import check_finite
 
 CHECKPOINT = "checkpoint.pth"  # ESPnet's name
+LATEST = "latest.pth"  # ESPnet's name of a link to the last epoch's model
 SPARE = "checkpoint.previous.pth"  # of the epoch before
+NOTE = ".saving"  # the epoch whose files are being written
 
 
-@contextlib.contextmanager
-def careful_saves() -> Iterator[None]:
-    """Let `torch.save` write beside its target and rename, and refuse NaN and infinity.
+class CarefulSaves(Callback):
+    """Sees to it that a training can go on, wherever its saving is interrupted.
 
-    ESPnet's trainer writes `checkpoint.pth` in place: a training killed in that moment
-    could not be resumed, and a full disk would leave half a file. It then writes the epoch's
-    model: killed between the two, a resumed training would miss a model when it averages.
-    So the checkpoint waits until that model is there. The one before it is kept, until the
-    training ends: a checkpoint that is damaged later costs an epoch, not the training.
+    ESPnet's trainer writes `checkpoint.pth` in place, then the epoch's model: a training
+    killed in that moment could not be resumed, or would miss a model when it averages. So a
+    note stands beside them meanwhile, and the checkpoint before is moved out of the way. It is
+    kept until the training ends: a checkpoint that is damaged later costs an epoch, too.
     """
-    save = torch.save
-    with contextlib.ExitStack() as waiting:
 
-        def careful(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-            if not isinstance(f, (str, os.PathLike)):
-                save(obj, f, *args, **kwargs)
-                return
-            hint = "the file was not written; train again, with a lower learning rate"
-            if Path(f).name == CHECKPOINT:
-                check_finite(obj["model"], f, hint)
-                path = waiting.enter_context(_replacing(Path(f)))
-                save_tensors(obj, path, save, **kwargs)
-            else:
-                check_finite(obj, f, hint)
-                with atomic_path(f) as path:
-                    save_tensors(obj, path, save, **kwargs)
-                waiting.close()
+    def on_start(self, run: Run) -> None:
+        """Find the checkpoint to go on from; take away what a killed training has left."""
+        if run.main:
+            for path in run.folder.glob(".*.pth.*.tmp"):  # large models would fill the disk
+                path.unlink()
+            if run.options.resume:
+                undo_saving(run.folder)
+                find_checkpoint(run.folder)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the other processes load it, too
 
-        torch.save = careful
-        try:
-            yield
-        finally:
-            torch.save = save
+    def on_epoch(self, run: Run, epoch: int) -> None:
+        """Refuse NaN and infinity, and make room for the files of an epoch.
+
+        Raises:
+            UserError: the model holds one of them.
+        """
+        if not run.main:
+            return
+        folder = run.folder
+        hint = "the file was not written; train again, with a lower learning rate"
+        check_finite(run.model.state_dict(), folder / CHECKPOINT, hint)
+        (folder / LATEST).unlink(missing_ok=True)
+        with atomic_open(folder / NOTE) as f:
+            f.write(f"{epoch}\n")
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / SPARE)
+
+    def on_save(self, run: Run, epoch: int) -> None:
+        """Take the note away."""
+        if run.main:
+            (run.folder / NOTE).unlink(missing_ok=True)
+
+    def on_end(self, run: Run) -> None:
+        """Take the spare checkpoint away."""
+        if run.main and not run.options.no_forward_run:
+            (run.folder / SPARE).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; rename it to `path` in the end, and keep what was there."""
-    with atomic_path(path) as tmp:
-        yield tmp
-        if path.exists():
-            with atomic_path(path.with_name(SPARE)) as spare:
-                try:
-                    os.link(path, spare)  # at no time is there no `path`
-                except OSError:  # not every file system has links
-                    shutil.copyfile(path, spare)
+def undo_saving(folder: Path) -> None:
+    """Put back the checkpoint before one whose saving was interrupted.
+
+    Args:
+        folder: The experiment.
+    """
+    note, checkpoint = folder / NOTE, folder / CHECKPOINT
+    try:
+        model = f"{int(note.read_text())}epoch.pth"
+    except FileNotFoundError:
+        return
+    except ValueError:  # cut off by a lost machine: nothing was saved yet
+        model = ""
+    # ESPnet makes the link when both files are there.
+    link = folder / LATEST
+    if not (link.is_symlink() and os.readlink(link) == model):
+        checkpoint.unlink(missing_ok=True)
+        if model:
+            (folder / model).unlink(missing_ok=True)
+        if (folder / SPARE).exists():
+            os.replace(folder / SPARE, checkpoint)
+    note.unlink()
+
+
+def unwritten(folder: Path, error: RuntimeError, size: int) -> Optional[OSError]:
+    """Tell why `torch.save` could not write a file, which it does not say.
+
+    Args:
+        folder: The experiment; the file that is not whole is removed.
+        error: Any error of a training.
+        size: Bytes of the largest file that is written.
+
+    Returns:
+        What the system says of the file; None: the error is another one.
+    """
+    if "inline_container" not in str(error):
+        return None
+    files = [path for path in folder.glob("*.pth") if not path.is_symlink()]
+    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=folder / CHECKPOINT)
+    answer = OSError(errno.EIO, os.strerror(errno.EIO), str(last))
+    probe = folder / f".{last.name}.{os.getpid()}.tmp"
+    try:
+        with open(probe, "wb") as f:
+            for _ in range(size // 2**20 + 1):
+                f.write(bytes(2**20))
+    except OSError as e:
+        answer = OSError(e.errno, e.strerror, str(last))
+    finally:
+        probe.unlink(missing_ok=True)
+    last.unlink(missing_ok=True)
+    undo_saving(folder)
+    return answer
 
 
 def find_checkpoint(folder: Path) -> None:

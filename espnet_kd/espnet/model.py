@@ -16,6 +16,7 @@ from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.espnet.terms import TERMS, Outputs, Term
+from espnet_kd.methods.callbacks import Callback
 from espnet_kd.objective import Posteriors
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import DamagedEntry, unpack
@@ -33,6 +34,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     options: Distillation
     terms: List[Term]  # of the loss, in the order in which they are added up
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
+    callbacks: Sequence[Callback] = ()  # of its method
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
     batch_names: Sequence[str] = ()  # utterances whose statistics are collected
@@ -172,7 +174,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
         teachers, outputs, teacher_blocks = None, [], {}
         if self.teacher is not None:
             context = chunk_size if self.options.teacher_context == "shared" else None
-            with block_outputs(self.teacher.model.encoder, [t for _, t in pairs]) as teacher_blocks:
+            theirs = self.teacher.model.encoder
+            with block_outputs(theirs, [t for _, t in pairs]) as teacher_blocks:
                 outputs = [t.joint(raw, feats_len, decoder_in, context) for t, _ in self.teachers]
             teachers = [(out.joint, share) for out, (_, share) in zip(outputs, self.teachers)]
 
@@ -200,9 +203,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
         # 5. The terms, added up in float32.
         teacher = outputs[0] if outputs else None
         lattice = labels, t_len, u_len
-        batch = Outputs(
-            self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks
-        )
+        batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks)
         stats: Dict[str, Any] = {}
         loss = 0.0
         with torch.autocast(enc.device.type, enabled=False):

@@ -5,7 +5,6 @@ all models share the moment: each decodes an utterance before the next utterance
 order that rotates, on one thread.
 """
 
-import inspect
 import os
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from espnet2.bin import asr_transducer_inference as stock
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.timed_inference import TimedSpeech2Text
+from espnet_kd.espnet.timed_inference import TimedSpeech2Text, decode, options_of
 from espnet_kd.fileio import read_table
 from espnet_kd.machine import cores, cpu_name
 from espnet_kd.progress import Progress
@@ -57,21 +56,9 @@ def _seconds(file: Path) -> float:
 def decoder_options(words: Sequence[str]) -> Dict[str, Any]:
     """Return what stock inference gives to its `Speech2Text`, from options of its command."""
     needed = ["--output_dir", ".", "--data_path_and_name_and_type", "x,speech,sound"]
-    args = vars(stock.get_parser().parse_args([*words, *needed]))
-    known = inspect.signature(TimedSpeech2Text.__base__).parameters  # ESPnet's own
+    args = stock.get_parser().parse_args([*words, *needed])
     left_out = ("asr_train_config", "asr_model_file", "device")
-    return {key: value for key, value in args.items() if key in known and key not in left_out}
-
-
-def decode(speech2text: Any, speech: np.ndarray) -> List[Any]:
-    """Decode an utterance as stock inference does: in chunks if it is to be streamed."""
-    if not speech2text.streaming:
-        return speech2text(speech)
-    size = speech2text.audio_processor.decoding_samples
-    last = len(speech) // size * size
-    for start in range(0, last, size):
-        speech2text.streaming_decode(speech[start : start + size], is_final=False)
-    return speech2text.streaming_decode(speech[last:], is_final=True)
+    return {key: value for key, value in options_of(args).items() if key not in left_out}
 
 
 def measure(
@@ -94,7 +81,9 @@ def measure(
         )
         for name, (config, checkpoint) in models.items()
     }
-    TimedSpeech2Text.progress = Progress("speed", (len(files) + 1) * len(built))
+    progress = Progress("speed", (len(files) + 1) * len(built))
+    for model in built.values():
+        model.progress = progress
     factors: Dict[str, List[float]] = {name: [] for name in built}
     load = os.getloadavg()[0]
     audio = 0.0
@@ -105,7 +94,7 @@ def measure(
             audio += len(speech) / rate
             for name, seconds in times.items():
                 factors[name].append(seconds * rate / len(speech))
-    TimedSpeech2Text.progress.close()
+    progress.close()
     if not audio:
         raise UserError(f"{files[0]}: too short to be decoded, as are all others of the sample")
     return {

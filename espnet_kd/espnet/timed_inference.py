@@ -1,12 +1,21 @@
-"""Stock transducer inference with a clock around it."""
+"""Decoding with ESPnet's `Speech2Text` and a clock: hypotheses, and what they took."""
 
+import functools
+import inspect
+import logging
 import resource
 import time
+from argparse import Namespace
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
+import numpy as np
 import torch
+from espnet2.asr_transducer.beam_search_transducer import Hypothesis
 from espnet2.bin import asr_transducer_inference as stock
+from espnet2.fileio.datadir_writer import DatadirWriter
+from espnet2.tasks.asr_transducer import ASRTransducerTask
+from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 
 from espnet_kd.common.records import DECODING
 from espnet_kd.common.yaml_file import read_yaml, section
@@ -20,28 +29,35 @@ from espnet_kd.saved import check_finite, checked_loads
 
 SAMPLING_RATE = 16000
 AGAIN = "train the model again"
-
-# ESPnet's decoder builds its search by this name.
-stock.BeamSearchTransducer = BoundedBeamSearch
+LOG = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"  # as ESPnet's
 
 
 class TimedSpeech2Text(stock.Speech2Text):
-    """ESPnet's `Speech2Text`, unchanged, that adds up the time its decoding takes.
+    """ESPnet's `Speech2Text` with a search that ends, which adds up the time it takes.
 
     Attributes:
         keys: Names of the utterances, in the order in which they are decoded.
+        progress: Told of every utterance.
+        seconds: Time that decoding took.
+        samples: Length of what was decoded.
+        utterances: Number of utterances.
         hit_limit: Number of utterances whose search came to its limit.
     """
 
-    seconds = 0.0
-    samples = 0
-    utterances = 0
-    hit_limit = 0
-    keys: Sequence[str] = ()
-    progress: Optional[Progress] = None
+    def __init__(
+        self,
+        *args: Any,
+        keys: Sequence[str] = (),
+        progress: Optional[Progress] = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build the model; the other arguments are those of ESPnet's `Speech2Text`.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the model; see ESPnet's `Speech2Text`.
+        Args:
+            args: ESPnet's arguments.
+            keys: See above.
+            progress: See above.
+            kwargs: ESPnet's arguments.
 
         Raises:
             UserError: the model's file is damaged, or its weights hold NaN or infinity.
@@ -51,6 +67,10 @@ class TimedSpeech2Text(stock.Speech2Text):
         if not kwargs.get("quantize_asr_model"):  # which keeps no tensors of floats
             where = kwargs.get("asr_model_file") or "the model"
             check_finite(self.asr_model.state_dict(), where, AGAIN)
+        self.beam_search = BoundedBeamSearch.of(self.beam_search)
+        self.keys, self.progress = keys, progress
+        self.seconds = 0.0
+        self.samples = self.utterances = self.hit_limit = 0
 
     def __call__(self, speech: Any) -> List[Any]:
         """Decode a whole utterance; see ESPnet's `Speech2Text.__call__`."""
@@ -68,50 +88,132 @@ class TimedSpeech2Text(stock.Speech2Text):
             name = self.keys[self.utterances] if self.keys else self.utterances + 1
             raise UserError(f"utterance {name}: {e}; check its audio, or {AGAIN}") from None
         finally:
-            TimedSpeech2Text.seconds += time.perf_counter() - start
-            TimedSpeech2Text.samples += len(speech)
+            self.seconds += time.perf_counter() - start
+            self.samples += len(speech)
             if ends:
-                TimedSpeech2Text.utterances += 1
-                TimedSpeech2Text.hit_limit += self.beam_search.hit_limit
-                TimedSpeech2Text.progress.update()
+                self.utterances += 1
+                self.hit_limit += self.beam_search.hit_limit
+                if self.progress:
+                    self.progress.update()
+
+
+def options_of(args: Namespace) -> Dict[str, Any]:
+    """Return what stock inference gives to its `Speech2Text`, of its arguments."""
+    known = inspect.signature(stock.Speech2Text).parameters
+    return {key: value for key, value in vars(args).items() if key in known}
+
+
+def decode(
+    speech2text: Any, speech: np.ndarray, show: Optional[Callable[[List[Any]], None]] = None
+) -> List[Any]:
+    """Decode an utterance as stock inference does: in chunks if it is to be streamed.
+
+    Args:
+        speech2text: The model.
+        speech: Samples. (S,)
+        show: Is given the hypotheses after each chunk.
+    """
+    if not speech2text.streaming:
+        return speech2text(speech)
+    size = speech2text.audio_processor.decoding_samples
+    last = len(speech) // size * size
+    for start in range(0, last, size):
+        hyps = speech2text.streaming_decode(speech[start : start + size], is_final=False)
+        if show:
+            show(hyps)
+    return speech2text.streaming_decode(speech[last:], is_final=True)
+
+
+def decode_set(args: Namespace, speech2text: TimedSpeech2Text) -> None:
+    """Decode a set, and write what `espnet2.bin.asr_transducer_inference` writes.
+
+    Args:
+        args: Arguments of that command.
+        speech2text: The model.
+    """
+    task, of_model = ASRTransducerTask, speech2text.asr_train_args
+    loader = task.build_streaming_iterator(
+        args.data_path_and_name_and_type,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        key_file=args.key_file,
+        num_workers=args.num_workers,
+        preprocess_fn=task.build_preprocess_fn(of_model, False),
+        collate_fn=task.build_collate_fn(of_model, False),
+        allow_variable_data_keys=args.allow_variable_data_keys,
+        inference=True,
+    )
+
+    def show(hyps: List[Any], key: str, what: str) -> None:
+        text = speech2text.hypotheses_to_results(hyps)[0][0]
+        logging.info(f"{what} best hypothesis: {key}: {text}")
+
+    with DatadirWriter(args.output_dir) as writer:
+        for (key,), batch in loader:
+            current = functools.partial(show, key=key, what="Current")
+            try:
+                hyps = decode(
+                    speech2text,
+                    batch["speech"][0],
+                    current if args.display_hypotheses else None,
+                )
+                results = speech2text.hypotheses_to_results(hyps)
+                if args.display_hypotheses:
+                    show(hyps, key, "Final")
+            except stock.TooShortUttError as e:
+                logging.warning(f"Utterance {key} {e}")
+                nothing = Hypothesis(score=0.0, yseq=[], dec_state=None)
+                results = [(" ", ["<space>"], [2], nothing)] * args.nbest
+            for n, (text, token, token_int, hyp) in zip(range(1, args.nbest + 1), results):
+                best = writer[f"{n}best_recog"]
+                best["token"][key] = " ".join(token)
+                best["token_int"][key] = " ".join(map(str, token_int))
+                best["score"][key] = str(hyp.score)
+                if text is not None:
+                    best["text"][key] = text
 
 
 def main(cmd: Optional[Sequence[str]] = None) -> None:
-    """Run `espnet2.bin.asr_transducer_inference` and write `rtf.json` beside its output.
+    """Decode as `espnet2.bin.asr_transducer_inference`; write `rtf.json` beside its output.
 
     Args:
         cmd: Arguments of the stock command; `sys.argv` by default.
 
     Raises:
-        UserError: the model's files are missing or damaged, or it computes no numbers.
+        UserError: the model's files are missing or damaged, it computes no numbers, or the
+            stock command cannot do what it is asked.
     """
     args = stock.get_parser().parse_args(cmd)
     for path in (args.asr_train_config, args.asr_model_file):
         if path is not None and not Path(path).is_file():
             raise UserError(f"{path}: no such file; train the model first (stage 11 or 16)")
+    for name, expected in (("batch_size", 1), ("model_tag", None)):
+        if getattr(args, name) != expected:
+            raise UserError(f"--{name}: only {expected} is served, found {getattr(args, name)}")
+    if args.ngpu > 1:
+        raise UserError(f"--ngpu: decoding takes one GPU at most, found {args.ngpu}")
+    logging.basicConfig(level=args.log_level, format=LOG)
+    set_all_random_seed(args.seed)
     keys = list(read_table(args.key_file or args.data_path_and_name_and_type[0][0]))
-    label = f"decode {Path(args.output_dir).parent.parent.name}"
-    TimedSpeech2Text.keys, TimedSpeech2Text.progress = keys, Progress(label, len(keys))
-    # The stock command builds its decoder by this name.
-    stock.Speech2Text = TimedSpeech2Text
+    progress = Progress(f"decode {Path(args.output_dir).parent.parent.name}", len(keys))
+    device = "cuda" if args.ngpu > 0 else "cpu"
+    options = {**options_of(args), "device": device}
+    speech2text = TimedSpeech2Text(keys=keys, progress=progress, **options)
     with without_traceback():
-        stock.main(cmd)
-    note = ""
-    if TimedSpeech2Text.hit_limit:
-        note = f"{TimedSpeech2Text.hit_limit} of them cut short by the limit of the search"
-    TimedSpeech2Text.progress.close(note)
-    rate = _sampling_rate(args.asr_train_config)
-    audio = TimedSpeech2Text.samples / rate
+        decode_set(args, speech2text)
+    cut = speech2text.hit_limit
+    progress.close(f"{cut} of them cut short by the limit of the search" if cut else "")
+    audio = speech2text.samples / _sampling_rate(args.asr_train_config)
     facts = {
-        "utterances": TimedSpeech2Text.utterances,
+        "utterances": speech2text.utterances,
         "audio_seconds": round(audio, 3),
-        "decode_seconds": round(TimedSpeech2Text.seconds, 3),
-        "rtf": round(TimedSpeech2Text.seconds / audio, 4) if audio else None,
+        "decode_seconds": round(speech2text.seconds, 3),
+        "rtf": round(speech2text.seconds / audio, 4) if audio else None,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
         "device": torch.cuda.get_device_name() if args.ngpu > 0 else cpu_name(),
         "threads": torch.get_num_threads(),
         "streaming": bool(args.streaming),
-        "hit_limit": TimedSpeech2Text.hit_limit,
+        "hit_limit": cut,
     }
     DECODING.write(Path(args.output_dir), facts)
 

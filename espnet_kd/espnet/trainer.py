@@ -20,6 +20,7 @@ from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
+from espnet_kd.methods.callbacks import Callback, Run
 from espnet_kd.progress import MARK, Progress
 from espnet_kd.saved import check_finite, checked_loads
 
@@ -58,21 +59,24 @@ class DistilTrainer(Trainer):
         if model.autocast_dtype is not None:
             # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
             kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
-        main, folder = _is_main(kwargs["distributed_option"]), Path(options.output_dir)
-        if main:
-            # What a killed training was writing; large models would fill the disk in time.
-            for path in folder.glob(".*.pth.*.tmp"):
-                path.unlink()
-        if main and options.resume:
-            checkpoints.find_checkpoint(folder)
-        where = f"{folder}: the model to begin with"
+        main = _is_main(kwargs["distributed_option"])
+        run = model.run = Run(model, options, (*CALLBACKS, *model.callbacks), main)
+        run.tell("on_start")
+        where = f"{run.folder}: the model to begin with"
         check_finite(model.state_dict(), where, "look at --init_param and the statistics")
-        with checkpoints.careful_saves():
+        try:
             super().run(**kwargs)
+        except RuntimeError as e:
+            size = 4 * sum(tensor.nbytes for tensor in model.state_dict().values())
+            unwritten = checkpoints.unwritten(run.folder, e, size) if main else None
+            if unwritten:
+                raise unwritten from None
+            raise
+        run.tell_saved()
         if main and not options.no_forward_run:
-            soundness.check_finished(epoch_records.read_history(folder), options)
+            soundness.check_finished(epoch_records.read_history(run.folder), options)
             epoch_records.repair_facts(options)
-            (folder / checkpoints.SPARE).unlink(missing_ok=True)
+        run.tell("on_end")
 
     @staticmethod
     def resume(checkpoint: Path, **kwargs: Any) -> None:
@@ -106,8 +110,9 @@ class DistilTrainer(Trainer):
         """Train one epoch; see ESPnet's `Trainer.train_one_epoch`."""
         main = _is_main(distributed_option)
         start = time.perf_counter()
-        model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
-        batches = _Counted(iterator, reporter, options, model, main)
+        run = getattr(kwargs["model"], "module", kwargs["model"]).run  # inside DDP
+        run.tell_saved()
+        batches = _Counted(iterator, reporter, run)
         soundness.check_plan(len(iterator), options)
         updates = len(iterator) // options.accum_grad
         tell_length(kwargs["schedulers"], updates * options.max_epoch)
@@ -157,41 +162,52 @@ class DistilTrainer(Trainer):
             folder = Path(options.output_dir)
             history = epoch_records.write_history(folder, reporter.epoch, "valid", figures)
             epoch_records.write_facts(options, history)
+        model.run.unsaved = reporter.epoch
+        model.run.tell("on_epoch", reporter.epoch)
+
+
+class CountUpdates(Callback):
+    """Tells the model how many updates it has had: weights may be scheduled by them."""
+
+    def on_update(self, run: Run, update: int) -> None:
+        """Count."""
+        run.model.updates = update
+
+
+CALLBACKS = (CountUpdates(), checkpoints.CarefulSaves())
 
 
 class _Counted:
-    """A data iterator that counts the model's updates and reports progress over all epochs.
+    """A data iterator that tells of the model's updates and of progress over all epochs.
 
     Counted from the number of the epoch: a training that was resumed goes on with the count
     (and what is scheduled by it) as if it had not stopped.
     """
 
-    def __init__(
-        self, batches: Iterable, reporter: SubReporter, options: Any, model: Any, main: bool
-    ) -> None:
-        self.batches, self.reporter, self.options = batches, reporter, options
-        self.model, self.main = model, main
-        self.work = Throughput(model)
+    def __init__(self, batches: Iterable, reporter: SubReporter, run: Run) -> None:
+        self.batches, self.reporter, self.run = batches, reporter, run
+        self.work = Throughput(run.model)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator:
-        name = Path(self.options.output_dir).name
-        epoch, epochs = self.reporter.epoch, self.options.max_epoch
+        options, name = self.run.options, self.run.folder.name
+        epoch, epochs = self.reporter.epoch, options.max_epoch
         done = len(self) * (epoch - 1)
         progress = Progress(f"train {name}", len(self) * epochs, "batch", done=done)
         start = time.perf_counter()
         # ESPnet updates after every accum_grad batches of an epoch, and not for its remainder.
-        every = self.options.accum_grad
+        every = options.accum_grad
         before = len(self) // every * (epoch - 1)
         for n, batch in enumerate(in_one_line(self.batches)):
-            self.model.updates = before + n // every
+            if n % every == 0:
+                self.run.tell("on_update", before + n // every)
             yield batch
             self.work.add(batch[1])  # behind the names of the utterances
-            if self.main:
+            if self.run.main:
                 speeds = self.work.per_second(time.perf_counter() - start)
-                figures = {**speeds, **_gpu_memory(self.options)}
+                figures = {**speeds, **_gpu_memory(options)}
                 progress.update(note=f"epoch {epoch}/{epochs}{_spoken(self.reporter, figures)}")
 
 

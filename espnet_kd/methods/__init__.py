@@ -1,0 +1,6 @@
+"""Compression methods: one file each.
+
+In reading order:
+
+    callbacks  events of a training
+"""
