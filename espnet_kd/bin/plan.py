@@ -75,8 +75,8 @@ def main(cmd=None) -> None:
     from espnet_kd.espnet.versions import quiet_import
 
     with quiet_import():
-        from espnet_kd.espnet.cut import read_model
         from espnet_kd.espnet.estimate import derive_all
+        from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, in_words, table
 
     teacher = read_model(Path(args.teacher_exp), args.teacher_model)

@@ -6,6 +6,7 @@ In reading order:
 
     encode           features once, encoders under one chunk mask
     teacher          a trained transducer, frozen
+    stock            ESPnet's own models: built, read, run once for a check
     layers           pairs of encoder blocks
     terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses
@@ -18,11 +19,11 @@ In reading order:
     soundness        what an epoch must have done to count
     checkpoints      the files of a training's weights
     epoch_records    history.json and facts.json
+    exports          averages in the form that ESPnet decodes
     trainer          ESPnet's trainer with progress, history and facts
     task             the Task that builds all this from a config
 
     measure          what a model does on a few utterances
-    cut              students cut out of a trained transducer
     derive           a student's experiment from its teacher's
     import_teacher   a transducer that the user trained
     plan_checks      what of a plan needs ESPnet to be checked

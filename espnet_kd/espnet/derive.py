@@ -9,15 +9,16 @@ import torch
 import yaml
 
 from espnet_kd.common.records import STUDENT
-from espnet_kd.espnet.cut import Cutter, Model, build, read_model
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.plan_checks import check_options, check_plan
+from espnet_kd.espnet.stock import build, forward_check, read_model
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
+from espnet_kd.methods import method_named
+from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training import TrainingConfig
-from espnet_kd.students.architecture import Architecture
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
@@ -43,9 +44,8 @@ MODEL_KEYS = (
 
 def train_config(
     stage: Stage,
-    teacher: Model,
-    student: Architecture,
-    kept: "list[int]",
+    teacher: Mapping[str, Any],
+    student: Mapping[str, Any],
     base: TrainingConfig,
     teacher_files: Tuple[Path, Path],
     first_files: Tuple[Path, Path],
@@ -54,9 +54,8 @@ def train_config(
 
     Args:
         stage: The stage of the plan.
-        teacher: The teacher.
-        student: The student's sizes.
-        kept: The teacher's blocks that the student's come from.
+        teacher: The teacher's config.
+        student: What of it is the student's own (`Architecture.to_config`).
         base: The recipe's training config for students (optimizer, batches, ...).
         teacher_files: Its `config.yaml` and checkpoint.
         first_files: Those of the run's first teacher.
@@ -64,8 +63,8 @@ def train_config(
     Raises:
         UserError: the base config or the plan names an option that training does not have.
     """
-    config = {key: teacher.config[key] for key in MODEL_KEYS if key in teacher.config}
-    config.update(student.to_config(teacher.config, kept))
+    config = {key: teacher[key] for key in MODEL_KEYS if key in teacher}
+    config.update(student)
     model_conf = dict(config.get("model_conf") or {})
     model_conf.pop("warmup_steps", None)  # ESPnet derives it from the scheduler
     check_options([stage], base)
@@ -93,39 +92,6 @@ def train_config(
     kd.complete(stage.where)
     config["kd_conf"] = kd.said
     return config
-
-
-def forward_check(
-    config: Dict[str, Any], state: Optional[Mapping[str, torch.Tensor]]
-) -> torch.nn.Module:
-    """Build the student as stock ESPnet would, load its weights, run a second of noise.
-
-    Args:
-        config: The student's config.
-        state: Inherited weights; None leaves the random ones.
-
-    Returns:
-        The model that was run.
-
-    Raises:
-        RuntimeError: the model cannot be built or its output is not finite: our mistake.
-    """
-    model = build(config)
-    if state is not None:
-        model.load_state_dict(state)
-    if model.frontend is None:
-        speech = torch.randn(1, 100, config["input_size"])
-    else:
-        speech = torch.randn(1, 16000) * 0.1
-    with torch.no_grad():
-        enc, _ = model.encode(speech, torch.tensor([speech.size(1)]))
-        model.decoder.set_device(enc.device)
-        dec = model.decoder(torch.zeros(1, 2, dtype=torch.long))
-        logits = model.joint_network(enc.unsqueeze(2), dec.unsqueeze(1))
-    if not torch.isfinite(logits).all():
-        raise RuntimeError("forward check failed: the student's output is not finite")
-    logging.info("forward check passed: logits %s", tuple(logits.shape))
-    return model
 
 
 def derive(
@@ -171,17 +137,18 @@ def derive(
     if data is not None:
         chunk_size = stage.kd_conf(base).valid_chunk_size
         sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
-    cutter = Cutter(stage, teacher, sample)
-    if stage.way:
-        student = sizes_by_way(stage, first.sizes, out)
-    else:
-        student = cutter.sizes(first.sizes)
-    kept = cutter.kept_blocks(student.num_blocks)
-    config = train_config(stage, teacher, student, kept, base, files, first_files)
-    state = None
-    if stage.init == "teacher":
-        state = _without_dropped_heads(cutter.cut(student), config)
-    net = forward_check(config, state)
+    sizes = sizes_by_way(stage, first.sizes, out) if stage.way else None
+    job = Job(stage, teacher, first.sizes, sample, build, sizes)
+    prepared = method_named(stage.method).prepare(job)
+    student = prepared.sizes
+    own = student.to_config(teacher.config, prepared.kept)
+    config = train_config(stage, teacher.config, own, base, files, first_files)
+    if prepared.method_conf:
+        config["method_conf"] = prepared.method_conf
+    state = prepared.state
+    if state is not None:
+        state = _without_dropped_heads(state, config)
+    net = forward_check(config, state, prepared.method_conf)
     taught = state is not None or config["kd_conf"].get("objective", "none") != "none"
 
     facts = {
@@ -193,16 +160,15 @@ def derive(
         "first_teacher": str(first_exp),
         "init": stage.init,
         "labels": stage.labels,
-        "kept_blocks": kept,
+        "kept_blocks": prepared.kept,
         "params": student.params,
         "params_by_part": student.count(),
         "teacher_params": teacher.sizes.params,
         "first_teacher_params": first.sizes.params,
         "compression": 1 - student.params / first.sizes.params,
         "sizes": dataclasses.asdict(student),
+        **prepared.report,
     }
-    if cutter.importance is not None:
-        facts["importance"] = {stage.blocks: cutter.importance}
     if sample is not None:
         facts["before_training"] = _before_training(sample, teacher.net, net)
     out.mkdir(parents=True, exist_ok=True)

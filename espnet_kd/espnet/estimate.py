@@ -77,7 +77,8 @@ def derive_all(
         above = models[-1]
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))
-        config = train_config(stage, above, sizes, kept, base, files, files)
+        own = sizes.to_config(above.config, kept)
+        config = train_config(stage, above.config, own, base, files, files)
         models.append(Planned(config, sizes))
     return models[1:]
 

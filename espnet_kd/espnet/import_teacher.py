@@ -18,7 +18,7 @@ from espnet_kd.data.bpe import check_pieces
 from espnet_kd.data.cli import sampling_rate
 from espnet_kd.data.feature_stats import read_stats
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.cut import sizes_of
+from espnet_kd.espnet.stock import sizes_of
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.fileio import atomic_open, atomic_path, file_digest, save_tensors
 from espnet_kd.saved import load_state

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -34,6 +34,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     options: Distillation
     terms: List[Term]  # of the loss, in the order in which they are added up
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
+    method_conf: Mapping[str, Any] = {}  # what its method was attached with
     callbacks: Sequence[Callback] = ()  # of its method
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`

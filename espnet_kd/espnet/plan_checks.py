@@ -4,6 +4,7 @@ from typing import Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training import TrainingConfig
@@ -37,11 +38,19 @@ def check_plan(stages: Sequence[Stage], first: Architecture, base: TrainingConfi
         base: The recipe's training config for students.
 
     Raises:
-        UserError: an option that training does not have, more likeliest tokens than there
+        UserError: an option that training does not have, methods in an order that undoes
+            one of them, more likeliest tokens than there
             are, or sizes that cannot be.
     """
     check_options(stages, base)
     for stage in stages:
         stage.kd_conf(base).check_top_k(first.vocab, stage.where)
+    for before, stage in zip(stages, stages[1:]):
+        method = method_named(before.method)
+        if method.followed_by is not None and stage.method not in method.followed_by:
+            raise UserError(
+                f"{stage.where}.method: '{stage.method}' cannot follow '{before.name}', a student "
+                f"of '{before.method}': {method.undone}"
+            )
     measured = [i for i, s in enumerate(stages) if s.target and s.allocate == "sensitivity"]
     sizes_of_way(stages[: measured[0] if measured else None], first)

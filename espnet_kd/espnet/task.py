@@ -19,6 +19,7 @@ from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.reading import in_one_line
+from espnet_kd.espnet.stock import attach
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
 from espnet_kd.saved import check_finite, checked_loads
@@ -30,7 +31,7 @@ AGAIN = "put back a copy of it, or make it again"
 
 
 class DistilTransducerTask(ASRTransducerTask):
-    """`asr_transducer` of ESPnet plus `--kd_conf`, `--amp_dtype`, `--wer_utterances`.
+    """`asr_transducer` of ESPnet plus `--kd_conf`, `--method_conf`, `--amp_dtype`, ....
 
     The options stand under their own key: stock inference, which builds the model from the
     other keys of `config.yaml`, passes over them.
@@ -55,6 +56,12 @@ class DistilTransducerTask(ASRTransducerTask):
             default={},
             help="Distillation options, e.g. --kd_conf objective=collapsed --kd_conf weight=0.5; "
             f"there are {', '.join(known_options(Distillation))}",
+        )
+        group.add_argument(
+            "--method_conf",
+            action=NestedDictAction,
+            default={},
+            help="Form in which a compression method trains the student; derivation writes it",
         )
         group.add_argument(
             "--amp_dtype",
@@ -146,7 +153,11 @@ class DistilTransducerTask(ASRTransducerTask):
         if model.normalize is not None:
             file = (args.normalize_conf or {}).get("stats_file", "--normalize")
             check_finite(model.normalize.state_dict(), file, "make it again (stage 10)")
+        method_conf = getattr(args, "method_conf", None) or {}
+        attached = attach(model, method_conf)
         student = DistilTransducer.wrap(model, options, *teachers)
+        student.terms += attached.terms
+        student.callbacks, student.method_conf = attached.callbacks, method_conf
         if trains:
             check_cache(args, options, student)
         return student

@@ -17,6 +17,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet import checkpoints, epoch_records, soundness
 from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.dev_wer import DevWer
+from espnet_kd.espnet.exports import ExportAverages
 from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
@@ -174,7 +175,7 @@ class CountUpdates(Callback):
         run.model.updates = update
 
 
-CALLBACKS = (CountUpdates(), checkpoints.CarefulSaves())
+CALLBACKS = (CountUpdates(), checkpoints.CarefulSaves(), ExportAverages())
 
 
 class _Counted:

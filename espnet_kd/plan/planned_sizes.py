@@ -29,7 +29,9 @@ def sizes_of_way(
     """
     sizes = [first]
     for step in way:
-        if step.target is None:
+        if step.method_conf.keeps_sizes:
+            sizes.append(sizes[-1])
+        elif step.target is None:
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.allocate == "rule":
             where = f"{step.where}.target"

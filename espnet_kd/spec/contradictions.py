@@ -50,6 +50,8 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
                     f"{before.target} of '{before.name}'; a student must be smaller than its "
                     "teacher"
                 )
+        if stage.method_conf.keeps_sizes:
+            continue
         if stage.target is not None:
             sizes = {}  # whatever the target makes of them
             continue

@@ -8,9 +8,9 @@ torch for it: plans are read without.
 import dataclasses
 import importlib
 import importlib.util
-from typing import Any, Dict, List, Type
+from typing import Any, ClassVar, Dict, List, Type
 
-from espnet_kd.errors import check_choice
+from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.option import Options
 from espnet_kd.spec.reader import read
 
@@ -19,14 +19,58 @@ PACKAGE = "espnet_kd.methods"
 
 
 @dataclasses.dataclass(frozen=True)
-class NoOptions(Options):
-    """The options of a method that has none."""
+class MethodOptions(Options):
+    """Base of the options of all methods; itself those of `cut`, which has none.
+
+    Attributes:
+        keeps_sizes: Whether its students have their teacher's sizes.
+    """
+
+    keeps_sizes: ClassVar[bool] = False
+
+    def check_stage(self, stage: Any) -> None:
+        """Check what the stage says apart from these options.
+
+        Args:
+            stage: The stage (`spec.stage.Stage`).
+
+        Raises:
+            UserError: by default, it names no size, or two.
+        """
+        if (stage.target is None) == (stage.sizes is None):
+            what = "neither" if stage.target is None else "both"
+            raise UserError(f"{stage.where}: needs either 'target' or 'student', found {what}")
 
 
-_METHODS: Dict[str, Type[Options]] = {DEFAULT: NoOptions}
+@dataclasses.dataclass(frozen=True)
+class KeepsSizes(MethodOptions):
+    """Base of the options of methods whose students have their teacher's sizes."""
+
+    keeps_sizes: ClassVar[bool] = True
+
+    def check_stage(self, stage: Any) -> None:
+        """Refuse a size, and intermediate students of a size between.
+
+        Raises:
+            UserError: the stage has one of them.
+        """
+        for key, value in (("target", stage.target), ("student", stage.sizes)):
+            if value is not None:
+                raise UserError(
+                    f"{stage.where}.{key}: a student of method '{stage.method}' has its teacher's "
+                    "sizes; leave it out"
+                )
+        if stage.gate is not None and stage.gate.otherwise == "split":
+            raise UserError(
+                f"{stage.where}.gate.otherwise: 'split' inserts a student of a size between, "
+                f"which method '{stage.method}' does not have"
+            )
 
 
-def register_method(name: str, conf: Type[Options] = NoOptions) -> None:
+_METHODS: Dict[str, Type[MethodOptions]] = {DEFAULT: MethodOptions}
+
+
+def register_method(name: str, conf: Type[MethodOptions]) -> None:
     """Make a method known to plans.
 
     Args:
@@ -58,7 +102,7 @@ def read_method(where: str, value: Any) -> str:
     return value
 
 
-def read_method_conf(name: str, conf: Any, where: str) -> Options:
+def read_method_conf(name: str, conf: Any, where: str) -> MethodOptions:
     """Read the `method_conf` of a stage.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any, Optional, Type
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.gate import Gate, read_gate
-from espnet_kd.spec.method import DEFAULT, NoOptions, read_method, read_method_conf
+from espnet_kd.spec.method import DEFAULT, MethodOptions, read_method, read_method_conf
 from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
 from espnet_kd.spec.reader import check_keys, read
@@ -90,8 +90,8 @@ class Stage(Options):
     method: str = option(
         DEFAULT, "the compression method", read=read_method, values="a method's name"
     )
-    method_conf: Options = option(
-        NoOptions(),
+    method_conf: MethodOptions = option(
+        MethodOptions(),
         "options of the method",
         read=lambda where, value: value,  # which they are, `method` says
         values="`{option: value}`",
@@ -168,19 +168,17 @@ def read_stage(
     check_keys(entry, where, [*known_options(cls), *IN_STAGE], "keys and values")
     written = {key: entry[key] for key in entry if key not in IN_STAGE}
     stage = read(cls, {"name": f"stage{number}", **written}, where)
-    if (stage.target is None) == (stage.sizes is None):
-        what = "neither" if stage.target is None else "both"
-        raise UserError(f"{where}: needs either 'target' or 'student', found {what}")
+    conf = read_method_conf(stage.method, entry.get("method_conf"), f"{where}.method_conf")
     kd = {key: entry[key] for key in IN_STAGE if key in entry}
     if stage.gate is not None:
         gate = stage.gate.over(gate or Gate())
-    return dataclasses.replace(
+    stage = dataclasses.replace(
         stage,
-        method_conf=read_method_conf(
-            stage.method, entry.get("method_conf"), f"{where}.method_conf"
-        ),
+        method_conf=conf,
         kd=read(Distillation, {"objective": "collapsed", **kd}, where),
         gate=None if "gate" in entry and stage.gate is None else gate,
         number=number,
         where=where,
     )
+    conf.check_stage(stage)
+    return stage

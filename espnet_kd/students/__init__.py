@@ -6,7 +6,7 @@ In reading order:
     axes           what every axis of every parameter means
     importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's
-    low_rank       narrowed products of two linear maps
+    factors        products of two matrices: narrowed, made, multiplied out
     stateless      a predictor of one label made of a recurrent one
     halfway        the student between two sizes
     allocate       sizes for a target by measured sensitivity

@@ -3,7 +3,7 @@
 Kept layers as in DistilBERT (Sanh et al. 2019, arXiv 1910.01108); kept units by a score of
 their weights, chosen once for each set of units so that every layer that shares the residual
 stream keeps the same channels. What is narrowed between two linear maps is not cut but
-factored anew (`low_rank`): the label embedding with what reads it, and the values of each
+factored anew (`factors`): the label embedding with what reads it, and the values of each
 attention head with its output.
 """
 
@@ -14,8 +14,8 @@ import torch
 
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles, block_number, rename_block
+from espnet_kd.students.factors import narrow_product
 from espnet_kd.students.importance import weight_scores
-from espnet_kd.students.low_rank import narrow_product
 from espnet_kd.students.stateless import EMBED, stateless_teacher
 
 State = Dict[str, torch.Tensor]

@@ -9,10 +9,11 @@ import torch
 import yaml
 from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 
-from espnet_kd.espnet.cut import Cutter, build, read_model
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import greedy_search
 from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
+from espnet_kd.espnet.stock import build, read_model
+from espnet_kd.methods.cut import Cutter
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.target import parse_target
 from tests.espnet.tiny import build as build_ours
@@ -129,7 +130,7 @@ def test_targets_of_every_kind(here, target, most):
     teacher = read_model(Path("teacher"), "model.pth")
     # The first teacher of the run counts, not the stage's.
     first = dataclasses.replace(teacher.sizes, num_blocks=5)
-    student = Cutter(stage, teacher, None).sizes(first)
+    student = Cutter(stage, teacher, None, build).sizes(first)
     assert student.params <= (most or int(0.6 * first.params))
 
 

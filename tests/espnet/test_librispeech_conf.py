@@ -10,8 +10,10 @@ import yaml
 
 from espnet_kd.data.librispeech_parts import PARTS
 from espnet_kd.espnet import derive
-from espnet_kd.espnet.cut import Cutter, Model, sizes_of
+from espnet_kd.espnet.stock import build, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.methods.cut import Cutter
+from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training import TrainingConfig
 from espnet_kd.students.architecture import Architecture
@@ -78,7 +80,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
         teacher = first
         for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
             model = Model(config, None, teacher)
-            student = Cutter(stage, model, None).sizes(first)
+            student = Cutter(stage, model, None, build).sizes(first)
             kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
             # Raises for an option that training or distillation does not have.
             files = (CONF, CONF)

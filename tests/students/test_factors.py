@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.factors import narrow_product
 from espnet_kd.students.inherit import inherit
-from espnet_kd.students.low_rank import narrow_product
 from tests.espnet.tiny import build, tiny_config
 
 ATT = "encoder.encoders.blocks.1.self_att."

@@ -1,8 +1,8 @@
-"""Students cut out of a trained ESPnet transducer.
+"""A smaller student, cut out of its teacher: our first and default method.
 
 What a stage of the plan says of it:
 
-    target, student   the size (`students.target`), or sizes by name
+    target, student   the size (`spec.target`), or sizes by name
     allocate          how a target becomes sizes: `rule` (`Architecture.shrink_to`) or
                       `sensitivity` (`students.allocate`)
     blocks            which blocks are kept: `spaced`, or those of most `influence` or
@@ -10,81 +10,20 @@ What a stage of the plan says of it:
     units             which units: by `weight` or by `taylor` (`students.importance`)
     init              whether the weights are kept, `teacher`, or fresh ones are drawn
 
-What must be measured is measured on a few utterances (`measure`).
+What must be measured is measured on a few utterances (`espnet.measure`).
 """
 
-import copy
-import dataclasses
-from argparse import Namespace
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
-from espnet2.tasks.asr_transducer import ASRTransducerTask
 
-from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.measure import Sample
-from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.methods.protocol import Job, Method, Model, Prepared
 from espnet_kd.spec.stage import Stage
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import most_important, spaced_blocks
 from espnet_kd.students.inherit import inherit
-
-
-@dataclasses.dataclass
-class Model:
-    """A trained transducer and its sizes."""
-
-    config: Dict[str, Any]
-    net: torch.nn.Module
-    sizes: Architecture
-
-    @property
-    def causal(self) -> bool:
-        """Whether its convolutions see the past only."""
-        main_conf = self.config["encoder_conf"].get("main_conf") or {}
-        return bool(main_conf.get("dynamic_chunk_training", False))
-
-
-def read_model(exp: Path, checkpoint: str) -> Model:
-    """Load an experiment's config and checkpoint, checked against each other.
-
-    Raises:
-        UserError: see `load_transducer` and `Architecture.from_config`.
-    """
-    model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
-    config = read_yaml(exp / "config.yaml", "a teacher is needed")
-    return Model(config, model, sizes_of(model, config))
-
-
-def sizes_of(model: torch.nn.Module, config: Mapping[str, Any]) -> Architecture:
-    """Read a built model's sizes.
-
-    Raises:
-        UserError: the model is not one that we can shrink.
-    """
-    features = model.frontend.output_size() if model.frontend else config["input_size"]
-    sizes = Architecture.from_config(config, features, model.vocab_size)
-    built = sum(
-        p.numel()
-        for part in (model.encoder, model.decoder, model.joint_network)
-        for p in part.parameters()
-    )
-    if built != sizes.params:
-        raise UserError(
-            f"the config gives {sizes.params:,} parameters by our count, the model has "
-            f"{built:,}: it uses an option that cannot be distilled yet"
-        )
-    return sizes
-
-
-def build(config: Dict[str, Any]) -> torch.nn.Module:
-    """Build a model as stock ESPnet would, in eval mode."""
-    # ESPnet writes into the dicts it is given.
-    args = Namespace(**copy.deepcopy({"init": None, "specaug": None, **config}))
-    return ASRTransducerTask.build_model(args).eval()
 
 
 class Cutter:
@@ -94,6 +33,7 @@ class Cutter:
         stage: The stage.
         teacher: The teacher.
         sample: Utterances to measure on; None if there are none.
+        build: Builds a stock ESPnet model of a config.
 
     Attributes:
         importance: Score of each of the teacher's blocks; None if none was measured.
@@ -103,7 +43,13 @@ class Cutter:
             measure it on.
     """
 
-    def __init__(self, stage: Stage, teacher: Model, sample: Optional[Sample]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        teacher: Model,
+        sample: Optional[Any],
+        build: Callable[[Dict[str, Any]], torch.nn.Module],
+    ) -> None:
         for key, plain in (("blocks", "spaced"), ("units", "weight"), ("allocate", "rule")):
             value = getattr(stage, key)
             if value != plain and sample is None:
@@ -111,7 +57,7 @@ class Cutter:
                     f"{stage.where}.{key}: '{value}' is measured on utterances: name a data "
                     f"directory with --data, or say '{plain}'"
                 )
-        self.stage, self.teacher, self.sample = stage, teacher, sample
+        self.stage, self.teacher, self.sample, self.build = stage, teacher, sample, build
         self.importance: Optional[List[float]] = None
         if stage.blocks != "spaced":
             self.importance = getattr(sample, stage.blocks)(teacher.net)
@@ -165,6 +111,25 @@ class Cutter:
         """Loss of a student before training, nats an utterance."""
         config = self.teacher.config
         config = {**config, **student.to_config(config, self.kept_blocks(student.num_blocks))}
-        net = build(config)
+        net = self.build(config)
         net.load_state_dict(self.cut(student))
         return self.sample.loss(net)
+
+
+class Cut(Method):
+    """Keeps the blocks and units that matter most, and trains what is decoded."""
+
+    name = "cut"
+
+    def prepare(self, job: Job) -> Prepared:
+        """Cut a student out of its teacher."""
+        cutter = Cutter(job.stage, job.teacher, job.sample, job.build)
+        sizes = job.sizes or cutter.sizes(job.first)
+        state = cutter.cut(sizes) if job.stage.init == "teacher" else None
+        report = {}
+        if cutter.importance is not None:
+            report["importance"] = {job.stage.blocks: cutter.importance}
+        return Prepared(sizes, cutter.kept_blocks(sizes.num_blocks), state, report)
+
+
+METHOD = Cut()

@@ -1,0 +1,61 @@
+"""Averaged models in the form that stock ESPnet decodes, where another form is trained."""
+
+from pathlib import Path
+from typing import Any, List
+
+import torch
+
+from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.espnet.stock import check_forms
+from espnet_kd.fileio import atomic_path, save_tensors
+from espnet_kd.methods import method_named
+from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.saved import read_saved
+
+AGAIN = "run the training again: it averages anew"
+
+
+class ExportAverages(Callback):
+    """Replaces the averages that ESPnet has made by what the student's method exports.
+
+    ESPnet averages saved forms, number by number. The models of epochs stay saved forms, so
+    that a training which is made longer averages the same things again.
+    """
+
+    def on_end(self, run: Run) -> None:
+        """Export each average, after a check that it computes what was trained."""
+        conf = run.model.method_conf
+        if not conf or not run.main or run.options.no_forward_run:
+            return
+        method = method_named(conf["method"])
+        config = read_yaml(run.folder / "config.yaml", AGAIN)
+        for path in averages(run.folder, run.options):
+            saved = read_saved(path, AGAIN, map_location="cpu", weights_only=True)
+            exported = method.export(saved)
+            run.model.load_state_dict({**saved, **exported.state})
+            check_forms(run.model, config, exported.state)
+            for name, tensors in exported.beside.items():
+                _write(tensors, beside(path, name))
+            _write(exported.state, path)
+
+
+def averages(folder: Path, options: Any) -> List[Path]:
+    """List ESPnet's averages, links to them left out.
+
+    Args:
+        folder: The experiment.
+        options: The trainer's.
+    """
+    names = [f"{phase}.{key}" for phase, key, _ in options.best_model_criterion]
+    return [path for name in names for path in sorted(folder.glob(f"{name}.ave_*best.pth"))]
+
+
+def beside(checkpoint: Path, name: str) -> Path:
+    """Return the file of a kind that belongs to a checkpoint, or to what it links to."""
+    checkpoint = checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
+    return checkpoint.with_name(f"{name}.{checkpoint.name}")
+
+
+def _write(state: Any, path: Path) -> None:
+    with atomic_path(path) as tmp:
+        save_tensors(state, tmp, torch.save)

@@ -1,0 +1,259 @@
+"""Matrices as products of two thin ones, trained together and multiplied out for ESPnet.
+
+    W (n, m)  ->  left (n, r) right (r, m)
+
+The student has its teacher's sizes. Stock ESPnet holds one matrix in each place, so that its
+checkpoint becomes no smaller; the factors lie beside it for a device that computes with them
+(`factors.<checkpoint>`), and their parameters are what `target` counts.
+
+Averages are taken of the factors, then multiplied out. A mean of products has up to n r ranks
+for n epochs: it would be no product of factors of this rank any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+
+from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared
+from espnet_kd.spec.method import KeepsSizes
+from espnet_kd.spec.option import option
+from espnet_kd.spec.values import number
+
+if TYPE_CHECKING:
+    import torch
+
+# Which matrices a word of `where` stands for, by the end of their names.
+PLACES = {
+    "feed_forward": r"encoders\.blocks\.\d+\.feed_forward(_macaron)?\.w_[12]",
+    "attention": r"encoders\.blocks\.\d+\.self_att\.linear_(q|k|v|out|pos)",
+    "convolution": r"encoders\.blocks\.\d+\.conv_mod\.pointwise_conv[12]",
+    "front_end": r"encoder\.embed\.output",
+    "joint_network": r"joint_network\.lin_(enc|dec)",
+}
+PREFIX = "kd_low_rank."  # of the factors in saved form
+
+
+def read_places(where: str, value: Any) -> List[str]:
+    """Return the words of `where`.
+
+    Raises:
+        UserError: no list, or a word that is none of `PLACES`.
+    """
+    if not isinstance(value, list):
+        raise UserError(f"{where}: expected a list of {', '.join(PLACES)}, found {shown(value)}")
+    for word in value:
+        check_choice(where, word, PLACES)
+    return value
+
+
+def read_share(where: str, value: Any) -> float:
+    """Return the share of a full rank.
+
+    Raises:
+        UserError: no number above 0 and up to 1.
+    """
+    return number(where, value, 1e-4, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRankOptions(KeepsSizes):
+    """The options of `low_rank` in a stage.
+
+    Attributes:
+        rank: Share of the full rank that every matrix keeps; None: the stage's `target` is
+            shared out among them. 1: every matrix stays whole.
+        where: Which matrices.
+        by: What an error in a matrix counts: that of its `weight`s, or of its output on
+            utterances (`activation`).
+    """
+
+    rank: Optional[float] = option(
+        None,
+        "share of the full rank that every matrix keeps, in place of `target`",
+        read=read_share,
+        values="above 0, up to 1",
+        published=True,
+    )
+    where: Sequence[str] = option(
+        tuple(PLACES),
+        f"which matrices: {', '.join(PLACES)}",
+        read=read_places,
+        values="a list",
+        published=True,
+    )
+    by: str = option(
+        "weight",
+        "what an error of a matrix counts: that of its weights, or of its output on utterances",
+        choices=("weight", "activation"),
+        published=True,
+    )
+
+    def check_stage(self, stage: Any) -> None:
+        """Refuse a stage that says not, or twice, how small its factors are.
+
+        Raises:
+            UserError: it does, or see `KeepsSizes`.
+        """
+        if (stage.target is None) == (self.rank is None):
+            what = "neither" if self.rank is None else "both"
+            raise UserError(
+                f"{stage.where}: low_rank needs either 'target' or 'method_conf.rank', found "
+                f"{what}"
+            )
+        super().check_stage(dataclasses.replace(stage, target=None))
+
+
+class LowRank(Method):
+    """See the module."""
+
+    name = "low_rank"
+    followed_by = ("low_rank",)
+    undone = "it would train whole matrices, and what low_rank has gained would be lost"
+
+    def prepare(self, job: Job) -> Prepared:
+        """Factor the teacher's matrices."""
+        from espnet_kd.students import factors
+
+        stage, sizes = job.stage, job.teacher.sizes
+        conf: LowRankOptions = stage.method_conf
+        if job.sizes not in (None, sizes):
+            raise UserError(
+                f"{stage.where}: the path '{stage.path}' leads to this size in one step, which "
+                f"method '{self.name}' cannot do behind a cut; leave the path out (--paths)"
+            )
+        state = {name: tensor.clone() for name, tensor in job.teacher.net.state_dict().items()}
+        names = [name for name in _matrices(job.teacher.net) if _chosen(name, conf.where)]
+        weights = {name: state[f"{name}.weight"].flatten(1) for name in names}  # (n, m)
+        roots = _roots(job, weights) if conf.by == "activation" else {}
+        if conf.rank is not None:
+            ranks = {name: factors.share_of_rank(w, conf.rank) for name, w in weights.items()}
+        else:
+            where = f"{stage.where}.target"
+            wanted = stage.target.params(job.first.params)
+            if wanted >= sizes.params:
+                raise UserError(
+                    f"{where}: {wanted:,} parameters are not fewer than the teacher's "
+                    f"{sizes.params:,}"
+                )
+            whole = sizes.params - sum(w.numel() for w in weights.values())
+            ranks = factors.share_out(weights, roots, wanted - whole, where)
+        ranks = {name: rank for name, rank in ranks.items() if rank}  # 0: it stays whole
+        effective = sizes.params
+        for name, rank in ranks.items():
+            left, right = factors.factor(weights[name], rank, roots.get(name))
+            effective += left.numel() + right.numel() - weights[name].numel()
+            state.update({f"{PREFIX}{name}.left": left, f"{PREFIX}{name}.right": right})
+            state[f"{name}.weight"] = factors.product(left, right).view_as(state[f"{name}.weight"])
+        return Prepared(
+            sizes,
+            list(range(sizes.num_blocks)),
+            state if stage.init == "teacher" else None,
+            {"effective_params": effective, "ranks": ranks},
+            {"method": self.name, "ranks": ranks} if ranks else {},
+        )
+
+    def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
+        """Put factors in the place of the matrices."""
+        from espnet_kd.students.factors import Factored
+
+        ranks = conf["ranks"]
+        for name, rank in ranks.items():
+            above, _, last = name.rpartition(".")
+            place = model.get_submodule(above)
+            setattr(place, last, Factored(getattr(place, last), rank))
+
+        def save(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
+            _to_saved(state, ranks)
+
+        def load(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
+            _to_trained(state, ranks)
+
+        model.register_state_dict_post_hook(save)
+        model.register_load_state_dict_pre_hook(load)
+        return Attached()
+
+    def export(self, state: Mapping[str, torch.Tensor]) -> Exported:
+        """Multiply the factors out, and lay them beside."""
+        from espnet_kd.students.factors import product
+
+        beside = {k.removeprefix(PREFIX): t for k, t in state.items() if k.startswith(PREFIX)}
+        stock = {name: t for name, t in state.items() if not name.startswith(PREFIX)}
+        for name in {key.rpartition(".")[0] for key in beside}:
+            whole = product(beside[f"{name}.left"], beside[f"{name}.right"])  # (n, m)
+            stock[f"{name}.weight"] = whole.view_as(stock[f"{name}.weight"])
+        return Exported(stock, {"factors": beside})
+
+
+def _matrices(net: torch.nn.Module) -> List[str]:
+    """Names of all modules that one matrix makes."""
+    import torch
+
+    kinds = (torch.nn.Linear, torch.nn.Conv1d)
+    return [name for name, module in net.named_modules() if isinstance(module, kinds)]
+
+
+def _chosen(name: str, places: Sequence[str]) -> bool:
+    return any(re.search(f"{PLACES[place]}$", name) for place in places)
+
+
+def _roots(job: Job, weights: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    """Square roots (m, m) of the mean outer products of what the matrices are given."""
+    from espnet_kd.students.factors import MeanSquare
+
+    if job.sample is None:
+        raise UserError(
+            f"{job.stage.where}.method_conf.by: 'activation' is measured on utterances: name a "
+            "data directory with --data, or say 'weight'"
+        )
+    seen = {name: MeanSquare(weight.size(1)) for name, weight in weights.items()}
+    hooks = [job.teacher.net.get_submodule(n).register_forward_pre_hook(seen[n]) for n in seen]
+    try:
+        job.sample.loss(job.teacher.net)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: mean.root() for name, mean in seen.items()}
+
+
+def _to_saved(state: Dict[str, torch.Tensor], ranks: Mapping[str, int]) -> None:
+    """Name the factors `kd_*`, and put their products in the places that ESPnet knows."""
+    from espnet_kd.students.factors import product
+
+    for name in ranks:
+        left, right = (state.pop(f"{name}.{side}") for side in ("left", "right"))
+        whole = product(left, right)  # (n, m)
+        state[f"{name}.weight"] = whole[..., None] if "pointwise_conv" in name else whole
+        state.update({f"{PREFIX}{name}.left": left, f"{PREFIX}{name}.right": right})
+
+
+def _to_trained(state: Dict[str, torch.Tensor], ranks: Mapping[str, int]) -> None:
+    """Undo `_to_saved`.
+
+    Raises:
+        UserError: matrices that are not the products of the factors beside them.
+    """
+    import torch
+
+    from espnet_kd.students.factors import product
+
+    for name in ranks:
+        sides = [state.pop(f"{PREFIX}{name}.{side}", None) for side in ("left", "right")]
+        whole = state.pop(f"{name}.weight", None)
+        if None in sides:
+            raise UserError(
+                f"'{name}' has no factors in this checkpoint; begin with the student's init.pth"
+            )
+        if whole is not None:
+            expected = product(*sides).view_as(whole)
+            if not torch.allclose(whole, expected, rtol=1e-3, atol=1e-4):
+                raise UserError(
+                    f"'{name}.weight' is not the product of its factors in this checkpoint; "
+                    "begin with the student's init.pth"
+                )
+        state.update({f"{name}.left": sides[0], f"{name}.right": sides[1]})
+
+
+METHOD = LowRank()

@@ -1,0 +1,141 @@
+"""What a compression method is: four answers, and the types that they are made of.
+
+1. Its options in a stage of the plan (`method_conf`): a class of `spec.option.Options`.
+2. `prepare`: a student of a teacher: sizes, first weights, a report.
+3. `attach`: the form in which it is trained, its terms of the loss, its callbacks.
+4. `export`: the form in which stock ESPnet decodes it, and what lies beside.
+
+The two forms may differ. Names of what exists in training alone begin with `kd_`: stock
+ESPnet, and we, pass over it in a checkpoint (`saved form`: what is decoded, and `kd_*`).
+
+Plans are read without torch: modules of methods import it inside functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    import torch
+
+    from espnet_kd.methods.callbacks import Callback
+    from espnet_kd.students.architecture import Architecture
+
+    State = Dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class Model:
+    """A trained transducer and its sizes."""
+
+    config: Dict[str, Any]
+    net: torch.nn.Module
+    sizes: Architecture
+
+    @property
+    def causal(self) -> bool:
+        """Whether its convolutions see the past only."""
+        main_conf = self.config["encoder_conf"].get("main_conf") or {}
+        return bool(main_conf.get("dynamic_chunk_training", False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A student to be prepared.
+
+    Attributes:
+        stage: The stage of the plan.
+        teacher: Its teacher.
+        first: Sizes of the run's first teacher.
+        sample: Utterances to measure on (`espnet.measure.Sample`); None: there are none.
+        build: Builds a stock ESPnet model of a config.
+        sizes: Sizes that are decided already, by a path of the report; None: none are.
+    """
+
+    stage: Any
+    teacher: Model
+    first: Architecture
+    sample: Optional[Any]
+    build: Callable[[Dict[str, Any]], torch.nn.Module]
+    sizes: Optional[Architecture] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A student before its training.
+
+    Attributes:
+        sizes: Its sizes in stock ESPnet.
+        kept: The teacher's blocks that its blocks come from.
+        state: First weights in saved form; None: fresh ones are drawn.
+        report: Facts for `student.json`.
+        method_conf: What `attach` is given; empty: stock ESPnet's form is trained.
+    """
+
+    sizes: Architecture
+    kept: List[int]
+    state: Optional[State]
+    report: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attached:
+    """What a method adds to a training.
+
+    Attributes:
+        terms: Terms of the loss (`espnet.terms.Term`).
+        callbacks: See `Callback`.
+    """
+
+    terms: Sequence[Any] = ()
+    callbacks: Sequence[Callback] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A trained student as others use it.
+
+    Attributes:
+        state: The weights that stock ESPnet loads, and nothing else.
+        beside: Further files of tensors by name: what a device needs and ESPnet does not.
+    """
+
+    state: State
+    beside: Dict[str, State] = dataclasses.field(default_factory=dict)
+
+
+class Method:
+    """A compression method; the defaults are those of one that trains what is decoded.
+
+    Attributes:
+        name: Its name in a plan.
+        followed_by: Methods whose teacher may be its student; None: all.
+        undone: What any other would do to it, for the message.
+    """
+
+    name: str
+    followed_by: Optional[Tuple[str, ...]] = None
+    undone: str = ""
+
+    def prepare(self, job: Job) -> Prepared:
+        """Derive a student.
+
+        Raises:
+            UserError: the stage asks for what cannot be.
+        """
+        raise NotImplementedError
+
+    def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
+        """Turn a model that ESPnet has built into the form that is trained.
+
+        Args:
+            model: The model, changed in place. Its `state_dict` becomes the saved form.
+            conf: `Prepared.method_conf`.
+        """
+        return Attached()
+
+    def export(self, state: Mapping[str, torch.Tensor]) -> Exported:
+        """Turn a saved form, averaged over epochs or not, into the one that is decoded."""
+        return Exported(dict(state))

@@ -1,0 +1,67 @@
+"""Methods: which there are, in which order, and that plans know them without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from espnet_kd.errors import UserError
+from espnet_kd.methods import method_named
+from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.spec.method import method_names
+from espnet_kd.spec.plan import parse_plan
+
+
+def test_a_plan_with_methods_is_read_without_torch():
+    code = "import sys; from espnet_kd.spec.plan import parse_plan; "
+    code += "parse_plan('stages: [{method: low_rank, target: 0.5}]', 'plan'); "
+    code += "assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_method_that_a_plan_may_name_is_there():
+    assert method_names()[0] == "cut"
+    for name in method_names():
+        method = method_named(name)
+        assert method.name == name and (method.followed_by is None or method.undone)
+
+
+@pytest.mark.parametrize("key", ["target: 0.5", "student: {}"])
+def test_retrain_has_no_size(key):
+    with pytest.raises(UserError, match="a student of method 'retrain' has its teacher's sizes"):
+        parse_plan(f"stages: [{{method: retrain, {key}}}]", "plan")
+
+
+def test_a_method_that_would_undo_the_one_before_is_refused():
+    from espnet_kd.espnet.plan_checks import check_plan
+    from espnet_kd.spec.training import TrainingConfig
+    from tests.students.test_students import TEACHER  # sizes
+
+    plan = parse_plan("stages: [{name: a, method: low_rank, target: 0.5}, {method: retrain}]", "p")
+    with pytest.raises(UserError, match=r"stages\[1\].method: 'retrain' cannot follow 'a'"):
+        check_plan(plan.stages, TEACHER, TrainingConfig())
+
+
+def test_events_reach_all_callbacks_in_their_order():
+    told = []
+
+    class First(Callback):
+        def on_update(self, run, update):
+            told.append(("first", update))
+
+    class Second(First):
+        def on_update(self, run, update):
+            told.append(("second", update))
+
+        def on_save(self, run, epoch):
+            told.append(("saved", epoch))
+
+    run = Run(None, None, (First(), Second()), True)
+    run.tell("on_update", 3)
+    run.tell_saved()  # nothing was validated yet
+    run.unsaved = 2
+    run.tell_saved()
+    run.tell_saved()
+    run.tell("on_end")
+    assert told == [("first", 3), ("second", 3), ("saved", 2)]
