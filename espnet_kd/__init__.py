@@ -21,6 +21,7 @@ Rooms, in reading order:
     peak_memory  of a piece of work in a process of its own                 torch only
     teachers/  the teacher cache: record, band, fingerprint, archive       torch, kaldiio
     plan/      the students of a plan: gates, other paths, sizes, manifest
+    methods/   what a compression method is; one a file                     torch only
     espnet/    Task, model, trainer, version differences: all that knows ESPnet
     data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap

@@ -87,6 +87,8 @@ def main(cmd=None) -> None:
         plan.stages,
     )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
+    if "effective_params" in facts:
+        parts += f"; {facts['effective_params']:,} where factors are computed with"
     print(
         f"{stage.name}: {facts['params']:,} parameters ({parts}), "
         f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "

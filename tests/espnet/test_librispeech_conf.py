@@ -10,7 +10,7 @@ import yaml
 
 from espnet_kd.data.librispeech_parts import PARTS
 from espnet_kd.espnet import derive
-from espnet_kd.espnet.stock import build, sizes_of
+from espnet_kd.espnet.stock import build, forward_check, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods.cut import Cutter
 from espnet_kd.methods.protocol import Model
@@ -84,7 +84,8 @@ def test_the_plans_end_above_60_and_80_percent(name):
             kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
             # Raises for an option that training or distillation does not have.
             files = (CONF, CONF)
-            made = derive.train_config(stage, model, student, kept, base, files, files)
+            own = student.to_config(config, kept)
+            made = derive.train_config(stage, config, own, base, files, files)
             config_of_student = {**made, "kd_conf": {}}
             teacher = student
         assert least < 1 - student.params / params["rnn"] < most
@@ -95,7 +96,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
     # ESPnet itself builds the smallest of them and runs it.
     shallow = {**config, **student.to_config(config, kept)}
     assert shallow["encoder_conf"] == config_of_student["encoder_conf"]
-    derive.forward_check(config_of_student, None)
+    forward_check(config_of_student, None, {})
 
 
 @pytest.mark.parametrize("name", SCALES)
