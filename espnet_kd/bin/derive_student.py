@@ -61,7 +61,7 @@ def main(cmd=None) -> None:
     if args.utterances < 1:
         raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
     plan = load_plan(args.plan)
-    if args.student:
+    if args.student is not None:
         stage = student_of(args, args.student)
     else:
         stage = Student.of(plan.stage(args.stage))

@@ -22,7 +22,7 @@ from espnet_kd.progress import Progress
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
-from espnet_kd.spec.plan import parse_plan
+from espnet_kd.spec.plan import MOST_STAGES, parse_plan
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.spec.training import read_config
@@ -108,8 +108,8 @@ def _checked(args: argparse.Namespace) -> Any:
     except UserError:
         target = args.target
     parse_target(target, "--target")
-    if args.stages < 1:
-        raise UserError(f"--stages {args.stages}: at least 1 is needed")
+    if not 1 <= args.stages <= MOST_STAGES:
+        raise UserError(f"--stages {args.stages}: from 1 to {MOST_STAGES} are possible")
     if args.epochs is not None and args.epochs < 1:
         raise UserError(f"--epochs {args.epochs}: at least 1 is needed")
     if args.out and Path(args.out).exists() and args.force != "true":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, Mapping, Set, Tuple
 
 from espnet_kd.data.tokens import SPACE, UNK, Tokenizer
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, shown
 
 WORD_MARK = "\u2581"  # begins a piece of sentencepiece that begins a word
 NAMED = 5  # characters in a message
@@ -56,17 +56,21 @@ def read_token_list(path: str) -> Set[str]:
     """Read `tokens.txt` as ESPnet does.
 
     Raises:
-        UserError: it is missing, not UTF-8, or has no `<unk>`.
+        UserError: it is missing, not UTF-8, has no `<unk>`, or a duplicate.
     """
     try:
         with open(path, encoding="utf-8") as f:
-            tokens = {line[0] + line[1:].rstrip() for line in f}
+            lines = [line[0] + line[1:].rstrip() for line in f]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make the token list first") from None
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
+    tokens = set(lines)
     if UNK not in tokens:
         raise UserError(f"{path}: holds no {UNK}; it is no token list of ESPnet's")
+    if len(tokens) < len(lines):
+        duplicate = next(token for token in tokens if lines.count(token) > 1)
+        raise UserError(f"{path}: duplicate token {shown(duplicate)}")
     return tokens
 
 

@@ -6,6 +6,7 @@ The same Task trains both: a teacher has no `kd_conf`, or one with `objective: n
 import argparse
 import importlib.util
 import multiprocessing
+import re
 from typing import Any, Iterable, Iterator, Tuple
 
 import torch
@@ -14,7 +15,8 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 from torch.multiprocessing import ProcessExitedException
 
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.data.coverage import read_token_list
+from espnet_kd.errors import UserError, run_main, shown
 from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
@@ -22,11 +24,19 @@ from espnet_kd.espnet.reading import in_one_line
 from espnet_kd.espnet.stock import attach
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
+from espnet_kd.fileio import read_table
 from espnet_kd.saved import check_finite, checked_loads
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.option import known_options
 from espnet_kd.spec.training import check_loggers
 
+# Smallest numbers that mean something; with fewer ESPnet trains nothing, or fails later.
+LEAST = {
+    "seed": 0, "max_epoch": 1, "accum_grad": 1, "batch_size": 1, "valid_batch_size": 1,
+    "batch_bins": 1, "valid_batch_bins": 1, "num_workers": 0, "patience": 0, "wer_utterances": 0,
+    "num_iters_per_epoch": 1, "ngpu": 0,
+}  # fmt: skip
+LARGEST_SEED = 2**32 - 1
 AGAIN = "put back a copy of it, or make it again"
 
 
@@ -83,10 +93,22 @@ class DistilTransducerTask(ASRTransducerTask):
         """Check the arguments before anything is built.
 
         Raises:
-            UserError: a package that they ask for is not installed.
+            UserError: a package that they ask for is not installed, or a number is too small.
         """
         super().check_required_command_args(args)
         check_loggers(vars(args), "--")
+        for name, least in LEAST.items():
+            value = getattr(args, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value}: at least {least} is needed")
+        if args.seed > LARGEST_SEED:
+            raise UserError(f"--seed {args.seed}: at most {LARGEST_SEED} is possible")
+        most = max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0
+        if args.ngpu > most:
+            raise UserError(
+                f"--ngpu {args.ngpu}: at most {most} can be used here; --ngpu 0 trains on the CPU"
+            )
+        _check_tables(args)
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> Tuple[str, ...]:
@@ -161,6 +183,21 @@ class DistilTransducerTask(ASRTransducerTask):
         if trains:
             check_cache(args, options, student)
         return student
+
+
+def _check_tables(args: argparse.Namespace) -> None:
+    """Read the shape files and the token list before ESPnet does.
+
+    Raises:
+        UserError: one is missing, damaged, or holds a duplicate.
+    """
+    for path in [*(args.train_shape_file or ()), *(args.valid_shape_file or ())]:
+        for utt, shape in read_table(path).items():
+            # While statistics are made, they only list utterances.
+            if not args.collect_stats and not re.fullmatch(r"[0-9]+(,[0-9]+)*", shape):
+                raise UserError(f"{path}: '{utt}' has {shown(shape)}, which is no shape")
+    if isinstance(args.token_list, str):
+        read_token_list(args.token_list)
 
 
 class _Named:

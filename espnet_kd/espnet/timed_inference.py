@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import math
 import resource
 import time
 from argparse import Namespace
@@ -192,15 +193,23 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             raise UserError(f"--{name}: only {expected} is served, found {getattr(args, name)}")
     if args.ngpu > 1:
         raise UserError(f"--ngpu: decoding takes one GPU at most, found {args.ngpu}")
+    _check_numbers(args)
     logging.basicConfig(level=args.log_level, format=LOG)
     set_all_random_seed(args.seed)
     keys = list(read_table(args.key_file or args.data_path_and_name_and_type[0][0]))
     progress = Progress(f"decode {Path(args.output_dir).parent.parent.name}", len(keys))
     device = "cuda" if args.ngpu > 0 else "cpu"
     options = {**options_of(args), "device": device}
-    speech2text = TimedSpeech2Text(keys=keys, progress=progress, **options)
-    with without_traceback():
-        decode_set(args, speech2text)
+    try:
+        speech2text = TimedSpeech2Text(keys=keys, progress=progress, **options)
+        with without_traceback():
+            decode_set(args, speech2text)
+    except AttributeError as e:
+        if not isinstance(e.obj, Namespace):
+            raise
+        raise UserError(
+            f"{args.asr_train_config}: not the config.yaml of a trained model: no '{e.name}'"
+        ) from None
     cut = speech2text.hit_limit
     progress.close(f"{cut} of them cut short by the limit of the search" if cut else "")
     audio = speech2text.samples / _sampling_rate(args.asr_train_config)
@@ -216,6 +225,29 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         "hit_limit": cut,
     }
     DECODING.write(Path(args.output_dir), facts)
+
+
+def _check_numbers(args: Namespace) -> None:
+    """Refuse numbers that ESPnet cannot decode with; it says so by a traceback.
+
+    Raises:
+        UserError: there is such a number.
+    """
+    config = args.asr_train_config
+    tokens = read_yaml(config, "train the model first").get("token_list") if config else None
+    vocabulary = len(tokens) if isinstance(tokens, list) else math.inf
+    for name, least, most in (
+        ("ngpu", 0, 1),
+        ("beam_size", 1, vocabulary),
+        ("nbest", 1, math.inf),
+        ("seed", 0, 2**32 - 1),
+        ("num_workers", 0, math.inf),
+    ):
+        value = getattr(args, name)
+        if not least <= value <= most:
+            span = f"at most {most}" if value > most else f"at least {least}"
+            what = ", the number of tokens," if name == "beam_size" and value > most else ""
+            raise UserError(f"--{name} {value}: {span}{what} is possible")
 
 
 def _sampling_rate(config: Optional[str]) -> int:

@@ -29,7 +29,8 @@ class Gate(Options):
 
     margin: float = option(
         1.0,
-        "points of WER on the validation set that a student may be above its teacher",
+        "points of WER on the validation set that a student may be above its teacher; one that "
+        "recognises nothing passes no gate",
         least=-1000,
         most=1000,
     )

@@ -83,7 +83,8 @@ def test_without_data_a_batch_is_stated(place, capsys):
     [
         (("--target", "1.5"), "--target: expected a fraction between 0 and 1"),
         (("--target", "["), "--target: expected a fraction between 0 and 1"),
-        (("--stages", "0"), "--stages 0: at least 1 is needed"),
+        (("--stages", "0"), "--stages 0: from 1 to 100 are possible"),
+        (("--stages", "9" * 25), "from 1 to 100 are possible"),  # and does not hang
         (("--train_config", "no.yaml"), "no.yaml: no such file"),
         (("--teacher_exp", "none"), "none/config.yaml: no such file"),
         (("--stats_dir", "nowhere"), "nowhere/train/speech_shape: no such file"),
