@@ -15,8 +15,9 @@ from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.espnet.terms import TERMS, Outputs, Term
+from espnet_kd.espnet.terms import TERMS, Outputs
 from espnet_kd.methods.callbacks import Callback
+from espnet_kd.methods.protocol import Term
 from espnet_kd.objective import Posteriors
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import DamagedEntry, unpack

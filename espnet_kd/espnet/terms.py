@@ -9,7 +9,7 @@ may add terms of its own (`methods.protocol.Attached`).
 
 import dataclasses
 import functools
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Union
 
 import torch
 
@@ -18,6 +18,7 @@ from espnet_kd.espnet.layers import layer_distance, layer_projections
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
+from espnet_kd.methods.protocol import Term
 from espnet_kd.objective import Losses, Posteriors, Teachers, distillation_losses
 
 Blocks = Dict[int, torch.Tensor]  # number of an encoder block -> its output (B, T, D)
@@ -65,45 +66,6 @@ class Outputs:
             self.model.options,
             self.model.fastemit_lambda,
         )
-
-
-class Term:
-    """One summand of the loss.
-
-    Attributes:
-        name: Its name in the statistics.
-        needs: Fields of `Outputs` without which it is left out.
-    """
-
-    name: str
-    needs: Tuple[str, ...] = ()
-
-    def prepare(self, model: Any, teacher: FrozenTeacher) -> None:
-        """Check that both models can serve it; give the student what is trained with it.
-
-        Args:
-            model: The student.
-            teacher: Its teacher, in memory.
-
-        Raises:
-            UserError: one of them cannot.
-        """
-
-    def weight(self, model: Any) -> float:
-        """Return how much it counts at the student's present update."""
-        raise NotImplementedError
-
-    def wanted(self, model: Any) -> bool:
-        """Tell whether it is computed at all."""
-        return self.weight(model) > 0
-
-    def value(self, out: Outputs) -> torch.Tensor:
-        """Compute it: the mean over utterances, nats for all but the distances. ()"""
-        raise NotImplementedError
-
-    def beside(self, out: Outputs) -> Dict[str, torch.Tensor]:
-        """Return further statistics."""
-        return {}
 
 
 class Rnnt(Term):

@@ -80,16 +80,59 @@ class Prepared:
     method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Term:
+    """One summand of the loss.
+
+    Attributes:
+        name: Its name in the statistics.
+        needs: Fields of `espnet.terms.Outputs` without which it is left out.
+    """
+
+    name: str
+    needs: Tuple[str, ...] = ()
+
+    def prepare(self, model: Any, teacher: Any) -> None:
+        """Check that both models can serve it; give the student what is trained with it.
+
+        Args:
+            model: The student.
+            teacher: Its teacher, in memory (`espnet.teacher.FrozenTeacher`).
+
+        Raises:
+            UserError: one of them cannot.
+        """
+
+    def weight(self, model: Any) -> float:
+        """Return how much it counts at the student's present update."""
+        raise NotImplementedError
+
+    def wanted(self, model: Any) -> bool:
+        """Tell whether it is computed at all."""
+        return self.weight(model) > 0
+
+    def value(self, out: Any) -> torch.Tensor:
+        """Compute it: the mean over utterances, nats for all but distances. ()
+
+        Args:
+            out: What both models say of the batch (`espnet.terms.Outputs`).
+        """
+        raise NotImplementedError
+
+    def beside(self, out: Any) -> Dict[str, torch.Tensor]:
+        """Return further statistics."""
+        return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Attached:
     """What a method adds to a training.
 
     Attributes:
-        terms: Terms of the loss (`espnet.terms.Term`).
+        terms: Terms of the loss, behind our own.
         callbacks: See `Callback`.
     """
 
-    terms: Sequence[Any] = ()
+    terms: Sequence[Term] = ()
     callbacks: Sequence[Callback] = ()
 
 
