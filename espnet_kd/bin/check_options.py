@@ -1,29 +1,26 @@
 """Check all options of asr_kd.sh, and what the stages to run need, before the first stage.
 
-Every mistake is one line; all of them are told at once. Exit code 1 if there is any.
+Every mistake is one line; all of them are told at once. Exit code 1 if there is any. Without a
+mistake the names that follow from the options are printed, `name=value` a line.
 """
 
-import argparse
 import sys
 
-from espnet_kd.cli import HelpFormatter
-from espnet_kd.errors import run_main
-from espnet_kd.run.options import OPTIONS, check_values, stages_to_run
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.run.names import names_of, values_to_check
+from espnet_kd.run.options import check_values, stages_to_run
 from espnet_kd.run.prerequisites import check_needs
+from espnet_kd.run.settings import Settings, recipe_options, recipe_parser
+
+WITH_STUDENTS = (16, 17)  # stages that read the plan
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser():
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        prog="check_options", description=__doc__, formatter_class=HelpFormatter
-    )
+    parser = recipe_parser(__doc__)
     add = parser.add_argument
-    add("--program", default="check_options", help="script that messages begin with")
     add("--known_stages", type=int, nargs="+", required=True, help="numbers of its stages")
     add("--cmd_backend", default="local", help="where jobs run, as in cmd.sh")
-    group = parser.add_argument_group("values of the options of asr_kd.sh")
-    for name in OPTIONS:
-        group.add_argument(f"--option_{name}", dest=name, default="", metavar="VALUE")
     return parser
 
 
@@ -31,14 +28,33 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd=None) -> int:
     """Check."""
     args = get_parser().parse_args(cmd)
-    values = {name: getattr(args, name) for name in OPTIONS}
+    options = recipe_options(args)
+    values = values_to_check(options)
     problems = list(check_values(values, args.known_stages))
     if not problems:
         stages = stages_to_run(values, args.known_stages)
         problems = list(check_needs(values, stages, args.cmd_backend))
+        if not problems and set(WITH_STUDENTS).intersection(stages):
+            # A mistake in the plan shows now, not after the teacher.
+            problems = _plan_problems(Settings.of(options), 16 in stages)
     for problem in dict.fromkeys(problems):
         print(f"{args.program}: error: {' '.join(problem.split())}", file=sys.stderr)
+    if not problems:
+        for name, value in names_of(options).items():
+            print(f"{name}={value}")
     return 1 if problems else 0
+
+
+def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
+    from espnet_kd.run.students import read_students, student_at  # reads the plan
+
+    try:
+        students = read_students(settings)
+        if compresses:
+            student_at(students, settings.compression_stage, settings)
+    except UserError as e:
+        return [str(e)]
+    return []
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ which run. The environment variable ESPNET_KD_RUN is the name of the run.
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 from espnet_kd.cli import HelpFormatter
@@ -37,6 +38,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd=None) -> None:
     """Hold the folders."""
     args = get_parser().parse_args(cmd)
+    # Whoever is ended while it waits leaves no record.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     token = os.environ.get(VARIABLE, "")
     if not token:
         raise UserError(f"{VARIABLE} is not set: the name of the run is expected in it")

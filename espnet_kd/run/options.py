@@ -5,6 +5,7 @@ function of the value that returns what is wrong with it, or None.
 """
 
 import math
+import os
 import re
 import shlex
 from typing import (
@@ -32,6 +33,7 @@ class Option(NamedTuple):
 
     Attributes:
         kind: Name of a function of `KINDS`.
+        default: Value if none is given, as in `asr_kd.sh`.
         least: Smallest value of a number.
         most: Largest value of a number.
         choices: Words that a `choice` may be.
@@ -40,6 +42,7 @@ class Option(NamedTuple):
     """
 
     kind: str
+    default: str = ""
     least: float = 0
     most: float = LARGEST
     choices: Tuple[str, ...] = ()
@@ -47,88 +50,89 @@ class Option(NamedTuple):
     made_of: Tuple[str, ...] = ()
 
 
-def _whole(least: int = 0, most: int = LARGEST, needed: bool = True) -> Option:
-    return Option("whole", least, most, needed=needed)
+def _whole(default: str, least: int = 0, most: int = LARGEST, needed: bool = True) -> Option:
+    return Option("whole", default, least, most, needed=needed)
 
 
-_BOOL = Option("choice", choices=BOOLEANS, needed=True)
-_CONFIG = Option("path", needed=True)
-_WORDS = Option("words")
-_SECONDS = Option("number", 0, 86400, needed=True)
+def _bool(default: str = "false") -> Option:
+    return Option("choice", default, choices=BOOLEANS, needed=True)
+
 
 OPTIONS: Dict[str, Option] = {
     # General
-    "stage": _whole(),
-    "stop_stage": _whole(),
+    "stage": _whole("1"),
+    "stop_stage": _whole("10000"),
     "skip_stages": Option("stages"),
-    "force": _BOOL,
-    "ngpu": _whole(),
-    "num_nodes": _whole(1),
-    "nj": _whole(1),
-    "inference_nj": _whole(1),
-    "gpu_inference": _BOOL,
-    "train_threads": _whole(1, needed=False),
-    "dumpdir": Option("path", needed=True),
-    "expdir": Option("path", needed=True),
-    "python": Option("text", needed=True),
-    "seed": _whole(0, 2**32 - 1, needed=False),
+    "force": _bool(),
+    "ngpu": _whole("1"),
+    "num_nodes": _whole("1", 1),
+    "nj": _whole("32", 1),
+    "inference_nj": _whole("32", 1),
+    "gpu_inference": _bool(),
+    "train_threads": _whole("", 1, needed=False),
+    "dumpdir": Option("path", "dump", needed=True),
+    "expdir": Option("path", "exp", needed=True),
+    "python": Option("text", "python3", needed=True),
+    "seed": _whole("", 0, 2**32 - 1, needed=False),
     # Data
     "local_data_opts": Option("quoted"),
     "speed_perturb_factors": Option("speeds"),
-    "audio_format": Option("choice", choices=("flac", "wav"), needed=True),
-    "fs": Option("rate", needed=True),
-    "resample": _BOOL,
-    "max_bad_share": Option("share", needed=True),
-    "text_symbols": Option("choice", choices=("refuse", "remove", "keep"), needed=True),
-    "max_dropped_share": Option("share", needed=True),
-    "min_wav_duration": _SECONDS,
-    "max_wav_duration": _SECONDS,
+    "audio_format": Option("choice", "flac", choices=("flac", "wav"), needed=True),
+    "fs": Option("rate", "16k", needed=True),
+    "resample": _bool(),
+    "max_bad_share": Option("share", "0.02", needed=True),
+    "text_symbols": Option("choice", "refuse", choices=("refuse", "remove", "keep"), needed=True),
+    "max_dropped_share": Option("share", "0.1", needed=True),
+    "min_wav_duration": Option("number", "0.1", 0, 86400, needed=True),
+    "max_wav_duration": Option("number", "20", 0, 86400, needed=True),
     "train_set": Option("name", needed=True),
     "valid_set": Option("name", needed=True),
     "test_sets": Option("names", needed=True),
-    "lang": Option("name", needed=True),
+    "lang": Option("name", "noinfo", needed=True),
     # Tokens
-    "token_type": Option("choice", choices=("char", "bpe"), needed=True),
-    "nbpe": _whole(1),
-    "bpemode": Option("choice", choices=("unigram", "bpe"), needed=True),
-    "max_unk_share": Option("share", needed=True),
+    "token_type": Option("choice", "bpe", choices=("char", "bpe"), needed=True),
+    "nbpe": _whole("30", 1),
+    "bpemode": Option("choice", "unigram", choices=("unigram", "bpe"), needed=True),
+    "max_unk_share": Option("share", "0.02", needed=True),
     "token_dir": Option("path", made_of=("lang",)),
     # Teacher
-    "asr_config": _CONFIG,
-    "asr_args": _WORDS,
+    "asr_config": Option("path", "conf/train_teacher.yaml", needed=True),
+    "asr_args": Option("words"),
     "asr_tag": Option("name", made_of=("asr_config", "teacher_exp")),
     "asr_exp": Option("path", made_of=("expdir", "asr_tag")),
     "asr_stats_dir": Option("path", made_of=("expdir", "lang")),
-    "feats_normalize": Option("choice", choices=("global_mvn", "utterance_mvn"), needed=True),
-    "asr_speech_fold_length": _whole(1),
-    "asr_text_fold_length": _whole(1),
+    "feats_normalize": Option(
+        "choice", "global_mvn", choices=("global_mvn", "utterance_mvn"), needed=True
+    ),
+    "asr_speech_fold_length": _whole("800", 1),
+    "asr_text_fold_length": _whole("150", 1),
     "teacher_exp": Option("path"),
     "teacher_model": Option("name"),
     # Compression
-    "compression_config": _CONFIG,
-    "student_config": _CONFIG,
-    "paths": Option("paths", needed=True),
+    "compression_config": Option("path", "conf/compression.yaml", needed=True),
+    "student_config": Option("path", "conf/train_student.yaml", needed=True),
+    "paths": Option("paths", "progressive", needed=True),
     "paths_at": Option("names"),
-    "ablate": _BOOL,
-    "compression_stage": _whole(1),
-    "stop_compression_stage": _whole(1),
-    "kd_args": _WORDS,
+    "ablate": _bool(),
+    "compression_stage": _whole("1", 1),
+    "stop_compression_stage": _whole("10000", 1),
+    "kd_args": Option("words"),
     "kd_tag": Option("name", made_of=("asr_exp", "compression_config")),
-    "use_teacher_cache": _BOOL,
-    "cache_band": _whole(),
+    "use_teacher_cache": _bool(),
+    "cache_band": _whole("0"),
     # Decoding and report
-    "inference_config": Option("path"),
-    "inference_args": _WORDS,
+    "inference_config": Option("path", "conf/decode.yaml"),
+    "inference_args": Option("words"),
     "inference_tag": Option("name", made_of=("inference_config", "inference_asr_model")),
-    "inference_asr_model": Option("name", needed=True),
-    "use_streaming": _BOOL,
+    "inference_asr_model": Option("name", "valid.loss_transducer.ave.pth", needed=True),
+    "use_streaming": _bool(),
     "report_note": Option("text"),
     # Pack and upload
     "pack_models": Option("names"),
     "model_license": Option("name"),
     "model_datasets": Option("text"),
     "hf_repo": Option("repo"),
-    "hf_dry_run": _BOOL,
+    "hf_dry_run": _bool(),
 }
 
 
@@ -193,6 +197,8 @@ def _together(
             yield f"--min_wav_duration {least} is not less than --max_wav_duration {most}"
     if right("train_set", "valid_set", "test_sets"):
         yield from _sets(values)
+    if right("teacher_exp") and values["teacher_exp"] and not os.path.isdir(values["teacher_exp"]):
+        yield f"--teacher_exp {values['teacher_exp']}: no such directory"
     if right("paths", "ablate", "kd_args"):
         plain = (values["paths"].split(), values["ablate"]) == (["progressive"], "false")
         words = [word.partition("=")[0] for word in values["kd_args"].split()]

@@ -29,9 +29,7 @@ FOLDERS = {
 }
 
 
-def check_needs(
-    values: Mapping[str, str], stages: Sequence[int], backend: str
-) -> Iterator[str]:
+def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) -> Iterator[str]:
     """Yield what is missing, one line each.
 
     Args:
@@ -97,7 +95,7 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
         yield f"--{name} {path}: {kind} (stage {stage} reads it)"
         return
     if name == "compression_config":
-        return  # plan_stages reads it next
+        return  # is read with all that --paths adds
     try:
         config = _config(path)
     except UserError as e:

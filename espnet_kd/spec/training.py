@@ -47,7 +47,8 @@ def read_config(path: Optional[str]) -> TrainingConfig:
         return TrainingConfig()
     options, lines = read_document(path, "a training config for students is needed")
     with lines_in_messages(path, lines):
-        return read_training(options, path, f"{path}: ")
+        # Options of the command line may overrule the loggers that it asks for.
+        return read_training(options, path, f"{path}: ", loggers=False)
 
 
 def read_train(where: str, options: Any) -> TrainingConfig:
@@ -61,13 +62,16 @@ def read_train(where: str, options: Any) -> TrainingConfig:
     return read_training(options or {}, where, f"{where}.")
 
 
-def read_training(options: Dict[str, Any], where: str, prefix: str) -> TrainingConfig:
+def read_training(
+    options: Dict[str, Any], where: str, prefix: str, loggers: bool = True
+) -> TrainingConfig:
     """Read what we know of the options of a training.
 
     Args:
         options: The options.
         where: File or place in the plan.
         prefix: Beginning of their names in messages, such as `plan.yaml: stages[0].train.`.
+        loggers: Whether the loggers that it asks for must be installed.
 
     Raises:
         UserError: a wrong value, or a logger that is not installed.
@@ -75,7 +79,8 @@ def read_training(options: Dict[str, Any], where: str, prefix: str) -> TrainingC
     if options.get("max_epoch") is not None:
         whole_number(f"{prefix}max_epoch", options["max_epoch"], 1)
     kd = read_kd_conf(options.get("kd_conf"), f"{prefix}kd_conf")
-    check_loggers(options, prefix)
+    if loggers:
+        check_loggers(options, prefix)
     return TrainingConfig(where, options, kd)
 
 

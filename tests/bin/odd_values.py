@@ -28,31 +28,35 @@ import espnet_kd.bin
 
 LONG = 20  # seconds after which a command line hangs
 PLAN = "--plan plan.yaml --students exp/kd --train_config train.yaml"
+RUN = "--train_set train --valid_set dev --test_sets dev --asr_exp teacher --kd_tag kd"
+RUN += " --compression_config plan.yaml --student_config train.yaml --inference_config empty"
 TEACHER = "--teacher_exp teacher --teacher_model model.pth"
 # A command line each that succeeds, or fails for want of what only a whole run has made.
 GOOD = {
     "cache_teacher": f"{TEACHER} --data dump/dev --out exp/cache --num_workers 0",
     "check_install": "",
     "check_options": "--known_stages 1 2",
+    "collect_stats": RUN,
+    "compress": f"{RUN} --compression_stage 1 --only train",
     "decode": "--asr_train_config whole.yaml --asr_model_file teacher/model.pth --num_workers 0 "
     "--data_path_and_name_and_type dump/dev/wav.scp,speech,sound --output_dir exp/a/decode/b/c",
     "derive_student": f"{PLAN} --student half {TEACHER} --out exp/new",
     "download_librispeech": "--out corpus --parts dev-clean --mirror nowhere",
     "filter_lengths": "--data dump/dev --out dump/short",
     "format_audio": "--data dump/dev --out dump/flac",
-    "gate": f"{PLAN} --student half --teacher_exp teacher --scores decode/dev",
     "hard_labels": "--hyp dump/dev/text --data dump/dev --speech_shape stats/dev/speech_shape "
     "--config train.yaml --token_list tokens.txt --token_type char --out exp/labels",
     "import_teacher": f"{TEACHER} --fs 16k --token_dir data/tokens --out exp/imported",
     "lock": "--pid 1 exp/held",
     "make_tokens": "--text dump/dev/text --token_type char --out data/made",
-    "manifest": f"{PLAN} --student half --teacher_exp teacher",
+    "manifest": "--check exp/kd",
     "pack_model": "--results exp/results.json --model teacher",
     "perturb_speed": "--data dump/dev --out dump/fast",
     "plan": f"{TEACHER} --target 0.6 --stages 2 --train_config train.yaml --no_estimate",
     "plan_stages": PLAN,
     "prepare_librispeech": "--corpus corpus --set dev-clean --out data/dev",
     "report": "--exp exp --model teacher=teacher --inference_tag decode --test_sets dev",
+    "report_run": RUN,
     "report_seeds": "--run exp --run exp/kd --out exp/SEEDS.md",
     "score": "--ref dump/dev/text --hyp dump/dev/text --utt2spk dump/dev/utt2spk --out exp/scores",
     "train": "",  # see `train_line`

@@ -24,9 +24,11 @@ for set in train dev test_a test_b; do
 done
 printf '%s\\n' "$@" >data/options
 """
-# What plan_stages prints; the stub prints it as it is. A real plan begins with its keys.
-PLAN = "1 big aa - progressive - - -\n2 mid bb big progressive - - -\n"
-PLAN += "3 small cc mid progressive - - -\n"
+PLAN = """stages:
+- {name: big, target: 0.7, epochs: 2}
+- {name: mid, target: 0.5, epochs: 2}
+- {name: small, target: 0.4, epochs: 3, weight: 0.3}
+"""
 OPTIONS = {
     "train_set": "train",
     "valid_set": "dev",
@@ -68,6 +70,10 @@ class Recipe:
         (self.machine / "huggingface_hub.py").write_text("")
 
     @property
+    def python(self) -> str:
+        return f"{sys.executable} -S {STUB}"
+
+    @property
     def machine(self) -> Path:
         return self.calls_file.parent / "machine"
 
@@ -77,8 +83,7 @@ class Recipe:
 
     def start(self, env=(), capture=True, **options) -> subprocess.Popen:
         words = ["./asr_kd.sh"]
-        python = f"{sys.executable} -S {STUB}"
-        for name, value in {**OPTIONS, "python": python, **options}.items():
+        for name, value in {**OPTIONS, "python": self.python, **options}.items():
             words += [f"--{name}", str(value)]
         return subprocess.Popen(
             words,

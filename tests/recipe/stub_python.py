@@ -7,16 +7,39 @@ $STUB_WORD is what is recognised, $STUB_OBJECTIVE the objective of every student
 $STUB_SLEEP=MODULE:SECONDS makes one slow.
 """
 
-import json
 import os
-import pathlib
-import re
-import runpy
-import shutil
-import subprocess
 import sys
-import sysconfig
-import time
+
+# Command lines of ours that are really run: they start the others, or answer questions.
+IN_PLACE = (
+    "check_options", "collect_stats", "compress", "lock", "report_run", "run_local", "step",
+)  # fmt: skip
+
+
+def in_place(module, words):
+    """Run a real command line that needs no torch, in this process: it is no call."""
+    from importlib import import_module
+
+    up = os.path.dirname
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    # `python -S` knows no site-packages.
+    sys.path += [up(up(up(os.path.realpath(__file__))))]
+    sys.path += [f"{up(up(sys.executable))}/lib/{version}/site-packages"]
+    sys.path += [f"{sys.base_prefix}/lib/{version}/site-packages"]
+    sys.argv = [module.rpartition(".")[2], *words]
+    import_module(module).main()
+
+
+if len(sys.argv) > 2 and sys.argv[2].rpartition("espnet_kd.bin.")[2] in IN_PLACE:
+    in_place(sys.argv[2], sys.argv[3:])
+    sys.exit()
+
+import json  # noqa: E402  the others are needed below only
+import pathlib  # noqa: E402
+import re  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
 
 REPO = str(pathlib.Path(__file__).resolve().parents[2])
 AUDIO = "wav.scp", "text", "utt2spk"
@@ -84,33 +107,11 @@ def score(args):
     write(args["out"] + "/score_wer/counts.tsv", rows)
 
 
-def plan_stages(args):
-    plan = open(args["plan"]).read() if os.path.exists(args["plan"]) else "bad"
-    if "bad" in plan:
-        sys.exit("plan_stages: error: the plan is bad")
-    if not plan.startswith("1 "):
-        really()
-    print(plan, end="")
-
-
 def really():
     """Run the real command line in our place."""
     sys.stdout.flush()
     words = [sys.executable, "-m", *sys.argv[2:]]
     sys.exit(subprocess.run(words, env={**os.environ, "PYTHONPATH": REPO}).returncode)
-
-
-def in_place(module, words):
-    """Run a real command line that needs no torch, in this process: it is no call."""
-    venv = pathlib.Path(sys.executable).parents[1]  # `python -S` knows no site-packages
-    sys.path += [REPO, *map(str, venv.glob("lib/python*/site-packages"))]
-    sys.path.append(sysconfig.get_paths()["purelib"])
-    sys.argv = [module.rpartition(".")[2], *words]
-    runpy.run_module(module, run_name="__main__")
-
-
-def gate(args):
-    really()
 
 
 def launch(args):
@@ -119,10 +120,6 @@ def launch(args):
 
 def check_stats(args):
     pass
-
-
-def manifest(args):
-    write(f"{args['students']}_{args['student']}/manifest.json", "{}")
 
 
 def derive_student(args):
@@ -193,7 +190,6 @@ def aggregate(args):
             write(f"{args['output_dir']}/{part}/{name}", "".join(texts))
 
 
-IN_PLACE = ("espnet_kd.bin.check_options", "espnet_kd.bin.lock", "espnet_kd.bin.step")
 MODULES = {
     "espnet_kd.bin.format_audio": copy_dir,
     "espnet_kd.bin.filter_lengths": copy_dir,
@@ -203,13 +199,10 @@ MODULES = {
     "espnet_kd.bin.train": train,
     "espnet_kd.bin.decode": decode,
     "espnet_kd.bin.score": score,
-    "espnet_kd.bin.plan_stages": plan_stages,
     "espnet_kd.bin.derive_student": derive_student,
     "espnet_kd.bin.hard_labels": hard_labels,
     "espnet_kd.bin.cache_teacher": cache_teacher,
     "espnet_kd.bin.check_stats": check_stats,
-    "espnet_kd.bin.gate": gate,
-    "espnet_kd.bin.manifest": manifest,
     "espnet_kd.bin.import_teacher": import_teacher,
     "espnet_kd.bin.measure_speed": measure_speed,
     "espnet_kd.bin.report": report,
@@ -243,9 +236,6 @@ def main():
     if sys.argv[1] == "-c":
         return
     module, words = sys.argv[2], sys.argv[3:]
-    if module in IN_PLACE:
-        in_place(module, words)
-        return
     with open(os.environ["STUB_CALLS"], "a") as f:
         f.write(json.dumps([module, *words, "OMP=" + os.environ["OMP_NUM_THREADS"]]) + "\n")
     slow, _, seconds = os.environ.get("STUB_SLEEP", "").partition(":")

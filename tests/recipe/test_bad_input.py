@@ -393,13 +393,13 @@ SHELL_CASES = [
     (nothing, {**THIRD, "fs": "8k"}, "format_audio", "sampling rate 16000 Hz found, 8000 Hz want"),
     (two(FLAC, Path.unlink), THIRD, "format_audio", "2 of 60 utterances are unusable"),
     (nothing, {"stage": 3, "fs": "8k"}, "step", "with other options (fs 16k, now fs 8k)"),
-    (write(PLAN, b"stages: []\n"), {}, "plan_stages", "'stages' is empty"),
-    (write(PLAN, b"stages: [{targt: 0.5}]\n"), {}, "plan_stages", "(did you mean 'target'?)"),
-    (write(PLAN, b"stages: [{target: 1.2}]\n"), {}, "plan_stages", "a fraction between 0 and 1"),
-    (write(PLAN, b"stages: [{target: 0.5}, {target: 0.5}]\n"), {}, "plan_stages",
+    (write(PLAN, b"stages: []\n"), {}, "asr_kd.sh", "'stages' is empty"),
+    (write(PLAN, b"stages: [{targt: 0.5}]\n"), {}, "asr_kd.sh", "(did you mean 'target'?)"),
+    (write(PLAN, b"stages: [{target: 1.2}]\n"), {}, "asr_kd.sh", "a fraction between 0 and 1"),
+    (write(PLAN, b"stages: [{target: 0.5}, {target: 0.5}]\n"), {}, "asr_kd.sh",
      "must be smaller than its teacher"),
     (write(PLAN, b"stages: [{target: 0.5, objective: full}]\n"), {"use_teacher_cache": "true"},
-     "plan_stages", "stages[0].objective: with a teacher cache it must be"),
+     "asr_kd.sh", "stages[0].objective: with a teacher cache it must be"),
     (nothing, {"compression_stage": 9}, "asr_kd.sh", "--compression_stage 9: conf/compression.ya"),
     (nothing, {"asr_config": "conf/gone.yaml"}, "asr_kd.sh", "--asr_config conf/gone.yaml: no su"),
     (nothing, {"teacher_exp": "gone"}, "asr_kd.sh", "--teacher_exp gone: no such directory"),
@@ -433,7 +433,7 @@ def said(done):
     assert "Traceback" not in done.stderr + done.stdout
     # A job's error is quoted, after the name of its log.
     lines = re.findall(
-        r"^(?:run_local\.sh: failed .*?, log: \S+: )?([\w.]+): error: (.*)$", done.stderr, re.M
+        r"^(?:run_local: failed .*?, log: \S+: )?([\w.]+): error: (.*)$", done.stderr, re.M
     )
     assert lines, done.stderr
     if len(lines) > 1:

@@ -29,7 +29,7 @@ def test_the_cache_is_made_between_derivation_and_training(recipe):
     calls = recipe.calls()
     verbs = [call[0].rpartition(".")[2] for call in calls]
     # Two jobs, and one call that joins what they have made.
-    assert verbs[:6] == ["plan_stages", "derive_student"] + ["cache_teacher"] * 3 + ["train"]
+    assert verbs[:5] == ["derive_student"] + ["cache_teacher"] * 3 + ["train"]
     jobs, last = cached(calls)[:2], cached(calls)[2]
     assert sorted(value(call, "--job") for call in jobs) == ["1", "2"]
     assert all(value(call, "--nj") == "2" and call[-1] == "OMP=1" for call in jobs)
@@ -41,7 +41,7 @@ def test_the_cache_is_made_between_derivation_and_training(recipe):
         assert "--student_args=--kd_conf weight=2" in call and "--ngpu" not in call
         sets = [call[i + 1] for i, word in enumerate(call) if word == "--data"]
         assert sets == ["dump/raw/train", "dump/raw/dev"]
-    train = calls[5]
+    train = calls[4]
     assert value(train, "--kd_conf") == f"teacher_cache={CACHE}"
     for part in ("train", "valid"):
         option = f"--{part}_data_path_and_name_and_type"
@@ -56,7 +56,7 @@ def test_a_finished_training_needs_its_cache_no_more(recipe):
     shutil.rmtree(recipe.dir / CACHE)
     printed = recipe.ok(**STAGE)
     assert "already done, skipped (exp/kd_big)" in printed
-    assert recipe.verbs() == ["plan_stages"]
+    assert recipe.verbs() == []
     for options in ({"use_teacher_cache": "false"}, {"cache_band": 4}):
         error = recipe.error(**{**STAGE, **options})
         assert "exp/kd_big with other options (use_teacher_cache true (band 0)" in error

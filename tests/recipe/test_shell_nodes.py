@@ -100,7 +100,7 @@ def test_several_gpus_go_through_espnets_launcher(recipe):
     calls = recipe.calls()
     (call,) = [call for call in calls if call[0] == "espnet2.bin.launch"]
     assert value(call, "--ngpu") == "2"
-    assert value(call, "--cmd") == "scripts/run_local.sh --name teacher"
+    assert value(call, "--cmd") == f"{recipe.python} -m espnet_kd.bin.run_local --name teacher"
     assert value(call, "--init_file_prefix") == "exp/teacher/.dist_init_"
     assert call.index("--") < call.index("espnet_kd.bin.train")
     # One process starts those of the two GPUs.

@@ -2,16 +2,17 @@
 
 import os
 import subprocess
+import sys
 import time
 
 import pytest
-from shell_recipe import INTERRUPT, TEMPLATE, TERMINATE, ends
+from shell_recipe import INTERRUPT, TERMINATE, ends
 
-RUN = TEMPLATE / "scripts/run_local.sh"
+RUN = [sys.executable, "-m", "espnet_kd.bin.run_local"]
 
 
 def run(folder, *words):
-    return subprocess.run([RUN, *words], cwd=folder, capture_output=True, text=True, timeout=30)
+    return subprocess.run([*RUN, *words], cwd=folder, capture_output=True, text=True, timeout=30)
 
 
 def test_log_has_command_date_output_and_code(tmp_path):
@@ -58,9 +59,9 @@ def test_progress_lines_reach_the_terminal(tmp_path):
 def test_a_failure_is_one_line_with_log_and_reason(tmp_path, script, code, reason):
     done = run(tmp_path, "l.log", "bash", "-c", script)
     assert done.returncode == code
-    assert done.stderr.count("run_local.sh: ") == 1
+    assert done.stderr.count("run_local: ") == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"run_local.sh: failed (exit code {code}), log: l.log: {reason}")
+    assert line.startswith(f"run_local: failed (exit code {code}), log: l.log: {reason}")
     if code != 137:
         assert f"# Ended (code {code})" in (tmp_path / "l.log").read_text()
 
@@ -78,7 +79,7 @@ def test_a_failing_job_ends_the_others(tmp_path):
 @pytest.mark.parametrize("number, code", [(TERMINATE, 143), (INTERRUPT, 130)])
 def test_a_signal_ends_the_jobs_and_their_children(tmp_path, number, code):
     script = "sleep 60 & echo $! > child.tmp; mv child.tmp child; wait"
-    process = subprocess.Popen([RUN, "l.log", "bash", "-c", script], cwd=tmp_path)
+    process = subprocess.Popen([*RUN, "l.log", "bash", "-c", script], cwd=tmp_path)
     while not (tmp_path / "child").exists():
         time.sleep(0.05)
     os.kill(process.pid, number)

@@ -17,8 +17,11 @@ from espnet_kd.spec import training
 
 STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19]
 SCRIPT = Path(__file__).parents[2] / "egs2/TEMPLATE/asr_kd/asr_kd.sh"
+DEFAULTS = dict(
+    re.findall(r"^(\w+)=(\S*)$", SCRIPT.read_text().partition("stage_titles")[0], re.M)
+)
 GOOD = {
-    **dict(re.findall(r"^(\w+)=(\S*)$", SCRIPT.read_text().partition("stage_titles")[0], re.M)),
+    **DEFAULTS,
     "ngpu": "0",
     "train_set": "train",
     "valid_set": "dev",
@@ -57,13 +60,13 @@ def told(capsys):
     """A function that checks options and returns the lines it prints."""
 
     def check(backend="local", **values):
-        words = [f"--option_{name}={value}" for name, value in {**GOOD, **values}.items()]
+        words = [f"--{name}={value}" for name, value in {**GOOD, **values}.items()]
         words += ["--known_stages", *map(str, STAGES), "--cmd_backend", backend]
         with pytest.raises(SystemExit) as e:
             check_options.main(words)
         out, err = capsys.readouterr()
         lines = err.splitlines()
-        assert out == "" and e.value.code == bool(lines)
+        assert bool(lines) == (out == "") and e.value.code == bool(lines)
         assert all(line.startswith("check_options: error: ") for line in lines), err
         return [line.removeprefix("check_options: error: ") for line in lines]
 
@@ -73,6 +76,7 @@ def told(capsys):
 def test_nothing_is_wrong_with_the_defaults(told):
     assert told() == []
     assert set(GOOD) == set(OPTIONS)
+    assert DEFAULTS == {name: option.default for name, option in OPTIONS.items()}
 
 
 def test_torch_is_not_imported(told):

@@ -222,122 +222,28 @@ run_command="./asr_kd.sh$(printf ' %q' "$@")" # for the report
 . scripts/pack.sh
 # shellcheck source=scripts/check_text.sh
 . scripts/check_text.sh
-# shellcheck source=scripts/collect_stats.sh
-. scripts/collect_stats.sh
-# shellcheck source=scripts/cache.sh
-. scripts/cache.sh
-# shellcheck source=scripts/train.sh
-. scripts/train.sh
-# shellcheck source=scripts/decode.sh
-. scripts/decode.sh
-# shellcheck source=scripts/hard_labels.sh
-. scripts/hard_labels.sh
-# shellcheck source=scripts/score.sh
-. scripts/score.sh
-# shellcheck source=scripts/speed.sh
-. scripts/speed.sh
-# shellcheck source=scripts/gate.sh
-. scripts/gate.sh
-# shellcheck source=scripts/manifest.sh
-. scripts/manifest.sh
 
-# ------------------------------------------------------------------ names, as in asr.sh
-data_feats="${dumpdir}/raw"
-# shellcheck disable=SC2034 # used in scripts/
-audio_type=sound
-
-# The same folder always has the same name: markers of finished work hold it.
-for name in dumpdir expdir token_dir asr_exp asr_stats_dir teacher_exp; do
-    value=${!name}
-    while [[ "${value}" == ?*/ ]]; do value=${value%/}; done
-    while [[ "${value}" == ./[!/]* ]]; do value=${value#./}; done
-    printf -v "${name}" '%s' "${value}"
-done
-given=("--option_train_set=${train_set}" "--option_token_type=${token_type}")
-base_train_set="${train_set}"
-sp_suffix=
-if [ -n "${speed_perturb_factors}" ]; then
-    train_set+=_sp
-    sp_suffix=_sp
-fi
-lang_part=
-[ "${lang}" = noinfo ] || lang_part="${lang}_"
-if [ -n "${teacher_exp}" ]; then
-    # An imported teacher brings its own tokens: beside the recipe's, not over them.
-    [ -d "${teacher_exp}" ] || die "--teacher_exp ${teacher_exp}: no such directory"
-    name=$(basename -- "$(cd -- "${teacher_exp}" && pwd)")
-    [ -n "${asr_tag}" ] || asr_tag="imported_${name#asr_}"
-    [ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
-    name=$(sed -n 's/^token_type: *//p' -- "${teacher_exp}/config.yaml" 2>/dev/null || true)
-    [ -z "${name}" ] || token_type="${name}"
-    name=$(basename -- "${asr_exp}")
-    token_name="${token_type}_${name#asr_}"
-    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/${token_name}"
-elif [ "${token_type}" = bpe ]; then
-    token_name="bpe${nbpe}"
-    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/bpe_${bpemode}${nbpe}"
-else
-    token_name=char
-    [ -n "${token_dir}" ] || token_dir="data/${lang_part}token_list/char"
-fi
-
-# "--max_epoch 10" as a part of a directory name.
-tag_of() {
-    printf '%s\n' "$1" | sed -e "s/--/_/g" -e "s/[^A-Za-z0-9_.+-]//g"
-}
-
-if [ -z "${asr_tag}" ]; then
-    asr_tag="$(basename -- "${asr_config}" .yaml)_raw_${lang_part}${token_name}"
-    asr_tag+="$(tag_of "${asr_args}")${sp_suffix}"
-fi
-[ -n "${asr_exp}" ] || asr_exp="${expdir}/asr_${asr_tag}"
-[ -n "${asr_stats_dir}" ] || asr_stats_dir="${expdir}/asr_stats_raw_${lang_part}${token_name}${sp_suffix}"
-if [ -z "${kd_tag}" ]; then
-    plan_tag=$(basename -- "${compression_config}" .yaml)
-    name=$(basename -- "${asr_exp}")
-    kd_tag="kd_${name#asr_}$(tag_of "${kd_args}")"
-    [ "${plan_tag}" = compression ] || kd_tag+="_${plan_tag}"
-fi
-if [ -z "${inference_tag}" ]; then
-    inference_tag=inference
-    [ -z "${inference_config}" ] || inference_tag=$(basename -- "${inference_config}" .yaml)
-    inference_tag+=$(tag_of "${inference_args}")
-    inference_tag+="_asr_model_${inference_asr_model%.*}"
-    if "${use_streaming}"; then inference_tag+=_streaming; fi
-fi
-token_list="${token_dir}/tokens.txt"
-# shellcheck disable=SC2034 # used in scripts/
-case "${token_type}" in
-bpe) bpemodel="${token_dir}/bpe.model" ;;
-*) bpemodel=none ;;
-esac
-
-# The stage that makes dump/raw/SET: what is trained or validated on is filtered by length.
-maker_of_set() {
-    if [ "$1" = "${train_set}" ] || [ "$1" = "${valid_set}" ]; then echo 4; else echo 3; fi
-}
-
-# Where below dump/raw/ and <inference_tag>/ the test sets are. Of a set that is also trained or
-# validated on, all utterances are in org/ only, as in ESPnet; its filtered copy, which gates and
-# hard labels decode, keeps the plain name.
-scored_sets=
-# shellcheck disable=SC2086
-for dset in $(unique ${test_sets}); do
-    [ "$(maker_of_set "${dset}")" = 3 ] || dset="org/${dset}"
-    scored_sets+="${scored_sets:+ }${dset}"
-done
-
-# ------------------------------------------------------------------ check the options
-# All of them at once, and what the stages to run need beside them.
+# ------------------------------------------------------------------ names, and what is wrong
+# All options at once, what the stages to run need beside them, and the plan. What follows from
+# the options (train_set with _sp, asr_exp, token_dir, inference_tag, scored_sets, ...) is printed.
 options=()
-for name in $(_known_options); do options+=("--option_${name}=${!name}"); done
+base_train_set=
+for name in $(_known_options); do options+=("--${name}=${!name}"); done
 # shellcheck disable=SC2086
-${python} -m espnet_kd.bin.check_options --program "${0##*/}" --cmd_backend "${cmd_backend}" \
-    --known_stages "${!stage_titles[@]}" "${options[@]}" "${given[@]}" || { explained=true; exit 1; }
-if [ -z "${train_threads}" ]; then
-    # A scheduler's machines are not this one: ask it for a modest number.
-    if [ "${cmd_backend}" = local ]; then train_threads=$(env -u OMP_NUM_THREADS nproc); else train_threads=4; fi
-fi
+implied=$(${python} -m espnet_kd.bin.check_options --program "${0##*/}" \
+    --cmd_backend "${cmd_backend}" --known_stages "${!stage_titles[@]}" "${options[@]}") ||
+    { explained=true; exit 1; }
+while IFS='=' read -r name value; do printf -v "${name}" '%s' "${value}"; done <<<"${implied}"
+
+# by_python VERB WORDS...: do a stage, or a part of it, which says itself what goes wrong.
+by_python() {
+    local rc=0 verb=$1
+    shift
+    # shellcheck disable=SC2086
+    call ${python} -m "espnet_kd.bin.${verb}" --program "${0##*/}" "${options[@]}" "$@" || rc=$?
+    [ "${rc}" -ne 1 ] || explained=true
+    return "${rc}"
+}
 
 # ------------------------------------------------------------------ what is to be run
 want() {
@@ -366,17 +272,6 @@ end_stage() {
     current_stage=
     current_log=
 }
-
-# The plan is read before anything runs: a mistake in it shows now, not after the teacher.
-# shellcheck source=scripts/plan.sh
-. scripts/plan.sh
-student_names=()
-if want 16 || want 17; then
-    read_plan
-    if want 16 && [ "${compression_stage}" -gt "${#student_names[@]}" ]; then
-        die "--compression_stage ${compression_stage}: ${compression_config} has ${#student_names[@]} students"
-    fi
-fi
 
 listed=
 for k in "${!stage_titles[@]}"; do
@@ -410,9 +305,9 @@ if begin_stage 1; then
     if step_needed data data "${words[@]}"; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
-        mapfile -t options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
+        mapfile -t data_options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
         call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
-            max_bad_share="${max_bad_share}" python="${python}" local/data.sh "${options[@]}"
+            max_bad_share="${max_bad_share}" python="${python}" local/data.sh "${data_options[@]}"
         # shellcheck disable=SC2086
         for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
             [ -s "data/${dset}/wav.scp" ] ||
@@ -449,7 +344,7 @@ if begin_stage 3; then
         need "data/${dset}/wav.scp" "${maker}"
         out="${data_feats}/${dset}"
         # Sets to be filtered by length wait in org/; test sets stay whole.
-        [ "$(maker_of_set "${dset}")" = 3 ] || out="${data_feats}/org/${dset}"
+        case "${dset}" in "${train_set}" | "${valid_set}") out="${data_feats}/org/${dset}" ;; esac
         if step_needed "${out}" format_audio \
             "fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" \
             "text_symbols=${text_symbols}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk \
@@ -525,166 +420,46 @@ fi
 
 if begin_stage 10; then
     check_text
-    collect_stats
+    by_python collect_stats
     end_stage
 fi
 let_go "${data_folders[@]}"
 
 # ------------------------------------------------------------------ the teacher
-teacher_stage=11 # the stage that makes the teacher
-[ -z "${teacher_exp}" ] || teacher_stage=5
-
+# It is compression stage 0.
 if begin_stage 11; then
-    if [ -n "${teacher_exp}" ]; then
-        log "Stage 11: nothing to train, the teacher is ${teacher_exp}"
-    else
-        options=(--config "${asr_config}" --frontend_conf "fs=${fs}")
-        if [ "${feats_normalize}" = global_mvn ]; then
-            options+=(--normalize global_mvn --normalize_conf "stats_file=${asr_stats_dir}/train/feats_stats.npz")
-        else
-            options+=(--normalize "${feats_normalize}")
-        fi
-        # shellcheck disable=SC2206
-        options+=(${asr_args})
-        train_model "${asr_exp}" "${data_feats}/${train_set}" "${asr_stats_dir}/train" \
-            "config:${asr_config}" "args:${asr_args}" "fs=${fs}" "feats_normalize=${feats_normalize}" \
-            -- "${options[@]}"
-    fi
+    by_python compress --compression_stage 0 --only train
     end_stage
 fi
 
 if begin_stage 12; then
-    decode_model "${asr_exp}" "${teacher_stage}"
+    by_python compress --compression_stage 0 --only decode
     end_stage
 fi
 
 if begin_stage 13; then
-    score_model "${asr_exp}" 12
+    by_python compress --compression_stage 0 --only score
     end_stage
 fi
 let_go "${asr_exp}"
 
 # ------------------------------------------------------------------ compression
-# derive_student K TEACHER_DIR: the config and the first weights of student K.
-derive_student() {
-    local k=$1 teacher=$2 dir rc=0 place=$1 options=()
-    dir=$(student_dir "${k}")
-    # The other paths may be listed in any order.
-    [ "${student_paths[k]}" = progressive ] || place=${student_paths[k]}
-    # What the files say counts, not what they are called.
-    step_needed "${dir}" derive kind:derive \
-        "compression_stage=${place} ${student_names[k]}" "plan_entry=${student_ids[k]}" \
-        "neutral:training=${student_trainings[k]}" "config:${student_config}" \
-        "teacher_model=${inference_asr_model}" \
-        "file:${teacher}/config.yaml" "file:${teacher}/${inference_asr_model}" \
-        out:student.yaml out:init.pth out:student.json || rc=$?
-    [ "${rc}" -ne 1 ] || return 0
-    [ "${rc}" -ne 2 ] || options=(--training_only true)
-    mkdir -p "${dir}"
-    current_log="${dir}/derive.log"
-    # shellcheck disable=SC2086
-    call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.derive_student \
-        "${plan_options[@]}" --student "${student_names[k]}" \
-        --teacher_exp "${teacher}" --teacher_model "${inference_asr_model}" \
-        --first_teacher_exp "${asr_exp}" --first_teacher_model "${inference_asr_model}" \
-        --data "${data_feats}/${valid_set}" --out "${dir}" "${options[@]}"
-    # What was derived stands on one line, after what ESPnet says when it is imported.
-    log "$(grep "^${student_names[k]}: " "${current_log}" || echo "derived, log: ${current_log}")"
-    current_log=
-    step_done "${dir}" derive
-}
-
-# train_student K TEACHER_DIR TEACHER_STAGE: derive it, and train it for as long as the plan
-# says now.
-train_student() {
-    local k=$1 teacher=$2 maker=$3 dir options=() until=${student_until[$1]}
-    local force=${force} use_teacher_cache=${use_teacher_cache} before_training=() cache_options=()
-    dir=$(student_dir "${k}")
-    [ "${student_online[k]}" != online ] || use_teacher_cache=false
-    if [ "${until}" != - ]; then
-        force=false # what was trained is the beginning of this
-        options=(--max_epoch "${until}")
-    fi
-    derive_student "${k}" "${teacher}"
-    student_data "${dir}" "${teacher}" "${maker}"
-    before_training=(cache_teacher "${dir}" "${teacher}" "${student_train_dir}")
-    # A finished training reads no cache, which may have been deleted, unless it goes on.
-    if ! is_trained "${dir}" || "${force}"; then
-        "${before_training[@]}"
-        before_training=()
-    fi
-    # shellcheck disable=SC2086
-    train_model "${dir}" "${student_train_dir}" "${student_train_shapes}" \
-        "config:${dir}/student.yaml" "args:${kd_args} ${options[*]}" "file:${dir}/init.pth" \
-        "use_teacher_cache=${use_teacher_cache} (band ${cache_band})" \
-        -- --config "${dir}/student.yaml" --init_param "${dir}/init.pth" \
-        ${kd_args} "${options[@]}"
-}
-
 if begin_stage 16; then
-    # A gate may add students, or end the list, while this runs.
-    for ((k = compression_stage; k <= stop_compression_stage && k <= ${#student_names[@]}; k++)); do
-        log "Compression stage ${k} of ${#student_names[@]}: ${student_names[k]}"
-        stage_titles[16]="compression stage ${k}, ${student_names[k]}"
-        redo_scope="--compression_stage ${k} --stop_compression_stage ${k}"
-        dir=$(student_dir "${k}")
-        if "${force}" && [ -f "${dir}/gate.json" ]; then
-            rm "${dir}/gate.json"
-            read_plan
-        fi
-        teacher=$(teacher_dir "${k}")
-        maker=$(maker_of_teacher "${k}")
-        need "${teacher}/config.yaml" "${maker}"
-        need "${teacher}/${inference_asr_model}" "${maker}"
-        train_longer=true
-        while "${train_longer}"; do
-            train_student "${k}" "${teacher}" "${maker}"
-            pass_gate "${k}"
-        done
-        decode_model "${dir}" 16
-        score_model "${dir}" 16
-        write_manifest "${k}"
+    # A gate may add students, or end the list: each turn says whether another follows.
+    last_student=10 # the exit code of the turn after which none does
+    for ((k = compression_stage; k <= stop_compression_stage; k++)); do
+        stage_titles[16]="compression stage ${k}"
+        rc=0
+        by_python compress --compression_stage "${k}" || rc=$?
+        [ "${rc}" -ne "${last_student}" ] || break
+        [ "${rc}" -eq 0 ] || exit "${rc}"
     done
-    redo_scope=
     end_stage
 fi
 
 # ------------------------------------------------------------------ report
 if begin_stage 17; then
-    # shellcheck disable=SC2086
-    for dset in ${scored_sets}; do
-        need "${asr_exp}/${inference_tag}/${dset}/score_wer/result.txt" 13
-    done
-    scores_current "${asr_exp}" || die "${stale}: run stages 12 and 13 first"
-    models=(--model "teacher=${asr_exp}")
-    measured=("teacher=${asr_exp}")
-    for k in "${!student_names[@]}"; do
-        dir=$(student_dir "${k}")
-        if scores_current "${dir}"; then
-            models+=(--model "${student_names[k]}=${dir}")
-            measured+=("${student_names[k]}=${dir}")
-        else
-            log "Stage 17: ${dir} is not scored yet and left out (stage 16, --compression_stage ${k};" \
-                "${stale})"
-            models+=(--left_out "${student_names[k]}")
-        fi
-    done
-    measure_speed "${measured[@]}"
-    [ -z "${report_note}" ] || models+=(--note "${report_note}")
-    # shellcheck disable=SC2086
-    call ${python} -m espnet_kd.bin.report --exp "${expdir}" "${models[@]}" \
-        --inference_tag "${inference_tag}" --test_sets "${scored_sets}" \
-        --inference_model "${inference_asr_model}" --speed "${expdir}/speed.json" \
-        --command "${run_command}"
-    words=()
-    for dir in "${measured[@]#*=}"; do
-        for dset in ${scored_sets}; do
-            words+=("file:${dir}/${inference_tag}/${dset}/score_wer/counts.tsv")
-        done
-    done
-    step_done "${expdir}" report "${words[@]}" "file:${expdir}/speed.json" out:results.json
-    log "The table of ${expdir}/RESULTS.md:"
-    awk '/^\|/ { print; table = 1; next } table { exit }' "${expdir}/RESULTS.md"
+    by_python report_run --run_command "${run_command}"
     end_stage
 fi
 

@@ -3,13 +3,13 @@
 #
 #   ${train_cmd} [--gpu N] [--mem X] [--num-threads N] [JOB=1:N] LOG command...
 #
-# local: on this machine (scripts/run_local.sh); the only one that needs nothing else.
+# local: on this machine (espnet_kd.bin.run_local); the only one that needs nothing else.
 # slurm, sge, pbs, ssh: Kaldi's slurm.pl, queue.pl, pbs.pl, ssh.pl. They come with Kaldi and
 # are found through KALDI_ROOT, or through the ESPnet checkout that ESPNET_ROOT names.
 # Edit partitions and queues in conf/slurm.conf, conf/queue.conf, conf/pbs.conf; ssh.pl
 # reads its hosts from .queue/machines.
 
-cmd_backend="${cmd_backend:-local}"
+export cmd_backend="${cmd_backend:-local}"
 
 # The first folder with Kaldi's script $1.
 _find_kaldi_script() {
@@ -26,7 +26,7 @@ _find_kaldi_script() {
 }
 
 case "${cmd_backend}" in
-local) _script=run_local.sh _runner=scripts/run_local.sh ;;
+local) _runner="${python:-python3} -m espnet_kd.bin.run_local" ;;
 slurm) _script=slurm.pl ;;
 sge) _script=queue.pl ;;
 pbs) _script=pbs.pl ;;

@@ -55,24 +55,6 @@ trap 'stop_jobs; exit 130' INT
 trap 'stop_jobs; exit 143' TERM HUP
 trap on_exit EXIT
 
-# split_keys FILE N PREFIX: cut the lines of FILE into N runs of (nearly) equal length,
-# PREFIX.1.scp ... PREFIX.N.scp.
-split_keys() {
-    awk -v n="$2" -v prefix="$3" '
-        { line[NR] = $0 }
-        END {
-            for (i = 1; i <= NR; i++) {
-                file = prefix "." int((i - 1) * n / NR) + 1 ".scp"
-                print line[i] > file
-            }
-        }' "$1"
-}
-
-# The smallest of the given numbers.
-min() {
-    printf '%s\n' "$@" | sort -n | head -n 1
-}
-
 # Each word once, in order.
 unique() {
     printf '%s\n' "$@" | awk '!seen[$0]++'

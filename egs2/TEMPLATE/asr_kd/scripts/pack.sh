@@ -29,6 +29,16 @@ models_to_pack() {
     done
 }
 
+# scores_current DIR: succeed if all scores are of the model in DIR and of the test sets as they
+# are now; else set `stale` to why not.
+scores_current() {
+    local dset steps=()
+    for dset in ${scored_sets}; do
+        steps+=("$1/${inference_tag}/${dset}" decode "$1/${inference_tag}/${dset}" score)
+    done
+    step_current "${steps[@]}"
+}
+
 # archive_of DIR: where the model in DIR is packed to.
 archive_of() {
     echo "$1/packed/$(basename "$1").zip"

@@ -1,0 +1,25 @@
+r"""Collect lengths of utterances, mean and variance of features: stage 10 of asr_kd.sh.
+
+    python -m espnet_kd.bin.collect_stats --train_set train --valid_set dev --test_sets test ...
+
+It takes all options of asr_kd.sh, as `espnet_kd.bin.compress` does.
+"""
+
+from espnet_kd.errors import run_main
+from espnet_kd.run.settings import recipe_parser
+from espnet_kd.run.stage_main import recipe_of, run_stage
+
+
+@run_main
+def main(cmd=None) -> int:
+    """Collect."""
+    from espnet_kd.run.statistics import collect_stats
+
+    args = recipe_parser(__doc__).parse_args(cmd)
+    title = "check of the tokens; statistics: lengths, mean and variance"
+    recipe = recipe_of(args, "10", title)
+    return run_stage(recipe, lambda: collect_stats(recipe) or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+r"""Report on all models of a run that are scored: stage 17 of asr_kd.sh.
+
+    python -m espnet_kd.bin.report_run --train_set train --valid_set dev --test_sets test ...
+
+Asks which models are scored as they are now, measures how fast they decode, and calls
+`espnet_kd.bin.report`. It takes all options of asr_kd.sh, as `espnet_kd.bin.compress` does.
+"""
+
+from espnet_kd.errors import run_main
+from espnet_kd.run.settings import recipe_parser
+from espnet_kd.run.stage_main import recipe_of, run_stage
+from espnet_kd.run.summary import report
+
+
+@run_main
+def main(cmd=None) -> int:
+    """Report."""
+    parser = recipe_parser(__doc__)
+    parser.add_argument("--run_command", default="", help="command that made the run")
+    args = parser.parse_args(cmd)
+    recipe = recipe_of(args, "17", "report: RESULTS.md, results.json, plots")
+    return run_stage(recipe, lambda: report(recipe, args.run_command) or 0)
+
+
+if __name__ == "__main__":
+    main()

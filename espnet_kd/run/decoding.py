@@ -1,0 +1,190 @@
+"""Decode sets with one model, and count its errors.
+
+Up to `inference_nj` jobs run at a time, over all sets: a process needs many seconds before it
+decodes its first utterance.
+"""
+
+import glob
+import os
+from typing import List, Optional, Sequence
+
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import atomic_path
+from espnet_kd.run.jobs import job_words
+from espnet_kd.run.recipe import Recipe, count_lines
+
+JOINED = ("token", "token_int", "score", "text")  # what jobs leave, each for its utterances
+
+
+def decode_model(
+    recipe: Recipe,
+    exp: str,
+    maker: str,
+    sets: Optional[Sequence[str]] = None,
+    force: Optional[bool] = None,
+) -> None:
+    """Decode sets that are not decoded yet.
+
+    Args:
+        recipe: The stage.
+        exp: Experiment of the model.
+        maker: Number of the stage that trains the model.
+        sets: Names below `data_feats`; None: all test sets.
+        force: Whether it is done in any case; None: as the run is asked to.
+
+    Raises:
+        UserError: a file is missing, or it was decoded otherwise before.
+        JobError: a job has failed.
+    """
+    settings = recipe.settings
+    model = f"{exp}/{settings.inference_asr_model}"
+    recipe.need(f"{exp}/config.yaml", maker)
+    recipe.need(model, maker)
+    words = [f"config:{settings.inference_config}"] if settings.inference_config else []
+    words += [
+        f"args:{settings.inference_args}",
+        f"inference_asr_model={settings.inference_asr_model}",
+        f"use_streaming={str(settings.use_streaming).lower()}",
+        f"file:{exp}/config.yaml",
+        f"file:{model}",
+    ]
+    waiting = []
+    for name in settings.scored_sets if sets is None else sets:
+        data = settings.data(name)
+        recipe.need(f"{data}/wav.scp", settings.maker_of_set(name))
+        # What an earlier run left would be counted with this one: it is removed first.
+        step = ["kind:fresh", *words, f"data:{data}", "out:text"]
+        if recipe.needed(_folder(recipe, exp, name), "decode", step, force):
+            waiting.append(name)
+    if not waiting:
+        return
+
+    at_once = min(len(waiting), settings.inference_nj)
+    share = settings.inference_nj // at_once
+    folders = [_folder(recipe, exp, name) for name in waiting]
+    recipe.log_path = " ".join(f"{folder}/logdir/asr_inference.*.log" for folder in folders)
+    recipe.log(f"Decoding {' '.join(waiting)} with {exp}, log: {recipe.log_path}")
+    while waiting:
+        now, waiting = waiting[:at_once], waiting[at_once:]
+        for name in now:
+            _start(recipe, exp, name, share)
+        recipe.jobs.wait()
+        for name in now:
+            folder = _folder(recipe, exp, name)
+            join_hypotheses(folder, f"{settings.data(name)}/wav.scp")
+            recipe.done(folder, "decode")
+    recipe.log_path = ""
+
+
+def score_model(
+    recipe: Recipe,
+    exp: str,
+    decoder: str,
+    sets: Optional[Sequence[str]] = None,
+    force: Optional[bool] = None,
+) -> None:
+    """Count the errors of one model on sets that are decoded.
+
+    Args:
+        recipe: The stage.
+        exp: Experiment of the model.
+        decoder: Number of the stage that decodes with the model.
+        sets: See `decode_model`.
+        force: See `decode_model`.
+    """
+    settings = recipe.settings
+    for name in settings.scored_sets if sets is None else sets:
+        folder, data = _folder(recipe, exp, name), settings.data(name)
+        recipe.need(f"{data}/text", settings.maker_of_set(name))
+        recipe.need(f"{folder}/text", decoder)
+        words = [f"file:{folder}/text", f"table:{data}/text"]
+        if os.path.isfile(f"{data}/utt2condition"):
+            words.append(f"table:{data}/utt2condition")
+        words += ["out:score_wer/result.txt", "out:score_*/counts.tsv", "also:score_*/*"]
+        if recipe.needed(folder, "score", words, force):
+            files = ["--ref", f"{data}/text", "--hyp", f"{folder}/text", "--out", folder]
+            recipe.call(recipe.python("score", *files))
+            recipe.done(folder, "score")
+
+
+def why_not_scored(recipe: Recipe, exp: str) -> Optional[str]:
+    """Say why the scores of all test sets are not of the model and the sets as they are now."""
+    folders = [_folder(recipe, exp, name) for name in recipe.settings.scored_sets]
+    return recipe.not_current([(f, step) for f in folders for step in ("decode", "score")])
+
+
+def _folder(recipe: Recipe, exp: str, name: str) -> str:
+    return f"{exp}/{recipe.settings.inference_tag}/{name}"
+
+
+def _start(recipe: Recipe, exp: str, name: str, share: int) -> None:
+    settings, commands = recipe.settings, recipe.commands
+    data, logdir = settings.data(name), f"{_folder(recipe, exp, name)}/logdir"
+    count = min(share, count_lines(f"{data}/wav.scp"))
+    split_keys(f"{data}/wav.scp", count, f"{logdir}/keys")
+    gpus = int(settings.gpu_inference)
+    words = recipe.python(
+        "decode",
+        *("--ngpu", str(gpus)),
+        *("--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"),
+        *("--key_file", f"{logdir}/keys.JOB.scp"),
+        *("--asr_train_config", f"{exp}/config.yaml"),
+        *("--asr_model_file", f"{exp}/{settings.inference_asr_model}"),
+        *("--output_dir", f"{logdir}/output.JOB"),
+    )
+    if settings.inference_config:
+        words += ["--config", settings.inference_config]
+    if settings.use_streaming:  # `--streaming false` would be read as true
+        words += ["--streaming", "true"]
+    words += settings.inference_args.split()
+    command = commands.cuda if settings.gpu_inference else commands.decode
+    log = f"{logdir}/asr_inference.JOB.log"
+    recipe.jobs.start(job_words(command, log, words, count, gpu=gpus))
+
+
+def split_keys(table: str, count: int, prefix: str) -> None:
+    """Cut the lines of a table into runs of (nearly) equal length, one for each job.
+
+    Args:
+        table: The table.
+        count: Number of jobs.
+        prefix: Beginning of the names; job 1 gets `<prefix>.1.scp`.
+    """
+    with open(table, "rb") as f:
+        lines = f.readlines()
+    os.makedirs(os.path.dirname(prefix), exist_ok=True)
+    runs: List[List[bytes]] = [[] for _ in range(count)]
+    for i, line in enumerate(lines):
+        runs[i * count // len(lines)].append(line)
+    for number, run in enumerate(runs, 1):
+        with open(f"{prefix}.{number}.scp", "wb") as out:
+            out.writelines(run)
+
+
+def join_hypotheses(folder: str, keys: str) -> None:
+    """Join what the jobs of a decoding have left, sorted by utterance.
+
+    Args:
+        folder: Folder of the decoding.
+        keys: Table of the utterances that were to be decoded.
+
+    Raises:
+        UserError: there are fewer hypotheses, or more.
+    """
+    for name in JOINED:
+        parts = glob.glob(f"{glob.escape(folder)}/logdir/output.*/1best_recog/{name}")
+        if not parts:
+            continue
+        lines: List[bytes] = []
+        for part in parts:
+            with open(part, "rb") as f:
+                lines += [line.rstrip(b"\n") + b"\n" for line in f]
+        with atomic_path(f"{folder}/{name}") as path, open(path, "wb") as out:
+            out.writelines(sorted(lines))
+    hypotheses = count_lines(f"{folder}/text") if os.path.exists(f"{folder}/text") else 0
+    utterances = count_lines(keys)
+    if hypotheses != utterances:
+        raise UserError(
+            f"decoding left {hypotheses} hypotheses in {folder}/text, but {keys} lists "
+            f"{utterances} utterances (log: {folder}/logdir)"
+        )

@@ -1,0 +1,105 @@
+"""The students of a run: those of the plan, and those that its gates and --paths add."""
+
+import argparse
+from typing import List
+
+from espnet_kd.errors import UserError
+from espnet_kd.plan.baselines import PATHS
+from espnet_kd.plan.selection import check_cacheable, students_of
+from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.run.settings import Settings
+from espnet_kd.spec.training import read_config
+
+
+class StudentInRun:
+    """A student and its place in the run.
+
+    Attributes:
+        number: Its number, counted over all paths from 1.
+        plan: What the plan says of it.
+        folder: Its experiment.
+        teacher: Experiment of its teacher.
+        teacher_maker: Number of the stage that makes its teacher, in words.
+    """
+
+    def __init__(self, number: int, plan: Student, folder: str, teacher: str, maker: str):
+        self.number, self.plan, self.folder = number, plan, folder
+        self.teacher, self.teacher_maker = teacher, maker
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.plan.name
+
+    @property
+    def hears_cache(self) -> bool:
+        """Whether a teacher cache serves it if it serves the plan's own students."""
+        return self.plan.path not in PATHS or PATHS[self.plan.path].cached
+
+    def derived_from(self) -> List[str]:
+        """Spell what of the plan its first weights and its training are made from."""
+        planned = self.plan.path == PLANNED
+        # The other paths may be listed in any order.
+        place = str(self.number) if planned else self.plan.path
+        return [
+            f"compression_stage={place} {self.name}",
+            f"plan_entry={self.plan.fingerprint()}",
+            f"neutral:training={self.plan.training_digest()}",
+        ]
+
+
+def read_students(settings: Settings) -> List[StudentInRun]:
+    """Read the plan; what gates have measured by now counts.
+
+    Raises:
+        UserError: a mistake in the plan, or a student that no teacher cache can serve.
+    """
+    plans = students_of(_plan_options(settings))
+    # Options of the command line overrule the plan's, and are checked with the cache.
+    if (
+        settings.use_teacher_cache
+        and "--kd_conf" not in settings.kd_args.replace("=", " ").split()
+    ):
+        check_cacheable(plans, read_config(settings.student_config), settings.cache_band)
+    numbers = {plan.name: number for number, plan in enumerate(plans, 1)}
+    students = []
+    for number, plan in enumerate(plans, 1):
+        teacher, maker = settings.asr_exp, settings.teacher_stage
+        if plan.teacher is not None:
+            teacher = settings.student_folder(plan.teacher)
+        if plan.teacher in numbers:
+            maker = f"16 (--compression_stage {numbers[plan.teacher]})"
+        folder = settings.student_folder(plan.name)
+        students.append(StudentInRun(number, plan, folder, teacher, maker))
+    return students
+
+
+def student_at(students: List[StudentInRun], number: int, settings: Settings) -> StudentInRun:
+    """Return the student of a number.
+
+    Raises:
+        UserError: there is none.
+    """
+    if number > len(students):
+        raise UserError(
+            f"--compression_stage {number}: {settings.compression_config} has "
+            f"{len(students)} students"
+        )
+    return students[number - 1]
+
+
+def plan_words(settings: Settings) -> List[str]:
+    """Spell the options by which a command line reads the same students."""
+    values = vars(_plan_options(settings))
+    return [word for name, value in values.items() for word in (f"--{name}", value)]
+
+
+def _plan_options(settings: Settings) -> argparse.Namespace:
+    return argparse.Namespace(
+        plan=settings.compression_config,
+        paths=settings.paths,
+        paths_at=settings.paths_at,
+        ablate=settings.ablate,
+        students=f"{settings.expdir}/{settings.kd_tag}",
+        train_config=settings.student_config,
+    )

@@ -1,0 +1,114 @@
+"""Stage 17: which models are scored, how fast they decode, and the report on them."""
+
+from typing import Dict, List
+
+from espnet_kd.errors import UserError
+from espnet_kd.run.decoding import why_not_scored
+from espnet_kd.run.recipe import Recipe
+from espnet_kd.run.students import read_students
+
+
+def report(recipe: Recipe, run_command: str) -> None:
+    """Report on all models that are scored.
+
+    Args:
+        recipe: The stage.
+        run_command: Command that has made the run, for the report.
+
+    Raises:
+        UserError: the first teacher is not scored, or its scores are not of it.
+    """
+    settings = recipe.settings
+    for name in settings.scored_sets:
+        result = f"{settings.asr_exp}/{settings.inference_tag}/{name}/score_wer/result.txt"
+        recipe.need(result, "13")
+    stale = why_not_scored(recipe, settings.asr_exp)
+    if stale:
+        raise UserError(f"{stale}: run stages 12 and 13 first")
+    models: Dict[str, str] = {"teacher": settings.asr_exp}
+    left_out = []
+    for student in read_students(settings):
+        stale = why_not_scored(recipe, student.folder)
+        if stale is None:
+            models[student.name] = student.folder
+            continue
+        recipe.log(
+            f"Stage 17: {student.folder} is not scored yet and left out "
+            f"(stage 16, --compression_stage {student.number}; {stale})"
+        )
+        left_out.append(student.name)
+    measure_speed(recipe, models)
+    words = recipe.python("report", "--exp", settings.expdir)
+    words += _options("--model", [f"{name}={folder}" for name, folder in models.items()])
+    words += _options("--left_out", left_out)
+    words += ["--note", settings.report_note] if settings.report_note else []
+    speed = f"{settings.expdir}/speed.json"
+    recipe.call(
+        [
+            *words,
+            *("--inference_tag", settings.inference_tag),
+            *("--test_sets", " ".join(settings.scored_sets)),
+            *("--inference_model", settings.inference_asr_model),
+            *("--speed", speed),
+            *("--command", run_command),
+        ]
+    )
+    counts = [
+        f"file:{folder}/{settings.inference_tag}/{name}/score_wer/counts.tsv"
+        for folder in models.values()
+        for name in settings.scored_sets
+    ]
+    recipe.done(settings.expdir, "report", [*counts, f"file:{speed}", "out:results.json"])
+    _show_table(recipe)
+
+
+def measure_speed(recipe: Recipe, models: Dict[str, str]) -> None:
+    """Write exp/speed.json, again whenever a model, the decoding or a test set differs.
+
+    Always on the CPU: so that all runs have the same measure.
+
+    Args:
+        recipe: The stage.
+        models: Experiment of each model by its name.
+    """
+    settings = recipe.settings
+    named = [f"{name}={folder}" for name, folder in models.items()]
+    data = [settings.data(name) for name in settings.scored_sets]
+    args = settings.inference_args + (" --streaming true" if settings.use_streaming else "")
+    words = [f"text:--models={' '.join(named)}"]
+    for folder in models.values():
+        words += [f"file:{folder}/config.yaml", f"file:{folder}/{settings.inference_asr_model}"]
+    words += [f"data:{folder}" for folder in data]
+    if settings.inference_config:
+        words.append(f"table:{settings.inference_config}")
+    words += [f"text:--inference_args={args}", "out:speed.json"]
+    if not recipe.needed(settings.expdir, "speed", words):
+        return
+    log = f"{settings.expdir}/speed.log"
+    recipe.log(f"Measuring how fast {len(models)} models decode, log: {log}")
+    command = recipe.python("measure_speed", *_options("--model", named))
+    command += ["--inference_model", settings.inference_asr_model, *_options("--data", data)]
+    if settings.inference_config:
+        command += ["--inference_config", settings.inference_config]
+    command += [f"--inference_args={args}", "--out", f"{settings.expdir}/speed.json"]
+    recipe.submit(recipe.commands.decode, log, command)
+    recipe.log_path = ""
+    recipe.done(settings.expdir, "speed")
+
+
+def _options(name: str, values: List[str]) -> List[str]:
+    return [word for value in values for word in (name, value)]
+
+
+def _show_table(recipe: Recipe) -> None:
+    """Print the first table of RESULTS.md."""
+    path = f"{recipe.settings.expdir}/RESULTS.md"
+    recipe.log(f"The table of {path}:")
+    table = False
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("|"):
+                table = True
+                print(line, end="")
+            elif table:
+                break

@@ -1,0 +1,336 @@
+"""One turn of stage 16: a student, from its derivation to its manifest.
+
+Each part can be run alone. Whether it has anything to do is asked of `run/step.py` alone.
+"""
+
+import glob
+import os
+import shutil
+from pathlib import Path
+from typing import Callable, List, NamedTuple, Optional
+
+from espnet_kd.common.records import STUDENT
+from espnet_kd.run.decoding import decode_model, score_model
+from espnet_kd.run.judgement import judge
+from espnet_kd.run.recipe import Recipe, count_lines
+from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
+from espnet_kd.run.training import is_trained, train_model
+
+
+class TrainingSet(NamedTuple):
+    """What a student is trained on.
+
+    Attributes:
+        folder: Data directory.
+        shapes: Folder of its shape files.
+    """
+
+    folder: str
+    shapes: str
+
+
+class Turn:
+    """A student that is made from its teacher.
+
+    Args:
+        recipe: The stage; its name and scope become those of the student.
+        number: Number of the student, counted over all paths from 1.
+    """
+
+    def __init__(self, recipe: Recipe, number: int) -> None:
+        self.recipe, self.settings = recipe, recipe.settings
+        recipe.title = f"compression stage {number}"
+        self.number = number
+        self.read()
+        recipe.title = f"compression stage {number}, {self.student.name}"
+        recipe.scope += f" --compression_stage {number} --stop_compression_stage {number}"
+
+    def read(self) -> None:
+        """Read the plan, and what gates have measured by now."""
+        self.students = read_students(self.settings)
+        self.student: StudentInRun = student_at(self.students, self.number, self.settings)
+
+    @property
+    def last(self) -> bool:
+        """Whether no student follows; a gate may add some, or end the list."""
+        return self.number >= len(self.students)
+
+    @property
+    def _until(self) -> List[str]:
+        """Options of the training if a gate has asked for more epochs."""
+        until = self.student.plan.until
+        return ["--max_epoch", str(until)] if until else []
+
+    @property
+    def _force(self) -> bool:
+        """Whether the training begins anew; what was trained may be the beginning of this."""
+        return self.settings.force and not self._until
+
+    @property
+    def _cached(self) -> bool:
+        return self.settings.use_teacher_cache and self.student.hears_cache
+
+    def run(self) -> None:
+        """Do everything."""
+        settings, student = self.settings, self.student
+        total = len(self.students)
+        self.recipe.log(f"Compression stage {self.number} of {total}: {student.name}")
+        gate = f"{student.folder}/gate.json"
+        if settings.force and os.path.isfile(gate):
+            os.unlink(gate)
+            self.read()
+        while True:
+            self.derive()
+            data = self.labels()
+            # A finished training reads no cache, which may have been deleted, unless it goes on.
+            if not is_trained(self.recipe, student.folder) or self._force:
+                options = self.cache(data)
+                self._train(data, lambda options=options: options)
+            else:
+                self._train(data, lambda data=data: self.cache(data))
+            if not self.gate():
+                break
+        self.decode()
+        self.score()
+        self.manifest()
+
+    def _need_teacher(self) -> None:
+        student = self.student
+        self.recipe.need(f"{student.teacher}/config.yaml", student.teacher_maker)
+        model = f"{student.teacher}/{self.settings.inference_asr_model}"
+        self.recipe.need(model, student.teacher_maker)
+
+    def derive(self) -> None:
+        """Make the student's training config and its first weights."""
+        recipe, settings, student = self.recipe, self.settings, self.student
+        self._need_teacher()
+        folder, teacher, model = student.folder, student.teacher, settings.inference_asr_model
+        # What the files say counts, not what they are called.
+        words = [
+            "kind:derive",
+            *student.derived_from(),
+            f"config:{settings.student_config}",
+            f"teacher_model={model}",
+            f"file:{teacher}/config.yaml",
+            f"file:{teacher}/{model}",
+            "out:student.yaml",
+            "out:init.pth",
+            "out:student.json",
+        ]
+        verdict = recipe.decide(folder, "derive", words, self._force).verdict
+        if verdict == "finished":
+            return
+        command = recipe.python(
+            "derive_student",
+            *plan_words(settings),
+            *("--student", student.name),
+            *("--teacher_exp", teacher),
+            *("--teacher_model", model),
+            *("--first_teacher_exp", settings.asr_exp),
+            *("--first_teacher_model", model),
+            *("--data", settings.valid_dir),
+            *("--out", folder),
+        )
+        if verdict == "refresh":
+            command += ["--training_only", "true"]
+        log = f"{folder}/derive.log"
+        recipe.submit(recipe.commands.train, log, command)
+        # What was derived stands on one line, after what ESPnet says when it is imported.
+        recipe.line_of_log(f"{student.name}: ", f"derived, log: {log}")
+        recipe.done(folder, "derive")
+
+    def labels(self) -> TrainingSet:
+        """Return what the student is trained on: transcripts, or what its teacher makes of it.
+
+        The second (`labels: teacher` in the plan) is made if need be.
+        """
+        recipe, settings, student = self.recipe, self.settings, self.student
+        transcripts = TrainingSet(settings.train_dir, f"{settings.asr_stats_dir}/train")
+        if STUDENT.read(Path(student.folder)).get("labels") != "teacher":
+            return transcripts
+        out = f"{student.folder}/hard_labels/{settings.train_set}"
+        made = TrainingSet(out, out)
+        # A finished training stays with its labels, however its teacher is decoded since.
+        trained = is_trained(recipe, student.folder) and os.path.exists(f"{out}/wav.scp")
+        if trained and not self._force:
+            return made
+        lengths = f"{transcripts.shapes}/speech_shape"
+        recipe.need(lengths, "10")
+        train_set = [settings.train_set]
+        decode_model(recipe, student.teacher, student.teacher_maker, train_set, self._force)
+        hypotheses = f"{student.teacher}/{settings.inference_tag}/{settings.train_set}/text"
+        words = [f"file:{path}" for path in (hypotheses, lengths, settings.token_list)]
+        words.append(f"data:{transcripts.folder}")
+        shape = f"text_shape.{settings.token_type}"
+        words += [f"out:{name}" for name in ("wav.scp", "text", "speech_shape", shape)]
+        if recipe.needed(out, "hard_labels", words, self._force):
+            command = recipe.python(
+                "hard_labels",
+                *("--hyp", hypotheses),
+                *("--data", transcripts.folder),
+                *("--speech_shape", lengths),
+                *("--config", f"{student.folder}/student.yaml"),
+                *("--token_list", settings.token_list),
+                *("--token_type", settings.token_type),
+                *("--bpemodel", settings.bpemodel),
+                *("--max_dropped_share", settings.max_dropped_share),
+                *("--out", out),
+            )
+            recipe.call(command)
+            recipe.done(out, "hard_labels")
+        return made
+
+    def cache(self, data: Optional[TrainingSet] = None) -> List[str]:
+        """Compute once what the teacher says of each utterance.
+
+        Args:
+            data: What the student is trained on; None: as `labels` says.
+
+        Returns:
+            Options by which the student's training reads it.
+        """
+        recipe, settings, student = self.recipe, self.settings, self.student
+        if not self._cached:
+            return []
+        self._need_teacher()
+        data = data or self.labels()
+        teacher, model = student.teacher, settings.inference_asr_model
+        cache = f"{student.folder}/teacher_cache"
+        sets = {"train": data.folder, "valid": settings.valid_dir}
+        for folder in sets.values():
+            recipe.need(f"{folder}/wav.scp", "4")
+        tables = {part: f"{os.path.basename(folder)}/teacher.scp" for part, folder in sets.items()}
+        words = [
+            "kind:resume",
+            f"cache_band={settings.cache_band}",
+            f"file:{teacher}/config.yaml",
+            f"file:{teacher}/{model}",
+            *(f"data:{folder}" for folder in sets.values()),
+            *(f"out:{table}" for table in tables.values()),
+            "out:fingerprint.json",
+        ]
+        if recipe.needed(cache, "cache", words, self._force):
+            self._make_cache(cache, data)
+            if not os.path.exists(f"{cache}/{tables['train']}"):  # a student that does not distil
+                shutil.rmtree(cache, ignore_errors=True)
+                return []
+            recipe.done(cache, "cache")
+        options = ["--kd_conf", f"teacher_cache={cache}"]
+        for part, table in tables.items():
+            option = f"--{part}_data_path_and_name_and_type"
+            options += [option, f"{cache}/{table},teacher,kaldi_ark"]
+        return options
+
+    def _make_cache(self, cache: str, data: TrainingSet) -> None:
+        recipe, settings, student = self.recipe, self.settings, self.student
+        command = recipe.python(
+            "cache_teacher",
+            *("--teacher_exp", student.teacher),
+            *("--teacher_model", settings.inference_asr_model),
+            *("--data", data.folder),
+            *("--data", settings.valid_dir),
+            *("--audio_type", "sound"),
+            *("--out", cache),
+            *("--band", str(settings.cache_band)),
+            *("--student_config", f"{student.folder}/student.yaml"),
+            f"--student_args={settings.kd_args}",  # one word: it begins with dashes
+        )
+        run, device, options = recipe.commands.train, [], {}
+        if settings.ngpu > 0:
+            # The local backend hands out no GPUs: two jobs would share one.
+            count = 1 if recipe.commands.backend == "local" else settings.ngpu
+            run, device, options = recipe.commands.cuda, ["--ngpu", "1"], {"gpu": 1}
+        else:
+            count = min(settings.nj, count_lines(f"{data.folder}/wav.scp"))
+        recipe.log(f"Teacher cache {cache} with {count} job(s), log: {cache}/cache*.log")
+        if count > 1:
+            share = ["--nj", str(count), "--job", "JOB"]
+            recipe.submit(
+                run, f"{cache}/cache.JOB.log", [*command, *device, *share], count, **options
+            )
+            run, device, options = recipe.commands.train, [], {}
+        # Alone it does all; after others it joins what they have made.
+        recipe.submit(run, f"{cache}/cache.log", [*command, *device], **options)
+        recipe.line_of_log("teacher cache ", "no teacher cache is needed")
+
+    def train(self) -> None:
+        """Distil; what the training reads is made before if it is missing."""
+        recipe, exp = self.recipe, self.student.folder
+        recipe.need(f"{exp}/student.yaml", f"16 (--compression_stage {self.number})")
+        data = self.labels()
+        self._train(data, lambda: self.cache(data))
+
+    def _train(self, data: TrainingSet, options: Callable[[], List[str]]) -> None:
+        settings, exp = self.settings, self.student.folder
+        given = settings.kd_args.split()
+        until = self._until
+        config, weights = f"{exp}/student.yaml", f"{exp}/init.pth"
+        words = [
+            f"config:{config}",
+            f"args:{settings.kd_args} {' '.join(until)}",
+            f"file:{weights}",
+            f"use_teacher_cache={str(self._cached).lower()} (band {settings.cache_band})",
+        ]
+        start = ["--config", config, "--init_param", weights, *given, *until]
+        train_model(
+            self.recipe, exp, *data, words, lambda: [*options(), *start], force=self._force
+        )
+
+    def gate(self) -> bool:
+        """Measure the student, if it has a gate, and read the plan again.
+
+        Returns:
+            Whether its training goes on.
+        """
+        recipe, settings, student = self.recipe, self.settings, self.student
+        if student.plan.gate is None:
+            return False
+        before = self._until
+        sets = [settings.valid_set]
+        # What is compared was made just now, or is known by its record.
+        decode_model(recipe, student.teacher, student.teacher_maker, sets, force=False)
+        score_model(recipe, student.teacher, "16", sets, force=False)
+        decode_model(recipe, student.folder, "16", sets, force=False)
+        score_model(recipe, student.folder, "16", sets, force=False)
+        scores = f"{settings.inference_tag}/{settings.valid_set}"
+        exp, teacher = Path(student.folder), Path(student.teacher)
+        print(judge(student.plan, exp, teacher, scores), flush=True)
+        self.read()
+        return self._until != before
+
+    def decode(self) -> None:
+        """Decode the test sets."""
+        decode_model(self.recipe, self.student.folder, "16")
+
+    def score(self) -> None:
+        """Count the errors on the test sets."""
+        score_model(self.recipe, self.student.folder, "16")
+
+    def manifest(self) -> None:
+        """Write down what the finished student was made from, whenever something of it changes."""
+        from espnet_kd.plan.manifest import write_manifest
+
+        recipe, settings, student = self.recipe, self.settings, self.student
+        exp, model = student.folder, settings.inference_asr_model
+        words = [f"file:{settings.compression_config}"]
+        words += [f"file:{exp}/{name}" for name in (model, "config.yaml", "init.pth")]
+        words.append(f"file:{student.teacher}/{model}")
+        # The scores of all sets, decoded in whatever way.
+        pattern = f"{glob.escape(exp)}/*/"
+        scores = [
+            path
+            for sets in ("*", "org/*")
+            for path in sorted(glob.glob(f"{pattern}{sets}/score_wer/result.txt"))
+        ]
+        for path in (f"{exp}/gate.json", *scores):
+            if os.path.isfile(path):
+                words.append(f"file:{path}")
+        if recipe.needed(exp, "manifest", ["kind:note", *words, "out:manifest.json"]):
+            write_manifest(
+                Path(exp),
+                student.plan,
+                Path(settings.compression_config),
+                Path(student.teacher),
+                model,
+            )
+            recipe.done(exp, "manifest")
