@@ -17,7 +17,7 @@ WITH_STUDENTS = (16, 17)  # stages that read the plan
 
 def get_parser():
     """Build the parser."""
-    parser = recipe_parser(__doc__)
+    parser = recipe_parser("check_options", __doc__)
     add = parser.add_argument
     add("--known_stages", type=int, nargs="+", required=True, help="numbers of its stages")
     add("--cmd_backend", default="local", help="where jobs run, as in cmd.sh")

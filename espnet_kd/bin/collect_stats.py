@@ -15,7 +15,7 @@ def main(cmd=None) -> int:
     """Collect."""
     from espnet_kd.run.statistics import collect_stats
 
-    args = recipe_parser(__doc__).parse_args(cmd)
+    args = recipe_parser("collect_stats", __doc__).parse_args(cmd)
     title = "check of the tokens; statistics: lengths, mean and variance"
     recipe = recipe_of(args, "10", title)
     return run_stage(recipe, lambda: collect_stats(recipe) or 0)

@@ -27,7 +27,7 @@ TEACHER_PARTS = {
 
 def get_parser():
     """Build the parser."""
-    parser = recipe_parser(__doc__)
+    parser = recipe_parser("compress", __doc__)
     parser.add_argument("--only", choices=PARTS, help="this part alone; by default all")
     return parser
 

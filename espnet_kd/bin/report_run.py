@@ -15,7 +15,7 @@ from espnet_kd.run.summary import report
 @run_main
 def main(cmd=None) -> int:
     """Report."""
-    parser = recipe_parser(__doc__)
+    parser = recipe_parser("report_run", __doc__)
     parser.add_argument("--run_command", default="", help="command that made the run")
     args = parser.parse_args(cmd)
     recipe = recipe_of(args, "17", "report: RESULTS.md, results.json, plots")

@@ -94,13 +94,13 @@ OPTIONS: Dict[str, Option] = {
     "nbpe": _whole("30", 1),
     "bpemode": Option("choice", "unigram", choices=("unigram", "bpe"), needed=True),
     "max_unk_share": Option("share", "0.02", needed=True),
-    "token_dir": Option("path", made_of=("lang",)),
+    "token_dir": Option("path", made_of=("lang", "asr_exp")),
     # Teacher
     "asr_config": Option("path", "conf/train_teacher.yaml", needed=True),
     "asr_args": Option("words"),
-    "asr_tag": Option("name", made_of=("asr_config", "teacher_exp")),
+    "asr_tag": Option("name", made_of=("lang", "asr_config", "teacher_exp")),
     "asr_exp": Option("path", made_of=("expdir", "asr_tag")),
-    "asr_stats_dir": Option("path", made_of=("expdir", "lang")),
+    "asr_stats_dir": Option("path", made_of=("expdir", "lang", "asr_exp")),
     "feats_normalize": Option(
         "choice", "global_mvn", choices=("global_mvn", "utterance_mvn"), needed=True
     ),
@@ -143,17 +143,14 @@ def check_values(values: Mapping[str, str], known_stages: Sequence[int]) -> Iter
         values: Value of every option.
         known_stages: Numbers of the stages that there are.
     """
-    wrong: Set[str] = set()
+    problems = {name: _problem(values[name], option) for name, option in OPTIONS.items()}
+    wrong = {name for name, problem in problems.items() if problem is not None}
     for name, option in OPTIONS.items():
-        value = values[name]
-        problem = _problem(value, option)
-        if problem is None:
-            continue
-        # What is wrong with its parts is told already.
-        if not wrong.intersection(option.made_of):
+        # What is wrong with its parts is told of them.
+        if name in wrong and not wrong.intersection(option.made_of):
             parts = " and ".join(f"--{part}" for part in option.made_of)
-            yield f"--{name} {problem}" + (f" (made of {parts} unless it is given)" * bool(parts))
-        wrong.add(name)
+            made = f" (made of {parts} unless it is given)" * bool(parts)
+            yield f"--{name} {problems[name]}{made}"
     yield from _together(values, wrong, known_stages)
 
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import sys
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from espnet_kd.cli import HelpFormatter
@@ -151,16 +150,18 @@ def _typed(value: str, kind: Any) -> Any:
     return tuple(value.split()) if kind is Words else value
 
 
-def recipe_parser(description: str) -> argparse.ArgumentParser:
-    """Build a parser that knows all options of `asr_kd.sh`, with its defaults."""
+def recipe_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Build a parser that knows all options of `asr_kd.sh`, with its defaults.
+
+    Args:
+        program: Name of the command line.
+        description: Text of its help.
+    """
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=HelpFormatter, allow_abbrev=False
+        program, description=description, formatter_class=HelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "--program",
-        default=os.path.basename(sys.argv[0]).removesuffix(".py"),
-        help="name that lines of the log and errors begin with",
-    )
+    help_ = "name that lines of the log and errors begin with"
+    parser.add_argument("--program", default=program, help=help_)
     group = parser.add_argument_group("options of asr_kd.sh, whose --help describes them")
     for name, option in OPTIONS.items():
         group.add_argument(f"--{name}", default=option.default, metavar="VALUE", help=" ")
