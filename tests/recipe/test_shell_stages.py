@@ -422,8 +422,7 @@ def test_a_gate_keeps_the_filtered_set_beside_the_whole_one(recipe_with_teacher)
     recipe.write("conf/compression.yaml", plan)
     recipe.ok(stage=12, stop_stage=17, test_sets="dev", inference_nj=1)
     calls = recipe.calls()
-    (gate,) = [call for call in calls if call[0].endswith(".gate")]
-    assert value(gate, "--scores") == "decode/dev"
+    assert (recipe.dir / "exp/kd_big/gate.json").exists()
     references = {
         value(call, "--out"): value(call, "--ref") for call in calls if call[0].endswith(".score")
     }
