@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from espnet_kd.plan.plan import load_plan
 
 from espnet_kd.bin import manifest
 from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError
 from espnet_kd.plan.manifest import differences, write_manifest
+from espnet_kd.plan.student import Student
 from espnet_kd.run.judgement import judge
 from espnet_kd.run.step import finish
+from espnet_kd.spec.plan import load_plan
 
 COUNTS = "utt\tref_words\tC\tS\tD\tI\nu\t10\t{}\t{}\t0\t0\n"
 STUDENT, TEACHER = Path("exp/kd_small"), Path("exp/teacher")
@@ -33,7 +34,7 @@ def student(tmp_path, monkeypatch):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
     finish(str(STUDENT), "train", ["kind:train", "seed=3", "table:plan.yaml", "out:m.pth"])
-    return load_plan("plan.yaml").stages[0]
+    return Student.of(load_plan("plan.yaml").stages[0])
 
 
 def write(student, model="m.pth"):
