@@ -155,7 +155,6 @@ MODEL_CASES = [
         (b"seed: .nan\n", "student.yaml:1: seed: '.nan' is not a usable number"),
     )),
     (change("student.yaml", use_wandb=True), [TRAIN], "--use_wandb: the package wandb is not"),
-    (change("train.yaml", use_wandb=True), [DERIVE], "use_wandb: the package wandb is not"),
     (change(TEACHER[0], encoder_conf__body_conf=[]), ALL, "teacher/config.yaml: "),
     (change(TEACHER[0], encoder_conf={"hidden": 3}), ALL, "teacher/config.yaml: "),
     # --- a teacher of another kind

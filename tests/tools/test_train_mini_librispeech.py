@@ -95,7 +95,8 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
     code, said = finish(start(repo, recipe, *piece))
     assert code == 0, said
     calls = recipe.calls()
-    assert trained(calls) == ["exp/kd_mini_mid", "exp/kd_mini_small"]
+    students = ("mid", "small", "one_shot", "scratch")
+    assert trained(calls) == [f"exp/kd_mini_{name}" for name in students]
     assert all("--use_amp" in call for call in calls if call[0] == "espnet_kd.bin.train")
     assert (recipe.dir / "exp/RESULTS.md").exists()
     # What a finished training no longer needs stayed behind.
