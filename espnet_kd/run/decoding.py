@@ -139,7 +139,7 @@ def _start(recipe: Recipe, exp: str, name: str, share: int) -> None:
     words += settings.inference_args.split()
     command = commands.cuda if settings.gpu_inference else commands.decode
     log = f"{logdir}/asr_inference.JOB.log"
-    recipe.jobs.start(job_words(command, log, words, count, gpu=gpus))
+    recipe.start(job_words(command, log, words, count, gpu=gpus))
 
 
 def split_keys(table: str, count: int, prefix: str) -> None:

@@ -1,12 +1,13 @@
 """One stage of a run: what it is asked for, what it says, needs and starts."""
 
 import os
+import signal
 import sys
 import time
 from typing import List, Optional, Sequence, Tuple, Union
 
 from espnet_kd.errors import UserError
-from espnet_kd.run.jobs import Jobs, job_words
+from espnet_kd.run.jobs import Interrupted, Jobs, job_words
 from espnet_kd.run.settings import Commands, Settings
 from espnet_kd.run.step import Decision, decide, finish, make_record, problem_of
 
@@ -34,6 +35,7 @@ class Recipe:
         self.stage, self.title, self.program = stage, title, program
         self.scope = f"--stage {stage} --stop_stage {stage}"
         self.log_path = ""
+        self._parent = os.getppid()
 
     def log(self, text: str) -> None:
         """Print a line."""
@@ -87,10 +89,20 @@ class Recipe:
         name = module if "." in module else f"espnet_kd.bin.{module}"
         return [*self.settings.python.split(), "-m", name, *words]
 
-    def call(self, command: Sequence[str]) -> None:
-        """Run a command on this machine and wait for it."""
+    def start(self, command: Sequence[str]) -> None:
+        """Start a command on this machine.
+
+        Raises:
+            Interrupted: the script that has called us was killed; nothing more is begun for it.
+        """
+        if os.getppid() != self._parent:
+            raise Interrupted(signal.SIGHUP)
         sys.stdout.flush()
         self.jobs.start(command)
+
+    def call(self, command: Sequence[str]) -> None:
+        """Run a command on this machine and wait for it."""
+        self.start(command)
         self.jobs.wait()
 
     def submit(

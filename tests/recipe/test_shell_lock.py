@@ -78,6 +78,20 @@ def test_a_killed_run_blocks_while_its_children_live(recipe):
     assert records(recipe) == []
 
 
+def test_for_a_killed_run_nothing_more_is_begun(recipe):
+    first, _ = started(recipe, "train", env={"STUB_SLEEP": "espnet_kd.bin.train:2"}, **TRAIN)
+    token = json.loads((recipe.dir / "exp/.run.json").read_text())["token"]
+    first.kill()
+    first.communicate()  # ends with the last that writes there
+    deadline = time.monotonic() + PATIENCE
+    while _processes_of(token) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _processes_of(token) and recipe.verbs() == []
+    assert (recipe.dir / "exp/kd_big/.done.train").exists()  # what had begun was ended well
+    recipe.ok(**TRAIN)
+    assert recipe.verbs() == ["decode"] * 2 + ["score"] * 2
+
+
 @pytest.mark.parametrize("end", [TERMINATE, signal.SIGHUP, "a stage that fails", "a missing file"])
 def test_however_a_run_ends_it_leaves_no_record(recipe, end):
     if end == "a stage that fails":
