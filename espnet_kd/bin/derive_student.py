@@ -62,7 +62,7 @@ def main(cmd=None) -> None:
         raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
     plan = load_plan(args.plan)
     if args.student is not None:
-        stage = student_of(args, args.student)
+        stage = student_of(args, args.student, plan)
     else:
         stage = Student.of(plan.stage(args.stage))
     base = read_config(args.train_config)

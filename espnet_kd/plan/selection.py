@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence
 
 from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
@@ -11,7 +11,7 @@ from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.plan.verdict import read_rounds
 from espnet_kd.run.training_options import ESPNET_EPOCHS
-from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.plan import CompressionPlan, load_plan
 from espnet_kd.spec.training import TrainingConfig, read_config
 
 
@@ -31,41 +31,54 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--train_config", help="training config for students (YAML)")
 
 
-def way_of(args: argparse.Namespace) -> Effective:
+def way_of(args: argparse.Namespace, plan: CompressionPlan) -> Effective:
     """Return the progressive path after what its gates have found.
 
     Raises:
-        UserError: see `load_plan` and `read_rounds`.
+        UserError: see `read_rounds`.
     """
 
     def rounds_of(name: str) -> List[Any]:
         return read_rounds(Path(f"{args.students}_{name}")) if args.students else []
 
-    return effective(load_plan(args.plan), rounds_of)
+    return effective(plan, rounds_of)
 
 
-def students_of(args: argparse.Namespace) -> List[Student]:
+def students_of(
+    args: argparse.Namespace, plan: Optional[CompressionPlan] = None
+) -> List[Student]:
     """Return the students of all paths.
+
+    Args:
+        args: The options of `add_plan_options`.
+        plan: The plan, if it has been read.
 
     Raises:
         UserError: see `load_plan`, `read_rounds`, `choose` and `all_students`.
     """
-    base, plan = read_config(args.train_config), load_plan(args.plan)
+    base, plan = read_config(args.train_config), plan or load_plan(args.plan)
     with lines_in_messages(plan.path, plan.lines):
         for stage in plan.stages:
             stage.kd_conf(base).check_layers(stage.where)
     epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate == "true")
-    return all_students(plan, way_of(args), paths, args.paths_at.split(), epochs)
+    return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs)
 
 
-def student_of(args: argparse.Namespace, name: str) -> Student:
+def student_of(
+    args: argparse.Namespace, name: str, plan: Optional[CompressionPlan] = None
+) -> Student:
     """Return one student.
+
+    Args:
+        args: The options of `add_plan_options`.
+        name: Its name.
+        plan: The plan, if it has been read.
 
     Raises:
         UserError: there is none of that name; see `students_of`.
     """
-    students = {student.name: student for student in students_of(args)}
+    students = {student.name: student for student in students_of(args, plan)}
     check_name(f"{args.plan}: no student", name, students)
     return students[name]
 
