@@ -3,7 +3,7 @@
 A `Record` knows the name of its file, what it holds, and how it is made again. The shape is a
 type: a `TypedDict` (further keys are kept), a dataclass (further keys are refused), `Any`, and
 `List`, `Dict`, `Optional`, `int`, `float`, `str`, `bool`; `Annotated[int, 1]` is a number of at
-least 1.
+least 1, `Union[int, Tuple[int, ...]]` a number or a list of them.
 """
 
 import collections.abc
@@ -128,10 +128,12 @@ def check_shape(value: Any, shape: Any, where: str) -> None:
         check_shape(value, arguments[0], where)
         if value < arguments[1]:
             raise UserError(f"{head}expected at least {arguments[1]}, found {shown(value)}")
-    elif origin is typing.Union:  # Optional
+    elif origin is typing.Union:  # Optional, or also a list
         if value is not None:
-            check_shape(value, arguments[0], where)
-    elif origin is list:
+            lists = [a for a in arguments if typing.get_origin(a) in (list, tuple)]
+            fits = lists[0] if lists and isinstance(value, list) else arguments[0]
+            check_shape(value, fits, where)
+    elif origin in (list, tuple):
         _expect(isinstance(value, list), "a list", value, head)
         for i, item in enumerate(value):
             check_shape(item, arguments[0], f"{where}[{i}]")

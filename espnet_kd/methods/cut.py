@@ -19,10 +19,11 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Job, Method, Model, Prepared
+from espnet_kd.spec.size_table import PER_BLOCK
 from espnet_kd.spec.stage import Stage
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.importance import most_important, spaced_blocks
+from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
 from espnet_kd.students.inherit import inherit
 
 
@@ -69,6 +70,31 @@ class Cutter:
             return spaced_blocks(self.teacher.sizes.num_blocks, count)
         return most_important(self.importance, count)
 
+    def blocks_of(self, student: Architecture) -> List[int]:
+        """Choose the teacher's block for each of a student's.
+
+        Raises:
+            UserError: blocks differ, and no choice of them is as large as the student's.
+        """
+        preferred, teacher = self.kept_blocks(student.num_blocks), self.teacher.sizes
+        if not (teacher.blocks_differ or student.blocks_differ):
+            return preferred
+        kept = fitting_blocks(
+            preferred,
+            teacher.num_blocks,
+            lambda b, i: all(student.size_of(a, b) <= teacher.size_of(a, i) for a in PER_BLOCK),
+        )
+        if kept is None:
+            sizes = "; ".join(
+                f"{a.key} {student.of_blocks(a)} from {teacher.of_blocks(a)}" for a in PER_BLOCK
+            )
+            raise UserError(
+                f"{self.stage.where}: no choice of the teacher's blocks, in their order, is as "
+                f"large as the student's: {sizes}; name smaller sizes, or leave the path out "
+                "(--paths)"
+            )
+        return kept
+
     def cut(self, student: Architecture) -> Dict[str, torch.Tensor]:
         """Return the inherited weights of a student."""
         teacher = self.teacher
@@ -76,7 +102,7 @@ class Cutter:
             teacher.net.state_dict(),
             teacher.sizes,
             student,
-            self.kept_blocks(student.num_blocks),
+            self.blocks_of(student),
             teacher.causal,
             self.scores,
         )
@@ -96,9 +122,11 @@ class Cutter:
             where = f"{stage.where}.target"
             params = stage.target.params(first.params)
             if stage.allocate == "sensitivity":
-                return allocate(teacher, params, self._untrained_loss, where)
-            return teacher.shrink_to(params, where)
-        student = teacher.with_sizes(stage.sizes, f"{stage.where}.student")
+                return allocate(
+                    teacher, params, self._untrained_loss, where, kept=self.kept_blocks
+                )
+            return teacher.shrink_to(params, where, self.kept_blocks)
+        student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)
         trained_on = student == teacher and not stage.kd.distils
         if student.params >= teacher.params and not trained_on:
             raise UserError(
@@ -110,7 +138,7 @@ class Cutter:
     def _untrained_loss(self, student: Architecture) -> float:
         """Loss of a student before training, nats an utterance."""
         config = self.teacher.config
-        config = {**config, **student.to_config(config, self.kept_blocks(student.num_blocks))}
+        config = {**config, **student.to_config(config, self.blocks_of(student))}
         net = self.build(config)
         net.load_state_dict(self.cut(student))
         return self.sample.loss(net)
@@ -129,7 +157,7 @@ class Cut(Method):
         report = {}
         if cutter.importance is not None:
             report["importance"] = {job.stage.blocks: cutter.importance}
-        return Prepared(sizes, cutter.kept_blocks(sizes.num_blocks), state, report)
+        return Prepared(sizes, cutter.blocks_of(sizes), state, report)
 
 
 METHOD = Cut()

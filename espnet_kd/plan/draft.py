@@ -2,6 +2,7 @@
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from espnet_kd.spec.size_table import each
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.architecture import Architecture
 
@@ -26,8 +27,9 @@ def geometric(target: Any, stages: int, params: int) -> List[Any]:
 
 def in_words(size: Architecture) -> str:
     """Say a model's sizes."""
+    units = "/".join(map(str, each(size.linear_size)))
     return (
-        f"{size.num_blocks} blocks of {size.hidden_size}, feed-forward {size.linear_size}, "
+        f"{size.num_blocks} blocks of {size.hidden_size}, feed-forward {units}, "
         f"predictor {size.decoder_size}, joint {size.joint_size}"
     )
 

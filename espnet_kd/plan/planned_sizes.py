@@ -12,6 +12,10 @@ from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.halfway import halfway
 
 
+class NotMeasured(UserError):
+    """Sizes that are known only once the student is derived."""
+
+
 def sizes_of_way(
     way: Sequence[Stage], first: Architecture, out: Optional[Path] = None, name: str = ""
 ) -> List[Architecture]:
@@ -31,13 +35,15 @@ def sizes_of_way(
     for step in way:
         if step.method_conf.keeps_sizes:
             sizes.append(sizes[-1])
+        elif _chosen_by_measure(step, sizes[-1]):
+            sizes.append(_derived(step, "blocks", out, name))
         elif step.target is None:
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.allocate == "rule":
             where = f"{step.where}.target"
             sizes.append(sizes[-1].shrink_to(step.target.params(first.params), where))
         else:
-            sizes.append(_derived(step, out, name))
+            sizes.append(_derived(step, "allocate", out, name))
     return sizes[1:]
 
 
@@ -56,15 +62,22 @@ def sizes_by_way(stage: Student, first: Architecture, out: Path) -> Architecture
     return halfway(before, goal) if stage.half else goal
 
 
-def _derived(step: Stage, out: Optional[Path], name: str) -> Architecture:
+def _chosen_by_measure(step: Stage, teacher: Architecture) -> bool:
+    """Return whether a student's sizes hang on which of its teacher's blocks matter."""
+    if step.blocks == "spaced" or not teacher.blocks_differ:
+        return False
+    return step.sizes is None or step.sizes.encoder.num_blocks not in (None, teacher.num_blocks)
+
+
+def _derived(step: Stage, key: str, out: Optional[Path], name: str) -> Architecture:
     """Read the sizes of a student that was derived."""
     if out is not None:
         exp = out.with_name(out.name.removesuffix(name) + step.name)
         student = STUDENT.read_if_there(exp)
         if student is not None:
             return _architecture(student.get("sizes"), f"{exp}/{STUDENT.file}")
-    raise UserError(
-        f"{step.where}.allocate: the sizes of '{step.name}' are measured when it is derived; "
+    raise NotMeasured(
+        f"{step.where}.{key}: the sizes of '{step.name}' are measured when it is derived; "
         "derive it before a student of its size on another path"
     )
 

@@ -10,6 +10,7 @@ In reading order:
     values         checks of single values
     reader         the one reader of options
     target         a student's size as one number
+    size_table     the one table of sizes: names, grids, units that are cut
     named_sizes    sizes by ESPnet's names
     distillation   `kd_conf`
     training       the students' training config, of which ESPnet knows most

@@ -4,6 +4,7 @@ from typing import Any, Dict, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.spec.named_sizes import check_together
+from espnet_kd.spec.size_table import each
 from espnet_kd.spec.stage import Stage
 
 
@@ -64,11 +65,16 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
         if "decoder.type" in named:  # a predictor of another kind, with sizes of its own
             sizes = {key: n for key, n in sizes.items() if not key.startswith("decoder.")}
         for key, value in named.items():
-            if key in sizes and not isinstance(value, str) and value > sizes[key]:
+            if key not in sizes or isinstance(value, str):
+                continue
+            size, before = max(each(value)), max(each(sizes[key]))
+            if size > before:
                 raise UserError(
-                    f"{stage.where}.student.{key}: {value} is larger than the {sizes[key]} of a "
+                    f"{stage.where}.student.{key}: {size} is larger than the {before} of a "
                     "stage before; a student must be smaller than its teacher"
                 )
+        if "encoder.num_blocks" in named:  # sizes of each block of another depth
+            sizes = {key: n for key, n in sizes.items() if not isinstance(n, tuple)}
         sizes |= named
         check_together(sizes, f"{stage.where}.student")
 

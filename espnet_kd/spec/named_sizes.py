@@ -4,35 +4,48 @@ import dataclasses
 from typing import Any, Dict, Mapping, Optional, Type
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.option import Options, known_options, option
+from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
+from espnet_kd.spec.size_table import BY_NAME, PER_BLOCK, PerBlock, each
 from espnet_kd.spec.values import whole_number
 
 PREDICTORS = ("rnn", "stateless")
 
 
-def _size(doc: str, axis: str) -> Any:
-    """Declare a size; `axis` is the field of `students.architecture.Architecture`."""
-    field = option(
+def _size(name: str) -> Any:
+    """Declare a size of the table."""
+    axis = BY_NAME[name]
+    return option(
         None,
-        doc,
-        read=lambda where, value: whole_number(where, value, 1),
-        values="a whole number",
+        axis.doc,
+        read=_read_blocks if axis.per_block else _read_size,
+        values="a whole number" + (", or a list: one a block" if axis.per_block else ""),
     )
-    field.metadata = {**field.metadata, "axis": axis}
-    return field
+
+
+def _read_size(where: str, value: Any) -> int:
+    return whole_number(where, value, 1)
+
+
+def _read_blocks(where: str, value: Any) -> PerBlock:
+    """Read a size of all blocks, or a list of one for each."""
+    if not isinstance(value, list):
+        return _read_size(where, value)
+    if not value:
+        raise UserError(f"{where}: expected a size for each block, found an empty list")
+    return tuple(_read_size(f"{where}[{i}]", size) for i, size in enumerate(value))
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSizes(Options):
     """Sizes of a conformer; None: the teacher's."""
 
-    num_blocks: Optional[int] = _size("conformer blocks", "num_blocks")
-    hidden_size: Optional[int] = _size("width of the residual stream", "hidden_size")
-    linear_size: Optional[int] = _size("units of each feed-forward module", "linear_size")
-    heads: Optional[int] = _size("attention heads", "heads")
-    conv_mod_kernel_size: Optional[int] = _size("taps of the convolutions, odd", "kernel_size")
-    conv_size: Optional[int] = _size("channels of the convolution front end", "conv_size")
+    num_blocks: Optional[int] = _size("encoder.num_blocks")
+    hidden_size: Optional[int] = _size("encoder.hidden_size")
+    linear_size: Optional[PerBlock] = _size("encoder.linear_size")
+    heads: Optional[int] = _size("encoder.heads")
+    conv_mod_kernel_size: Optional[PerBlock] = _size("encoder.conv_mod_kernel_size")
+    conv_size: Optional[int] = _size("encoder.conv_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +55,15 @@ class DecoderSizes(Options):
     type: Optional[str] = option(
         None, "`stateless`: a predictor that sees the last label alone", choices=PREDICTORS
     )
-    embed_size: Optional[int] = _size("width of the label embedding", "embed_size")
-    hidden_size: Optional[int] = _size("width of the predictor's output", "decoder_size")
+    embed_size: Optional[int] = _size("decoder.embed_size")
+    hidden_size: Optional[int] = _size("decoder.hidden_size")
 
 
 @dataclasses.dataclass(frozen=True)
 class JointSizes(Options):
     """Sizes of a joint network; None: the teacher's."""
 
-    joint_space_size: Optional[int] = _size("width of the joint network", "joint_size")
+    joint_space_size: Optional[int] = _size("joint_network.joint_space_size")
 
 
 def _part(cls: Type[Options], doc: str) -> Any:
@@ -77,17 +90,6 @@ class NamedSizes(Options):
         }
 
 
-# Field of `Architecture` that each name stands for; `decoder.type` is no size.
-AXES: Dict[str, str] = {
-    f"{part}.{key}": field.metadata["axis"]
-    for part, cls in (
-        ("encoder", EncoderSizes), ("decoder", DecoderSizes), ("joint_network", JointSizes)
-    )
-    for key, (field, _) in known_options(cls).items()
-    if "axis" in field.metadata
-}  # fmt: skip
-
-
 def read_sizes(where: str, sizes: Any) -> Optional[NamedSizes]:
     """Read names and kinds of sizes; whether they fit a teacher is another question.
 
@@ -99,6 +101,19 @@ def read_sizes(where: str, sizes: Any) -> Optional[NamedSizes]:
         UserError: see `read`.
     """
     return None if sizes is None else read(NamedSizes, sizes, where, "sizes by name")
+
+
+def check_depth(size: PerBlock, num_blocks: Optional[int], name: str, where: str) -> None:
+    """Refuse a list of sizes that is not as long as the model is deep.
+
+    Raises:
+        UserError: it is not.
+    """
+    if isinstance(size, tuple) and num_blocks not in (None, len(size)):
+        raise UserError(
+            f"{where}.{name}: {len(size)} sizes for {num_blocks} blocks; name one size for each "
+            "block, or one for all"
+        )
 
 
 def check_together(sizes: Mapping[str, Any], where: str) -> None:
@@ -116,9 +131,11 @@ def check_together(sizes: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}: hidden_size {width} is no multiple of heads {heads}")
     if width % 2:
         raise UserError(f"{where}: hidden_size {width} must be even")
-    kernel = sizes.get("encoder.conv_mod_kernel_size", 1)
-    if kernel % 2 == 0:
-        raise UserError(f"{where}: conv_mod_kernel_size {kernel} must be odd")
+    for kernel in each(sizes.get("encoder.conv_mod_kernel_size", 1)):
+        if kernel % 2 == 0:
+            raise UserError(f"{where}: conv_mod_kernel_size {kernel} must be odd")
+    for axis in PER_BLOCK:
+        check_depth(sizes.get(axis.name, 1), sizes.get("encoder.num_blocks"), axis.name, where)
     if sizes.get("decoder.type") == "stateless" and "decoder.hidden_size" in sizes:
         raise UserError(
             f"{where}.decoder.hidden_size: a stateless predictor has none; its width is embed_size"

@@ -1,8 +1,9 @@
 """Students from teachers: architecture arithmetic and inherited weights. Torch only.
 
-In reading order:
+What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
 
-    architecture   what can shrink, exact parameter counts, sizes for a target
+    architecture   a model's sizes, those that a plan names, those for a target
+    counts         parameters, exactly
     axes           what every axis of every parameter means
     importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's

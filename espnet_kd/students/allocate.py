@@ -1,32 +1,16 @@
 """Sizes for a target by measured sensitivity instead of a rule."""
 
-import dataclasses
+import functools
 import logging
 import math
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
-from espnet_kd.students.architecture import Architecture
+from espnet_kd.spec.size_table import PER_BLOCK, Axis, PerBlock
+from espnet_kd.students.architecture import Architecture, Chooser
+from espnet_kd.students.importance import spaced_blocks
 
 STEPS = 8  # a step takes about this part of the teacher's size
-
-
-class Axis(NamedTuple):
-    """One direction in which a model can shrink.
-
-    Attributes:
-        name: For the log.
-        fields: Fields of `Architecture` that go down together.
-        grid: They stay congruent to the teacher's modulo this.
-        least: They are never below this.
-        step: What is taken at a time, a multiple of `grid`.
-    """
-
-    name: str
-    fields: Tuple[str, ...]
-    grid: int
-    least: int
-    step: int
 
 
 class _Trial(NamedTuple):
@@ -45,25 +29,7 @@ class _Trial(NamedTuple):
 
 def axes_of(teacher: Architecture) -> List[Axis]:
     """List the directions in which a model can shrink."""
-    t = teacher
-    grids = {
-        "depth": (("num_blocks",), 1, 1),
-        "width": (("hidden_size",), 2 * t.heads, 2 * t.heads),
-        "feed-forward": (("linear_size",), 8, 8),
-        "kernel": (("kernel_size",), 2, 3),
-        "joint network": (("joint_size",), 8, 8),
-    }
-    if not t.conv_size1:  # a VGG-like front end is kept whole
-        grids["front end"] = (("conv_size",), 4, 4)
-    if t.decoder == "rnn":
-        grids["predictor"] = (("decoder_size",), 8, 8)
-        grids["label embedding"] = (("embed_size",), 8, 8)
-    else:
-        grids["label embedding"] = (("embed_size", "decoder_size"), 8, 8)
-    return [
-        Axis(name, fields, grid, least, grid * max(1, getattr(t, fields[0]) // STEPS // grid))
-        for name, (fields, grid, least) in grids.items()
-    ]
+    return [axis for axis in teacher.axes if axis.label]
 
 
 def allocate(
@@ -72,6 +38,7 @@ def allocate(
     loss: Callable[[Architecture], float],
     where: str,
     measurements: int = 40,
+    kept: Optional[Chooser] = None,
 ) -> Architecture:
     """Shrink step by step where a parameter saved costs the least loss.
 
@@ -87,6 +54,7 @@ def allocate(
         loss: Measures a student without training; called at most `measurements` times.
         where: Name of the place in the plan, for messages.
         measurements: How many measurements there may be, at least one an axis and one more.
+        kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
     Returns:
         The student's sizes; the same for the same losses.
@@ -94,7 +62,8 @@ def allocate(
     Raises:
         UserError: `params` is not less than the teacher's, or cannot be reached.
     """
-    teacher.shrink_to(params, where)  # refuses what cannot be
+    teacher.shrink_to(params, where, kept)  # refuses what cannot be
+    choose = kept or functools.partial(spaced_blocks, teacher.num_blocks)
     left = measurements
 
     def measure(what: str, student: Architecture) -> float:
@@ -110,7 +79,10 @@ def allocate(
     current, now = teacher, measure("the teacher", teacher)
     trials: Dict[str, _Trial] = {}
     while current.params > params:
-        steps = {axis.name: _step(current, axis, params) for axis in axes_of(teacher)}
+        steps = {
+            axis.label: _step(current, axis, teacher, params, choose)
+            for axis in axes_of(teacher)
+        }
         possible = [name for name, student in steps.items() if student is not None]
         if not possible:
             raise UserError(f"{where}: no student of at most {params} parameters can be derived")
@@ -129,27 +101,67 @@ def allocate(
         logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
         current = student
     for name in sorted(trials, key=lambda name: -trials[name].cost):
-        axis = next(axis for axis in axes_of(teacher) if axis.name == name)
-        current = _grown(current, axis, teacher, params)
+        axis = next(axis for axis in axes_of(teacher) if axis.label == name)
+        current = _grown(current, axis, teacher, params, choose)
     return current
 
 
-def _grown(current: Architecture, axis: Axis, teacher: Architecture, params: int) -> Architecture:
+def _grown(
+    current: Architecture, axis: Axis, teacher: Architecture, params: int, kept: Chooser
+) -> Architecture:
     """Grow along an axis, not beyond the teacher, as far as the target allows."""
-    size, full = (getattr(model, axis.fields[0]) for model in (current, teacher))
-    for larger in range(size + axis.grid, full + 1, axis.grid):
-        student = dataclasses.replace(current, **dict.fromkeys(axis.fields, larger))
+    whole = teacher.with_blocks(kept(current.num_blocks))
+    if axis.field == "num_blocks":
+        whole = teacher
+    size, full, grid = _largest(current, axis), _largest(whole, axis), teacher.grid(axis)
+    for larger in range(size + grid, full + 1, grid):
+        student = _with_size(current, axis, larger, teacher, kept)
         if student.params > params:
             break
         current = student
     return current
 
 
-def _step(current: Architecture, axis: Axis, params: int) -> Optional[Architecture]:
+def _step(
+    current: Architecture, axis: Axis, teacher: Architecture, params: int, kept: Chooser
+) -> Optional[Architecture]:
     """Take one step along an axis, or less where that reaches the target."""
-    size, student = getattr(current, axis.fields[0]), None
-    for smaller in range(size - axis.grid, max(size - axis.step, axis.least) - 1, -axis.grid):
-        student = dataclasses.replace(current, **dict.fromkeys(axis.fields, smaller))
+    size, grid, student = _largest(current, axis), teacher.grid(axis), None
+    step = grid * max(1, _largest(teacher, axis) // STEPS // grid)
+    for smaller in range(size - grid, max(size - step, axis.least or grid) - 1, -grid):
+        student = _with_size(current, axis, smaller, teacher, kept)
         if student.params <= params:
             break
     return student
+
+
+def _largest(model: Architecture, axis: Axis) -> int:
+    return max(model.of_blocks(axis))
+
+
+def _with_size(
+    current: Architecture, axis: Axis, size: int, teacher: Architecture, kept: Chooser
+) -> Architecture:
+    """Give a model another size along an axis.
+
+    Blocks that differ have each lost equally many units of their teacher's, none more than
+    leaves the least; another depth has other blocks.
+    """
+    depth = size if axis.field == "num_blocks" else current.num_blocks
+    whole = teacher.with_blocks(kept(depth))
+    before = teacher.with_blocks(kept(current.num_blocks))
+    sizes: Dict[str, PerBlock] = {"num_blocks": depth}
+    for other in PER_BLOCK:
+        pairs = zip(before.of_blocks(other), current.of_blocks(other))
+        taken = max(full - now for full, now in pairs)
+        if other is axis:
+            taken = _largest(before, axis) - size
+        grid = other.grid
+        least = other.least or grid
+        sizes[other.field] = tuple(
+            max(full - taken, min(full, least + (full - least) % grid))
+            for full in whole.of_blocks(other)
+        )
+    if not axis.per_block:
+        sizes[axis.field] = size
+    return current.resized(**sizes)

@@ -6,11 +6,17 @@ Names are ESPnet's own, as they stand in `encoder_conf`, `decoder_conf` and
 
 import copy
 import dataclasses
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, check_choice
-from espnet_kd.spec.named_sizes import AXES, NamedSizes
+from espnet_kd.spec.named_sizes import NamedSizes, check_depth
+from espnet_kd.spec.size_table import AXES, BY_NAME, IN_BLOCK, PER_BLOCK, Axis, PerBlock, each
 from espnet_kd.spec.values import whole_number
+from espnet_kd.students.counts import count
+from espnet_kd.students.importance import spaced_blocks
+
+# Chooses so many of a model's blocks: their numbers, rising.
+Chooser = Callable[[int], Sequence[int]]
 
 # What a size may be that is no number of something.
 CHOICES = {
@@ -25,6 +31,9 @@ STATELESS_KEYS = ("embed_size", "embed_dropout_rate", "embed_pad")
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """Everything that decides the number of parameters.
+
+    What blocks may differ in (`spec.size_table`) is a number if they are alike, else a tuple with
+    a number for each.
 
     Attributes:
         features: Input features F.
@@ -50,9 +59,9 @@ class Architecture:
     vocab: int
     num_blocks: int
     hidden_size: int
-    linear_size: int
+    linear_size: PerBlock
     heads: int
-    kernel_size: int
+    kernel_size: PerBlock
     conv_size: int
     conv_size1: int
     subsampling: int
@@ -63,6 +72,14 @@ class Architecture:
     decoder_size: int
     joint_size: int
     lin_dec_bias: bool = True
+
+    def __post_init__(self) -> None:
+        """Write what is alike in all blocks as a number: one way to say it."""
+        for axis in PER_BLOCK:
+            sizes = getattr(self, axis.field)
+            if isinstance(sizes, (list, tuple)):
+                alike = len(sizes) == self.num_blocks and len(set(sizes)) == 1
+                object.__setattr__(self, axis.field, sizes[0] if alike else tuple(sizes))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], features: int, vocab: int) -> "Architecture":
@@ -87,7 +104,7 @@ class Architecture:
                     f"encoder_conf.body_conf: block_type '{b.get('block_type')}' cannot be "
                     "distilled yet; all blocks must be 'conformer'"
                 )
-            for key in ("hidden_size", "linear_size", "heads", "conv_mod_kernel_size"):
+            for key in (axis.key for axis in IN_BLOCK if not axis.per_block):
                 if b.get(key) != blocks[0].get(key):
                     raise UserError(
                         f"encoder_conf.body_conf: {key} differs between blocks "
@@ -115,9 +132,9 @@ class Architecture:
             vocab=vocab,
             num_blocks=len(blocks),
             hidden_size=block["hidden_size"],
-            linear_size=block["linear_size"],
+            linear_size=tuple(b["linear_size"] for b in blocks),
             heads=block.get("heads", 4),
-            kernel_size=block["conv_mod_kernel_size"],
+            kernel_size=tuple(b["conv_mod_kernel_size"] for b in blocks),
             conv_size=conv_size,
             conv_size1=conv_size1,
             subsampling=front.get("subsampling_factor") or 4,
@@ -130,7 +147,51 @@ class Architecture:
             lin_dec_bias=joint.get("lin_dec_bias", True),
         )
 
-    def with_sizes(self, sizes: NamedSizes, where: str) -> "Architecture":
+    @property
+    def axes(self) -> List[Axis]:
+        """Return the directions in which this model can shrink."""
+        gone = set()
+        if self.conv_size1:
+            gone.add("conv_size")  # a VGG-like front end is kept whole
+        if self.decoder == "stateless":
+            gone.add("decoder_size")  # that is `embed_size`
+        return [axis for axis in AXES if axis.field not in gone]
+
+    def grid(self, axis: Axis) -> int:
+        """Return what sizes along an axis are a multiple of."""
+        return axis.grid * (self.heads if axis.for_each_head else 1)
+
+    def size_of(self, axis: Axis, block: int) -> int:
+        """Return the size of a block along an axis."""
+        size = getattr(self, axis.field)
+        return size[block] if isinstance(size, tuple) else size
+
+    def of_blocks(self, axis: Axis) -> Tuple[int, ...]:
+        """Return the sizes of all blocks along an axis."""
+        return tuple(self.size_of(axis, b) for b in range(self.num_blocks))
+
+    @property
+    def blocks_differ(self) -> bool:
+        """Return whether not all blocks have the same sizes."""
+        return any(isinstance(getattr(self, axis.field), tuple) for axis in PER_BLOCK)
+
+    def with_blocks(self, kept: Sequence[int]) -> "Architecture":
+        """Return the sizes of some of the blocks with all that is around them."""
+        sizes = {a.field: tuple(self.size_of(a, b) for b in kept) for a in PER_BLOCK}
+        return dataclasses.replace(self, num_blocks=len(kept), **sizes)
+
+    def resized(self, **sizes: Any) -> "Architecture":
+        """Return a model of other sizes; a stateless predictor is as wide as its embedding."""
+        if self.decoder == "stateless" and "embed_size" in sizes:
+            sizes["decoder_size"] = sizes["embed_size"]
+        return dataclasses.replace(self, **sizes)
+
+    def _spaced(self, depth: int) -> Sequence[int]:
+        return spaced_blocks(self.num_blocks, depth)
+
+    def with_sizes(
+        self, sizes: NamedSizes, where: str, kept: Optional[Chooser] = None
+    ) -> "Architecture":
         """Replace sizes that a plan names.
 
         Args:
@@ -138,40 +199,52 @@ class Architecture:
                 that sees a single label, as wide as the recurrent one's output unless
                 `embed_size` is named.
             where: Name of the place in the plan, for messages.
+            kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
         Raises:
             UserError: a size that is larger than here or cannot be.
         """
-        model = self
+        model, depth = self, sizes.encoder.num_blocks
+        if depth is not None and depth < self.num_blocks:
+            model = self.with_blocks((kept or self._spaced)(depth))
+        elif depth is not None and depth > self.num_blocks:
+            raise UserError(
+                f"{where}.encoder.num_blocks: {depth} is larger than the teacher's "
+                f"{self.num_blocks}"
+            )
         if sizes.decoder.type is not None:
-            model = self._with_predictor(sizes.decoder.type, where)
+            model = model._with_predictor(sizes.decoder.type, where)
         return model._with_widths(sizes, where)
 
     def _with_widths(self, sizes: NamedSizes, where: str) -> "Architecture":
         """Replace all sizes that are numbers."""
-        changes: Dict[str, int] = {}
+        changes: Dict[str, PerBlock] = {}
         for key, value in sizes.named.items():
-            if key not in AXES:
+            if key not in BY_NAME:
                 continue
-            field = AXES[key]
+            axis = BY_NAME[key]
+            field = axis.field
             if field == "decoder_size" and self.decoder == "stateless":
                 raise UserError(
                     f"{where}.decoder.hidden_size: a stateless predictor has none; its "
                     "width is embed_size"
                 )
-            if value > getattr(self, field):
-                raise UserError(
-                    f"{where}.{key}: {value} is larger than the teacher's {getattr(self, field)}"
-                )
+            check_depth(value, self.num_blocks, key, where)
+            wanted = value if isinstance(value, tuple) else (value,) * self.num_blocks
+            for b, (size, most) in enumerate(zip(wanted, self.of_blocks(axis))):
+                if size > most:
+                    alike = wanted[0] == value and isinstance(getattr(self, field), int)
+                    block = "" if alike else f" in block {b}"
+                    raise UserError(
+                        f"{where}.{key}: {size} is larger than the teacher's {most}{block}"
+                    )
             changes[field] = value
         if self.conv_size1 and changes.get("conv_size", self.conv_size) != self.conv_size:
             raise UserError(
                 f"{where}.encoder.conv_size: the teacher's VGG-like front end is kept whole; "
                 "leave conv_size out"
             )
-        if self.decoder == "stateless" and "embed_size" in changes:
-            changes["decoder_size"] = changes["embed_size"]
-        student = dataclasses.replace(self, **changes)
+        student = self.resized(**changes)
         student.check(where)
         return student
 
@@ -193,15 +266,18 @@ class Architecture:
             if field.name in CHOICES:
                 check_choice(f"{where}.{field.name}", value, CHOICES[field.name])
             elif field.name not in ("conv_size1", "lin_dec_bias"):
-                whole_number(f"{where}.{field.name}", value, 1)
+                check_depth(value, self.num_blocks, field.name, where)
+                for size in each(value):
+                    whole_number(f"{where}.{field.name}", size, 1)
         if self.hidden_size % self.heads:
             raise UserError(
                 f"{where}: hidden_size {self.hidden_size} is no multiple of heads {self.heads}"
             )
         if self.hidden_size % 2:
             raise UserError(f"{where}: hidden_size {self.hidden_size} must be even")
-        if self.kernel_size % 2 == 0:
-            raise UserError(f"{where}: conv_mod_kernel_size {self.kernel_size} must be odd")
+        for kernel in each(self.kernel_size):
+            if kernel % 2 == 0:
+                raise UserError(f"{where}: conv_mod_kernel_size {kernel} must be odd")
 
     @property
     def front_end_bins(self) -> int:
@@ -214,43 +290,26 @@ class Architecture:
 
     def count(self) -> Dict[str, int]:
         """Count parameters exactly: encoder, decoder, joint network (no auxiliary heads)."""
-        d, f, c = self.hidden_size, self.linear_size, self.conv_size
-        if self.conv_size1:
-            channels = (1, self.conv_size1, self.conv_size1, c, c)
-            front = sum(9 * a * b + b for a, b in zip(channels, channels[1:]))
-        else:
-            kernel2 = {2: 3, 4: 3, 6: 5}[self.subsampling]
-            front = (9 * c + c) + (c * c * kernel2**2 + c)
-        front += c * self.front_end_bins * d + d
-        feed_forward = 2 * (2 * d * f + f + d)
-        attention = 4 * (d * d + d) + d * d + 2 * d  # q, k, v, out; linear_pos; two biases
-        # pointwise 1 (to twice the width), depthwise, batch norm, pointwise 2
-        convolution = (2 * d * d + 2 * d) + (d * self.kernel_size + d) + 2 * d + (d * d + d)
-        block = feed_forward + attention + convolution + 5 * 2 * d  # five layer norms
-        encoder = front + self.num_blocks * block + 2 * d
-        decoder = self.vocab * self.embed_size
-        if self.decoder == "rnn":
-            gates = {"lstm": 4, "gru": 3}[self.rnn_type]
-            width = self.embed_size
-            for _ in range(self.rnn_layers):
-                decoder += gates * self.decoder_size * (width + self.decoder_size + 2)
-                width = self.decoder_size
-        j = self.joint_size
-        joint = (d * j + j) + (self.decoder_size * j + j * self.lin_dec_bias)
-        joint += j * self.vocab + self.vocab
-        return {"encoder": encoder, "decoder": decoder, "joint_network": joint}
+        return count(self)
 
     @property
     def params(self) -> int:
         """Parameters in all (no auxiliary heads)."""
         return sum(self.count().values())
 
-    def shrink_to(self, params: int, where: str) -> "Architecture":
+    def shrink_to(
+        self, params: int, where: str, kept: Optional[Chooser] = None
+    ) -> "Architecture":
         """Find the largest student of our shape rule with at most `params` parameters.
 
         The rule (ours): with r the wanted fraction, depth is multiplied by the square root
         of r, and one common factor, as large as fits, multiplies all widths, the front end's
         channels included. Heads and kernel are kept: neither is worth many parameters.
+
+        Args:
+            params: Parameters that the student has at most.
+            where: Name of the place in the plan, for messages.
+            kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
         Raises:
             UserError: not even the smallest student is that small, or `params` is not less
@@ -262,30 +321,27 @@ class Architecture:
             )
         depth = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
         while depth >= 1:
+            shallow = self.with_blocks((kept or self._spaced)(depth))
             for step in range(64, 3, -1):
-                student = self._scaled(depth, step / 64)
+                student = shallow._scaled(step / 64)
                 if student.params <= params:
                     return student
             depth -= 1
         raise UserError(f"{where}: no student of at most {params} parameters can be derived")
 
-    def _scaled(self, depth: int, factor: float) -> "Architecture":
-        def width(size: int, multiple: int) -> int:
-            return min(size, max(multiple, round(size * factor / multiple) * multiple))
-
-        return dataclasses.replace(
-            self,
-            num_blocks=depth,
-            hidden_size=width(self.hidden_size, 2 * self.heads),
-            linear_size=width(self.linear_size, 8),
-            # A VGG-like front end is kept whole.
-            conv_size=self.conv_size if self.conv_size1 else width(self.conv_size, 4),
-            embed_size=width(self.embed_size, 8),
-            decoder_size=width(self.decoder_size, 8)
-            if self.decoder == "rnn"
-            else width(self.embed_size, 8),
-            joint_size=width(self.joint_size, 8),
-        )
+    def _scaled(self, factor: float) -> "Architecture":
+        """Multiply all widths by a factor."""
+        sizes: Dict[str, PerBlock] = {}
+        for axis in self.axes:
+            if not axis.scaled or axis.field == "num_blocks":
+                continue
+            grid = self.grid(axis)
+            widths = tuple(
+                min(size, max(grid, round(size * factor / grid) * grid))
+                for size in self.of_blocks(axis)
+            )
+            sizes[axis.field] = widths if axis.per_block else widths[0]
+        return self.resized(**sizes)
 
     def to_config(self, teacher: Mapping[str, Any], kept: "list[int]") -> Dict[str, Any]:
         """Write these sizes into a copy of the teacher's model configuration.
@@ -299,13 +355,10 @@ class Architecture:
         """
         encoder = copy.deepcopy(teacher["encoder_conf"])
         blocks = [b for b in encoder["body_conf"] for _ in range(b.get("num_blocks") or 1)]
-        sizes = {
-            "hidden_size": self.hidden_size,
-            "linear_size": self.linear_size,
-            "heads": self.heads,
-            "conv_mod_kernel_size": self.kernel_size,
-        }
-        body = [{**blocks[i], **sizes, "num_blocks": 1} for i in kept]
+        body = []
+        for b, i in enumerate(kept):
+            sizes = {axis.key: self.size_of(axis, b) for axis in IN_BLOCK}
+            body.append({**blocks[i], **sizes, "num_blocks": 1})
         merged = [body[0]]
         for block in body[1:]:  # equal neighbours become one entry again
             if {**block, "num_blocks": 0} == {**merged[-1], "num_blocks": 0}:

@@ -8,6 +8,7 @@ that has its role must lose it. Roles that belong to one block carry its number,
     ff{} mac{}  feed-forward units                conv{}    channels of the convolution module
     c1 c2       channels of the front end         embed     label embedding
     rnn<n>      units of predictor layer n        joint     joint network
+    taps{}      taps of the convolution, of which those nearest the present stay
 """
 
 import re
@@ -34,7 +35,7 @@ _TABLE: Sequence[Tuple[str, Tuple[Role, ...]]] = (
     (_BLOCK + r"self_att\.linear_pos\.weight", ("att{}", "frequency")),
     (_BLOCK + r"self_att\.pos_bias_[uv]", ("att{}/heads", "att{}/heads")),
     (_BLOCK + r"conv_mod\.pointwise_conv1" + _PAIR, ("2*conv{}", "hidden", None)),
-    (_BLOCK + r"conv_mod\.depthwise_conv" + _PAIR, ("conv{}", None, "taps")),
+    (_BLOCK + r"conv_mod\.depthwise_conv" + _PAIR, ("conv{}", None, "taps{}")),
     (_BLOCK + r"conv_mod\.norm\.(?:weight|bias|running_mean|running_var)", ("conv{}",)),
     (_BLOCK + r"conv_mod\.pointwise_conv2" + _PAIR, ("hidden", "conv{}", None)),
     (r"encoder\.encoders\.norm_blocks" + _PAIR, ("hidden",)),

@@ -1,19 +1,11 @@
 """The student between two sizes."""
 
 import dataclasses
+from typing import Dict
 
+from espnet_kd.spec.size_table import PerBlock
 from espnet_kd.students.architecture import Architecture
-
-# Fields that are scaled, and what they are rounded to; `heads` stands for twice the heads.
-ROUNDED = {
-    "num_blocks": 1,
-    "hidden_size": "heads",
-    "linear_size": 8,
-    "conv_size": 4,
-    "embed_size": 8,
-    "decoder_size": 8,
-    "joint_size": 8,
-}
+from espnet_kd.students.importance import spaced_blocks
 
 
 def halfway(teacher: Architecture, goal: Architecture) -> Architecture:
@@ -41,13 +33,19 @@ def halfway(teacher: Architecture, goal: Architecture) -> Architecture:
 
 
 def _between(teacher: Architecture, goal: Architecture, part: float) -> Architecture:
-    sizes = {}
-    for name, multiple in ROUNDED.items():
-        low, high = getattr(goal, name), getattr(teacher, name)
-        multiple = 2 * goal.heads if multiple == "heads" else multiple
-        # Rounded down: a multiple of the heads that is not above the teacher's.
-        size = int((low + part * (high - low)) / multiple) * multiple
-        sizes[name] = max(low, size)
-    if goal.decoder == "stateless":
-        sizes["decoder_size"] = sizes["embed_size"]
-    return dataclasses.replace(goal, **sizes)
+    low, high = goal.num_blocks, teacher.num_blocks
+    depth = max(low, int(low + part * (high - low)))
+    # Blocks that stand at about the same height in all three.
+    shallow = goal.with_blocks(spaced_blocks(low, depth))
+    deep = teacher.with_blocks(spaced_blocks(high, depth))
+    sizes: Dict[str, PerBlock] = {}
+    for axis in goal.axes:
+        if axis.field == "num_blocks" or not (axis.scaled or axis.per_block):
+            continue
+        grid, widths = goal.grid(axis), []
+        for low, high in zip(shallow.of_blocks(axis), deep.of_blocks(axis)):
+            # Rounded down: a multiple of the heads that is not above the teacher's.
+            between = int((low + part * (high - low)) / grid) * grid if axis.scaled else low
+            widths.append(min(high, max(low, between)))
+        sizes[axis.field] = tuple(widths) if axis.per_block else widths[0]
+    return shallow.resized(**sizes)

@@ -1,6 +1,6 @@
 """Which of a teacher's blocks and weights matter."""
 
-from typing import Dict, List, Mapping, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 import torch
 
@@ -23,6 +23,37 @@ def most_important(scores: Sequence[float], n: int) -> List[int]:
     [0, 2]
     """
     return sorted(sorted(range(len(scores)), key=lambda i: -scores[i])[:n])
+
+
+def fitting_blocks(
+    preferred: Sequence[int], blocks: int, fits: Callable[[int, int], bool]
+) -> Optional[List[int]]:
+    """Choose blocks, in their order, of which each fits its place in the student.
+
+    Args:
+        preferred: The teacher's block for each of the student's, if all fit.
+        blocks: Blocks of the teacher.
+        fits: Whether (the student's block, the teacher's) go together.
+
+    Returns:
+        From the first to the last the block nearest to the preferred one that leaves blocks
+        for the rest; None if no choice fits.
+
+    >>> fitting_blocks([0, 2], 3, lambda student, teacher: teacher != 2)
+    [0, 1]
+    """
+    latest, bound = [0] * len(preferred), blocks  # the last choice that leaves the rest one
+    for j in reversed(range(len(preferred))):
+        bound = next((i for i in reversed(range(bound)) if fits(j, i)), -1)
+        latest[j] = bound
+    if bound < 0:
+        return None
+    chosen: List[int] = []
+    for j, wanted in enumerate(preferred):
+        first = chosen[-1] + 1 if chosen else 0
+        free = [i for i in range(first, latest[j] + 1) if fits(j, i)]
+        chosen.append(min(free, key=lambda i: abs(i - wanted)))
+    return chosen
 
 
 def change_of_direction(x: torch.Tensor, y: torch.Tensor, t_len: torch.Tensor) -> torch.Tensor:

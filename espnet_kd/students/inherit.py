@@ -8,7 +8,7 @@ attention head with its output.
 """
 
 import re
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 
@@ -50,6 +50,7 @@ def inherit(
     """
     if scores is None:
         scores = weight_scores(teacher_state)
+    teacher = teacher.with_blocks(kept)
     if (teacher.decoder, student.decoder) == ("rnn", "stateless"):
         teacher_state, teacher = stateless_teacher(teacher_state, teacher)
     state = _with_blocks(teacher_state, kept)
@@ -83,16 +84,17 @@ def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
 
 def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) -> Index:
     """Choose the units of every role that shrinks. Indices are sorted: order is kept."""
-    sizes = {"hidden": (t.hidden_size, s.hidden_size), "joint": (t.joint_size, s.joint_size)}
-    if not t.conv_size1:  # a VGG-like front end is kept whole
-        sizes["c1"] = sizes["c2"] = (t.conv_size, s.conv_size)
-    for n in range(layers):
-        sizes[f"rnn{n}"] = (t.decoder_size, s.decoder_size)
-    for b in range(s.num_blocks):
-        sizes[f"ff{b}"] = sizes[f"mac{b}"] = (t.linear_size, s.linear_size)
-        sizes[f"conv{b}"] = sizes[f"att{b}"] = (t.hidden_size, s.hidden_size)
-    before = {role: size for role, (size, _) in sizes.items()}
-    total = _unit_scores(scores, before, layers, t.front_end_bins)
+    sizes: Dict[str, Tuple[int, int]] = {}
+    for axis in t.axes:
+        for role in axis.roles:
+            number = 1 if "{}" not in role else layers if role == "rnn{}" else s.num_blocks
+            for n in range(number):
+                b = n if axis.per_block else 0
+                sizes[role.format(n)] = t.size_of(axis, b), s.size_of(axis, b)
+    taps = {role: pair for role, pair in sizes.items() if role.startswith("taps")}
+    sizes = {role: pair for role, pair in sizes.items() if role not in taps}
+    whole = {role: size for role, (size, _) in sizes.items()}
+    total = _unit_scores(scores, whole, layers, t.front_end_bins)
     index = {
         role: total[role].topk(after).indices.sort().values  # (after,)
         for role, (before, after) in sizes.items()
@@ -118,8 +120,9 @@ def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) ->
         # equal or next higher ones.
         pair = torch.arange(s.hidden_size // 2) * t.hidden_size // s.hidden_size
         index["frequency"] = (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
-    if s.kernel_size < t.kernel_size:
-        index["taps"] = torch.tensor([t.kernel_size, s.kernel_size])  # see `_cut`
+    for role, (before, after) in taps.items():
+        if after < before:
+            index[role] = torch.tensor([before, after])  # (2,), see `_cut`
     return index
 
 
@@ -180,7 +183,7 @@ def _cut(name: str, tensor: torch.Tensor, index: Index, layers: int, causal: boo
         if role not in index:
             continue
         kept = index[role].to(tensor.device)
-        if role == "taps":
+        if role.startswith("taps"):
             before, after = kept.tolist()
             # A causal kernel's last tap is the present frame; else the middle one is.
             first = before - after if causal else (before - after) // 2

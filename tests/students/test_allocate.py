@@ -55,7 +55,7 @@ def test_the_target_is_met_closely(share):
     """A loss that grows evenly, in which every axis has a part."""
 
     def loss(student):
-        names = [field for axis in axes_of(TEACHER) for field in axis.fields]
+        names = [axis.field for axis in axes_of(TEACHER)]
         return sum(getattr(TEACHER, name) / getattr(student, name) for name in names)
 
     student = allocate(TEACHER, int(share * TEACHER.params), loss, "plan")
@@ -95,4 +95,4 @@ def test_other_models_have_other_axes():
     student = allocate(stateless, stateless.params // 2, lambda student: 0.0, "plan")
     assert student.embed_size == student.decoder_size
     vgg = dataclasses.replace(TEACHER, conv_size1=32)
-    assert "front end" not in [axis.name for axis in axes_of(vgg)]
+    assert "front end" not in [axis.label for axis in axes_of(vgg)]
