@@ -14,7 +14,8 @@ import torch
 from torchaudio.models import RNNT, emformer_rnnt_model
 
 from espnet_kd.lattice import Joint
-from espnet_kd.objective import OBJECTIVES, Objective, distillation_losses
+from espnet_kd.objective import Objective, distillation_losses
+from espnet_kd.spec.distillation import OBJECTIVES
 
 FEATURES, SYMBOLS = 16, 8  # symbol 0 is blank
 STRIDE = 4  # feature frames an encoder frame
