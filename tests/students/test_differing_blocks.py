@@ -1,5 +1,6 @@
 """Models whose blocks differ: read, counted, cut, planned."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -121,6 +122,33 @@ def test_every_block_is_cut_by_its_own_sizes(teacher, causal):
     assert got.keys() == want.keys()
     for name, tensor in want.items():
         assert torch.equal(got[name], tensor), name
+
+
+def padded(state, name, units, taps):
+    """Return a tensor with units and taps of nothing: in a model whose blocks are alike."""
+    tensor = state[name]
+    if ".w_1." in name:
+        short = units - tensor.size(0)
+        tensor = torch.cat([tensor, tensor.new_zeros(short, *tensor.shape[1:])])
+    elif name.endswith(".w_2.weight"):
+        tensor = torch.nn.functional.pad(tensor, (0, units - tensor.size(1)))
+    elif name.endswith("depthwise_conv.weight"):
+        tensor = torch.nn.functional.pad(tensor, (taps - tensor.size(2), 0))
+    return tensor
+
+
+def test_width_is_cut_as_in_a_teacher_whose_blocks_are_alike(teacher):
+    """What blocks lack is filled with zeros: the same channels and heads go."""
+    sizes, model = teacher
+    state = model.state_dict()
+    alike = dataclasses.replace(sizes, linear_size=32, kernel_size=7)
+    want = {name: padded(state, name, 32, 7) for name in state}
+    kept, narrow = [0, 2, 3], {"hidden_size": 8, "conv_size": 4, "decoder_size": 8}
+    want = inherit(want, alike, alike.with_blocks(kept).resized(**narrow), kept)
+    got = inherit(state, sizes, sizes.with_blocks(kept).resized(**narrow), kept)
+    assert got.keys() == want.keys()
+    for name in got:
+        torch.testing.assert_close(padded(got, name, 32, 7), want[name], msg=name)
 
 
 @pytest.mark.parametrize("fraction", [0.8, 0.5, 0.35])
