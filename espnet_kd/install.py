@@ -40,6 +40,7 @@ OPTIONAL = (
     ("pytest", "pytest", "test", "no tests"),
     ("pytest-xdist", "xdist", "test", "tests run in one process: `make test TEST_JOBS=`"),
     ("ruff", "ruff", "test", "no linting of Python"),
+    ("mypy", "mypy", "test", "no checking of types"),
 )
 
 

@@ -9,7 +9,7 @@
 `examples/torchaudio_rnnt.py` distils torchaudio's own RNN-T model with it.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -42,6 +42,7 @@ class Posteriors(NamedTuple):
 
 
 Teacher = Union[Joint, Posteriors]
+Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # labels, t_len, u_len
 Teachers = Sequence[Tuple[Teacher, float]]  # each with its share of the distillation loss
 
 
@@ -99,23 +100,16 @@ def distillation_losses(
     for one, _ in teachers:
         _check(student, one, objective)
     if objective.objective == "full_sum":
-        stats = node_stats(student, *lattice, budget=budget)
-        rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)
-        kd, agrees = torch.zeros_like(rnnt), None  # (B,)
-        for one, share in teachers:
-            three, held = _posteriors(one, lattice, budget)
-            target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
-            kd = kd + share * full_sum(rnnt, target, t_len, u_len)
-            if agrees is None:
-                agrees = agreement(stats, three, t_len, u_len, held)
-        return Losses(rnnt, kd, agrees)
+        return _full_sum(student, teachers, lattice, fastemit_lambda, budget)
 
     tau = objective.temperature
     hot = student.tempered(tau)
     # A divergence of the vocabulary is computed by the walk itself: a walk for each teacher.
     in_walk = objective.objective in ("full", "top_k")
-    stats = None if in_walk else node_stats(hot, *lattice, budget=budget)
-    kd, agrees = 0.0, None
+    if not in_walk:
+        stats = node_stats(hot, *lattice, budget=budget)
+    kd: Any = 0.0  # (B,) from the first teacher on
+    agrees: Optional[torch.Tensor] = None
     for one, share in teachers:
         plain = None if objective.nodes == "all" else _posteriors(one, lattice, budget)
         weight = _node_weight(one, plain, lattice, objective)  # (B, T, U + 1) or None
@@ -124,20 +118,43 @@ def distillation_losses(
         one = _shift(one, objective.frame_shift)
         one = one.tempered(tau) if isinstance(one, Joint) else one
         if in_walk:
+            assert isinstance(one, Joint)  # `_check` lets no cache in
             seen = Seen(one, labels) if agrees is None else None
             stats = node_stats(hot, *lattice, _over_tokens(one, objective, seen), budget)
             nodes = stats[..., 3]  # (B, T, U + 1)
-            three, held = seen and seen.three, None
+            theirs = None if seen is None else Posteriors(seen.three)
         else:
-            three, held = _posteriors(one, lattice, budget)  # (B, T, U + 1, 3)
-            nodes = collapsed_kl(stats, three, objective.divergence)  # (B, T, U + 1)
-        if agrees is None:
-            agrees = agreement(stats, three, t_len, u_len, held)
+            theirs = _posteriors(one, lattice, budget)
+            nodes = collapsed_kl(stats, theirs.three, objective.divergence)  # (B, T, U + 1)
+        if agrees is None and theirs is not None:
+            agrees = agreement(stats, theirs.three, t_len, u_len, theirs.weight)
         reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight)  # (B,)
         kd = kd + share * (tau**2 * reduced)
     if tau != 1:  # the RNN-T loss is that of the other lattice
         stats = node_stats(student, *lattice, budget=budget)
     return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), kd, agrees)
+
+
+def _full_sum(
+    student: Joint,
+    teachers: Teachers,
+    lattice: Lattice,
+    fastemit_lambda: float,
+    budget: Optional[int],
+) -> Losses:
+    """Compute the losses of the objective `full_sum`; see `distillation_losses`."""
+    _, t_len, u_len = lattice
+    stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
+    rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)  # (B,)
+    kd = torch.zeros_like(rnnt)  # (B,)
+    agrees: Optional[torch.Tensor] = None
+    for one, share in teachers:
+        three, held = _posteriors(one, lattice, budget)
+        target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
+        kd = kd + share * full_sum(rnnt, target, t_len, u_len)
+        if agrees is None:
+            agrees = agreement(stats, three, t_len, u_len, held)
+    return Losses(rnnt, kd, agrees)
 
 
 def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher, float]]:
@@ -156,9 +173,6 @@ def _over_tokens(
     if objective.objective == "full":
         return FullKL(teacher, objective.divergence, seen)
     return TopKKL(teacher, objective.top_k, objective.divergence, seen)
-
-
-Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def _posteriors(teacher: Teacher, lattice: Lattice, budget: Optional[int]) -> Posteriors:

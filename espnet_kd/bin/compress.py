@@ -58,7 +58,7 @@ def _teacher(args) -> int:
 
     args.compression_stage = "1"
     recipe = recipe_of(args, *TEACHER_PARTS[args.only])
-    return run_stage(recipe, lambda: getattr(first_teacher, args.only)(recipe) or 0)
+    return run_stage(recipe, lambda: getattr(first_teacher, args.only)(recipe))
 
 
 if __name__ == "__main__":

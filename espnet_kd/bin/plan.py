@@ -75,11 +75,12 @@ def main(cmd=None) -> None:
     from espnet_kd.espnet.versions import quiet_import
 
     with quiet_import():
-        from espnet_kd.espnet.estimate import derive_all
+        from espnet_kd.espnet.estimate import Planned, derive_all
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, in_words, table
 
-    teacher = read_model(Path(args.teacher_exp), args.teacher_model)
+    model = read_model(Path(args.teacher_exp), args.teacher_model)
+    teacher = Planned(model.config, model.sizes)
     steps = geometric(target, args.stages, teacher.sizes.params)
     text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
     stages = parse_plan(text, args.out or "the plan").stages
@@ -89,8 +90,8 @@ def main(cmd=None) -> None:
     notes = []
     if not args.no_estimate:
         notes = _add_costs(rows, stages, [teacher, *students], args)
-    for row, model in zip(rows, [teacher, *students]):
-        row["sizes"] = in_words(model.sizes)
+    for row, planned in zip(rows, [teacher, *students]):
+        row["sizes"] = in_words(planned.sizes)
     print(table(rows))
     print(*notes, sep="\n", end="\n" if notes else "")
     if not args.out:

@@ -19,7 +19,7 @@ def main(cmd=None) -> int:
     parser.add_argument("--run_command", default="", help="command that made the run")
     args = parser.parse_args(cmd)
     recipe = recipe_of(args, "17", "report: RESULTS.md, results.json, plots")
-    return run_stage(recipe, lambda: report(recipe, args.run_command) or 0)
+    return run_stage(recipe, lambda: report(recipe, args.run_command))
 
 
 if __name__ == "__main__":

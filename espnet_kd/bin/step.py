@@ -21,7 +21,7 @@ import os
 import signal
 import sys
 import time
-from typing import List, TextIO, Tuple
+from typing import List, TextIO, Tuple, Union
 
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import UserError, run_main
@@ -92,7 +92,7 @@ def _serve(log_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the recipe says that it was interrupted
     with open(log_fd, "w", encoding="utf-8") as log:
         while words := _read_request():
-            reply = (2, "")
+            reply: Tuple[Union[int, str], str] = (2, "")
 
             @run_main
             def reply_to(words=words):

@@ -4,7 +4,7 @@ A teacher cache has one of its own, `teachers/fingerprint.py`.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Optional, TypedDict
+from typing import Annotated, Any, Dict, List, Optional, TypedDict, cast
 
 from espnet_kd.common.json_file import Record, check_shape
 from espnet_kd.errors import UserError
@@ -232,14 +232,14 @@ def _check_results(results: Results) -> None:
         if not results[field]:
             raise UserError(f"{field}: expected at least one")
     for i, model in enumerate(results["models"]):
-        for field in ("wer", "wer_diff"):
+        for field, values in (("wer", model["wer"]), ("wer_diff", model["wer_diff"])):
             for test_set in results["test_sets"]:
-                if model[field] is not None and test_set not in model[field]:
+                if values is not None and test_set not in values:
                     raise UserError(f"models[{i}].{field}: no value for '{test_set}'")
     if any(model.get("rtf") for model in results["models"]):
         speed = {**results.get("speed", {}), "models": {}}  # each model has its own
         check_shape(speed, Speed, "speed")
-        _check_speed(speed)
+        _check_speed(cast(Speed, speed))  # as its shape has shown
 
 
 def _check_history(history: List[Epoch]) -> None:

@@ -91,8 +91,8 @@ def check_pieces(model: Path, tokens: List[str], where: str) -> None:
     def plain(names: List[str]) -> "dict[str, None]":
         return {name: None for name in names if not (name[:1] == "<" and name[-1:] == ">")}
 
-    pieces, tokens = plain(pieces), plain(tokens)
-    for name, a, b in ((model, pieces, tokens), (where, tokens, pieces)):
+    of_model, of_list = plain(pieces), plain(tokens)
+    for name, a, b in ((model, of_model, of_list), (where, of_list, of_model)):
         other = [piece for piece in a if piece not in b]
         if other:
             raise UserError(

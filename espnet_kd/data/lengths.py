@@ -47,7 +47,7 @@ def filter_lengths(
     if not dropped.count:
         logging.info(f"{label}: kept all {len(keep)} utterances")
         return tables
-    hours, kept = (sum(map(lengths.get, u)) / rate / 3600 for u in (lengths, keep))
+    hours, kept = (sum(lengths[utt] for utt in utts) / rate / 3600 for utts in (lengths, keep))
     what = (
         f"{dropped.count} of {len(lengths)} utterances ({dropped.count / len(lengths):.1%}), "
         f"{hours - kept:.2f} of {hours:.2f} hours: {dropped.describe()}"

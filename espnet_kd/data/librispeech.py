@@ -13,7 +13,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Generator, List, NamedTuple, Sequence, Set, Tuple, Union, cast
 
 import soundfile
 
@@ -108,7 +108,11 @@ def prepare(corpus: str, sets: Sequence[str], max_bad_share: float) -> Tables:
     held = {name.replace("_", "-"): Held() for name in sets}
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-        read = pool.map(read_chapter, [folder for _, folder in chapters])
+        # Which `pool.map` returns, though its types say less.
+        read = cast(
+            "Generator[Chapter, None, None]",
+            pool.map(read_chapter, [folder for _, folder in chapters]),
+        )
         # closing: after an error or Ctrl-C the chapters still waiting are not read.
         stack.enter_context(contextlib.closing(read))
         label = f"prepare {' '.join(sets)}"
@@ -186,7 +190,7 @@ def _preference(name: str) -> Tuple[bool, bool, str]:
     return extension != ".flac", extension != ".wav", name
 
 
-def _folders(path: os.PathLike) -> List[str]:
+def _folders(path: "Union[str, os.PathLike[str]]") -> List[str]:
     with os.scandir(path) as entries:
         return sorted(e.path for e in entries if e.is_dir() and not e.name.startswith("."))
 

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from typing import Callable, Iterable, Iterator, List, TypeVar
+from typing import Callable, Generator, Iterable, Iterator, List, TypeVar
 
 from espnet_kd.errors import UserError
 
@@ -24,7 +24,7 @@ AHEAD = 4  # chunks waiting for each process
 
 def parallel_map(
     work: Callable[[Item], Result], items: Iterable[Item], processes: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `work(item)` in order; `items` is read as it is needed, not at once.
 
     Raises:
@@ -81,5 +81,7 @@ def _start_worker() -> None:
 
 def _end_with_parent() -> None:
     # A parent that is killed cannot close its pool; its workers would wait for ever.
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers come here
+    wait([parent.sentinel])
     os._exit(1)

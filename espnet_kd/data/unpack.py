@@ -31,10 +31,12 @@ def unpack(archive: Path, root: Path, name: str) -> None:
                 # Refuses names that lead out of `tmp`; Pythons before 2023 do not have it.
                 tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
                 for member in tar:
-                    if not _is_there(tmp / member.name, member):
+                    there = _is_there(tmp / member.name, member)
+                    content = tar.extractfile(member) if there else None
+                    if content is None:
                         tar.extract(member, tmp)
                     else:
-                        _compare(tmp / member.name, tar.extractfile(member).read())
+                        _compare(tmp / member.name, content.read())
                     progress.update(raw.tell() // MB - progress.count)
             while stream.read(2**20):  # to the end, where gzip's checksum stands
                 pass

@@ -7,6 +7,7 @@ utterance would lose its end.
 """
 
 import functools
+import math
 import os
 import re
 import struct
@@ -52,8 +53,9 @@ def behind(path: PathLike, audio_format: str, frames: int) -> str:
             held = _flac_frames(f, size, frames)
             return f"{held} samples, {frames} by its header" if held > frames else ""
         end = _riff(f) if PROMISED.get(audio_format) is _riff else None
-        rest = 0 if end is None else size - end
-        if rest <= max(APPENDED, APPENDED_SHARE * size) or _is_chunk(f, end + end % 2, size):
+        if end is None or size - end <= max(APPENDED, APPENDED_SHARE * size):
+            return ""
+        if _is_chunk(f, end + end % 2, size):
             return ""
     return f"{size} bytes, {end} by its header"
 
@@ -171,10 +173,10 @@ def _nist(f: BinaryIO) -> Optional[int]:
         re.search(rb"^%s -i (\d+)" % name, text, re.MULTILINE)
         for name in (b"sample_count", b"channel_count", b"sample_n_bytes")
     ]
-    if start is None or not all(sizes):
+    numbers = [int(size[1]) for size in sizes if size is not None]
+    if start is None or len(numbers) < len(sizes):
         return None
-    count, channels, width = (int(size[1]) for size in sizes)
-    return int(start[1]) + count * channels * width
+    return int(start[1]) + math.prod(numbers)
 
 
 def _ogg_ends(f: BinaryIO, size: int) -> bool:

@@ -7,8 +7,9 @@ which may name folders of the machine that made it.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from espnet_kd.common.records import ReportedModel, Results
 from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.metadata import metadata
 from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
@@ -65,8 +66,8 @@ class About:
         origin: Of an imported first teacher, what its `facts.json` says.
     """
 
-    results: Dict[str, Any]
-    model: Dict[str, Any]
+    results: Results
+    model: ReportedModel
     config: Dict[str, Any]
     student: Dict[str, Any]
     language: Optional[str] = None
@@ -77,7 +78,7 @@ class About:
     origin: Dict[str, Any] = field(default_factory=dict)
 
     @property
-    def first(self) -> Dict[str, Any]:
+    def first(self) -> ReportedModel:
         """Return the entry of the first teacher."""
         return self.results["models"][0]
 
@@ -179,9 +180,10 @@ def _facts(about: About) -> List[str]:
         rows["Tokens"] = f"{len(config['token_list'])} ({config.get('token_type')})"
     if front.get("fs"):
         rows["Sampling rate"] = str(front["fs"])
-    if model.get("rtf"):
-        rtf = f"{model['rtf']['median']:.3f} ({model['rtf']['p95']:.3f})"
-        rows["Real-time factor"] = f"{rtf}: {circumstances(about.results['speed'])}"
+    rtf = model.get("rtf")
+    if rtf:
+        factors = f"{rtf['median']:.3f} ({rtf['p95']:.3f})"
+        rows["Real-time factor"] = f"{factors}: {circumstances(about.results['speed'])}"
     return ["| | |", "|:--|:--|", *(f"| {key} | {value} |" for key, value in rows.items())]
 
 
@@ -236,7 +238,7 @@ def _decoding(about: About, bundle: Bundle) -> List[str]:
     """Return commands that reproduce the hypotheses, and the Python of it."""
     name = bundle.home.name
     options = decoding_options(bundle, about.decoding)
-    env = about.results["environment"]
+    env: Mapping[str, Any] = about.results["environment"]
     return [
         f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
         f"{env.get('torch') or UNKNOWN}), in the folder that `unzip {name}.zip` fills or in a "
@@ -259,7 +261,8 @@ def _decoding(about: About, bundle: Bundle) -> List[str]:
 
 
 def _training(about: About) -> List[str]:
-    model, env = about.model, about.results["environment"]
+    model = about.model
+    env: Mapping[str, Any] = about.results["environment"]
     lines = []
     if about.is_student:
         conf = about.distilled

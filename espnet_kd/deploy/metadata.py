@@ -7,12 +7,14 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import yaml
 
+from espnet_kd.common.records import ReportedModel, Results
+
 TASK = "automatic-speech-recognition"
 
 
 def metadata(
-    results: Dict[str, Any],
-    model: Dict[str, Any],
+    results: Results,
+    model: ReportedModel,
     name: str,
     tags: Sequence[str],
     language: Optional[str],
@@ -47,7 +49,7 @@ def metadata(
 
 
 def _results(
-    results: Dict[str, Any], model: Dict[str, Any], datasets: Sequence[str]
+    results: Results, model: ReportedModel, datasets: Sequence[str]
 ) -> List[Dict[str, Any]]:
     """Return an entry for each test set; models that recognise nothing have no result."""
     entries = []
@@ -55,9 +57,9 @@ def _results(
         if s in (model.get("faults") or {}):
             continue
         metrics = [
-            {"type": kind, "name": f"{kind.upper()} (%)", "value": round(model[kind][s], 2)}
-            for kind in ("wer", "cer")
-            if s in (model.get(kind) or {})
+            {"type": kind, "name": f"{kind.upper()} (%)", "value": round(rates[s], 2)}
+            for kind, rates in (("wer", model["wer"]), ("cer", model.get("cer", {})))
+            if s in rates
         ]
         dataset = {"type": datasets[0] if datasets else s, "name": s}
         task = {"type": TASK, "name": "Speech recognition"}

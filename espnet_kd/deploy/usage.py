@@ -38,7 +38,7 @@ def _parse(words: str) -> Dict[str, Any]:
             options[name] = [value] if value else []
         else:
             options.setdefault(name, []).append(word)
-    values = {}
+    values: Dict[str, Any] = {}
     for name, texts in options.items():
         parsed = [parse_yaml(text, f"--{name}").data for text in texts]
         if name == "quantize_modules":

@@ -42,7 +42,7 @@ class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
         self.warmup_steps = warmup_steps
         super().__init__(optimizer, last_epoch)  # makes the first step
 
-    def get_lr(self) -> List[float]:
+    def get_lr(self) -> List[Union[float, torch.Tensor]]:
         """Return the rate of the coming update, for each group of parameters."""
         warmup, step = self.warmup_steps, self.last_epoch + 1
         if self.total:

@@ -24,6 +24,9 @@ class BoundedBeamSearch(BeamSearchTransducer):
         hit_limit: Whether the utterance that is decoded has come to the limit.
     """
 
+    joint_network: Any  # of ESPnet's class, as is the next
+    search_cache: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take ESPnet's arguments."""
         super().__init__(*args, **kwargs)
@@ -33,7 +36,7 @@ class BoundedBeamSearch(BeamSearchTransducer):
     def of(cls, search: BeamSearchTransducer) -> "BoundedBeamSearch":
         """Return a search with the model and the settings of one that ESPnet has built."""
         bounded = cls.__new__(cls)
-        vars(bounded).update(vars(search))
+        bounded.__dict__.update(search.__dict__)
         bounded.search_algorithm = getattr(bounded, search.search_algorithm.__name__)
         bounded._bound()
         return bounded
@@ -84,7 +87,7 @@ class BoundedBeamSearch(BeamSearchTransducer):
 class _Limited:
     """The joint network of a search, which says blank for sure beyond the limit."""
 
-    def __init__(self, network: torch.nn.Module, search: BoundedBeamSearch) -> None:
+    def __init__(self, network: Any, search: BoundedBeamSearch) -> None:
         self.network, self.search = network, search
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:

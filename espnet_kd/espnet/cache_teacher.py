@@ -7,6 +7,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 
 import numpy as np
 import torch
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.asr_transducer.utils import TooShortUttError, get_transducer_task_io
 
 from espnet_kd.errors import UserError
@@ -78,11 +79,12 @@ def cache_teacher(settings: Settings, say: Callable[[str], None] = print) -> Non
     model = load_transducer(str(config), str(checkpoint))
     if model.frontend is None:
         raise UserError(f"{config}: the teacher has no front end; a cache is made from audio")
-    if settings.chunk_size is None:
+    chunk_size = settings.chunk_size
+    if chunk_size is None:
         encoder = model.encoder
         chunk_size = encoder.short_chunk_size if encoder.dynamic_chunk_training else 0
         settings = dataclasses.replace(settings, chunk_size=chunk_size)
-    fingerprint = fingerprint_of(model, config, checkpoint, settings.chunk_size, settings.band)
+    fingerprint = fingerprint_of(model, config, checkpoint, chunk_size, settings.band)
     fingerprint.claim(settings.out)
 
     archives = [Archive(settings.out / name) for name in names]
@@ -108,7 +110,7 @@ def cache_teacher(settings: Settings, say: Callable[[str], None] = print) -> Non
 
 
 def _estimate(
-    model: torch.nn.Module,
+    model: ESPnetASRTransducerModel,
     utterances: Utterances,
     samples: Mapping[Item, int],
     todo: Sequence[Item],
@@ -133,14 +135,14 @@ def _estimate(
     return round(total * len(todo) / len(chosen)), hours
 
 
-def _rate(model: torch.nn.Module) -> int:
+def _rate(model: ESPnetASRTransducerModel) -> int:
     """Samples a second."""
     mel = getattr(getattr(model.frontend, "logmel", None), "mel_options", {})
     return int(mel.get("sr", 16000))
 
 
 def _run(
-    model: torch.nn.Module,
+    model: ESPnetASRTransducerModel,
     utterances: Utterances,
     samples: Mapping[Item, int],
     todo: Sequence[Item],

@@ -1,14 +1,14 @@
 """WER on a part of the validation set, each epoch: of the student, and of its teacher once."""
 
 from argparse import Namespace
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import torch
 
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import count_errors
 from espnet_kd.espnet.mixed_precision import autocast
-from espnet_kd.espnet.reading import in_one_line
+from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.scoring.counts import Counts
 
@@ -28,9 +28,10 @@ class DevWer:
 
     def __init__(self, utterances: int, processes: int = 1) -> None:
         self.wanted = -(-utterances // processes)
-        self.student, self.teacher = Counts(sentences=0), None
+        self.student = Counts(sentences=0)
+        self.teacher: Optional[Counts] = None
 
-    def watch(self, batches: Iterable, model: Any) -> Iterator:
+    def watch(self, batches: DataBatches, model: Any) -> Iterator:
         """Yield the batches of a validation, and decode a part of them.
 
         Args:

@@ -155,7 +155,7 @@ class Training:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
     def _step(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, lengths: Batch
+        self, model: ESPnetASRTransducerModel, optimizer: torch.optim.Optimizer, lengths: Batch
     ) -> float:
         config = self.student
         batch = noise(lengths, len(config["token_list"]), config.get("input_size"))
@@ -216,7 +216,9 @@ def noise(lengths: Batch, vocabulary: int, input_size: Optional[int]) -> Dict[st
     }
 
 
-def cache_entries(model: torch.nn.Module, lengths: Batch, text: torch.Tensor) -> torch.Tensor:
+def cache_entries(
+    model: ESPnetASRTransducerModel, lengths: Batch, text: torch.Tensor
+) -> torch.Tensor:
     """Make the entries of a teacher cache whose teacher knows nothing.
 
     Args:

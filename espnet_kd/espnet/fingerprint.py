@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import torch
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
@@ -26,7 +26,7 @@ MODEL_KEYS = (
 
 
 def fingerprint_of(
-    model: torch.nn.Module, config: Path, checkpoint: Path, chunk_size: int, band: int
+    model: ESPnetASRTransducerModel, config: Path, checkpoint: Path, chunk_size: int, band: int
 ) -> Fingerprint:
     """Describe a cache that is to be made.
 
@@ -46,7 +46,7 @@ def fingerprint_of(
     )
 
 
-def lattice_fields(model: torch.nn.Module) -> Dict[str, Any]:
+def lattice_fields(model: ESPnetASRTransducerModel) -> Dict[str, Any]:
     """What teacher and student must share."""
     embed = model.encoder.embed
     features = {key: _plain(value) for key, value in front_end(model).items()}

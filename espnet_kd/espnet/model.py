@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
@@ -18,7 +18,7 @@ from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.espnet.terms import TERMS, Outputs
 from espnet_kd.methods.callbacks import Callback
 from espnet_kd.methods.protocol import Term
-from espnet_kd.objective import Posteriors
+from espnet_kd.objective import Posteriors, Teachers
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import DamagedEntry, unpack
 from espnet_kd.teachers.archive import locate
@@ -40,6 +40,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
     batch_names: Sequence[str] = ()  # utterances whose statistics are collected
+    error_calculator: Any  # of ESPnet's class
 
     @classmethod
     def wrap(
@@ -66,9 +67,10 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """
         options.check_top_k(model.vocab_size)
         m = options.first_weight
-        teachers = [pair for pair in ((teacher, 1 - m), (first, m)) if pair[0] is not None]
-        for pair in teachers:
-            pair[0].check_fits(model)
+        pairs = ((teacher, 1 - m), (first, m))
+        teachers = [(frozen, share) for frozen, share in pairs if frozen is not None]
+        for frozen, _ in teachers:
+            frozen.check_fits(model)
         model.options = options
         model.terms = [term for term in TERMS if term.wanted(model)]
         if teacher is not None:
@@ -173,8 +175,10 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         # 2. The teachers first: what they need meanwhile is free when the student begins.
         pairs = (self.teachers and self.options.layers) or []
-        teachers, outputs, teacher_blocks = None, [], {}
+        teachers: Union[Teachers, Posteriors, None] = None
+        outputs, teacher_blocks = [], {}
         if self.teacher is not None:
+            assert raw is not None  # see `_features`
             context = chunk_size if self.options.teacher_context == "shared" else None
             theirs = self.teacher.model.encoder
             with block_outputs(theirs, [t for _, t in pairs]) as teacher_blocks:
@@ -207,7 +211,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
         lattice = labels, t_len, u_len
         batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks)
         stats: Dict[str, Any] = {}
-        loss = 0.0
+        loss: Any = 0.0  # (), a tensor from the first term on
         with torch.autocast(enc.device.type, enabled=False):
             for term in self.terms:
                 if any(getattr(batch, need) is None for need in term.needs):

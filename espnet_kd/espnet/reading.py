@@ -1,7 +1,7 @@
 """Data that cannot be read is named in one line, whichever process reads it."""
 
 import contextlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Protocol, Tuple, Union
 
 import numpy as np
 from espnet2.tasks import abs_task
@@ -34,6 +34,8 @@ class NamingDataset(ESPnetDataset):
 
 class NamingStream(IterableESPnetDataset):
     """`IterableESPnetDataset`, of statistics and decoding, that names what cannot be read."""
+
+    key_file: Any  # of ESPnet's class: a file, or names
 
     def __iter__(self) -> Iterator[Tuple[Union[str, int], Dict[str, np.ndarray]]]:
         """Yield names and data of utterances; see ESPnet's class.
@@ -89,6 +91,16 @@ def _try(read: Callable[[Any], Any], value: Any, uid: Union[str, int], table: st
             f"{table}: '{uid}' cannot be read ({type(e).__name__}: {reason}); make its file "
             "again, or take it out"
         ) from None
+
+
+class DataBatches(Protocol):
+    """An epoch's batches, as ESPnet hands them out."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield names and data of utterances."""
 
 
 def in_one_line(batches: Iterable) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 import torch
+from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.common.yaml_file import read_yaml
@@ -30,7 +31,7 @@ def read_model(exp: Path, checkpoint: str) -> Model:
     return Model(config, model, sizes_of(model, config))
 
 
-def sizes_of(model: torch.nn.Module, config: Mapping[str, Any]) -> Architecture:
+def sizes_of(model: ESPnetASRTransducerModel, config: Mapping[str, Any]) -> Architecture:
     """Read a built model's sizes.
 
     Raises:
@@ -51,14 +52,14 @@ def sizes_of(model: torch.nn.Module, config: Mapping[str, Any]) -> Architecture:
     return sizes
 
 
-def build(config: Dict[str, Any]) -> torch.nn.Module:
+def build(config: Dict[str, Any]) -> ESPnetASRTransducerModel:
     """Build a model as stock ESPnet would, in eval mode."""
     # ESPnet writes into the dicts it is given.
     args = Namespace(**copy.deepcopy({"init": None, "specaug": None, **config}))
     return ASRTransducerTask.build_model(args).eval()
 
 
-def attach(model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
+def attach(model: ESPnetASRTransducerModel, conf: Mapping[str, Any]) -> Attached:
     """Turn a built model into the form that is trained.
 
     Args:
@@ -68,7 +69,7 @@ def attach(model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
     return method_named(conf["method"]).attach(model, conf) if conf else Attached()
 
 
-def logits_of(model: torch.nn.Module, features: Optional[int]) -> torch.Tensor:
+def logits_of(model: ESPnetASRTransducerModel, features: Optional[int]) -> torch.Tensor:
     """Run a model on a second of noise, always the same one.
 
     Args:
@@ -93,7 +94,7 @@ def forward_check(
     config: Dict[str, Any],
     state: Optional[Mapping[str, torch.Tensor]],
     method_conf: Mapping[str, Any],
-) -> torch.nn.Module:
+) -> ESPnetASRTransducerModel:
     """Build a student as it is trained, load its weights, run it, and what is exported of it.
 
     Args:
@@ -123,7 +124,7 @@ def forward_check(
 
 
 def check_forms(
-    model: torch.nn.Module, config: Dict[str, Any], exported: Mapping[str, torch.Tensor]
+    model: ESPnetASRTransducerModel, config: Dict[str, Any], exported: Mapping[str, torch.Tensor]
 ) -> None:
     """Check that the trained form computes what stock ESPnet computes with the exported one.
 
@@ -149,5 +150,5 @@ def check_forms(
         )
 
 
-def _features(model: torch.nn.Module, config: Mapping[str, Any]) -> Optional[int]:
+def _features(model: ESPnetASRTransducerModel, config: Mapping[str, Any]) -> Optional[int]:
     return config["input_size"] if model.frontend is None else None

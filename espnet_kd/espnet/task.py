@@ -7,7 +7,7 @@ import argparse
 import importlib.util
 import multiprocessing
 import re
-from typing import Any, Iterable, Iterator, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -20,7 +20,7 @@ from espnet_kd.errors import UserError, run_main, shown
 from espnet_kd.espnet.cached import NAME, check_cache
 from espnet_kd.espnet.mixed_precision import AMP_DTYPES, autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
-from espnet_kd.espnet.reading import in_one_line
+from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.stock import attach
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
@@ -163,6 +163,8 @@ class DistilTransducerTask(ASRTransducerTask):
         teachers = []
         trains = not getattr(args, "collect_stats", False)
         if trains and options.distils and not options.teacher_cache:
+            # Of whom `complete` has seen that all files are named.
+            files: List[Tuple[str, Any, Any]]
             files = [("teacher", options.teacher_config, options.teacher_model)]
             if options.first_weight > 0:
                 first = options.first_teacher_config, options.first_teacher_model
@@ -203,7 +205,7 @@ def _check_tables(args: argparse.Namespace) -> None:
 class _Named:
     """Batches whose names our model knows: ESPnet hands `collect_feats` none."""
 
-    def __init__(self, batches: Iterable) -> None:
+    def __init__(self, batches: DataBatches) -> None:
         self.batches = batches
 
     def __len__(self) -> int:

@@ -202,7 +202,7 @@ class FrozenTeacher:
         return x.dtype if self.dtype == torch.float32 else self.dtype
 
 
-def _forget_attention(module: torch.nn.Module, *_: Any) -> None:
+def _forget_attention(module: Any, *_: Any) -> None:
     """ESPnet keeps each block's attention weights, (B, heads, T, T), for plots."""
     module.attn = None
 

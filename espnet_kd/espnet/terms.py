@@ -102,10 +102,12 @@ class LatticeDistillation(Term):
 
     def value(self, out: Outputs) -> torch.Tensor:
         """Take it from the lattice. ()"""
+        assert out.lattice.kd is not None  # there are teachers
         return out.lattice.kd.mean()
 
     def beside(self, out: Outputs) -> Dict[str, torch.Tensor]:
         """Return lambda and the share of equal choices."""
+        assert out.lattice.agreement is not None  # there are teachers
         weight = torch.tensor(self.weight(out.model))  # ()
         return {"kd_weight": weight, "agreement": out.lattice.agreement.mean()}
 
@@ -131,6 +133,7 @@ class CtcDistillation(Term):
 
     def value(self, out: Outputs) -> torch.Tensor:
         """Compare the heads. ()"""
+        assert out.teacher is not None and out.teacher.ctc is not None  # see `prepare`
         logits = out.model.ctc_lin(out.enc.float())  # (B, T, V)
         divergence = out.model.options.divergence
         return ctc_kl(logits, out.teacher.ctc.float(), out.t_len, divergence).mean()
@@ -153,6 +156,7 @@ class EncoderDistance(Term):
 
     def value(self, out: Outputs) -> torch.Tensor:
         """Compare the outputs. ()"""
+        assert out.teacher is not None  # it is needed
         projected = out.model.kd_projection(out.enc.float())  # (B, T, D of the teacher)
         return encoder_distance(projected, out.teacher.enc.float(), out.t_len).mean()
 

@@ -45,6 +45,8 @@ class TimedSpeech2Text(stock.Speech2Text):
         hit_limit: Number of utterances whose search came to its limit.
     """
 
+    beam_search: Any  # of ESPnet's class
+
     def __init__(
         self,
         *args: Any,

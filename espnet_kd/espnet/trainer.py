@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator
+from typing import Any, Dict, Iterator
 
 import torch
 from espnet2.train.reporter import SubReporter
@@ -19,7 +19,7 @@ from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.exports import ExportAverages
 from espnet_kd.espnet.mixed_precision import autocast_dtype
-from espnet_kd.espnet.reading import in_one_line
+from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.methods.callbacks import Callback, Run
 from espnet_kd.progress import MARK, Progress
@@ -185,7 +185,7 @@ class _Counted:
     (and what is scheduled by it) as if it had not stopped.
     """
 
-    def __init__(self, batches: Iterable, reporter: SubReporter, run: Run) -> None:
+    def __init__(self, batches: DataBatches, reporter: SubReporter, run: Run) -> None:
         self.batches, self.reporter, self.run = batches, reporter, run
         self.work = Throughput(run.model)
 

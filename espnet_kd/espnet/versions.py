@@ -29,7 +29,7 @@ def quiet_import() -> Iterator[None]:
         torch.cuda.is_available = is_available
 
 
-def subsampled_lengths(embed: torch.nn.Module, lengths: torch.Tensor) -> torch.Tensor:
+def subsampled_lengths(embed: Any, lengths: torch.Tensor) -> torch.Tensor:
     """Compute how many frames `ConvInput` makes of each utterance alone.
 
     Up to 202511 `ConvInput` keeps the mask of the first frames, so that in a padded batch

@@ -50,7 +50,8 @@ class Joint(NamedTuple):
 
     def detach(self) -> "Joint":
         """Return the same joint network without gradients."""
-        return Joint(*(part.detach() for part in self[:4]), self.activation)
+        enc, dec, weight, bias = (part.detach() for part in self[:4])
+        return Joint(enc, dec, weight, bias, self.activation)
 
     def _sum(self, chunk: Chunk) -> torch.Tensor:
         b, t0, t1, rows = chunk

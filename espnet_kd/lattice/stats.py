@@ -8,7 +8,7 @@ a function of those few numbers (the RNN-T loss, every distillation objective) i
 ordinary autograd on a (B, T, U + 1, 3) tensor.
 """
 
-from typing import List, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -211,8 +211,12 @@ class _Change(NamedTuple):
 
     def at(self, frames: slice, rows: slice) -> "_Change":
         """Take a part."""
-        parts = (None if x is None else x[frames, rows] for x in self[:-1])
-        return _Change(*parts, self.mute)
+        parts: Dict[str, Any] = {
+            name: None if x is None else x[frames, rows]
+            for name, x in self._asdict().items()
+            if name != "mute"
+        }
+        return self._replace(**parts)
 
     def live_rows(self) -> List[Tuple[int, int]]:
         """First row and row after the last of each frame at which the loss changes at all."""
@@ -263,5 +267,6 @@ def _grad_logits(
     grid.scatter_(-1, index, change.at_label[..., None])
     grid[..., 0] = change.at_blank
     if divergence is not None:
+        assert kept is not None and change.d_divergence is not None  # it gives four numbers
         divergence.add_grad(chunk, kept, change.d_divergence.reshape(-1), logits)
     return logits

@@ -62,7 +62,10 @@ class Cutter:
         self.importance: Optional[List[float]] = None
         if stage.blocks != "spaced":
             self.importance = getattr(sample, stage.blocks)(teacher.net)
-        self.scores = sample.taylor(teacher.net) if stage.units == "taylor" else None
+        self.scores = None
+        if stage.units == "taylor":
+            assert sample is not None  # as checked above
+            self.scores = sample.taylor(teacher.net)
 
     def kept_blocks(self, count: int) -> List[int]:
         """Choose `count` of the teacher's blocks."""
@@ -126,6 +129,7 @@ class Cutter:
                     teacher, params, self._untrained_loss, where, kept=self.kept_blocks
                 )
             return teacher.shrink_to(params, where, self.kept_blocks)
+        assert stage.sizes is not None  # where no target is
         student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)
         trained_on = student == teacher and not stage.kd.distils
         if student.params >= teacher.params and not trained_on:
@@ -141,6 +145,7 @@ class Cutter:
         config = {**config, **student.to_config(config, self.blocks_of(student))}
         net = self.build(config)
         net.load_state_dict(self.cut(student))
+        assert self.sample is not None  # as checked above all
         return self.sample.loss(net)
 
 

@@ -240,20 +240,20 @@ def _to_trained(state: Dict[str, torch.Tensor], ranks: Mapping[str, int]) -> Non
     from espnet_kd.students.factors import product
 
     for name in ranks:
-        sides = [state.pop(f"{PREFIX}{name}.{side}", None) for side in ("left", "right")]
+        left, right = (state.pop(f"{PREFIX}{name}.{side}", None) for side in ("left", "right"))
         whole = state.pop(f"{name}.weight", None)
-        if None in sides:
+        if left is None or right is None:
             raise UserError(
                 f"'{name}' has no factors in this checkpoint; begin with the student's init.pth"
             )
         if whole is not None:
-            expected = product(*sides).view_as(whole)
+            expected = product(left, right).view_as(whole)
             if not torch.allclose(whole, expected, rtol=1e-3, atol=1e-4):
                 raise UserError(
                     f"'{name}.weight' is not the product of its factors in this checkpoint; "
                     "begin with the student's init.pth"
                 )
-        state.update({f"{name}.left": sides[0], f"{name}.right": sides[1]})
+        state.update({f"{name}.left": left, f"{name}.right": right})
 
 
 METHOD = LowRank()

@@ -200,7 +200,10 @@ def _chain(
 
 def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     """Give a stage the first weights and the distillation of a path."""
-    distils = path.kd is not None
+    if path.kd is None:
+        kd, labels = Distillation().changed(objective="none"), "transcript"
+    else:
+        kd, labels = stage.kd.changed(**path.kd), stage.labels
     if path.init == "random":  # nothing is inherited that would have to be chosen
         stage = dataclasses.replace(stage, blocks="spaced", units="weight")
     return dataclasses.replace(
@@ -208,8 +211,8 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
         name=student,
         path=name,
         init=path.init,
-        kd=stage.kd.changed(**path.kd) if distils else Distillation().changed(objective="none"),
-        labels=stage.labels if distils else "transcript",  # hard labels are the teacher's
+        kd=kd,
+        labels=labels,  # hard labels are the teacher's
         gate=None,
         until=None,
     )

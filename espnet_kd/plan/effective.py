@@ -47,7 +47,7 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
         while tries:
             student = dataclasses.replace(tries.pop(0), teacher=chain[-1].name if chain else None)
             rounds = list(rounds_of(student.name)) if student.gate else []
-            verdict = decide(student.gate, rounds) if rounds else "pass"
+            verdict = decide(student.gate, rounds) if student.gate and rounds else "pass"
             student = _trained_on(student, rounds, verdict)
             students.append(student)
             if verdict == "stop":
@@ -62,6 +62,7 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
 def _trained_on(student: Student, rounds: Sequence[Round], verdict: str) -> Student:
     """Say how long a student is trained that was, or is to be, trained longer."""
     if verdict == "longer":
+        assert student.gate is not None  # whose verdict it is
         return dataclasses.replace(student, until=rounds[-1].epochs + student.gate.epochs)
     if len(rounds) > 1:
         return dataclasses.replace(student, until=rounds[-1].epochs)
@@ -73,6 +74,7 @@ def _in_two_steps(stage: Student, way: Sequence[Stage]) -> List[Student]:
 
     Neither is split again: whichever of them does not pass ends the compression.
     """
+    assert stage.gate is not None  # which asks for it
     gate = stage.gate.changed(otherwise="stop")
     both = dataclasses.replace(stage, gate=gate, way=tuple(way))
     return [

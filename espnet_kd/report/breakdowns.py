@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.report.models import Model
@@ -58,12 +58,12 @@ def break_down(
     return found
 
 
-def length_bins(lengths: Sequence[int], bins: int = BINS) -> Dict[int, str]:
+def length_bins(lengths: Iterable[int], bins: int = BINS) -> Dict[int, str]:
     """Name a bin such as `3-5` for each length that occurs, shortest first.
 
     The bins hold about equally many words; utterances of one length are never torn apart.
     """
-    words = Counter()
+    words: Counter[int] = Counter()
     for n in lengths:
         words[n] += n
     total, seen = max(1, sum(words.values())), 0

@@ -56,12 +56,14 @@ class Comparison:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
         """Read what `to_json` wrote (`remark` is missing in older reports)."""
-        names = ("model", "against", "family", "test_set")
+        tests: Dict[str, Any] = {name: data.get(name) for name in ("z", "p", "p_holm", "remark")}
         return cls(
-            *(data[name] for name in names),
+            data["model"],
+            data["against"],
+            data["family"],
+            data["test_set"],
             Interval(data["diff"], data["low"], data["high"]),
-            *(data.get(name) for name in ("z", "p", "p_holm")),
-            data.get("remark"),
+            **tests,
         )
 
     def to_json(self) -> Dict[str, Any]:
@@ -78,6 +80,7 @@ def compare(rows: Sequence[Row], test_sets: Sequence[str], scores: Scores) -> Li
     with_teacher = [
         _compare(row, first, TEACHER, s, row.wer_diff[s], scores)
         for row in students
+        if row.wer_diff is not None
         for s in test_sets
     ]
     compared = pairs(students)
@@ -94,7 +97,8 @@ def compare(rows: Sequence[Row], test_sets: Sequence[str], scores: Scores) -> Li
 def _compare(
     model: Row, other: Row, family: str, test_set: str, interval: Interval, scores: Scores
 ) -> Comparison:
-    test = matched_pairs(*(scores.errors(m.name, "wer", test_set) for m in (model, other)))
+    ours, theirs = (scores.errors(m.name, "wer", test_set) for m in (model, other))
+    test = matched_pairs(ours, theirs)
     counts = [scores.counts[m.name, "wer", test_set] for m in (model, other)]
     why = remark(model.name, other.name, counts)
     return Comparison(

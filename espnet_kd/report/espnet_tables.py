@@ -1,13 +1,13 @@
 """The head and the tables of ESPnet's own RESULTS.md, for tools and eyes that know them."""
 
 from datetime import datetime
-from typing import Dict, List
+from typing import List, Mapping
 
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.tokens import TYPES
 
 
-def espnet_block(env: Dict[str, object]) -> List[str]:
+def espnet_block(env: Mapping[str, object]) -> List[str]:
     """Print the head of ESPnet's RESULTS.md (scripts/utils/show_asr_result.sh), and more."""
     date = datetime.fromisoformat(str(env["date"])).strftime("%a %b %e %H:%M:%S %Z %Y")
     lines = [

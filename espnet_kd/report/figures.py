@@ -9,8 +9,9 @@ from espnet_kd.fileio import atomic_path
 from espnet_kd.report.paths import KNOWN
 
 # Okabe and Ito's colours: told apart by colour-blind readers; the markers also in grey.
-TEACHER = {"color": "#D55E00", "marker": "*"}
-MARKS = dict(
+Look = Dict[str, Any]  # arguments of matplotlib's markers
+TEACHER: Look = {"color": "#D55E00", "marker": "*"}
+MARKS: Dict[str, Look] = dict(
     zip(
         KNOWN,
         (
@@ -24,7 +25,7 @@ MARKS = dict(
 # For all other paths: 3 and 7 have no common factor, so 21 paths look different.
 OTHER_COLORS = ("#56B4E9", "#000000", "#777777")
 OTHER_MARKERS = ("v", "P", "X", "<", "p", ">", "d")
-STYLE = {
+STYLE: Any = {  # to matplotlib's types, names of options are no plain text
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,7 +36,7 @@ STYLE = {
 }
 
 
-def marks(paths: Iterable[str]) -> Dict[str, Dict[str, str]]:
+def marks(paths: Iterable[str]) -> Dict[str, Look]:
     """Give each path its colour and marker: a known path the same in every report."""
     others = {
         path: {"color": OTHER_COLORS[k % 3], "marker": OTHER_MARKERS[k % 7]}

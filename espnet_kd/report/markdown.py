@@ -1,7 +1,7 @@
 """`RESULTS.md`: the answer, the tables and plots behind it, then ESPnet's own tables."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
@@ -28,7 +28,7 @@ CAPTIONS = {
 
 def results_md(
     content: Content,
-    environment: Dict[str, object],
+    environment: Mapping[str, object],
     plots: Sequence[Path],
     title: str,
     note: Optional[str] = None,

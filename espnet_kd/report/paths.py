@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar
 
 from espnet_kd.common.records import FACTS, GATE, STUDENT
 from espnet_kd.errors import UserError
@@ -11,7 +11,21 @@ PROGRESSIVE = "progressive"
 OTHER = "other"  # of a model that no plan made
 # Where there are several paths they stand in this order, then the others as they come.
 KNOWN = (PROGRESSIVE, "one_shot", "inherited", "scratch")
-Named = TypeVar("Named")  # whatever has a name, a path and a number of parameters
+
+
+class OnPath(Protocol):
+    """Whatever has a path and a number of parameters."""
+
+    @property
+    def path(self) -> Any:
+        """Name of the path."""
+
+    @property
+    def params(self) -> int:
+        """Number of parameters."""
+
+
+Named = TypeVar("Named", bound=OnPath)
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,8 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
 
 def _sum(facts: Iterable[Dict[str, Any]], key: str) -> Optional[Any]:
     values = [fact.get(key) for fact in facts]
-    return None if None in values else sum(values)
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def by_path(students: Iterable[Named]) -> Dict[str, List[Named]]:

@@ -1,9 +1,9 @@
 """The plot of the WER of every seed."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
-from espnet_kd.report.figures import TEACHER, drawing, legend_below, marks, panels, save
+from espnet_kd.report.figures import TEACHER, Look, drawing, legend_below, marks, panels, save
 from espnet_kd.report.paths import by_path, spoken
 from espnet_kd.report.seeds import Runs
 
@@ -13,7 +13,8 @@ def wer_of_seeds(runs: Runs, path: Path) -> Optional[Path]:
     first, *students = runs.models
     groups = by_path(students)
     order = [first, *(m for group in groups.values() for m in group)]
-    looks = {None: TEACHER, **marks(groups)}
+    looks: Dict[Optional[str], Look] = {None: TEACHER}
+    looks.update(marks(groups))
     with drawing() as possible:
         if not possible:
             return None

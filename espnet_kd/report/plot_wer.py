@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.content import Content
-from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
+from espnet_kd.report.figures import TEACHER, Look, legend_below, marks, panels, save
 from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
 
@@ -60,7 +60,7 @@ def wer_against_params(content: Content, path: Path) -> Path:
 
 
 def _point(
-    ax: Any, x: float, row: Row, teacher: float, compared: Comparison, look: Dict[str, str]
+    ax: Any, x: float, row: Row, teacher: float, compared: Comparison, look: Look
 ) -> Tuple[float, float]:
     """Draw a student; return how low and how high it reaches."""
     wer = row.wer[compared.test_set]
@@ -100,18 +100,18 @@ def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tupl
     return labels
 
 
-def _handles(looks: Dict[str, Dict[str, str]]) -> List[Any]:
+def _handles(looks: Dict[str, Look]) -> List[Any]:
     from matplotlib.lines import Line2D
 
-    grey = {"color": "#777777", "linestyle": ""}
+    grey: Look = {"color": "#777777", "linestyle": ""}
     handles = [Line2D([], [], **TEACHER, linestyle=":", markersize=12, label="first teacher")]
     handles += [
         Line2D([], [], **look, linestyle="-", linewidth=1, markersize=7, label=spoken(name))
         for name, look in looks.items()
     ]
     if looks:
-        bar = {"marker": "|", "markersize": 12, "markeredgewidth": 1.5}
-        full = {"marker": "o", "markersize": 7}
+        bar: Look = {"marker": "|", "markersize": 12, "markeredgewidth": 1.5}
+        full: Look = {"marker": "o", "markersize": 7}
         empty = {**full, "markerfacecolor": "white"}
         handles += [
             Line2D([], [], **grey, **bar, label="95 % interval of the difference to the teacher"),

@@ -90,9 +90,10 @@ def wer_before(row: Row) -> Optional[float]:
 
 
 def _before(row: Row) -> str:
-    if wer_before(row) is None:
+    before = row.before_training or {}
+    if before.get("wer") is None:
         return UNKNOWN
-    return f"{number(wer_before(row), 2)} ({number(row.before_training.get('teacher_wer'), 2)})"
+    return f"{number(before['wer'], 2)} ({number(before.get('teacher_wer'), 2)})"
 
 
 def _gate(row: Row) -> str:

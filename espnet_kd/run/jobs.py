@@ -63,7 +63,7 @@ class Jobs:
         Raises:
             Interrupted: a signal has come.
         """
-        before: Dict[int, Any] = {}
+        before: Dict[signal.Signals, Any] = {}
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
                 before[number] = signal.signal(number, self._on_signal)

@@ -28,6 +28,7 @@ def judge(student: Student, exp: Path, teacher: Path, scores: str) -> str:
     Raises:
         UserError: scores are missing or of another set.
     """
+    assert student.gate is not None  # or there is nothing to judge by
     counts, of_teacher = _counts(exp / scores), _counts(teacher / scores)
     if counts.sentences != of_teacher.sentences:
         raise UserError(

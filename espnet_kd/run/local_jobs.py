@@ -1,13 +1,14 @@
 """Run an array of jobs on this machine, as Kaldi's run.pl does."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
 import subprocess
 import sys
 import time
-from typing import Dict, List, NamedTuple, Optional, TextIO
+from typing import Dict, List, Optional, TextIO
 
 from espnet_kd.progress import MARK
 from espnet_kd.run.jobs import JobError, Jobs, exit_code, pauses
@@ -15,7 +16,8 @@ from espnet_kd.run.jobs import JobError, Jobs, exit_code, pauses
 FOLLOWED = 4  # jobs at a time whose progress is shown; of more, the first's alone
 
 
-class Array(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Array:
     """An array of jobs.
 
     Attributes:

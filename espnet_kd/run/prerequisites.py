@@ -72,9 +72,9 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         ("kd_args", training_names() if wanted((16,)) else None),
         ("inference_args", decoding_names() if wanted((12, 16)) else None),
     ):
-        words = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
-        for word in unknown_names(words, known, abbreviated=True):
-            yield f"--{name}: unknown option --{word}{nearest(word, known)}"
+        given = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
+        for word in unknown_names(given, known, abbreviated=True):
+            yield f"--{name}: unknown option --{word}{nearest(word, known or ())}"
     if imports and wanted((5,)):
         yield from _check_teacher(values)
     if wanted((18, 19)):
@@ -103,7 +103,7 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
         return
     known = decoding_names() if name == "inference_config" else training_names()
     for key in unknown_names(config, known):
-        yield f"{path}: unknown key '{key}'{nearest(key, known)}"
+        yield f"{path}: unknown key '{key}'{nearest(key, known or ())}"
 
 
 def _check_training(path: str, option: str, words: str) -> Iterator[str]:

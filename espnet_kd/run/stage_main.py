@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Optional
 
 from espnet_kd.errors import UserError
 from espnet_kd.run.jobs import Interrupted, JobError
@@ -34,19 +34,19 @@ def recipe_of(args: argparse.Namespace, stage: str, title: str) -> Recipe:
     return Recipe(settings, Commands.from_environment(settings.python), stage, title, args.program)
 
 
-def run_stage(recipe: Recipe, work: Callable[[], int]) -> int:
+def run_stage(recipe: Recipe, work: Callable[[], Optional[int]]) -> int:
     """Do the work of a stage, and say on one line how it failed.
 
     Args:
         recipe: The stage.
-        work: Function that returns an exit code.
+        work: Function that returns an exit code; None: 0.
 
     Returns:
         The exit code; 1 after an error that has been told.
     """
     try:
         with recipe.jobs.ended_by_signals(), _held(recipe.settings.expdir):
-            return work()
+            return work() or 0
     except UserError as e:
         error = " ".join(str(e).splitlines())
     except JobError as e:

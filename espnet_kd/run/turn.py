@@ -82,17 +82,21 @@ class Turn:
         while True:
             self.derive()
             data = self.labels()
-            # A finished training reads no cache, which may have been deleted, unless it goes on.
-            if not is_trained(self.recipe, student.folder) or self._force:
-                options = self.cache(data)
-                self._train(data, lambda options=options: options)
-            else:
-                self._train(data, lambda data=data: self.cache(data))
+            self._train_on(data)
             if not self.gate():
                 break
         self.decode()
         self.score()
         self.manifest()
+
+    def _train_on(self, data: TrainingSet) -> None:
+        """Train, and see to the cache before."""
+        # A finished training reads no cache, which may have been deleted, unless it goes on.
+        if is_trained(self.recipe, self.student.folder) and not self._force:
+            self._train(data, lambda: self.cache(data))
+            return
+        options = self.cache(data)
+        self._train(data, lambda: options)
 
     def _need_teacher(self) -> None:
         student = self.student

@@ -1,9 +1,10 @@
 """Is one system worse than another, or is the test set small? A paired bootstrap."""
 
 from dataclasses import dataclass
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 DRAWS = 10_000
 SEED = 0
@@ -25,9 +26,9 @@ class Interval:
 
 
 def paired_interval(
-    errors: Sequence[int],
-    baseline: Sequence[int],
-    words: Sequence[int],
+    errors: ArrayLike,
+    baseline: ArrayLike,
+    words: ArrayLike,
     draws: int = DRAWS,
     seed: int = SEED,
     level: float = 0.95,
@@ -53,13 +54,14 @@ def paired_interval(
     performance evaluation", ICASSP 2004. Utterances are taken as independent; those of one
     speaker are not quite, so with few speakers the truth is wider.
     """
-    return paired_intervals([errors], [baseline], words, draws, seed, level)[0]
+    pair = np.asarray(errors)[None], np.asarray(baseline)[None]  # (1, utterances) each
+    return paired_intervals(*pair, words, draws, seed, level)[0]
 
 
 def paired_intervals(
-    errors: np.ndarray,
-    baselines: np.ndarray,
-    words: Sequence[int],
+    errors: ArrayLike,
+    baselines: ArrayLike,
+    words: ArrayLike,
     draws: int = DRAWS,
     seed: int = SEED,
     level: float = 0.95,
@@ -77,17 +79,17 @@ def paired_intervals(
     Returns:
         One interval a pair.
     """
-    delta, words = _differences(errors, baselines, words)
-    drawn = [times @ delta.T / _words(times, words) for times in _draw(len(words), draws, seed)]
+    delta, tokens = _differences(errors, baselines, words)
+    drawn = [times @ delta.T / _words(times, tokens) for times in _draw(len(tokens), draws, seed)]
     rates = np.concatenate(drawn)  # (draws, pairs)
-    diffs = delta.sum(1) / words.sum()
+    diffs = delta.sum(1) / tokens.sum()
     return [_interval(diff, rate, level) for diff, rate in zip(diffs, rates.T)]
 
 
 def paired_interval_of_seeds(
-    errors: np.ndarray,
-    baseline: np.ndarray,
-    words: Sequence[int],
+    errors: ArrayLike,
+    baseline: ArrayLike,
+    words: ArrayLike,
     draws: int = DRAWS,
     seed: int = SEED,
     level: float = 0.95,
@@ -114,28 +116,28 @@ def paired_interval_of_seeds(
     factors are resampled independently. With S trainings the bootstrap sees (S - 1) / S of
     the variance between them, so with two or three the interval is still too narrow.
     """
-    delta, words = _differences(errors, baseline, words)
+    delta, tokens = _differences(errors, baseline, words)
     # A stream of its own: the utterances drawn do not depend on the number of trainings.
     random = np.random.default_rng([seed, 1])
     drawn = []
-    for times in _draw(len(words), draws, seed):
-        rates = times @ delta.T / _words(times, words)  # (draws, trainings)
+    for times in _draw(len(tokens), draws, seed):
+        rates = times @ delta.T / _words(times, tokens)  # (draws, trainings)
         trainings = random.integers(len(delta), size=rates.shape)
         drawn.append(np.take_along_axis(rates, trainings, axis=1).mean(1))
-    return _interval(delta.sum() / (len(delta) * words.sum()), np.concatenate(drawn), level)
+    return _interval(delta.sum() / (len(delta) * tokens.sum()), np.concatenate(drawn), level)
 
 
 def _differences(
-    errors: np.ndarray, baselines: np.ndarray, words: Sequence[int]
+    errors: ArrayLike, baselines: ArrayLike, words: ArrayLike
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Return (rows, utterances) differences and (utterances,) words; float64 is exact here."""
     delta = np.asarray(errors, dtype=float) - np.asarray(baselines, dtype=float)
-    words = np.asarray(words, dtype=float)
-    if delta.ndim != 2 or delta.shape[1] != len(words) or not words.sum():
+    tokens = np.asarray(words, dtype=float)
+    if delta.ndim != 2 or delta.shape[1] != len(tokens) or not tokens.sum():
         raise ValueError(
-            f"differences {delta.shape}, {len(words)} utterances, {words.sum():.0f} words"
+            f"differences {delta.shape}, {len(tokens)} utterances, {tokens.sum():.0f} words"
         )
-    return delta, words
+    return delta, tokens
 
 
 def _draw(utterances: int, draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import List, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MatchedPairs:
     p: float
 
 
-def matched_pairs(errors: Sequence[int], baseline: Sequence[int]) -> MatchedPairs:
+def matched_pairs(errors: ArrayLike, baseline: ArrayLike) -> MatchedPairs:
     """Test whether two systems make equally many errors.
 
     Args:

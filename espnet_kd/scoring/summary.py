@@ -75,6 +75,7 @@ def _table(title: str, by_speaker: Dict[str, Counts], percent: bool) -> str:
 
 def _values(c: Counts, percent: bool) -> List[float]:
     """Corr, Sub, Del, Ins, Err and S.Err, as counts or in percent."""
+    values: List[float]
     values = [c.correct, c.substitutions, c.deletions, c.insertions, c.errors, c.wrong_sentences]
     if not percent:
         return values
@@ -95,6 +96,7 @@ def _cells(c: Counts, percent: bool) -> List[str]:
 def _spread(speakers: List[Counts], percent: bool) -> List[List[str]]:
     """Mean, standard deviation and median over the speakers; rates need reference words."""
     worded = [c for c in speakers if c.ref_words or not percent]
+    columns: List[Sequence[float]]
     columns = [[c.sentences for c in speakers], [c.ref_words for c in speakers]]
     columns += zip(*(_values(c, percent)[:5] for c in worded)) if worded else [[0.0]] * 5
     per_speaker = [100.0 / c.sentences if percent else 1 for c in speakers]

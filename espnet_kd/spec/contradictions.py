@@ -43,9 +43,9 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
     sizes: Dict[str, Any] = {}  # the last that were named, by part and key
     for i, stage in enumerate(stages):
         for before in stages[:i]:
-            if None not in (stage.target, before.target) and (
-                stage.target.below(before.target) is False
-            ):
+            if stage.target is None or before.target is None:
+                continue
+            if stage.target.below(before.target) is False:
                 raise UserError(
                     f"{stage.where}.target: {stage.target} is not smaller than the "
                     f"{before.target} of '{before.name}'; a student must be smaller than its "
@@ -56,6 +56,7 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
         if stage.target is not None:
             sizes = {}  # whatever the target makes of them
             continue
+        assert stage.sizes is not None  # `check_stage` wants a target or sizes
         named = stage.sizes.named
         if not named and stage.kd.distils:
             raise UserError(
@@ -67,10 +68,10 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
         for key, value in named.items():
             if key not in sizes or isinstance(value, str):
                 continue
-            size, before = max(each(value)), max(each(sizes[key]))
-            if size > before:
+            size, largest = max(each(value)), max(each(sizes[key]))
+            if size > largest:
                 raise UserError(
-                    f"{stage.where}.student.{key}: {size} is larger than the {before} of a "
+                    f"{stage.where}.student.{key}: {size} is larger than the {largest} of a "
                     "stage before; a student must be smaller than its teacher"
                 )
         if "encoder.num_blocks" in named:  # sizes of each block of another depth

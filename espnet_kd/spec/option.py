@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import typing
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,14 @@ def option(default: Any, doc: str, **known: Any) -> Any:
     return dataclasses.field(default=default, metadata={"option": Option(doc, **known)})
 
 
+def once_a_class(function: Function) -> Function:
+    """Keep what a function of a class returns.
+
+    `lru_cache` alone hides the function's types, and mypy takes no dataclass for hashable.
+    """
+    return cast(Function, functools.lru_cache(maxsize=None)(function))
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Base of all classes of options.
@@ -98,7 +108,7 @@ class Options:
         return dataclasses.replace(below, said={**below.said, **self.said}, **values)
 
 
-@functools.lru_cache(maxsize=None)
+@once_a_class
 def known_options(cls: Type[Options]) -> Dict[str, Tuple[dataclasses.Field, Option]]:
     """Return the options of a class by their names in the YAML, in their order."""
     known = {}
@@ -114,7 +124,7 @@ def published(cls: Type[Options]) -> List[str]:
     return [key for key, (_, facts) in known_options(cls).items() if facts.published]
 
 
-@functools.lru_cache(maxsize=None)
+@once_a_class
 def kinds(cls: Type[Options]) -> Dict[str, Any]:
     """Return the type of each field, without `Optional`."""
     hints = typing.get_type_hints(cls)

@@ -54,7 +54,7 @@ def _sections() -> Iterator[Tuple[str, List[Row]]]:
     yield "A stage", rows(Stage)
     yield "A stage: what of the teacher is matched", rows(Distillation, IN_STAGE)
     for part, (field, _) in known_options(NamedSizes).items():
-        yield f"`student: {{{part}: ...}}`", rows(type(field.default))
+        yield f"`student: {{{part}: ...}}`", rows(kinds(NamedSizes)[field.name])
     yield "`gate`", rows(Gate)
     for name in method_names():
         if known_options(conf_class(name)):

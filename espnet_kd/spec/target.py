@@ -31,15 +31,18 @@ class Target:
 
     def params(self, first_params: int) -> int:
         """Return the number of parameters, given that of the run's first teacher."""
-        return int(self.fraction * first_params) if self.number is None else self.number
+        if self.number is not None:
+            return self.number
+        assert self.fraction is not None  # one of the two is given
+        return int(self.fraction * first_params)
 
     def below(self, other: "Target") -> Optional[bool]:
         """Tell whether this is the smaller one; None if that depends on the teacher."""
-        if (self.number is None) != (other.number is None):
-            return None
-        if self.number is None:
+        if self.number is not None and other.number is not None:
+            return self.number < other.number
+        if self.fraction is not None and other.fraction is not None:
             return self.fraction < other.fraction
-        return self.number < other.number
+        return None
 
 
 def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Target:

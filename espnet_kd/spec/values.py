@@ -30,7 +30,7 @@ def number(where: str, value: Any, least: float = -MOST, most: float = MOST) -> 
 
 
 def whole_number(
-    where: str, value: Any, least: Optional[int] = None, most: Optional[int] = MOST
+    where: str, value: Any, least: Optional[float] = None, most: float = MOST
 ) -> int:
     """Return a whole number.
 

@@ -109,8 +109,8 @@ def pack(
 
 def read_header(numbers: Sequence[int]) -> Header:
     """Read the header of a record. (>= 8,)"""
-    *first, high, low, sum_high, sum_low = numbers[:HEADER]
-    return Header(*first, high * DIGIT + low, sum_high * DIGIT + sum_low)
+    version, T, U, rows, high, low, sum_high, sum_low = numbers[:HEADER]
+    return Header(version, T, U, rows, high * DIGIT + low, sum_high * DIGIT + sum_low)
 
 
 def checksums(records: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

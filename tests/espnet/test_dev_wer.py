@@ -164,6 +164,7 @@ def test_a_loop_that_ends_early_is_counted(batch, monkeypatch):
     monkeypatch.setattr(trainer.soundness, "check_validated", lambda *_: "")
     plain = build(tiny_config()).eval()
     plain.dev_wer = DevWer(3)
+    plain.run = SimpleNamespace(unsaved=0, tell=lambda *_: None)
     trainer.DistilTrainer.validate_one_epoch(
         reporter=SimpleNamespace(epoch=1),
         options=Namespace(ngpu=0),
