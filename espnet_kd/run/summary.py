@@ -2,9 +2,12 @@
 
 from typing import Dict, List
 
+from espnet_kd.common.records import FACTS, HISTORY
 from espnet_kd.errors import UserError
+from espnet_kd.run.content import file_content
 from espnet_kd.run.decoding import why_not_scored
 from espnet_kd.run.recipe import Recipe
+from espnet_kd.run.step_record import read_record
 from espnet_kd.run.students import read_students
 
 
@@ -37,6 +40,8 @@ def report(recipe: Recipe, run_command: str) -> None:
             f"(stage 16, --compression_stage {student.number}; {stale})"
         )
         left_out.append(student.name)
+    for folder in models.values():
+        _compare_records(recipe, folder)
     measure_speed(recipe, models)
     words = recipe.python("report", "--exp", settings.expdir)
     words += _options("--model", [f"{name}={folder}" for name, folder in models.items()])
@@ -60,6 +65,21 @@ def report(recipe: Recipe, run_command: str) -> None:
     ]
     recipe.done(settings.expdir, "report", [*counts, f"file:{speed}", "out:results.json"])
     _show_table(recipe)
+
+
+def _compare_records(recipe: Recipe, folder: str) -> None:
+    """Say which of a training's records, read for cost and curves, it has not left like this."""
+    record = read_record(folder, "train")
+    left = {} if record is None or record.problem else record.others
+    for name in (FACTS.file, HISTORY.file):
+        path = f"{folder}/{name}"
+        content = file_content(path)
+        if name in left and content != left[name]:
+            what = "is missing" if content is None else "has changed"
+            recipe.log(
+                f"Stage 17: warning: {path} {what} since the training that left it: what the "
+                "report says of its cost, or of its epochs, is not what was recorded"
+            )
 
 
 def measure_speed(recipe: Recipe, models: Dict[str, str]) -> None:

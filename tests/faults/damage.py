@@ -240,7 +240,9 @@ def choose(family: Family, case: Case, rng: random.Random) -> Tuple[Path, bytes]
 
 
 # ------------------------------------------------------------------ what comes of it
-NOTICED = re.compile(r"made (again|anew)|has changed|changed since|is damaged|differs?\b|afresh")
+NOTICED = re.compile(
+    r"made (again|anew)|has changed|is missing since|changed since|is damaged|differs?\b|afresh"
+)
 
 
 def damaged_case(family: Family, context, case: Case, seed: int) -> dict:

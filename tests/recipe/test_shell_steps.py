@@ -103,6 +103,17 @@ def test_first_weights_that_are_damaged_are_derived_again(recipe):
     assert "--stop_compression_stage 1 --force true trains it again" in error
 
 
+def test_records_of_a_training_that_are_not_as_it_left_them(recipe):
+    warning = "warning: exp/teacher/facts.json"
+    assert "warning: exp/" not in recipe.ok(stage=17, stop_stage=17)
+    kept = (recipe.dir / "exp/teacher/facts.json").read_text()
+    recipe.write("exp/teacher/facts.json", '{"epochs": 77}')
+    assert f"{warning} has changed since the training" in recipe.ok(stage=17, stop_stage=17)
+    (recipe.dir / "exp/teacher/facts.json").unlink()
+    assert f"{warning} is missing since the training" in recipe.ok(stage=17, stop_stage=17)
+    recipe.write("exp/teacher/facts.json", kept)
+
+
 def test_audio_that_is_exchanged_in_place(recipe):
     sound = (recipe.dir / "x").resolve()
     sound.write_text("another")
