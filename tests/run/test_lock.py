@@ -141,7 +141,7 @@ for n in range(40):
         won.append(n)
     except UserError:
         pass
-print(*won)
+print(*won, flush=True)
 sys.stdin.read()  # who holds them lives until all have tried
 """
 
