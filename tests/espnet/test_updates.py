@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from espnet_kd.espnet.trainer import _Counted
+from espnet_kd.espnet.trainer import CountUpdates, _Counted
+from espnet_kd.methods.callbacks import Run
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_updates_are_counted_as_espnet_makes_them(batches, accum_grad, seen):
     batch = (["utt"], {"speech_lengths": lengths, "text_lengths": lengths})
     model = SimpleNamespace()
     options = SimpleNamespace(output_dir="exp/s", max_epoch=2, accum_grad=accum_grad)
+    run = Run(model, options, [CountUpdates()], main=False)
     for epoch, updates in enumerate(seen, 1):
-        reporter = SimpleNamespace(epoch=epoch)
-        counted = _Counted([batch] * batches, reporter, options, model, main=False)
+        counted = _Counted([batch] * batches, SimpleNamespace(epoch=epoch), run)
         assert [model.updates for _ in counted] == updates
