@@ -7,9 +7,9 @@ Asks which models are scored as they are now, measures how fast they decode, and
 """
 
 from espnet_kd.errors import run_main
+from espnet_kd.run.reporting import report
 from espnet_kd.run.settings import recipe_parser
 from espnet_kd.run.stage_main import recipe_of, run_stage
-from espnet_kd.run.summary import report
 
 
 @run_main

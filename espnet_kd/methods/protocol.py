@@ -13,6 +13,7 @@ Plans are read without torch: modules of methods import it inside functions.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -80,7 +81,7 @@ class Prepared:
     method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Term:
+class Term(abc.ABC):
     """One summand of the loss.
 
     Attributes:
@@ -91,7 +92,7 @@ class Term:
     name: str
     needs: Tuple[str, ...] = ()
 
-    def prepare(self, model: Any, teacher: Any) -> None:
+    def prepare(self, model: Any, teacher: Any) -> None:  # noqa: B027  most need nothing
         """Check that both models can serve it; give the student what is trained with it.
 
         Args:
@@ -102,21 +103,21 @@ class Term:
             UserError: one of them cannot.
         """
 
+    @abc.abstractmethod
     def weight(self, model: Any) -> float:
         """Return how much it counts at the student's present update."""
-        raise NotImplementedError
 
     def wanted(self, model: Any) -> bool:
         """Tell whether it is computed at all."""
         return self.weight(model) > 0
 
+    @abc.abstractmethod
     def value(self, out: Any) -> torch.Tensor:
         """Compute it: the mean over utterances, nats for all but distances. ()
 
         Args:
             out: What both models say of the batch (`espnet.terms.Outputs`).
         """
-        raise NotImplementedError
 
     def beside(self, out: Any) -> Dict[str, torch.Tensor]:
         """Return further statistics."""
@@ -149,7 +150,7 @@ class Exported:
     beside: Dict[str, State] = dataclasses.field(default_factory=dict)
 
 
-class Method:
+class Method(abc.ABC):
     """A compression method; the defaults are those of one that trains what is decoded.
 
     Attributes:
@@ -162,13 +163,13 @@ class Method:
     followed_by: Optional[Tuple[str, ...]] = None
     undone: str = ""
 
+    @abc.abstractmethod
     def prepare(self, job: Job) -> Prepared:
         """Derive a student.
 
         Raises:
             UserError: the stage asks for what cannot be.
         """
-        raise NotImplementedError
 
     def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
         """Turn a model that ESPnet has built into the form that is trained.

@@ -24,6 +24,6 @@ In reading order:
     students       the students of a run
     judgement      may a student be a teacher?
     turn           one turn of stage 16: a student from derivation to manifest
-    summary        stage 17
+    reporting      stage 17
     stage_main     what the command lines of whole stages share
 """

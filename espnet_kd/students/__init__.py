@@ -3,7 +3,7 @@
 What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
 
     architecture   a model's sizes, those that a plan names, those for a target
-    counts         parameters, exactly
+    parameter_counts   parameters, exactly
     axes           what every axis of every parameter means
     importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's

@@ -12,8 +12,8 @@ from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import NamedSizes, check_depth
 from espnet_kd.spec.size_table import AXES, BY_NAME, IN_BLOCK, PER_BLOCK, Axis, PerBlock, each
 from espnet_kd.spec.values import whole_number
-from espnet_kd.students.counts import count
 from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.parameter_counts import count
 
 # Chooses so many of a model's blocks: their numbers, rising.
 Chooser = Callable[[int], Sequence[int]]
