@@ -14,7 +14,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 import torch
 
 from espnet_kd.lattice import Joint, node_stats, rnnt_loss
-from espnet_kd.lattice.paths import best_path, occupancy
+from espnet_kd.lattice.visits import best_path, occupancy
 from espnet_kd.losses import (
     FullKL,
     Seen,

@@ -31,7 +31,7 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.espnet.versions import quiet_import
 from espnet_kd.peak_memory import PeakMemory, in_child
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import read_config
+from espnet_kd.spec.training_config import read_config
 from espnet_kd.students.architecture import Architecture
 
 with quiet_import():

@@ -20,7 +20,7 @@ one. SpecAugment may mask but not warp time; perturbed speeds are utterances of 
 import signal
 from pathlib import Path
 
-from espnet_kd.data.cli import new_parser, positive_int
+from espnet_kd.cli import new_parser, positive_int
 from espnet_kd.errors import UserError, run_main
 
 AUDIO_TYPES = ("sound", "multi_columns_sound", "variable_columns_sound", "kaldi_ark", "npy")

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from espnet_kd.cli import new_parser, share
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.coverage import Coverage, measure, other_case, read_token_list
 from espnet_kd.data.frames import samples_of_frame
 from espnet_kd.data.tokens import Tokenizer, tokenizer

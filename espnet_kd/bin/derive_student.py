@@ -22,7 +22,7 @@ from espnet_kd.plan.selection import add_plan_options, student_of
 from espnet_kd.plan.student import Student
 from espnet_kd.run.training_options import update_config
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import TrainingConfig, read_config
+from espnet_kd.spec.training_config import TrainingConfig, read_config
 
 
 def get_parser() -> argparse.ArgumentParser:

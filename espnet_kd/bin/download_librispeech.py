@@ -6,7 +6,7 @@ import urllib.parse
 from pathlib import Path
 from typing import List, Tuple
 
-from espnet_kd.data.cli import new_parser, str2bool
+from espnet_kd.cli import new_parser, str2bool
 from espnet_kd.data.download import check, download, refuse_without_space
 from espnet_kd.data.librispeech_parts import PARTS, find_parts
 from espnet_kd.data.unpack import unpack, working_folder

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
+from espnet_kd.cli import new_parser, seconds, share
 from espnet_kd.data.bad_items import BadItems
-from espnet_kd.data.cli import new_parser, seconds, share
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.lengths import filter_lengths
 from espnet_kd.errors import run_main

@@ -7,8 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
-from espnet_kd.data.bad_items import BadItems
-from espnet_kd.data.cli import (
+from espnet_kd.cli import (
     new_parser,
     positive_int,
     sampling_rate,
@@ -16,6 +15,7 @@ from espnet_kd.data.cli import (
     share,
     str2bool,
 )
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.format import Settings, format_audio, remove, unused_files
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir

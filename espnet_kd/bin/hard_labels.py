@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
+from espnet_kd.cli import new_parser, share
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.frames import samples_of_frame
 from espnet_kd.data.hard_labels import hard_labels
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from espnet_kd.cli import HelpFormatter
-from espnet_kd.data.cli import sampling_rate
+from espnet_kd.cli import HelpFormatter, sampling_rate
 from espnet_kd.errors import run_main
 
 

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
+from espnet_kd.cli import new_parser, positive_int
 from espnet_kd.data.bpe import make_bpe
-from espnet_kd.data.cli import new_parser, positive_int
 from espnet_kd.data.tokens import count_tokens, read_sentences, write_token_list
 from espnet_kd.errors import run_main
 

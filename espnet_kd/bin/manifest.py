@@ -1,6 +1,6 @@
 """Compare what a student was made from, as its manifest.json has it, with the files.
 
-    python -m espnet_kd.bin.manifest --check exp/kd_stage1
+python -m espnet_kd.bin.manifest --check exp/kd_stage1
 """
 
 import argparse

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from espnet_kd.common.records import FACTS, RESULTS, STUDENT, experiment
-from espnet_kd.deploy.archive import README, make_archive
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
+from espnet_kd.deploy.packing import README, make_archive
 from espnet_kd.deploy.results import find_model
 from espnet_kd.errors import UserError, run_main
 

@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
+from espnet_kd.cli import new_parser, share
 from espnet_kd.data.bad_items import BadItems
-from espnet_kd.data.cli import new_parser, share
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
-from espnet_kd.data.speed import parse_factors, perturb
+from espnet_kd.data.speed_perturbation import parse_factors, perturb
 from espnet_kd.errors import run_main
 
 

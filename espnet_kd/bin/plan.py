@@ -25,7 +25,7 @@ from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import MOST_STAGES, parse_plan
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import parse_target
-from espnet_kd.spec.training import read_config
+from espnet_kd.spec.training_config import read_config
 
 
 def get_parser() -> argparse.ArgumentParser:

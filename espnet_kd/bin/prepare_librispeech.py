@@ -2,7 +2,7 @@
 
 import logging
 
-from espnet_kd.data.cli import new_parser, share
+from espnet_kd.cli import new_parser, share
 from espnet_kd.data.kaldi_dir import write_data_dir
 from espnet_kd.data.librispeech import prepare
 from espnet_kd.errors import run_main

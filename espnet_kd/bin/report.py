@@ -15,12 +15,12 @@ from espnet_kd.cli import HelpFormatter
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.caveats import warnings
-from espnet_kd.report.content import read_content
 from espnet_kd.report.environment import environment
+from espnet_kd.report.findings import read_content
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
-from espnet_kd.report.options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.plots import draw
 from espnet_kd.report.words import answer
 

@@ -12,7 +12,7 @@ from typing import Optional, Sequence
 from espnet_kd.cli import HelpFormatter
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.options import add_bootstrap_options, check_bootstrap
+from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.plot_seeds import wer_of_seeds
 from espnet_kd.report.seeds import read_runs
 from espnet_kd.report.seeds_markdown import seeds_md

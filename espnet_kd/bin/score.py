@@ -12,7 +12,7 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table
 from espnet_kd.scoring.conditions import copy_conditions
 from espnet_kd.scoring.score import pair_up, score, warn
-from espnet_kd.scoring.tokens import TYPES
+from espnet_kd.scoring.units import TYPES
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from espnet_kd.data.tokens import UNK, Tokenizer
 from espnet_kd.errors import UserError
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
-from espnet_kd.scoring.tokens import as_sclite, tokenize
+from espnet_kd.scoring.units import as_sclite, tokenize
 
 UNKNOWN = (UNK, "\u2047")  # <unk> in decoded text: of characters, of sentencepiece (a double ?)
 

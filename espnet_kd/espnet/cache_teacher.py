@@ -12,11 +12,11 @@ from espnet2.asr_transducer.utils import TooShortUttError, get_transducer_task_i
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.cache_data import Item, Utterances, plan_batches, read_samples
-from espnet_kd.espnet.fingerprint import fingerprint_of
+from espnet_kd.espnet.cache_fingerprint import fingerprint_of
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.versions import subsampled_lengths
 from espnet_kd.lattice import node_stats
-from espnet_kd.lattice.paths import occupancy
+from espnet_kd.lattice.visits import occupancy
 from espnet_kd.progress import Progress
 from espnet_kd.teachers import Archive, band_starts, pack, record_bytes
 from espnet_kd.teachers.archive import check_space, size

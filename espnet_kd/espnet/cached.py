@@ -7,7 +7,7 @@ from typing import Iterator, Optional, Tuple
 import torch
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.fingerprint import lattice_fields, teacher_fields
+from espnet_kd.espnet.cache_fingerprint import lattice_fields, teacher_fields
 from espnet_kd.fileio import read_table
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.teachers import Fingerprint

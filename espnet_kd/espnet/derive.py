@@ -18,7 +18,7 @@ from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (

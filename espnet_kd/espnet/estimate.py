@@ -24,7 +24,7 @@ from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.teachers import pack
@@ -59,9 +59,7 @@ class Planned(NamedTuple):
     sizes: Architecture
 
 
-def derive_all(
-    stages: Sequence[Stage], teacher: Planned, base: TrainingConfig
-) -> List[Planned]:
+def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) -> List[Planned]:
     """Return the students of a plan as they would be derived, without weights.
 
     Args:

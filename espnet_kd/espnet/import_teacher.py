@@ -12,10 +12,10 @@ import torch
 import yaml
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
+from espnet_kd.cli import sampling_rate
 from espnet_kd.common.records import FACTS
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.bpe import check_pieces
-from espnet_kd.data.cli import sampling_rate
 from espnet_kd.data.feature_stats import read_stats
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.stock import sizes_of

@@ -8,7 +8,7 @@ from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 
 

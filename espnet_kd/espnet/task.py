@@ -28,7 +28,7 @@ from espnet_kd.fileio import read_table
 from espnet_kd.saved import check_finite, checked_loads
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.option import known_options
-from espnet_kd.spec.training import check_loggers
+from espnet_kd.spec.training_config import check_loggers
 
 # Smallest numbers that mean something; with fewer ESPnet trains nothing, or fails later.
 LEAST = {

@@ -4,7 +4,7 @@ from typing import Optional
 
 import torch
 
-from espnet_kd.lattice.paths import LEAST, best_path
+from espnet_kd.lattice.visits import LEAST, best_path
 
 
 @torch.no_grad()

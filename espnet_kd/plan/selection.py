@@ -12,7 +12,7 @@ from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.plan.verdict import read_rounds
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.plan import CompressionPlan, load_plan
-from espnet_kd.spec.training import TrainingConfig, read_config
+from espnet_kd.spec.training_config import TrainingConfig, read_config
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,7 @@ def way_of(args: argparse.Namespace, plan: CompressionPlan) -> Effective:
     return effective(plan, rounds_of)
 
 
-def students_of(
-    args: argparse.Namespace, plan: Optional[CompressionPlan] = None
-) -> List[Student]:
+def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None) -> List[Student]:
     """Return the students of all paths.
 
     Args:

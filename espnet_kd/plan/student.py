@@ -10,7 +10,7 @@ from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import Options, known_options
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import Target
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 
 PLANNED = "progressive"  # the path of the plan's own stages
 MAY_CHANGE = (*NEUTRAL, "max_epoch")  # options of a training that has begun

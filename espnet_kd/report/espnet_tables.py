@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import List, Mapping
 
 from espnet_kd.report.rows import Row
-from espnet_kd.scoring.tokens import TYPES
+from espnet_kd.scoring.units import TYPES
 
 
 def espnet_block(env: Mapping[str, object]) -> List[str]:

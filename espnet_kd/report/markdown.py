@@ -5,8 +5,8 @@ from typing import List, Mapping, Optional, Sequence
 
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
-from espnet_kd.report.content import Content
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
+from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import by_path
 from espnet_kd.report.tables import (
     breakdown_tables,

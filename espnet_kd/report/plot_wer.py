@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
-from espnet_kd.report.content import Content
 from espnet_kd.report.figures import TEACHER, Look, legend_below, marks, panels, save
+from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
 

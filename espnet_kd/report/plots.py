@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import List, Optional
 
-from espnet_kd.report.content import Content
 from espnet_kd.report.figures import drawing
+from espnet_kd.report.findings import Content
 from espnet_kd.report.plot_conditions import wer_by_condition
 from espnet_kd.report.plot_dev_wer import dev_wer_curves, has_dev_wer
 from espnet_kd.report.plot_losses import loss_curves

@@ -13,7 +13,7 @@ from espnet_kd.report.sizes import measure
 from espnet_kd.scoring.bootstrap import Interval
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.scoring.faults import fault
-from espnet_kd.scoring.tokens import TYPES
+from espnet_kd.scoring.units import TYPES
 
 
 @dataclass

@@ -11,7 +11,7 @@ from espnet_kd.report.models import Model
 from espnet_kd.scoring.bootstrap import Interval, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.sclite import sum_row
-from espnet_kd.scoring.tokens import TYPES
+from espnet_kd.scoring.units import TYPES
 
 
 @dataclass(frozen=True)

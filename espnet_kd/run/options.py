@@ -272,7 +272,7 @@ def _check_stages(value: str, option: Option) -> Optional[str]:
 
 
 def _check_speeds(value: str, option: Option) -> Optional[str]:
-    from espnet_kd.data.speed import parse_factors
+    from espnet_kd.data.speed_perturbation import parse_factors
 
     try:
         parse_factors(value)

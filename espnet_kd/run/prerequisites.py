@@ -10,7 +10,7 @@ from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
-from espnet_kd.spec.training import read_training
+from espnet_kd.spec.training_config import read_training
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
 CONFIGS = {
@@ -135,7 +135,7 @@ def _config(path: str) -> Dict[str, Any]:
 
 
 def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
-    from espnet_kd.data.cli import sampling_rate
+    from espnet_kd.cli import sampling_rate
 
     exp = Path(values["teacher_exp"])
     if exp.resolve() == Path(values["asr_exp"]).resolve():
@@ -166,7 +166,7 @@ def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:
 
 def _teacher_rate(path: Path) -> Optional[int]:
     """Return the sampling rate of a transducer's config; None if it takes features."""
-    from espnet_kd.data.cli import sampling_rate
+    from espnet_kd.cli import sampling_rate
 
     config = read_yaml(path, "--teacher_exp names an ESPnet experiment (exp/asr_...)")
     if "joint_network_conf" not in config:

@@ -8,7 +8,7 @@ from espnet_kd.plan.baselines import PATHS
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
-from espnet_kd.spec.training import read_config
+from espnet_kd.spec.training_config import read_config
 
 
 class StudentInRun:

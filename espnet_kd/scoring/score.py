@@ -10,7 +10,7 @@ from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts, write_counts
 from espnet_kd.scoring.sclite import ScliteError, find_sclite, run_sclite, sum_row
 from espnet_kd.scoring.summary import alignment, speaker_of, summary
-from espnet_kd.scoring.tokens import as_sclite, tokenize
+from espnet_kd.scoring.units import as_sclite, tokenize
 
 
 def warn(message: str) -> None:

@@ -78,4 +78,3 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
             sizes = {key: n for key, n in sizes.items() if not isinstance(n, tuple)}
         sizes |= named
         check_together(sizes, f"{stage.where}.student")
-

@@ -256,9 +256,7 @@ class Distillation(Objective):
             raise UserError(
                 f"{where}: objective '{self.objective}' needs teacher_config and teacher_model"
             )
-        if self.first_weight > 0 and not (
-            self.first_teacher_config and self.first_teacher_model
-        ):
+        if self.first_weight > 0 and not (self.first_teacher_config and self.first_teacher_model):
             raise UserError(
                 f"{where}: first_weight {self.first_weight} needs first_teacher_config and "
                 "first_teacher_model"

@@ -67,9 +67,7 @@ class JointSizes(Options):
 
 
 def _part(cls: Type[Options], doc: str) -> Any:
-    return option(
-        cls(), doc, read=lambda where, value: read(cls, value, where, "sizes by name")
-    )
+    return option(cls(), doc, read=lambda where, value: read(cls, value, where, "sizes by name"))
 
 
 @dataclasses.dataclass(frozen=True)

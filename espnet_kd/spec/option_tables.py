@@ -60,8 +60,9 @@ def _sections() -> Iterator[Tuple[str, List[Row]]]:
         if known_options(conf_class(name)):
             yield f"`method_conf` of `method: {name}`", rows(conf_class(name))
     further = [key for key in known_options(Distillation) if key not in IN_STAGE]
-    yield "`kd_conf` of a training, which holds the options of a stage too", rows(
-        Distillation, further
+    yield (
+        "`kd_conf` of a training, which holds the options of a stage too",
+        rows(Distillation, further),
     )
 
 

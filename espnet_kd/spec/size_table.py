@@ -112,9 +112,7 @@ AXES = (
         roles=("rnn{}",),
     ),
     # Its units are not chosen but factored (`students.inherit`).
-    Axis(
-        "decoder.embed_size", "embed_size", "width of the label embedding", "label embedding", 8
-    ),
+    Axis("decoder.embed_size", "embed_size", "width of the label embedding", "label embedding", 8),
 )
 BY_NAME = {axis.name: axis for axis in AXES}
 IN_BLOCK = tuple(axis for axis in AXES if axis.in_block)

@@ -12,7 +12,7 @@ from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
 from espnet_kd.spec.reader import check_keys, read
 from espnet_kd.spec.target import Target, read_target
-from espnet_kd.spec.training import TrainingConfig, read_train
+from espnet_kd.spec.training_config import TrainingConfig, read_train
 
 LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come before it
 RESERVED = ("teacher",)
@@ -96,9 +96,7 @@ class Stage(Options):
         read=lambda where, value: value,  # which they are, `method` says
         values="`{option: value}`",
     )
-    init: str = option(
-        "teacher", "inherited weights or fresh ones", choices=("teacher", "random")
-    )
+    init: str = option("teacher", "inherited weights or fresh ones", choices=("teacher", "random"))
     blocks: str = option(
         "spaced",
         "which blocks are kept: evenly spaced, those that turn their input most, those whose "
@@ -107,8 +105,7 @@ class Stage(Options):
     )
     units: str = option(
         "weight",
-        "which channels, units and heads are kept: by squared weights, or by (weight × "
-        "gradient)²",
+        "which channels, units and heads are kept: by squared weights, or by (weight × gradient)²",
         choices=("weight", "taylor"),
     )
     allocate: str = option(

@@ -29,9 +29,7 @@ def number(where: str, value: Any, least: float = -MOST, most: float = MOST) -> 
     return float(value)
 
 
-def whole_number(
-    where: str, value: Any, least: Optional[float] = None, most: float = MOST
-) -> int:
+def whole_number(where: str, value: Any, least: Optional[float] = None, most: float = MOST) -> int:
     """Return a whole number.
 
     Args:

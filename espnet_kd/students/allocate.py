@@ -80,8 +80,7 @@ def allocate(
     trials: Dict[str, _Trial] = {}
     while current.params > params:
         steps = {
-            axis.label: _step(current, axis, teacher, params, choose)
-            for axis in axes_of(teacher)
+            axis.label: _step(current, axis, teacher, params, choose) for axis in axes_of(teacher)
         }
         possible = [name for name, student in steps.items() if student is not None]
         if not possible:

@@ -297,9 +297,7 @@ class Architecture:
         """Parameters in all (no auxiliary heads)."""
         return sum(self.count().values())
 
-    def shrink_to(
-        self, params: int, where: str, kept: Optional[Chooser] = None
-    ) -> "Architecture":
+    def shrink_to(self, params: int, where: str, kept: Optional[Chooser] = None) -> "Architecture":
         """Find the largest student of our shape rule with at most `params` parameters.
 
         The rule (ours): with r the wanted fraction, depth is multiplied by the square root

@@ -9,7 +9,7 @@ from espnet_kd.cli import check_configs
 from espnet_kd.deploy.bundle import read_config as read_model_config
 from espnet_kd.errors import UserError
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import read_config
+from espnet_kd.spec.training_config import read_config
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"

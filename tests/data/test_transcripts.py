@@ -10,7 +10,7 @@ import soundfile
 from espnet_kd.data.tokens import count_tokens
 from espnet_kd.data.transcripts import clean_transcripts
 from espnet_kd.fileio import read_table
-from espnet_kd.scoring.tokens import tokenize
+from espnet_kd.scoring.units import tokenize
 
 SPACES = "\t \xa0\u1680\u2003\u2009\u2028\u2029\u202f\u205f\u3000"
 

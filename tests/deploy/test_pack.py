@@ -297,7 +297,7 @@ def test_a_file_that_the_config_names_is_missing(here, run):
 
 def test_a_full_disk_is_called_so(here, run, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "OSError: [Errno 28] No space left on device")
-    monkeypatch.setattr("espnet_kd.deploy.archive.subprocess.run", lambda *_, **__: failed)
+    monkeypatch.setattr("espnet_kd.deploy.packing.subprocess.run", lambda *_, **__: failed)
     code, _, err = pack(run, "--model", "s", "--out", "elsewhere/x.zip")
     assert code == 1 and "the disk is full" in err and err.count("\n") == 1
     assert "Error" not in err

@@ -15,7 +15,7 @@ from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods.cut import Cutter
 from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
 

@@ -52,9 +52,7 @@ def test_a_transcript_that_is_gone_is_named(trained, tmp_path):
     assert f"train: error: {tmp_path}/text: no entry of 'train-11'" in err.splitlines()[-1]
 
 
-def test_a_process_for_a_gpu_says_one_line_and_so_does_the_one_that_started_it(
-    monkeypatch, capfd
-):
+def test_a_process_for_a_gpu_says_one_line_and_so_does_the_one_that_started_it(monkeypatch, capfd):
     def refuse(args):
         raise UserError("exp/a/1epoch.pth: damaged")
 

@@ -17,7 +17,7 @@ from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.distillation import read_kd_conf
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 from tests.recipe.toy import TRAINING, call, inside, train_words, write_data, write_yaml
 

@@ -21,7 +21,7 @@ from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import known_options
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.training import read_config
+from espnet_kd.spec.training_config import read_config
 from espnet_kd.students.architecture import Architecture
 from tests.faults.fuzzing import APPLY, Case, Counts, mangled, nonsense, restructured
 from tests.faults.fuzzing import run as run_cases

@@ -111,4 +111,3 @@ def complaint(ended: Ended) -> str:
     # Which stage has failed is no reason.
     reasons = [x for x in ended.errors if not re.search(r"error: stage \d+ .* failed", x)]
     return "refused" if reasons else "silent failure"
-

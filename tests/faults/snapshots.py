@@ -82,5 +82,3 @@ class Context:
         folder.parent.mkdir(exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         return self.snapshots[snapshot].copy(folder)
-
-

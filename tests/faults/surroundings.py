@@ -168,5 +168,3 @@ def orphan_case(context, name: str, seed: int) -> dict:
     while run.members.look() and time.monotonic() < deadline:
         time.sleep(0.2)
     return {**record, **_compared(family, context)}
-
-

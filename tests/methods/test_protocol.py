@@ -35,7 +35,7 @@ def test_retrain_has_no_size(key):
 
 def test_a_method_that_would_undo_the_one_before_is_refused():
     from espnet_kd.espnet.plan_checks import check_plan
-    from espnet_kd.spec.training import TrainingConfig
+    from espnet_kd.spec.training_config import TrainingConfig
     from tests.students.test_allocate import TEACHER  # sizes
 
     plan = parse_plan("stages: [{name: a, method: low_rank, target: 0.5}, {method: retrain}]", "p")

@@ -8,7 +8,7 @@ from espnet_kd.plan.effective import effective
 from espnet_kd.plan.selection import check_cacheable
 from espnet_kd.spec.distillation import read_kd_conf
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig
 
 
 def check(tmp_path, stage, base=None, band=0, paths=("progressive",)):

@@ -63,7 +63,7 @@ class Recipe:
         # A machine on which nothing is missing that options may ask for.
         smi = self.machine / "bin/nvidia-smi"
         smi.parent.mkdir(parents=True)
-        smi.write_text("#!/bin/sh\nfor i in 0 1 2 3; do echo \"GPU $i: of a test\"; done\n")
+        smi.write_text('#!/bin/sh\nfor i in 0 1 2 3; do echo "GPU $i: of a test"; done\n')
         smi.chmod(0o755)
         (self.machine / "torch-9.dist-info").mkdir()
         (self.machine / "torch-9.dist-info/METADATA").write_text("Version: 9\n")

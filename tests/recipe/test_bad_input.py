@@ -422,7 +422,8 @@ def contents():
     return {
         path: content
         for path, (_, content) in snapshot().items()
-        if path.suffix != ".log" and not path.name.startswith((".done", ".started"))
+        if path.suffix != ".log"
+        and not path.name.startswith((".done", ".started"))
         and path.name != "utt2audio"
     }
 

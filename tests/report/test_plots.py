@@ -4,8 +4,8 @@ import pytest
 from fake_run import TAG, add_paths
 
 from espnet_kd.report import plot_dev_wer, plot_wer
-from espnet_kd.report.content import read_content
 from espnet_kd.report.figures import drawing
+from espnet_kd.report.findings import read_content
 from espnet_kd.report.models import parse_models
 
 

@@ -13,7 +13,6 @@ from espnet_kd.bin import check_options
 from espnet_kd.deploy import hub
 from espnet_kd.run import espnet_names, prerequisites
 from espnet_kd.run.options import OPTIONS
-from espnet_kd.spec import training
 
 STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19]
 SCRIPT = Path(__file__).parents[2] / "egs2/TEMPLATE/asr_kd/asr_kd.sh"
@@ -82,7 +81,7 @@ def test_nothing_is_wrong_with_the_defaults(told):
 def test_torch_is_not_imported(told):
     told()
     code = "import sys; from espnet_kd.bin import check_options; sys.exit('torch' in sys.modules)"
-    assert os.system(f"{sys.executable} -c \"{code}\"") == 0
+    assert os.system(f'{sys.executable} -c "{code}"') == 0
 
 
 ODD_PATHS = [
@@ -91,7 +90,7 @@ ODD_PATHS = [
     ("a,b", "',' (comma) cannot be used: ESPnet splits `path,name,type` at commas"),
     ("~/exp", "'~' (tilde) cannot be used: it is not replaced here"),
     ("$HOME/exp", "'$' (dollar sign) cannot be used"),
-    ("it's", "\"'\" (apostrophe) cannot be used"),
+    ("it's", '"\'" (apostrophe) cannot be used'),
     ('"exp"', "'\"' (quotation mark) cannot be used"),
     ("exp*", "'*' (asterisk) cannot be used"),
     ("a:b", "':' (colon) cannot be used"),
@@ -199,17 +198,20 @@ def test_one_mistake(told, values, message):
 
 
 def test_values_that_are_not_mistakes(told):
-    assert told(
-        kd_args="--kd_conf weight_schedule=[[0,0.0],[9,1.0]] --batch_size -1",
-        inference_args="--beam_siz 2",  # argparse takes beginnings of names
-        pack_models="teacher third third_half one_shot",
-        speed_perturb_factors="0.9 1.0 1.1",
-        local_data_opts="--a 'b c'",
-        skip_stages="2 4 4",
-        teacher_exp="theirs",
-        teacher_model="a.pth",
-        seed="0",
-    ) == []
+    assert (
+        told(
+            kd_args="--kd_conf weight_schedule=[[0,0.0],[9,1.0]] --batch_size -1",
+            inference_args="--beam_siz 2",  # argparse takes beginnings of names
+            pack_models="teacher third third_half one_shot",
+            speed_perturb_factors="0.9 1.0 1.1",
+            local_data_opts="--a 'b c'",
+            skip_stages="2 4 4",
+            teacher_exp="theirs",
+            teacher_model="a.pth",
+            seed="0",
+        )
+        == []
+    )
 
 
 def test_all_mistakes_at_once(told):
@@ -333,7 +335,7 @@ def test_names_of_espnet_s_options_are_those_of_its_parsers():
 def test_a_logger_that_is_not_installed_is_told_for_teacher_and_student(
     told, monkeypatch, package, config
 ):
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(training_config.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, package, raising=False)
     Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n")
     (line,) = told()

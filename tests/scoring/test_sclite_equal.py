@@ -11,7 +11,7 @@ from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.sclite import find_sclite, run_sclite, sum_row
 from espnet_kd.scoring.score import score
 from espnet_kd.scoring.summary import alignment, speaker_of, summary
-from espnet_kd.scoring.tokens import as_sclite
+from espnet_kd.scoring.units import as_sclite
 
 FIXTURE = Path(__file__).parent / "fixture"
 

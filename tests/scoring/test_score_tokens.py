@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_kd.scoring.tokens import as_sclite, tokenize
+from espnet_kd.scoring.units import as_sclite, tokenize
 
 
 def test_characters_as_asr_sh():

@@ -7,7 +7,7 @@ import pytest
 from espnet_kd.bin import plan_stages
 from espnet_kd.errors import UserError
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training import check_loggers, read_config
+from espnet_kd.spec.training_config import check_loggers, read_config
 
 STAGE = "stages:\n- name: one\n  target: 0.7\n- {}\n"
 CASES = [

@@ -6,7 +6,7 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.lattice import node_mask, node_stats
-from espnet_kd.lattice.paths import occupancy
+from espnet_kd.lattice.visits import occupancy
 from espnet_kd.losses import collapsed_kl, reduce_nodes
 from espnet_kd.teachers import FORMAT, band_starts, pack, record_bytes, unpack
 from espnet_kd.teachers.record import DIGIT, HEADER, LARGEST, label_hashes, read_header

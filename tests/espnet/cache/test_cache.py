@@ -13,7 +13,7 @@ from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.train.dataset import ESPnetDataset
 
 from espnet_kd.data.audio import decode, encode, resample
-from espnet_kd.data.speed import perturb
+from espnet_kd.data.speed_perturbation import perturb
 from espnet_kd.errors import UserError
 from espnet_kd.espnet import cache_teacher, task
 from espnet_kd.espnet.cache_data import Utterances

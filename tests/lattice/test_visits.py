@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from espnet_kd.lattice.paths import best_path, occupancy
+from espnet_kd.lattice.visits import best_path, occupancy
 
 
 def all_paths(log_probs, frames, labels):
