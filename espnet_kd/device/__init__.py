@@ -1,0 +1,1 @@
+"""Transcribing with an exported model: numpy and onnxruntime, neither torch nor ESPnet."""
