@@ -66,7 +66,7 @@ test: install
 
 test-faults: install
 	@$(IN_VENV) && python -m tests.faults.run $(FAULTS_OPTS) \
-		&& python -m tests.faults.summary build/faults/results.jsonl
+		&& python -m tests.faults.fault_table build/faults/results.jsonl
 
 lint: install
 	@$(IN_VENV) && python -m ruff check . && python -m mypy \

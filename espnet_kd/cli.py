@@ -1,13 +1,15 @@
-"""Habits that the command lines share."""
+"""Options of command lines: one parser for all, and the types of their values."""
 
 import argparse
 import logging
 import sys
-from typing import Optional, Sequence
+from typing import Any, NoReturn, Optional, Sequence
+
+from espnet_kd.errors import program
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """The description as it is written, and after each option its default, if it has one."""
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Show the description as it is written, and after each option its default, if it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -38,14 +40,38 @@ def check_configs(cmd: Optional[Sequence[str]], *options: str) -> None:
             read_yaml(path, f"--{option} names it")
 
 
-def new_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser in ESPnet's style and switch logging on (one line an event, stderr)."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
+class Parser(argparse.ArgumentParser):
+    """A parser that tells a mistake in one line, and switches logging on when it is used."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a command line; from here on events are logged, a line each, on stderr."""
+        logging.basicConfig(
+            level=logging.INFO,
+            stream=sys.stderr,
+            format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
+        )
+        return super().parse_args(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Tell a mistake and end with exit code 2."""
+        line = " ".join(message.splitlines())
+        self.exit(2, f"{self.prog}: error: {line}; see {self.prog} --help\n")
+
+
+def new_parser(description: Optional[str], epilog: Optional[str] = None) -> Parser:
+    """Return the parser of a command line, in ESPnet's style.
+
+    Args:
+        description: Docstring of the module.
+        epilog: Text after the options.
+    """
+    return Parser(
+        program(),
+        description=description,
+        epilog=epilog,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
     )
-    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
 
 
 def str2bool(value: str) -> bool:
@@ -90,6 +116,17 @@ def share(value: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a share between 0 and 1")
     return number
+
+
+def whole(value: str) -> int:
+    """Read a whole number of at least 0, and of at most 9 digits.
+
+    Raises:
+        argparse.ArgumentTypeError: `value` is not one.
+    """
+    if not value.isdecimal() or len(value) > 9:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 0")
+    return int(value)
 
 
 def positive_int(value: str) -> int:

@@ -80,6 +80,11 @@ def _check_words(words: Sequence[str]) -> None:
             raise UserError(f"{word!r}: not UTF-8; rename it or write another value") from None
 
 
+def program() -> str:
+    """Return the name of the running command line."""
+    return os.path.basename(sys.argv[0]).removesuffix(".py")
+
+
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     """Decorate a command line's `main`: user mistakes end in one line, exit code 1.
 
@@ -90,7 +95,6 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
-        program = os.path.basename(sys.argv[0]).removesuffix(".py")
         try:
             _check_words(sys.argv[1:])
             try:
@@ -100,7 +104,7 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
                 raise
         except UserError as e:
             # The words of another program in it may run over several lines.
-            print(f"{program}: error: {' '.join(str(e).splitlines())}", file=sys.stderr)
+            print(f"{program()}: error: {' '.join(str(e).splitlines())}", file=sys.stderr)
             _leave(1)
         except OSError as e:
             if e.errno == errno.EPIPE and _unread_output():
@@ -108,19 +112,19 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
             if e.filename is not None and e.errno in _OF_A_PATH:
                 path = " ".join(str(e.filename).splitlines())
                 path = path if len(path) <= 200 else f"{path[:200]}..."
-                print(f"{program}: error: {path}: {e.strerror}", file=sys.stderr)
+                print(f"{program()}: error: {path}: {e.strerror}", file=sys.stderr)
                 _leave(1)
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" while writing {e.filename}" if e.filename else ""
             print(
-                f"{program}: error: the disk is full{where}; free some space and "
+                f"{program()}: error: the disk is full{where}; free some space and "
                 "run the same command again: finished work is kept",
                 file=sys.stderr,
             )
             _leave(1)
         except KeyboardInterrupt:
-            print(f"{program}: interrupted; run the same command to go on", file=sys.stderr)
+            print(f"{program()}: interrupted; run the same command to go on", file=sys.stderr)
             _leave(130)
 
     return wrapper

@@ -6,7 +6,7 @@ import torch
 from espnet_kd.lattice import Joint, node_mask, node_stats
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.materialised import logits_of, random_joint, random_labels, three_of
-from tests.lattice.test_paths import all_paths
+from tests.lattice.test_visits import all_paths
 
 B, T, U, V = 3, 5, 3, 8
 LABELS = random_labels(B, U, V)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -95,6 +96,14 @@ def test_a_reading_order_names_every_module(repo):
         head = path.read_text().partition("In reading order:")[2].partition('"""')[0]
         modules = {p.stem for p in path.parent.glob("[a-z]*.py")}
         assert not head or set(re.findall(r"^    (\w+)", head, re.MULTILINE)) == modules, path
+
+
+def test_no_two_modules_have_one_name(repo, repo_files):
+    # A command line in bin/ may be called like the module that does its work.
+    paths = [p for p in repo_files if p.suffix == ".py" and not p.is_symlink()]
+    names = Counter(p.name for p in paths if p.parent != repo / "espnet_kd" / "bin")
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice <= {"__init__.py", "conftest.py"}
 
 
 def test_files_are_small(repo, repo_files):

@@ -225,7 +225,7 @@ COLUMNS = {
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
+    """Build the parser."""
     parser = benchcli.get_parser(__doc__, list(VARIANTS), [128, 500, 1000, 5000])
     parser.add_argument("--dim", type=int, default=256, help="width of the student's joint space")
     parser.add_argument("--teacher_dim", type=int, default=256, help="width of the teacher's")
@@ -233,9 +233,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = benchcli.parse(get_parser(), argv)
+    args = benchcli.parse(get_parser(), cmd)
     if args.quick:
         args.vocabularies, args.batch, args.shrink, args.repeats = [128, 500], 4, 8, 2
     benchcli.run("bench_lattice", args, functools.partial(measure, args), COLUMNS)

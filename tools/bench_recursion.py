@@ -18,6 +18,7 @@ import benchlib
 import torch
 from benchdata import Length, draw, read_lengths
 
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 from espnet_kd.lattice.recursion import KERNELS, rnnt_loss
 
@@ -45,16 +46,22 @@ def measure(batch: Sequence[Length], device: str, repeats: int) -> Dict[str, str
     return found
 
 
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
+    add = parser.add_argument
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+    add("--threads", type=int, default=1, help="CPU threads")
+    add("--repeats", type=int, default=7, help="timed rounds")
+    add("--batches", type=int, nargs="+", default=[1, 4, 16], help="utterances of each batch")
+    add("--json", type=Path, help="write the rows here, too")
+    return parser
+
+
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
-    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="sizes")
-    parser.add_argument("--json", type=Path, help="write the rows here, too")
-    args = parser.parse_args(argv)
+    args = get_parser().parse_args(cmd)
     benchlib.prepare(args.device, args.threads, True)
     utterances = read_lengths(None, 500).utterances
     rows: List[Dict[str, str]] = []

@@ -322,7 +322,7 @@ def check_memory(args: Namespace, vocabulary: int = 5000, batch: int = 16) -> in
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
+    """Build the parser."""
     parser = benchcli.get_parser(__doc__, VARIANTS, [500, 1000], ["sorted", "unsorted"])
     add = parser.add_argument
     add("--student_blocks", type=int, default=6, help="conformer blocks")
@@ -351,9 +351,9 @@ COLUMNS = {
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
+def main(cmd: Optional[Sequence[str]] = None) -> Optional[int]:
     """Run the command line."""
-    args = benchcli.parse(get_parser(), argv)
+    args = benchcli.parse(get_parser(), cmd)
     if args.quick:
         args.vocabularies, args.batch, args.shrink, args.repeats = [100], 3, 8, 1
         args.student_blocks, args.student_size, args.joint = 2, 32, 32

@@ -13,7 +13,7 @@ import torch
 from benchdata import KINDS
 from benchlib import in_child
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError
 from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
@@ -28,7 +28,7 @@ def get_parser(
     vocabularies: Sequence[int],
     batches: Sequence[str] = KINDS,
 ) -> argparse.ArgumentParser:
-    """Return the options that all benchmarks have.
+    """Build a parser with the options that all benchmarks have.
 
     Args:
         description: The tool's docstring.
@@ -36,7 +36,7 @@ def get_parser(
         vocabularies: Default of `--vocabularies`.
         batches: Default of `--batches`.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    parser = new_parser(description)
     add = parser.add_argument
     add("--vocabularies", type=int, nargs="+", default=list(vocabularies), metavar="V")
     add("--batches", nargs="+", choices=KINDS, default=list(batches), help="kinds of lengths")
@@ -79,13 +79,13 @@ def get_parser(
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, cmd: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse and check a command line.
 
     Raises:
         UserError: CUDA is asked for and not there.
     """
-    args = parser.parse_args(argv)
+    args = parser.parse_args(cmd)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device")
     return args

@@ -19,13 +19,13 @@ import functools
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from benchdata import Lengths, read_lengths
 from torch.utils.flop_counter import FlopCounterMode
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.espnet.versions import quiet_import
@@ -153,7 +153,7 @@ def trainings(args: argparse.Namespace) -> Dict[str, Training]:
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--config", required=True, help="training config of the teacher")
     add("--vocabulary", type=int, required=True, help="tokens (500 for 100 h, 1000 for 960 h)")
@@ -170,13 +170,13 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         help="set whose lengths are taken, by default those that the benchmarks take",
     )
-    add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--threads", type=int, default=1, help="of a CPU")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to measure")
+    add("--threads", type=int, default=1, help="CPU threads")
     return parser
 
 
 @run_main
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Print a table."""
     args = get_parser().parse_args(cmd)
     if not all(0 < share <= 1 for share in args.share):

@@ -172,7 +172,7 @@ if wants tables; then
     limit=$(min 180 $(($(left) - 30)))
     if [ "${limit}" -gt 20 ]; then
         log "tables: at most ${limit} s"
-        run $((limit + 20)) ${python} tools/gpu/tables.py --device "${device}" --results "${results}" \
+        run $((limit + 20)) ${python} tools/gpu/timing_cases.py --device "${device}" --results "${results}" \
             --seconds "${limit}"
         [ "${rc}" -eq 0 ] || waiting=true
     else

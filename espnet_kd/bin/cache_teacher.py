@@ -17,18 +17,20 @@ The cache is refused if teacher, tokens, front end, an utterance or its transcri
 one. SpecAugment may mask but not warp time; perturbed speeds are utterances of their own.
 """
 
+import argparse
 import signal
 from pathlib import Path
+from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser, positive_int
+from espnet_kd.cli import new_parser, positive_int, whole
 from espnet_kd.errors import UserError, run_main
 
 AUDIO_TYPES = ("sound", "multi_columns_sound", "variable_columns_sound", "kaldi_ark", "npy")
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = new_parser(__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--teacher_exp", required=True, help="experiment of the teacher")
     parser.add_argument(
         "--teacher_model", default="valid.loss_transducer.ave.pth", help="checkpoint in it"
@@ -43,13 +45,13 @@ def get_parser():
     parser.add_argument("--out", required=True, help="the cache; a folder for each data directory")
     parser.add_argument(
         "--chunk_size",
-        type=_whole,
+        type=whole,
         help="encoder frames a chunk of the teacher, 0: full context; by default its "
         "short_chunk_size, or full context if it was not trained with chunks",
     )
     parser.add_argument(
         "--band",
-        type=_whole,
+        type=whole,
         default=0,
         help="keep only so many labels of each frame, around the teacher's path; 0: all",
     )
@@ -65,9 +67,9 @@ def get_parser():
         "--audio_type", choices=AUDIO_TYPES, default="sound", help="kind of wav.scp, as in ESPnet"
     )
     parser.add_argument(
-        "--num_workers", type=_whole, default=1, help="processes that read the audio"
+        "--num_workers", type=whole, default=1, help="processes that read the audio"
     )
-    parser.add_argument("--ngpu", type=_whole, default=0, help="0: CPU, 1: GPU")
+    parser.add_argument("--ngpu", type=whole, default=0, help="0: CPU, 1: GPU")
     parser.add_argument(
         "--student_config",
         help="training config of the student: is checked before the work begins; nothing is "
@@ -80,7 +82,7 @@ def get_parser():
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Make the cache."""
     args = get_parser().parse_args(cmd)
     # The recipe ends its jobs with TERM: end the readers of audio as for Ctrl-C.
@@ -114,10 +116,6 @@ def main(cmd=None) -> None:
         device="cuda" if args.ngpu else "cpu",
     )
     cache_teacher(settings, say=lambda line: print(line, flush=True))
-
-
-def _whole(value: str) -> int:
-    return 0 if value == "0" else positive_int(value)
 
 
 if __name__ == "__main__":

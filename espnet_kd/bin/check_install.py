@@ -1,4 +1,4 @@
-"""Print what is installed, what is missing and what to do about it.
+"""Print what is installed (versions, devices, programs, extras), what is missing, what to do.
 
     python -m espnet_kd.bin.check_install
     python -m espnet_kd.bin.check_install --deep
@@ -10,17 +10,14 @@ import argparse
 from typing import Optional, Sequence
 
 from espnet_kd import __version__
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 from espnet_kd.install import BROKEN, Finding, sections
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="check_install",
-        description="Print versions, the RNN-T loss, devices, programs and extras; for each "
-        "thing missing, what to do about it.",
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--deep",
         action="store_true",
@@ -37,9 +34,9 @@ def show(finding: Finding) -> None:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     print(f"espnet_kd {__version__}")
     broken = []
     for title, findings in sections(args.deep):

@@ -4,7 +4,9 @@ Every mistake is one line; all of them are told at once. Exit code 1 if there is
 mistake the names that follow from the options are printed, `name=value` a line.
 """
 
+import argparse
 import sys
+from typing import Optional, Sequence
 
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.run.names import names_of, values_to_check
@@ -15,7 +17,7 @@ from espnet_kd.run.settings import Settings, recipe_options, recipe_parser
 WITH_STUDENTS = (16, 17)  # stages that read the plan
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = recipe_parser("check_options", __doc__)
     add = parser.add_argument
@@ -25,7 +27,7 @@ def get_parser():
 
 
 @run_main
-def main(cmd=None) -> int:
+def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Check."""
     args = get_parser().parse_args(cmd)
     options = recipe_options(args)

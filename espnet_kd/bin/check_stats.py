@@ -2,14 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--stats_dir", required=True, help="directory of stage 10 (exp/asr_stats_*)"
     )
@@ -17,7 +18,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Check, and say nothing if all is well."""
     args = get_parser().parse_args(cmd)
     from espnet_kd.data.feature_stats import check_stats

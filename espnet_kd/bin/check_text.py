@@ -1,5 +1,6 @@
 """Check that the tokens of a model can write the transcripts of all sets, before it trains."""
 
+import argparse
 import logging
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
@@ -14,9 +15,8 @@ from espnet_kd.fileio import atomic_open, read_table
 from espnet_kd.progress import track
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Read the command line and measure every set."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument(
         "--data", action="append", required=True, help="set to train or validate on"
@@ -34,7 +34,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         "sets are only warned of",
     )
     parser.add_argument("--out", required=True, help="file for one line a set")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Measure every set."""
+    args = get_parser().parse_args(cmd)
     known = read_token_list(args.token_list)
     options = read_yaml(args.config, "it says how transcripts become tokens")
     split = _tokenizer(args.token_type, args.bpemodel, options)

@@ -11,6 +11,9 @@ parts (train, decode, score) are stages 11 to 13.
 Exit code: 0: done, another student follows; 10: done, it is the last there is.
 """
 
+import argparse
+from typing import Optional, Sequence
+
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.run.settings import recipe_parser
 from espnet_kd.run.stage_main import recipe_of, run_stage
@@ -25,7 +28,7 @@ TEACHER_PARTS = {
 }
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = recipe_parser("compress", __doc__)
     parser.add_argument("--only", choices=PARTS, help="this part alone; by default all")
@@ -33,7 +36,7 @@ def get_parser():
 
 
 @run_main
-def main(cmd=None) -> int:
+def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Make a student, or a part of the first teacher."""
     args = get_parser().parse_args(cmd)
     if args.compression_stage == "0":

@@ -9,14 +9,14 @@ utterances, and the plan may choose blocks, units and sizes by measurement.
 """
 
 import argparse
-import logging
 from pathlib import Path
+from typing import Optional, Sequence
 
 import yaml
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser, positive_int, str2bool
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.plan.selection import add_plan_options, student_of
 from espnet_kd.plan.student import Student
@@ -27,16 +27,13 @@ from espnet_kd.spec.training_config import TrainingConfig, read_config
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=HelpFormatter,
-    )
+    parser = new_parser(__doc__)
     model = "valid.loss_transducer.ave.pth"
     add_plan_options(parser)
     parser.add_argument(
         "--training_only",
-        choices=("true", "false"),
-        default="false",
+        type=str2bool,
+        default=False,
         help="only bring student.yaml up to date: its epochs, its batches, and what else does not "
         "change what is learnt",
     )
@@ -45,28 +42,30 @@ def get_parser() -> argparse.ArgumentParser:
     which.add_argument("--student", help="name of a student of any path")
     parser.add_argument("--teacher_exp", required=True, help="experiment of the teacher")
     parser.add_argument("--teacher_model", default=model, help="its checkpoint")
-    parser.add_argument("--first_teacher_exp", help="of the whole run; by default the teacher")
+    parser.add_argument(
+        "--first_teacher_exp",
+        help="experiment of the run's first teacher; by default the teacher's",
+    )
     parser.add_argument("--first_teacher_model", default=model, help="its checkpoint")
     parser.add_argument("--data", help="data directory (wav.scp, text) to measure models on")
-    parser.add_argument("--utterances", type=int, default=48, help="how many of it")
+    parser.add_argument(
+        "--utterances", type=positive_int, default=48, help="utterances of --data that are used"
+    )
     parser.add_argument("--out", required=True, help="experiment of the student")
     return parser
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Derive and print the sizes."""
     args = get_parser().parse_args(cmd)
-    logging.basicConfig(level="INFO", format="%(levelname)s: %(message)s")
-    if args.utterances < 1:
-        raise UserError(f"--utterances: expected a whole number > 0, found {args.utterances}")
     plan = load_plan(args.plan)
     if args.student is not None:
         stage = student_of(args, args.student, plan)
     else:
         stage = Student.of(plan.stage(args.stage))
     base = read_config(args.train_config)
-    if args.training_only == "true":
+    if args.training_only:
         _update_training(Path(args.out) / "student.yaml", stage, base)
         print(f"{stage.name}: epochs and batches of {args.out}/student.yaml are up to date")
         return

@@ -1,10 +1,11 @@
 """Fetch and unpack parts of LibriSpeech; what is there already is left alone."""
 
+import argparse
 import logging
 import re
 import urllib.parse
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from espnet_kd.cli import new_parser, str2bool
 from espnet_kd.data.download import check, download, refuse_without_space
@@ -23,9 +24,8 @@ MIRRORS = {
 UNPACKED = 1.05
 
 
-@run_main
-def main() -> None:
-    """Read the command line, fetch and unpack."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--out", required=True, help="folder in which LibriSpeech/ is made")
     parser.add_argument("--parts", required=True, nargs="+", help="such as train-clean-100")
@@ -38,7 +38,13 @@ def main() -> None:
     parser.add_argument(
         "--keep_archives", type=str2bool, default=False, help="leave <part>.tar.gz in --out"
     )
-    args = parser.parse_args()
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Fetch and unpack."""
+    args = get_parser().parse_args(cmd)
     root = Path(args.out)
     wanted = find_parts(args.parts)
     parts = [name for name in wanted if not (root / "LibriSpeech" / name).is_dir()]

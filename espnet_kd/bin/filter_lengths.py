@@ -1,7 +1,9 @@
 """Stage 4: drop utterances that are too short, too long or without text."""
 
+import argparse
 import logging
 from pathlib import Path
+from typing import Optional, Sequence
 
 from espnet_kd.cli import new_parser, seconds, share
 from espnet_kd.data.bad_items import BadItems
@@ -11,9 +13,8 @@ from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 
 
-@run_main
-def main() -> None:
-    """Read the command line and filter the data directory."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--data", required=True, help="directory to read, of dump/raw/org")
     parser.add_argument("--out", required=True, help="directory to write, of dump/raw")
@@ -25,7 +26,13 @@ def main() -> None:
         default=0.1,
         help="refuse to drop a larger share of the utterances, or of their hours",
     )
-    args = parser.parse_args()
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Filter the data directory."""
+    args = get_parser().parse_args(cmd)
     dropped = BadItems(args.data, args.max_dropped_share)
     tables = filter_lengths(
         read_data_dir(args.data), args.min_wav_duration, args.max_wav_duration, dropped

@@ -3,9 +3,11 @@
 Transcripts get one blank between words, whatever white space of Unicode parts them.
 """
 
+import argparse
 import logging
 import signal
 from pathlib import Path
+from typing import Optional, Sequence
 
 from espnet_kd.cli import (
     new_parser,
@@ -24,9 +26,8 @@ from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 
 
-@run_main
-def main() -> None:
-    """Read the command line and format the audio."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--data", required=True, help="data directory to read")
     parser.add_argument("--out", required=True, help="directory to write, such as dump/raw/X")
@@ -71,7 +72,13 @@ def main() -> None:
         default=False,
         help="make files again that an earlier run has made of the same audio",
     )
-    args = parser.parse_args()
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Format the audio."""
+    args = get_parser().parse_args(cmd)
     # The recipe ends its jobs with TERM: close the worker processes as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = Path(args.out)

@@ -1,5 +1,6 @@
 """Write a training set with a teacher's hypotheses in the place of the transcripts."""
 
+import argparse
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
@@ -13,9 +14,8 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table, write_table
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Read the command line and write the data directory."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--hyp", required=True, help="decoded text of the training set")
     parser.add_argument("--data", required=True, help="the training set, of dump/raw")
@@ -35,7 +35,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         default=0.1,
         help="refuse to leave out a larger share of the utterances",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Write the data directory."""
+    args = get_parser().parse_args(cmd)
     tables = read_data_dir(args.data)
     shapes = read_table(args.speech_shape)
     samples = samples_of_frame(read_yaml(args.config, "derive the student first"), args.config)

@@ -2,14 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter, sampling_rate
+from espnet_kd.cli import new_parser, sampling_rate
 from espnet_kd.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--teacher_exp", required=True, help="experiment directory (exp/asr_...)")
     parser.add_argument(
         "--teacher_model", default="valid.loss_transducer.ave.pth", help="checkpoint in it"
@@ -23,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Import and say what was imported."""
     args = get_parser().parse_args(cmd)
     from espnet_kd.espnet.import_teacher import import_teacher

@@ -11,22 +11,21 @@ import argparse
 import os
 import signal
 from pathlib import Path
+from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser, positive_int, seconds
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.run.lock import VARIABLE, Run, hold
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
-        prog="lock", description=__doc__, formatter_class=HelpFormatter
-    )
-    parser.add_argument("--pid", type=int, required=True, help="process that holds them")
+    parser = new_parser(__doc__)
+    parser.add_argument("--pid", type=positive_int, required=True, help="process that holds them")
     parser.add_argument("--command", default="", help="its command, for messages")
     parser.add_argument(
         "--wait",
-        type=float,
+        type=seconds,
         default=0.0,
         help="seconds to wait for a run that has one of the folders after the first",
     )
@@ -35,7 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Hold the folders."""
     args = get_parser().parse_args(cmd)
     # Whoever is ended while it waits leaves no record.
@@ -43,10 +42,6 @@ def main(cmd=None) -> None:
     token = os.environ.get(VARIABLE, "")
     if not token:
         raise UserError(f"{VARIABLE} is not set: the name of the run is expected in it")
-    if args.pid < 1:
-        raise UserError(f"--pid {args.pid}: the number of a process is expected")
-    if not 0 <= args.wait <= 3600:
-        raise UserError(f"--wait {args.wait}: 0 to 3600 seconds are expected")
     for folder in args.folders:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file; a folder is expected")

@@ -1,7 +1,9 @@
 """Stage 5: the token list, and for BPE its model, from the training transcripts."""
 
+import argparse
 import logging
 from pathlib import Path
+from typing import Optional, Sequence
 
 from espnet_kd.cli import new_parser, positive_int
 from espnet_kd.data.bpe import make_bpe
@@ -9,9 +11,8 @@ from espnet_kd.data.tokens import count_tokens, read_sentences, write_token_list
 from espnet_kd.errors import run_main
 
 
-@run_main
-def main() -> None:
-    """Read the command line and make the token list."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--text", required=True, help="Kaldi text file of the training set")
     parser.add_argument(
@@ -22,7 +23,13 @@ def main() -> None:
         "--bpemode", choices=("unigram", "bpe"), default="unigram", help="kind of BPE model"
     )
     parser.add_argument("--out", required=True, help="directory for tokens.txt and bpe.model")
-    args = parser.parse_args()
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Make the token list."""
+    args = get_parser().parse_args(cmd)
     out = Path(args.out)
     sentences = read_sentences(args.text)
     if args.token_type == "bpe":

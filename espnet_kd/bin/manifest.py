@@ -5,8 +5,9 @@ python -m espnet_kd.bin.manifest --check exp/kd_stage1
 
 import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.common.records import MANIFEST
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.plan.manifest import differences
@@ -14,13 +15,13 @@ from espnet_kd.plan.manifest import differences
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--check", metavar="DIR", required=True, help="experiment of the student")
     return parser
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Check."""
     exp = get_parser().parse_args(cmd).check
     lines = differences(MANIFEST.read(Path(exp)))

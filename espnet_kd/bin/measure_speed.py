@@ -12,17 +12,15 @@ import argparse
 import shlex
 from pathlib import Path
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.common.records import SPEED
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.report.models import parse_models
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="measure_speed", description=__doc__, formatter_class=HelpFormatter
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--model",
         action="append",

@@ -3,13 +3,15 @@ r"""Pack a model of the report as ESPnet packs models, with a model card.
     python -m espnet_kd.bin.pack_model --results exp/results.json --model stage3 \
         --inference_config conf/decode.yaml --inference_args "--streaming true"
 
-Everything that decoding needs is in the archive; neither this package nor the teacher is.
+Everything that decoding needs is in the archive, as espnet2.bin.pack makes it; neither this
+package nor the teacher is.
 """
 
 import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.cli import new_parser
 from espnet_kd.common.records import FACTS, RESULTS, STUDENT, experiment
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
@@ -19,10 +21,8 @@ from espnet_kd.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="pack_model", description="Pack a model as espnet2.bin.pack does, with a model card."
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--results", type=Path, required=True, help="results.json of the report")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="name of the model in the report")
@@ -47,9 +47,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     results = RESULTS.read_path(args.results)
     if args.inference_tag not in (None, results["inference_tag"]):
         raise UserError(

@@ -1,7 +1,9 @@
 """Stage 2: a data directory -> the same with copies at other speeds."""
 
+import argparse
 import logging
 from pathlib import Path
+from typing import Optional, Sequence
 
 from espnet_kd.cli import new_parser, share
 from espnet_kd.data.bad_items import BadItems
@@ -11,9 +13,8 @@ from espnet_kd.data.speed_perturbation import parse_factors, perturb
 from espnet_kd.errors import run_main
 
 
-@run_main
-def main() -> None:
-    """Read the command line and perturb the data directory."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--data", required=True, help="data directory to read")
     parser.add_argument("--factors", default="0.9 1.0 1.1", help="speeds, separated by spaces")
@@ -24,7 +25,13 @@ def main() -> None:
         default=0.02,
         help="refuse if a larger share lacks audio, transcript or speaker",
     )
-    args = parser.parse_args()
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Perturb the data directory."""
+    args = get_parser().parse_args(cmd)
     factors = parse_factors(args.factors)
     bad = BadItems(args.data, args.max_bad_share)
     tables = read_data_dir(args.data, bad)

@@ -11,9 +11,9 @@ updates of each student with its teacher, on noise of the lengths of the trainin
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser, str2bool
 from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
@@ -31,11 +31,8 @@ from espnet_kd.spec.training_config import read_config
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     matched = in_words(Distillation, IN_STAGE)
-    parser = argparse.ArgumentParser(
-        prog="plan",
-        description=__doc__,
-        epilog=f"a stage of the plan may hold:\n{in_words(Stage)}\n{matched}",
-        formatter_class=HelpFormatter,
+    parser = new_parser(
+        __doc__, epilog=f"a stage of the plan may hold:\n{in_words(Stage)}\n{matched}"
     )
     add = parser.add_argument
     model = "valid.loss_transducer.ave.pth"
@@ -48,7 +45,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, help="of each student (default: those of --train_config)")
     add("--train_config", help="training config for students; its batches are measured")
     add("--out", help="the plan's file (default: it is printed)")
-    add("--force", choices=("true", "false"), default="false", help="write over an existing plan")
+    add("--force", type=str2bool, default=False, help="write over an existing plan")
     group = parser.add_argument_group("estimate")
     add = group.add_argument
     add("--no_estimate", action="store_true", help="measure no time and no memory")
@@ -62,7 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Print the table; print or write the plan."""
     args = get_parser().parse_args(cmd)
     target = _checked(args)
@@ -113,7 +110,7 @@ def _checked(args: argparse.Namespace) -> Any:
         raise UserError(f"--stages {args.stages}: from 1 to {MOST_STAGES} are possible")
     if args.epochs is not None and args.epochs < 1:
         raise UserError(f"--epochs {args.epochs}: at least 1 is needed")
-    if args.out and Path(args.out).exists() and args.force != "true":
+    if args.out and Path(args.out).exists() and not args.force:
         raise UserError(f"{args.out}: is there already; --force true writes over it")
     return target
 

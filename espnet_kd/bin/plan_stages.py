@@ -5,18 +5,24 @@ A line holds number, name, teacher (another student, or - for the first teacher)
 """
 
 import argparse
+from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 from espnet_kd.plan.selection import add_plan_options, students_of
 
 
-@run_main
-def main(cmd=None) -> None:
-    """Print the students."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add_plan_options(parser)
-    for number, student in enumerate(students_of(parser.parse_args(cmd)), 1):
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Print the students."""
+    for number, student in enumerate(students_of(get_parser().parse_args(cmd)), 1):
         print(number, student.name, student.teacher or "-", student.path)
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
@@ -26,12 +26,8 @@ from espnet_kd.report.words import answer
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="report",
-        description="Write RESULTS.md, results.json and plots of a whole run.",
-        formatter_class=HelpFormatter,
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="where the report is written")
     parser.add_argument(
         "--model",
@@ -65,10 +61,10 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = get_parser().parse_args(argv)
+    words = sys.argv[1:] if cmd is None else cmd
+    args = get_parser().parse_args(words)
     test_sets = " ".join(args.test_sets).split()
     if not test_sets or len(set(test_sets)) != len(test_sets):
         raise UserError(f"--test_sets '{' '.join(test_sets)}': name each test set once")
@@ -80,7 +76,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     content = read_content(
         models, args.inference_tag, test_sets, args.draws, args.seed, args.speed
     )
-    env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(argv)}")
+    env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(words)}")
 
     args.exp.mkdir(parents=True, exist_ok=True)
     plots = draw(content, args.exp)

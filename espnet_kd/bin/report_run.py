@@ -6,18 +6,26 @@ Asks which models are scored as they are now, measures how fast they decode, and
 `espnet_kd.bin.report`. It takes all options of asr_kd.sh, as `espnet_kd.bin.compress` does.
 """
 
+import argparse
+from typing import Optional, Sequence
+
 from espnet_kd.errors import run_main
 from espnet_kd.run.reporting import report
 from espnet_kd.run.settings import recipe_parser
 from espnet_kd.run.stage_main import recipe_of, run_stage
 
 
-@run_main
-def main(cmd=None) -> int:
-    """Report."""
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
     parser = recipe_parser("report_run", __doc__)
     parser.add_argument("--run_command", default="", help="command that made the run")
-    args = parser.parse_args(cmd)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> int:
+    """Report."""
+    args = get_parser().parse_args(cmd)
     recipe = recipe_of(args, "17", "report: RESULTS.md, results.json, plots")
     return run_stage(recipe, lambda: report(recipe, args.run_command))
 

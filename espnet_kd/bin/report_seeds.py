@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
@@ -19,12 +19,8 @@ from espnet_kd.report.seeds_markdown import seeds_md
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="report_seeds",
-        description="Pool the reports of runs that differ in their seed.",
-        formatter_class=HelpFormatter,
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--run",
         action="append",
@@ -40,9 +36,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     check_bootstrap(args)
     runs = read_runs(args.run)
     differences = runs.differences(args.draws, args.seed)

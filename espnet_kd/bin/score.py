@@ -2,12 +2,17 @@ r"""Score decoded text: WER and CER with sclite's counts.
 
     python -m espnet_kd.bin.score --ref dump/raw/test/text \
         --hyp exp/asr_x/decode_y/test/text --out exp/asr_x/decode_y/test
+
+Writes score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt, counts.tsv) as stage 13 of
+ESPnet's asr.sh does; without sclite our scorer counts the same. A file utt2condition
+('<utt> <label>') beside --ref is copied: the report breaks the error rates down by label.
 """
 
 import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table
 from espnet_kd.scoring.conditions import copy_conditions
@@ -16,14 +21,8 @@ from espnet_kd.scoring.units import TYPES
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="score",
-        description="Write score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt, counts.tsv) "
-        "as stage 13 of ESPnet's asr.sh does; without sclite our own scorer counts the same. "
-        "A file utt2condition ('<utt> <label>') beside --ref is copied: the report breaks the "
-        "error rates down by label.",
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--ref", type=Path, required=True, help="text of the test set")
     parser.add_argument("--hyp", type=Path, required=True, help="decoded text")
     parser.add_argument("--out", type=Path, required=True, help="score_* are made in here")
@@ -32,9 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     refs = read_table(args.ref)
     hyps = pair_up(refs, read_table(args.hyp), args.ref, args.hyp)
     utt2spk = args.utt2spk or args.ref.with_name("utt2spk")

@@ -16,14 +16,13 @@ written to stdout, one line an answer.
 """
 
 import argparse
-import logging
 import os
 import signal
 import sys
 import time
-from typing import List, TextIO, Tuple, Union
+from typing import List, Optional, Sequence, TextIO, Tuple, Union
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser, str2bool
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.run.step import decide, finish, make_record, problem_of
 
@@ -33,23 +32,22 @@ STALE = 12
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--program", default="step", help="who says it")
     add("--stage", default="", help="stage of the recipe, for what is said")
     add("--scope", default="", help="options that run that stage and nothing else")
-    add("--force", choices=("true", "false"), default="false", help="do it in any case")
+    add("--force", type=str2bool, default=False, help="do it in any case")
     add("--log_fd", type=int, default=1, help="descriptor for what `serve` logs")
-    add("what", choices=("needed", "done", "current", "serve"))
-    add("words", nargs="*", metavar="DIR STEP WORD")
+    add("what", choices=("needed", "done", "current", "serve"), help="question, or note")
+    add("words", nargs="*", metavar="DIR STEP WORD", help="step, and what it is made from")
     return parser
 
 
 @run_main
-def main(cmd=None) -> int:
+def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Decide, or note."""
     args = get_parser().parse_args(cmd)
-    logging.basicConfig(level="WARNING", format="%(levelname)s: %(message)s")
     if args.what == "serve":
         return _serve(args.log_fd)
     code, line = answer(args, sys.stdout)
@@ -80,7 +78,7 @@ def answer(args: argparse.Namespace, log: TextIO) -> Tuple[int, str]:
         finish(folder, step, words, stage=args.stage, scope=args.scope)
         return 0, ""
     record = make_record(folder, step, words, stage=args.stage, scope=args.scope)
-    decision = decide(record, args.force == "true")
+    decision = decide(record, args.force)
     for line in decision.lines:
         now = time.strftime("%Y-%m-%dT%H:%M:%S")  # as the recipe's own lines begin
         print(f"{now} ({args.program}) Stage {args.stage}: {line}", file=log, flush=True)

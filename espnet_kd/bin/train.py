@@ -6,12 +6,14 @@
 Takes every argument of `espnet2.bin.asr_transducer_train`, and `--kd_conf`.
 """
 
+from typing import Optional, Sequence
+
 from espnet_kd.cli import check_configs
 from espnet_kd.errors import run_main
 
 
 @run_main
-def main(cmd=None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the Task."""
     check_configs(cmd, "--config")
     from espnet_kd.espnet.task import DistilTransducerTask

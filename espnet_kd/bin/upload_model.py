@@ -7,16 +7,14 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
+from espnet_kd.cli import new_parser
 from espnet_kd.deploy.hub import check_repo, contents, upload
 from espnet_kd.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the options."""
-    parser = argparse.ArgumentParser(
-        prog="upload_model",
-        description="Put the files of a packed model into a repository of the Hugging Face hub.",
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True, help="what pack_model made")
     parser.add_argument("--repo", required=True, metavar="USER/NAME", help="made if not there")
     parser.add_argument("--dry_run", action="store_true", help="only print what would be uploaded")
@@ -24,9 +22,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     check_repo(args.repo)
     if not args.dry_run:
         print(f"uploaded {args.archive} to {upload(args.archive, args.repo)}")

@@ -33,7 +33,7 @@ In reading order:
     cache_wanted     a look at a training before its cache is made
     cache_data       the utterances that a teacher is run over
     cache_teacher    the making of a teacher cache
-    fingerprint      what a cache was made from
+    cache_fingerprint  what a cache was made from
     cached           a cache in the teacher's place
 
     bounded_search   ESPnet's beam search with an end

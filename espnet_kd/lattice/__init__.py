@@ -6,7 +6,7 @@ In reading order:
     chunks      the lattices of a batch in pieces of a bounded size
     stats       the walk: a few numbers a node out, one gradient back
     recursion   the RNN-T forward-backward recursion on two of those numbers
-    paths       which nodes its paths visit, by these two
+    visits      which nodes its paths visit, by these two
     nodes       which nodes belong to an utterance
 """
 

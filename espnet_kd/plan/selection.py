@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
+from espnet_kd.cli import str2bool
 from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
 from espnet_kd.plan.baselines import PATHS, all_students, choose
@@ -26,7 +27,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         + "; ".join(f"'{name}': {path.says}" for name, path in PATHS.items()),
     )
     add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
-    add("--ablate", choices=("true", "false"), default="false", help="add all ablations")
+    add("--ablate", type=str2bool, default=False, help="add all ablations")
     add("--students", help="where students are, <this>_<name>; what their gates said counts")
     add("--train_config", help="training config for students (YAML)")
 
@@ -59,7 +60,7 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
         for stage in plan.stages:
             stage.kd_conf(base).check_layers(stage.where)
     epochs = base.max_epoch or ESPNET_EPOCHS
-    paths = choose(args.paths.split(), args.ablate == "true")
+    paths = choose(args.paths.split(), args.ablate)
     return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs)
 
 

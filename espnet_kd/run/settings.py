@@ -5,7 +5,7 @@ import dataclasses
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
-from espnet_kd.cli import HelpFormatter
+from espnet_kd.cli import new_parser
 from espnet_kd.machine import cores
 from espnet_kd.run.names import names_of
 from espnet_kd.run.options import OPTIONS
@@ -80,7 +80,7 @@ class Settings:
     student_config: str
     paths: str
     paths_at: str
-    ablate: str
+    ablate: bool
     compression_stage: int
     kd_args: str
     kd_tag: str
@@ -150,16 +150,14 @@ def _typed(value: str, kind: Any) -> Any:
     return tuple(value.split()) if kind is Words else value
 
 
-def recipe_parser(program: str, description: str) -> argparse.ArgumentParser:
+def recipe_parser(program: str, description: Optional[str]) -> argparse.ArgumentParser:
     """Build a parser that knows all options of `asr_kd.sh`, with its defaults.
 
     Args:
         program: Name of the command line.
         description: Text of its help.
     """
-    parser = argparse.ArgumentParser(
-        program, description=description, formatter_class=HelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(description)
     help_ = "name that lines of the log and errors begin with"
     parser.add_argument("--program", default=program, help=help_)
     group = parser.add_argument_group("options of asr_kd.sh, whose --help describes them")

@@ -90,8 +90,10 @@ def student_at(students: List[StudentInRun], number: int, settings: Settings) ->
 
 def plan_words(settings: Settings) -> List[str]:
     """Spell the options by which a command line reads the same students."""
-    values = vars(_plan_options(settings))
-    return [word for name, value in values.items() for word in (f"--{name}", value)]
+    words: List[str] = []
+    for name, value in vars(_plan_options(settings)).items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else value]
+    return words
 
 
 def _plan_options(settings: Settings) -> argparse.Namespace:

@@ -6,18 +6,18 @@ where YAML comes in; from there on typed objects travel.
 
 In reading order:
 
-    option         a field and what is known of it
-    values         checks of single values
-    reader         the one reader of options
-    target         a student's size as one number
-    size_table     the one table of sizes: names, grids, units that are cut
-    named_sizes    sizes by ESPnet's names
-    distillation   `kd_conf`
-    training       the students' training config, of which ESPnet knows most
-    gate           when a student may become a teacher
-    method         compression methods and the options that they add
-    stage          one student of a plan
-    contradictions  names and sizes that exclude one another
-    plan           the file
-    option_tables  tables of all options, for docs/plan.md and `--help`
+    option           a field and what is known of it
+    values           checks of single values
+    reader           the one reader of options
+    target           a student's size as one number
+    size_table       the one table of sizes: names, grids, units that are cut
+    named_sizes      sizes by ESPnet's names
+    distillation     `kd_conf`
+    training_config  the students' training config, of which ESPnet knows most
+    gate             when a student may become a teacher
+    method           compression methods and the options that they add
+    stage            one student of a plan
+    contradictions   names and sizes that exclude one another
+    plan             the file
+    option_tables    tables of all options, for docs/plan.md and `--help`
 """

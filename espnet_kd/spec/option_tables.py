@@ -12,7 +12,7 @@ from espnet_kd.spec.option import Option, Options, kinds, known_options
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.values import MOST
 
-BEGIN, END = "<!-- options: begin (tools/option_tables.py) -->", "<!-- options: end -->"
+BEGIN, END = "<!-- options: begin (tools/write_option_tables.py) -->", "<!-- options: end -->"
 Row = Tuple[str, str, str, str]  # key, values, default, meaning
 
 

@@ -6,7 +6,7 @@ from typing import Dict, List, Optional, Tuple
 
 from tests.faults.family import Family
 from tests.faults.outcome import differences, outcome
-from tests.faults.processes import send
+from tests.faults.process_tree import send
 from tests.faults.running import LONGEST, Run, complaint
 
 WAYS = ("all", "child", "INT", "TERM")

@@ -4,7 +4,7 @@
 
 Cases that the file of results has already are not run again: the same command goes on after an
 interruption. `--list` names the cases, `--case EXPRESSION` chooses some of them. For a
-table of what came out: python -m tests.faults.summary RESULTS.
+table of what came out: python -m tests.faults.fault_table RESULTS.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import time
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from tests.faults.family import Family
-from tests.faults.processes import Members
+from tests.faults.process_tree import Members
 
 STAGE = re.compile(r"^\S+ \(\S+\) (Stage \d+|Compression stage \d+)(?:: (?!already)| of )", re.M)
 EXCEPTION = re.compile(r"(?:^|: )[\w.]*[A-Z]\w*(?:Error|Exception): ")

@@ -7,7 +7,7 @@ from espnet_kd.lattice import node_stats
 from espnet_kd.losses import agreement
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.materialised import logits_of, three_of
-from tests.lattice.test_paths import all_paths
+from tests.lattice.test_visits import all_paths
 from tests.test_objective import IDS, LABELS, LATTICE, OBJECTIVES, T_LEN, U_LEN, B, T, joints
 
 

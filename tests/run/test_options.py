@@ -1,5 +1,6 @@
 """What is wrong with the options of the recipe, and with what they name, before stage 1."""
 
+import importlib.util
 import os
 import re
 import sys
@@ -335,7 +336,7 @@ def test_names_of_espnet_s_options_are_those_of_its_parsers():
 def test_a_logger_that_is_not_installed_is_told_for_teacher_and_student(
     told, monkeypatch, package, config
 ):
-    monkeypatch.setattr(training_config.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, package, raising=False)
     Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n")
     (line,) = told()

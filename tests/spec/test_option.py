@@ -71,4 +71,4 @@ def test_what_is_written_goes_over_what_is_below():
 
 def test_docs_hold_the_tables_of_today():
     text = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
-    assert text == updated(text), "run python tools/option_tables.py"
+    assert text == updated(text), "run python tools/write_option_tables.py"

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from tools.gpu.checks import Check, checks, run_check
-from tools.gpu.results import Results
+from tools.gpu.result_rows import Results
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_epochs_are_scaled_alike_and_kept_in_the_plan(sizing):
 
 
 def test_a_case_that_takes_too_long_is_ended_with_what_it_has_forked(repo, tmp_path, monkeypatch):
-    from tools.gpu import tables
+    from tools.gpu import timing_cases
 
     program = tmp_path / "slow.py"
     program.write_text(
@@ -91,9 +91,9 @@ def test_a_case_that_takes_too_long_is_ended_with_what_it_has_forked(repo, tmp_p
         "open(sys.argv[sys.argv.index('--json') + 1], 'w').write('[{\"B\": 1}]')\n"
         "time.sleep(60)\n"
     )
-    monkeypatch.setattr(tables, "TOOLS", tmp_path)
+    monkeypatch.setattr(timing_cases, "TOOLS", tmp_path)
     args = type("Args", (), {"device": "cpu"})
-    rows = tables.run(tables.Case("slow", "slow.py", "", ""), args, 3)
+    rows = timing_cases.run(timing_cases.Case("slow", "slow.py", "", ""), args, 3)
     assert rows[0]["B"] == 1  # what it had written
     running = subprocess.run(["pgrep", "-f", "sleep 98765"], capture_output=True)
     assert running.returncode == 1

@@ -18,13 +18,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # bench_step
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.lattice import Joint, node_stats  # noqa: E402
 from espnet_kd.lattice.recursion import KERNELS, rnnt_loss  # noqa: E402
 from espnet_kd.objective import Objective, Posteriors, distillation_losses  # noqa: E402
 from espnet_kd.spec.distillation import DIVERGENCES, NODES, OBJECTIVES  # noqa: E402
-from tools.gpu.results import Results  # noqa: E402
+from tools.gpu.result_rows import Results  # noqa: E402
 
 Tensors = Sequence[torch.Tensor]
 B, T, U, V, D = 3, 47, 31, 123, 24
@@ -180,14 +180,19 @@ def run_check(name: str, check: Check, device: str) -> Dict[str, Any]:
     }
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="what to check")
     parser.add_argument("--results", type=Path, required=True, help="file that rows go to")
     parser.add_argument("--seconds", type=float, default=60, help="start no piece after these")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> int:
+    """Run the command line."""
+    args = get_parser().parse_args(cmd)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device")
     results, start = Results(args.results, args.device), time.monotonic()

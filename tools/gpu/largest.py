@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import bench_lattice  # noqa: E402
 from benchdata import Length, read_lengths  # noqa: E402
 
-from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.peak_memory import in_child  # noqa: E402
 
@@ -60,10 +60,9 @@ def largest(variant: str, length: Length, args: argparse.Namespace) -> int:
     return good
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cuda", help="where to compute")
     add("--vocabulary", type=int, default=5000, help="V")
@@ -71,7 +70,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     add("--shrink", type=int, default=1, help="divide the length by this")
     add("--corpus", type=Path, help="set whose mean length is taken")
     add("--json", type=Path, required=True, help="write the rows here")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(cmd)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device")
     args.dim = args.teacher_dim = 256

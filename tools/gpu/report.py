@@ -16,11 +16,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import run_main  # noqa: E402
 from espnet_kd.fileio import atomic_open  # noqa: E402
 from espnet_kd.machine import cpu_name  # noqa: E402
-from tools.gpu.results import Results, read_rows  # noqa: E402
+from tools.gpu.result_rows import Results, read_rows  # noqa: E402
 
 # What the head of the page says of all rows, or nobody reads.
 COMMON = ("part", "name", "device", "processor", "cores", "threads", "torch", "flush_denormals")
@@ -112,16 +112,21 @@ def checked_rows(rows: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     ]
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="whose rows")
     parser.add_argument("--results", type=Path, required=True, help="file of the rows")
     parser.add_argument("--exp", type=Path, required=True, help="where the recipe trains")
     parser.add_argument("--command", default="tools/gpu_minutes.sh", help="what to print as such")
     parser.add_argument("--out", type=Path, required=True, help="the page")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(cmd)
     text = page(Results(args.results, args.device), args.exp, args.command)
     with atomic_open(args.out) as f:
         f.write(text)

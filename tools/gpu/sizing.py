@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import config_cost  # noqa: E402
 from benchdata import Lengths, read_lengths  # noqa: E402
 
-from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.common.yaml_file import read_yaml  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.espnet.batches import Batches  # noqa: E402
 from espnet_kd.espnet.estimate import Training  # noqa: E402
 from espnet_kd.peak_memory import in_child  # noqa: E402
-from tools.gpu.results import Results  # noqa: E402
+from tools.gpu.result_rows import Results  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[2] / "egs2/librispeech/asr_kd/conf/mini"
 VOCABULARY = 34  # characters; sentencepiece counts them for the lengths
@@ -168,10 +168,9 @@ def rows_of(all_works: Sequence[Work], epochs: Dict[str, int], how: str) -> List
     ]
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--corpus", type=Path, help="the training set, <corpus>/<speaker>/<chapter>")
     add("--minutes", type=float, default=20, help="for all trainings, over all calls")
@@ -179,7 +178,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     add("--batch_bins", type=int, help="instead of the config's, for a rehearsal")
     add("--results", type=Path, help="file that rows go to, and where a choice is kept")
     add("--plan", type=Path, help="write the plan with the epochs chosen here")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = get_parser().parse_args(cmd)
     if args.minutes <= 0:
         raise UserError(f"--minutes {args.minutes}: give a positive number of minutes")
     results = Results(args.results, args.device or "paper") if args.results else None

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional, Sequence
 
 import grammar
 import numpy as np
@@ -22,6 +22,7 @@ import sound
 import voices
 from espeak import Espeak, data_folder
 
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
 
@@ -42,10 +43,8 @@ class Chapter:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--out", default="downloads/MiniSpeech", help="folder to make")
     add("--seed", type=int, default=1, help="of everything that is drawn")
@@ -169,9 +168,9 @@ def write_readme(path: Path, table: List[str]) -> None:
 
 
 @run_main
-def main() -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Make the corpus beside --out and rename it when it is whole."""
-    args = get_parser().parse_args()
+    args = get_parser().parse_args(cmd)
     check(args)
     out = Path(os.path.realpath(args.out))
     options = {k: v for k, v in vars(args).items() if k not in ("out", "nj", "force")}

@@ -16,6 +16,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from espnet_kd.cli import new_parser
 from espnet_kd.data.audio import BadAudio, Header, decode, encode
 from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
@@ -25,10 +26,8 @@ LOUDEST = 0.99  # of full scale; a louder mixture is scaled down as a whole
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="clean data directory")
     add("--babble", type=Path, required=True, help="data directory whose speakers babble")
@@ -45,9 +44,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 @run_main
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_args(cmd)
     clean, babble_data = read_data_dir(args.data), read_data_dir(args.babble)
     talkers = babble_data["wav.scp"]
     if "segments" in {*clean, *babble_data}:

@@ -1,6 +1,6 @@
 """The benchmarks, case by case, each a process of its own with a time limit.
 
-    python tools/gpu/tables.py --device cuda --results results.jsonl --seconds 180
+    python tools/gpu/timing_cases.py --device cuda --results results.jsonl --seconds 180
 
 Cases that the results hold already are left out; none is started that the time left is too short
 for. Which they are, in the order of their value, stands in `CASES`.
@@ -19,9 +19,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from espnet_kd.cli import HelpFormatter  # noqa: E402
+from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import run_main  # noqa: E402
-from tools.gpu.results import Results  # noqa: E402
+from tools.gpu.result_rows import Results  # noqa: E402
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -142,15 +142,20 @@ def run(case: Case, args: argparse.Namespace, limit: float) -> List[Dict[str, An
         return [{**row, **took} for row in found] or [{"problem": problem or "no rows", **took}]
 
 
-@run_main
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cuda", help="what to measure")
     add("--results", type=Path, required=True, help="file that rows go to")
     add("--seconds", type=float, default=180, help="for all cases of this call")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> int:
+    """Run the command line."""
+    args = get_parser().parse_args(cmd)
     results, end = Results(args.results, args.device), time.monotonic() + args.seconds
     for case in CASES:
         left = end - time.monotonic()

@@ -1,6 +1,6 @@
 """Tables of what the harness found, for docs/reliability.md.
 
-    python -m tests.faults.summary now.jsonl --before before.jsonl --write docs/reliability.md
+    python -m tests.faults.fault_table now.jsonl --before before.jsonl --write docs/reliability.md
 
 Without --write the tables are printed. The file is changed between its two marks only.
 """
@@ -125,7 +125,7 @@ def tables(now: Path, before: Optional[Path]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults.summary",
+        prog="python -m tests.faults.fault_table",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
