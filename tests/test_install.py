@@ -179,9 +179,7 @@ for name in {modules!r}:
     assert done.returncode == 0, done.stderr
     for room in CORE:
         paths = list((repo / "espnet_kd" / room).rglob("*.py"))
-        assert set(third_party(paths, top_level_only=True)) <= {"torch"}
-        # The second recursion, when it is there.
-        assert set(third_party(paths)) <= {"torch", "torchaudio"}
+        assert set(third_party(paths)) <= {"torch"}
 
 
 def run_check(repo, *options, **environment):

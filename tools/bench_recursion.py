@@ -17,16 +17,16 @@ from typing import Dict, List, Optional, Sequence
 import benchlib
 import torch
 from benchdata import Length, draw, read_lengths
+from torchaudio_recursion import KERNELS
 
 from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
-from espnet_kd.lattice.recursion import KERNELS, rnnt_loss
 
 
 def step(log_probs: torch.Tensor, lengths: Sequence[torch.Tensor], kernel: str) -> torch.Tensor:
     """Return the gradient of the summed loss. (B, T, U + 1, 2) -> (B, T, U + 1, 2)"""
     log_probs = log_probs.detach().requires_grad_()
-    loss = rnnt_loss(log_probs, *lengths, kernel=kernel).sum()
+    loss = KERNELS[kernel](log_probs, *lengths).sum()
     return torch.autograd.grad(loss, log_probs)[0]
 
 

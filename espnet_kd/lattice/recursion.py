@@ -15,12 +15,11 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import torch
 
 NEG_INF = float("-inf")
-KERNELS = ("diagonal", "torchaudio")
 
 
 def _skew(x: torch.Tensor, fill: float) -> torch.Tensor:
@@ -143,7 +142,6 @@ def rnnt_loss(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     fastemit_lambda: float = 0.0,
-    kernel: str = "diagonal",
 ) -> torch.Tensor:
     """Compute -log P(y | x) of each utterance.
 
@@ -155,70 +153,12 @@ def rnnt_loss(
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the
             gradient through label arcs is multiplied by 1 + lambda; the value of the
             loss is left as it is, like warp-transducer's.
-        kernel: `diagonal`: ours, float64 inside; `torchaudio`: torchaudio's, float32, for
-            comparison. Ours is faster on a CPU and slower on a GPU (docs/benchmarks.md), but
-            torchaudio's gradient is off by 1e-3, and its CUDA kernel (2.11) takes the loss of
-            an utterance without labels for 0.
 
     Returns:
         Loss in nats; padding has no influence and gets no gradient. (B,)
 
     Raises:
-        ValueError: a length lies outside the lattice, or unknown kernel.
+        ValueError: a length lies outside the lattice.
     """
     check_lattice(log_probs.shape, t_len, u_len)
-    if kernel == "diagonal":
-        return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)
-    if kernel == "torchaudio":
-        arcs = _FastEmit.apply(log_probs, fastemit_lambda) if fastemit_lambda else log_probs
-        return torchaudio_rnnt_loss(arcs.float(), t_len, u_len).to(log_probs.dtype)
-    raise ValueError(f"kernel must be one of {KERNELS}: got '{kernel}'")
-
-
-class _FastEmit(torch.autograd.Function):
-    """The identity, with 1 + lambda times the gradient of label arcs."""
-
-    @staticmethod
-    def forward(ctx, log_probs, fastemit):
-        ctx.fastemit = fastemit
-        return log_probs.view_as(log_probs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        factor = grad.new_tensor([1.0, 1.0 + ctx.fastemit])
-        return grad * factor, None
-
-
-def torchaudio_rnnt_loss(
-    log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor
-) -> torch.Tensor:
-    """Compute the same as `rnnt_loss` with torchaudio's kernel. float32
-
-    The lattice of two log-probabilities is a vocabulary of two: blank 0 and label 1.
-    """
-    from torchaudio.functional import rnnt_loss as kernel
-
-    B, _, U1, _ = log_probs.shape
-    targets = torch.ones(B, max(U1 - 1, 1), dtype=torch.int32, device=log_probs.device)
-    return kernel(
-        log_probs.contiguous(),
-        targets[:, : U1 - 1].contiguous(),
-        t_len.int(),
-        u_len.int(),
-        blank=0,
-        reduction="none",
-        fused_log_softmax=False,
-    )
-
-
-def backends() -> Tuple[str, ...]:
-    """Name the RNN-T recursions that work in this environment, preferred first."""
-    found = ["espnet_kd (PyTorch, anti-diagonal)"]
-    try:
-        import torchaudio.functional
-
-        if hasattr(torchaudio.functional, "rnnt_loss"):
-            found.append(f"torchaudio {torchaudio.__version__}")
-    except (ImportError, OSError):  # OSError: CPU-only torch beside a CUDA torchaudio
-        pass
-    return tuple(found)
+    return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)

@@ -37,9 +37,9 @@ def sizes_of_way(
             sizes.append(sizes[-1])
         elif _chosen_by_measure(step, sizes[-1]):
             sizes.append(_derived(step, "blocks", out, name))
-        elif step.target is None:
+        elif step.sizes is not None:
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
-        elif step.allocate == "rule":
+        elif step.target is not None and step.allocate == "rule":
             where = f"{step.where}.target"
             sizes.append(sizes[-1].shrink_to(step.target.params(first.params), where))
         else:

@@ -79,15 +79,15 @@ def allocate(
     current, now = teacher, measure("the teacher", teacher)
     trials: Dict[str, _Trial] = {}
     while current.params > params:
-        steps = {
+        offers = {
             axis.label: _step(current, axis, teacher, params, choose) for axis in axes_of(teacher)
         }
-        possible = [name for name, student in steps.items() if student is not None]
-        if not possible:
+        steps = {name: student for name, student in offers.items() if student is not None}
+        if not steps:
             raise UserError(f"{where}: no student of at most {params} parameters can be derived")
         while True:
             # An axis that was never measured comes first.
-            best = min(possible, key=lambda name: trials[name].cost if name in trials else -1e30)
+            best = min(steps, key=lambda name: trials[name].cost if name in trials else -1e30)
             student = steps[best]
             if left <= 0 or (best in trials and trials[best].base == current):
                 break

@@ -178,7 +178,7 @@ class Architecture:
     def with_blocks(self, kept: Sequence[int]) -> "Architecture":
         """Return the sizes of some of the blocks with all that is around them."""
         sizes = {a.field: tuple(self.size_of(a, b) for b in kept) for a in PER_BLOCK}
-        return dataclasses.replace(self, num_blocks=len(kept), **sizes)
+        return self.resized(num_blocks=len(kept), **sizes)
 
     def resized(self, **sizes: Any) -> "Architecture":
         """Return a model of other sizes; a stateless predictor is as wide as its embedding."""
@@ -341,7 +341,7 @@ class Architecture:
             sizes[axis.field] = widths if axis.per_block else widths[0]
         return self.resized(**sizes)
 
-    def to_config(self, teacher: Mapping[str, Any], kept: "list[int]") -> Dict[str, Any]:
+    def to_config(self, teacher: Mapping[str, Any], kept: Sequence[int]) -> Dict[str, Any]:
         """Write these sizes into a copy of the teacher's model configuration.
 
         Args:

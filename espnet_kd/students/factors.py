@@ -4,7 +4,7 @@ All lose as little as possible in a sum of squares (Eckart and Young 1936).
 """
 
 import heapq
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 
@@ -107,7 +107,8 @@ def share_out(
     Raises:
         UserError: not even rank 1 is so small.
     """
-    spectra, steps = {}, []
+    spectra: Dict[str, List[float]] = {}
+    steps: List[Tuple[float, str, int]] = []  # minus the gain for each parameter, name, cost
     for name, weight in weights.items():
         seen = weight.double() @ roots[name].double() if name in roots else weight.double()
         kept = torch.linalg.svdvals(seen).square()  # (min(n, m),)

@@ -201,7 +201,7 @@ def _embedding(state: State, index: Index, width: int, layers: int) -> State:
     cut = {
         name: _cut(name, state[name], index, layers, True)  # (outputs, E)
         for name in readers
-        if name in state and "embed" in axis_roles(name, 2, layers)
+        if name in state and "embed" in (axis_roles(name, 2, layers) or ())
     }
     embed, right = narrow_product(state[EMBED], torch.cat(list(cut.values())).T, width)
     parts = right.T.split([w.size(0) for w in cut.values()])

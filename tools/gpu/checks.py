@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.lattice import Joint, node_stats  # noqa: E402
-from espnet_kd.lattice.recursion import KERNELS, rnnt_loss  # noqa: E402
 from espnet_kd.objective import Objective, Posteriors, distillation_losses  # noqa: E402
 from espnet_kd.spec.distillation import DIVERGENCES, NODES, OBJECTIVES  # noqa: E402
 from tools.gpu.result_rows import Results  # noqa: E402
+from tools.torchaudio_recursion import KERNELS  # noqa: E402
 
 Tensors = Sequence[torch.Tensor]
 B, T, U, V, D = 3, 47, 31, 123, 24
@@ -83,7 +83,7 @@ def recursion(kernel: str, device: str, dtype: torch.dtype) -> Tensors:
     if kernel == "torchaudio":  # its CUDA kernel takes the loss of no labels for 0
         log_probs, t_len, u_len = log_probs[: B - 1], t_len[: B - 1], u_len[: B - 1]
     log_probs.requires_grad_()
-    losses = rnnt_loss(log_probs, t_len, u_len, kernel=kernel)
+    losses = KERNELS[kernel](log_probs, t_len, u_len)
     return [losses, *torch.autograd.grad(losses.sum(), log_probs)]
 
 
