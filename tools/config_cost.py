@@ -32,7 +32,7 @@ from espnet_kd.espnet.versions import quiet_import
 from espnet_kd.peak_memory import PeakMemory, in_child
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
-from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.model_config import architecture_of
 
 with quiet_import():
     from espnet_kd.espnet.batches import Batch, Batches, of_training
@@ -142,7 +142,7 @@ def trainings(args: argparse.Namespace) -> Dict[str, Training]:
     if not 1 <= args.stage <= len(stages):
         raise UserError(f"--stage {args.stage}: {args.plan} has stages 1 to {len(stages)}")
     features = teacher["frontend_conf"].get("n_mels", 80)
-    first = Planned(teacher, Architecture.from_config(teacher, features, args.vocabulary))
+    first = Planned(teacher, architecture_of(teacher, features, args.vocabulary))
     models = [first, *derive_all(stages, first, read_config(args.student_config))]
     above, student = models[args.stage - 1 : args.stage + 1]
     found = {f"{stages[args.stage - 1].name}, teacher on-line": make(student.config, above.config)}

@@ -19,6 +19,7 @@ from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import TrainingConfig
+from espnet_kd.students.model_config import config_of
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
 MODEL_KEYS = (
@@ -55,7 +56,7 @@ def train_config(
     Args:
         stage: The stage of the plan.
         teacher: The teacher's config.
-        student: What of it is the student's own (`Architecture.to_config`).
+        student: What of it is the student's own (`config_of`).
         base: The recipe's training config for students (optimizer, batches, ...).
         teacher_files: Its `config.yaml` and checkpoint.
         first_files: Those of the run's first teacher.
@@ -141,7 +142,7 @@ def derive(
     job = Job(stage, teacher, first.sizes, sample, build, sizes)
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
-    own = student.to_config(teacher.config, prepared.kept)
+    own = config_of(student, teacher.config, prepared.kept)
     config = train_config(stage, teacher.config, own, base, files, first_files)
     if prepared.method_conf:
         config["method_conf"] = prepared.method_conf

@@ -27,6 +27,7 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.model_config import config_of
 from espnet_kd.teachers import pack
 
 
@@ -75,7 +76,7 @@ def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) 
         above = models[-1]
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))
-        own = sizes.to_config(above.config, kept)
+        own = config_of(sizes, above.config, kept)
         config = train_config(stage, above.config, own, base, files, files)
         models.append(Planned(config, sizes))
     return models[1:]

@@ -16,6 +16,7 @@ from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import Attached, Model
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.model_config import architecture_of
 
 CLOSE = 1e-4  # of the largest logit: how far trained and decoded form may be apart
 
@@ -24,7 +25,7 @@ def read_model(exp: Path, checkpoint: str) -> Model:
     """Load an experiment's config and checkpoint, checked against each other.
 
     Raises:
-        UserError: see `load_transducer` and `Architecture.from_config`.
+        UserError: see `load_transducer` and `architecture_of`.
     """
     model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
     config = read_yaml(exp / "config.yaml", "a teacher is needed")
@@ -38,7 +39,7 @@ def sizes_of(model: ESPnetASRTransducerModel, config: Mapping[str, Any]) -> Arch
         UserError: the model is not one that we can shrink.
     """
     features = model.frontend.output_size() if model.frontend else config["input_size"]
-    sizes = Architecture.from_config(config, features, model.vocab_size)
+    sizes = architecture_of(config, features, model.vocab_size)
     built = sum(
         p.numel()
         for part in (model.encoder, model.decoder, model.joint_network)

@@ -25,6 +25,7 @@ from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import config_of
 
 
 class Cutter:
@@ -142,7 +143,7 @@ class Cutter:
     def _untrained_loss(self, student: Architecture) -> float:
         """Loss of a student before training, nats an utterance."""
         config = self.teacher.config
-        config = {**config, **student.to_config(config, self.blocks_of(student))}
+        config = {**config, **config_of(student, config, self.blocks_of(student))}
         net = self.build(config)
         net.load_state_dict(self.cut(student))
         assert self.sample is not None  # as checked above all

@@ -10,6 +10,7 @@ from espnet_kd.spec.size_table import BY_NAME, PER_BLOCK, PerBlock, each
 from espnet_kd.spec.values import whole_number
 
 PREDICTORS = ("rnn", "stateless")
+WIDE_AS_EMBEDDING = ("stateless",)  # those of which `decoder.hidden_size` is no size
 
 
 def _size(name: str) -> Any:
@@ -134,7 +135,8 @@ def check_together(sizes: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: conv_mod_kernel_size {kernel} must be odd")
     for axis in PER_BLOCK:
         check_depth(sizes.get(axis.name, 1), sizes.get("encoder.num_blocks"), axis.name, where)
-    if sizes.get("decoder.type") == "stateless" and "decoder.hidden_size" in sizes:
+    kind = sizes.get("decoder.type")
+    if kind in WIDE_AS_EMBEDDING and "decoder.hidden_size" in sizes:
         raise UserError(
-            f"{where}.decoder.hidden_size: a stateless predictor has none; its width is embed_size"
+            f"{where}.decoder.hidden_size: a {kind} predictor has none; its width is embed_size"
         )

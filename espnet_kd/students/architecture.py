@@ -1,19 +1,18 @@
 """The sizes of a conformer transducer, as arithmetic.
 
-Names are ESPnet's own, as they stand in `encoder_conf`, `decoder_conf` and
-`joint_network_conf` of a standalone transducer's config.
+`model_config` reads them in ESPnet's config and writes them there.
 """
 
-import copy
 import dataclasses
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, check_choice
-from espnet_kd.spec.named_sizes import NamedSizes, check_depth
-from espnet_kd.spec.size_table import AXES, BY_NAME, IN_BLOCK, PER_BLOCK, Axis, PerBlock, each
+from espnet_kd.spec.named_sizes import WIDE_AS_EMBEDDING, NamedSizes, check_depth
+from espnet_kd.spec.size_table import AXES, BY_NAME, PER_BLOCK, Axis, PerBlock, each
 from espnet_kd.spec.values import whole_number
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.parameter_counts import count
+from espnet_kd.students.predictors import PREDICTORS
 
 # Chooses so many of a model's blocks: their numbers, rising.
 Chooser = Callable[[int], Sequence[int]]
@@ -21,11 +20,9 @@ Chooser = Callable[[int], Sequence[int]]
 # What a size may be that is no number of something.
 CHOICES = {
     "subsampling": (2, 4, 6),
-    "decoder": ("rnn", "stateless"),
+    "decoder": tuple(PREDICTORS),
     "rnn_type": ("lstm", "gru"),
 }
-# What of `decoder_conf` a stateless predictor has.
-STATELESS_KEYS = ("embed_size", "embed_dropout_rate", "embed_pad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,80 +78,12 @@ class Architecture:
                 alike = len(sizes) == self.num_blocks and len(set(sizes)) == 1
                 object.__setattr__(self, axis.field, sizes[0] if alike else tuple(sizes))
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], features: int, vocab: int) -> "Architecture":
-        """Read the sizes of an ESPnet config.
-
-        Args:
-            config: `config.yaml` of an `asr_transducer` experiment.
-            features: Input features F.
-            vocab: Vocabulary V.
-
-        Raises:
-            UserError: the model is not one that we can shrink, naming what it has instead.
-        """
-        encoder = config.get("encoder_conf") or {}
-        body = encoder.get("body_conf") or []
-        blocks = [b for b in body for _ in range(b.get("num_blocks") or 1)]
-        if not blocks:
-            raise UserError("encoder_conf.body_conf: no blocks; a conformer transducer is needed")
-        for b in blocks:
-            if b.get("block_type") != "conformer":
-                raise UserError(
-                    f"encoder_conf.body_conf: block_type '{b.get('block_type')}' cannot be "
-                    "distilled yet; all blocks must be 'conformer'"
-                )
-            for key in (axis.key for axis in IN_BLOCK if not axis.per_block):
-                if b.get(key) != blocks[0].get(key):
-                    raise UserError(
-                        f"encoder_conf.body_conf: {key} differs between blocks "
-                        f"({blocks[0].get(key)}, {b.get(key)}); all must be alike"
-                    )
-        if (encoder.get("main_conf") or {}).get("simplified_att_score"):
-            raise UserError("encoder_conf.main_conf.simplified_att_score: true is not supported")
-        front = encoder.get("input_conf") or {}
-        block = blocks[0]
-        conv_size = front.get("conv_size") or block["hidden_size"]
-        conv_size1 = 0
-        if front.get("vgg_like"):
-            pair = front.get("conv_size", (64, 128))  # ESPnet's default
-            conv_size1, conv_size = (pair, pair) if isinstance(pair, int) else pair
-        elif not isinstance(conv_size, int):
-            conv_size = conv_size[0]
-        decoder = config.get("decoder") or "rnn"
-        if decoder not in ("rnn", "stateless"):
-            raise UserError(f"decoder: '{decoder}' cannot be distilled yet; use rnn or stateless")
-        dec = config.get("decoder_conf") or {}
-        joint = config.get("joint_network_conf") or {}
-        embed = dec.get("embed_size", 256)
-        return cls(
-            features=features,
-            vocab=vocab,
-            num_blocks=len(blocks),
-            hidden_size=block["hidden_size"],
-            linear_size=tuple(b["linear_size"] for b in blocks),
-            heads=block.get("heads", 4),
-            kernel_size=tuple(b["conv_mod_kernel_size"] for b in blocks),
-            conv_size=conv_size,
-            conv_size1=conv_size1,
-            subsampling=front.get("subsampling_factor") or 4,
-            decoder=decoder,
-            rnn_type=dec.get("rnn_type", "lstm"),
-            rnn_layers=dec.get("num_layers", 1),
-            embed_size=embed,
-            decoder_size=dec.get("hidden_size", 256) if decoder == "rnn" else embed,
-            joint_size=joint.get("joint_space_size", 256),
-            lin_dec_bias=joint.get("lin_dec_bias", True),
-        )
-
     @property
     def axes(self) -> List[Axis]:
         """Return the directions in which this model can shrink."""
-        gone = set()
+        gone = set(PREDICTORS[self.decoder].fixed)
         if self.conv_size1:
             gone.add("conv_size")  # a VGG-like front end is kept whole
-        if self.decoder == "stateless":
-            gone.add("decoder_size")  # that is `embed_size`
         return [axis for axis in AXES if axis.field not in gone]
 
     def grid(self, axis: Axis) -> int:
@@ -181,8 +110,8 @@ class Architecture:
         return self.resized(num_blocks=len(kept), **sizes)
 
     def resized(self, **sizes: Any) -> "Architecture":
-        """Return a model of other sizes; a stateless predictor is as wide as its embedding."""
-        if self.decoder == "stateless" and "embed_size" in sizes:
+        """Return a model of other sizes; some predictors are as wide as their embedding."""
+        if self.decoder in WIDE_AS_EMBEDDING and "embed_size" in sizes:
             sizes["decoder_size"] = sizes["embed_size"]
         return dataclasses.replace(self, **sizes)
 
@@ -213,7 +142,7 @@ class Architecture:
                 f"{self.num_blocks}"
             )
         if sizes.decoder.type is not None:
-            model = model._with_predictor(sizes.decoder.type, where)
+            model = model.with_predictor(sizes.decoder.type, where)
         return model._with_widths(sizes, where)
 
     def _with_widths(self, sizes: NamedSizes, where: str) -> "Architecture":
@@ -224,9 +153,9 @@ class Architecture:
                 continue
             axis = BY_NAME[key]
             field = axis.field
-            if field == "decoder_size" and self.decoder == "stateless":
+            if field == "decoder_size" and self.decoder in WIDE_AS_EMBEDDING:
                 raise UserError(
-                    f"{where}.decoder.hidden_size: a stateless predictor has none; its "
+                    f"{where}.decoder.hidden_size: a {self.decoder} predictor has none; its "
                     "width is embed_size"
                 )
             check_depth(value, self.num_blocks, key, where)
@@ -248,16 +177,25 @@ class Architecture:
         student.check(where)
         return student
 
-    def _with_predictor(self, kind: str, where: str) -> "Architecture":
-        """Change the kind of predictor; everything else is kept."""
+    def with_predictor(self, kind: str, where: str = "student") -> "Architecture":
+        """Change the kind of predictor; everything else is kept.
+
+        Args:
+            kind: A key of `predictors.PREDICTORS`.
+            where: Name of the place in the plan, for messages.
+
+        Raises:
+            UserError: a predictor of that kind cannot be made of this one.
+        """
         if kind == self.decoder:
             return self
-        if kind == "rnn":
+        changes = PREDICTORS[kind].made_of(self)
+        if changes is None:
             raise UserError(
-                f"{where}.decoder.type: the teacher's predictor is stateless; a recurrent one "
-                "cannot be made of it"
+                f"{where}.decoder.type: the teacher's predictor is {self.decoder}; one of type "
+                f"'{kind}' cannot be made of it"
             )
-        return dataclasses.replace(self, decoder=kind, embed_size=self.decoder_size)
+        return dataclasses.replace(self, **changes)
 
     def check(self, where: str) -> None:
         """Raise UserError for sizes that no conformer can have."""
@@ -340,47 +278,3 @@ class Architecture:
             )
             sizes[axis.field] = widths if axis.per_block else widths[0]
         return self.resized(**sizes)
-
-    def to_config(self, teacher: Mapping[str, Any], kept: Sequence[int]) -> Dict[str, Any]:
-        """Write these sizes into a copy of the teacher's model configuration.
-
-        Args:
-            teacher: The teacher's config.
-            kept: The teacher's blocks, by number, that the student's come from.
-
-        Returns:
-            `encoder_conf`, `decoder`, `decoder_conf` and `joint_network_conf` of the student.
-        """
-        encoder = copy.deepcopy(teacher["encoder_conf"])
-        blocks = [b for b in encoder["body_conf"] for _ in range(b.get("num_blocks") or 1)]
-        body = []
-        for b, i in enumerate(kept):
-            sizes = {axis.key: self.size_of(axis, b) for axis in IN_BLOCK}
-            body.append({**blocks[i], **sizes, "num_blocks": 1})
-        merged = [body[0]]
-        for block in body[1:]:  # equal neighbours become one entry again
-            if {**block, "num_blocks": 0} == {**merged[-1], "num_blocks": 0}:
-                merged[-1]["num_blocks"] += 1
-            else:
-                merged.append(block)
-        encoder["body_conf"] = merged
-        conv_size = [self.conv_size1, self.conv_size] if self.conv_size1 else self.conv_size
-        encoder["input_conf"] = {
-            **(encoder.get("input_conf") or {}),
-            "conv_size": conv_size,
-            "subsampling_factor": self.subsampling,
-        }
-        # ESPnet's validation fills this in with the width; a stale one would win over it.
-        encoder["input_conf"].pop("output_size", None)
-        decoder = {**(teacher.get("decoder_conf") or {}), "embed_size": self.embed_size}
-        if self.decoder == "rnn":
-            decoder["hidden_size"] = self.decoder_size
-        else:
-            decoder = {key: decoder[key] for key in STATELESS_KEYS if key in decoder}
-        joint = {**(teacher.get("joint_network_conf") or {}), "joint_space_size": self.joint_size}
-        return {
-            "encoder_conf": encoder,
-            "decoder": self.decoder,
-            "decoder_conf": decoder,
-            "joint_network_conf": joint,
-        }

@@ -14,7 +14,7 @@ that has its role must lose it. Roles that belong to one block carry its number,
 import re
 from typing import List, Optional, Sequence, Tuple
 
-Role = Optional[str]  # None: the axis is never cut (vocabulary, taps of the front end)
+from espnet_kd.students.predictors import PREDICTORS, Role
 
 _BLOCK = r"encoder\.encoders\.blocks\.(\d+)\."
 _PAIR = r"\.(?:weight|bias)"
@@ -40,9 +40,7 @@ _TABLE: Sequence[Tuple[str, Tuple[Role, ...]]] = (
     (_BLOCK + r"conv_mod\.pointwise_conv2" + _PAIR, ("hidden", "conv{}", None)),
     (r"encoder\.encoders\.norm_blocks" + _PAIR, ("hidden",)),
     (r"decoder\.embed\.weight", (None, "embed")),
-    (r"decoder\.rnn\.(\d+)\.weight_ih_l0", ("gates*rnn{}", "below rnn{}")),
-    (r"decoder\.rnn\.(\d+)\.weight_hh_l0", ("gates*rnn{}", "rnn{}")),
-    (r"decoder\.rnn\.(\d+)\.bias_[ih]h_l0", ("gates*rnn{}",)),
+    *(row for kind in PREDICTORS.values() for row in kind.roles),
     (r"joint_network\.lin_enc" + _PAIR, ("joint", "hidden")),
     (r"joint_network\.lin_dec" + _PAIR, ("joint", "predictor")),
     (r"joint_network\.lin_out" + _PAIR, (None, "joint")),

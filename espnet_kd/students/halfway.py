@@ -1,6 +1,5 @@
 """The student between two sizes."""
 
-import dataclasses
 from typing import Dict
 
 from espnet_kd.spec.size_table import PerBlock
@@ -19,11 +18,8 @@ def halfway(teacher: Architecture, goal: Architecture) -> Architecture:
         teacher: The larger sizes.
         goal: The smaller ones, none above the teacher's.
     """
-    if (teacher.decoder, goal.decoder) == ("rnn", "stateless"):
-        # What becomes the table of a stateless predictor is as wide as the LSTM.
-        teacher = dataclasses.replace(
-            teacher, decoder="stateless", embed_size=teacher.decoder_size
-        )
+    if teacher.decoder != goal.decoder:
+        teacher = teacher.with_predictor(goal.decoder)
     mean = (teacher.params * goal.params) ** 0.5
     for step in range(63, 0, -1):
         student = _between(teacher, goal, step / 64)

@@ -16,10 +16,13 @@ from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles, block_number, rename_block
 from espnet_kd.students.factors import narrow_product
 from espnet_kd.students.importance import weight_scores
+from espnet_kd.students.predictors import PREDICTORS
 from espnet_kd.students.stateless import EMBED, stateless_teacher
 
 State = Dict[str, torch.Tensor]
 Index = Dict[str, torch.Tensor]  # units that are kept, by role
+# Makers of another kind of predictor, by the teacher's kind and the student's.
+CONVERSIONS = {("rnn", "stateless"): stateless_teacher}
 
 
 def inherit(
@@ -51,10 +54,11 @@ def inherit(
     if scores is None:
         scores = weight_scores(teacher_state)
     teacher = teacher.with_blocks(kept)
-    if (teacher.decoder, student.decoder) == ("rnn", "stateless"):
-        teacher_state, teacher = stateless_teacher(teacher_state, teacher)
+    if teacher.decoder != student.decoder:
+        convert = CONVERSIONS[teacher.decoder, student.decoder]
+        teacher_state, teacher = convert(teacher_state, teacher)
     state = _with_blocks(teacher_state, kept)
-    layers = teacher.rnn_layers if teacher.decoder == "rnn" else 0
+    layers = PREDICTORS[teacher.decoder].layers(teacher)
     index = _kept_units(_with_blocks(scores, kept), teacher, student, layers)
     found = {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
     if student.embed_size < teacher.embed_size:
@@ -103,11 +107,9 @@ def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) ->
     if "c2" in index:
         bins = torch.arange(t.front_end_bins)
         index["c2*bins"] = (index["c2"][:, None] * t.front_end_bins + bins).flatten()
-    gates = {"lstm": 4, "gru": 3}[t.rnn_type]
-    for n in range(layers):
-        if f"rnn{n}" in index:
-            unit = index[f"rnn{n}"]
-            index[f"gates*rnn{n}"] = torch.cat([unit + g * t.decoder_size for g in range(gates)])
+    for copies, (role, number) in PREDICTORS[t.decoder].copies(t).items():
+        if role in index:
+            index[copies] = torch.cat([index[role] + n * t.decoder_size for n in range(number)])
     if "hidden" in index or s.heads < t.heads:
         for b in range(s.num_blocks):
             units = _attention_units(total[f"att{b}"], t, s)  # (heads, d_k)

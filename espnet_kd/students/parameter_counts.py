@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Dict
 
 from espnet_kd.spec.size_table import PER_BLOCK
+from espnet_kd.students.predictors import PREDICTORS
 
 if TYPE_CHECKING:
     from espnet_kd.students.architecture import Architecture
@@ -15,7 +16,7 @@ def count(model: "Architecture") -> Dict[str, int]:
     encoder = _front_end(model) + sum(_block(d, f, taps) for f, taps in blocks) + 2 * d
     return {
         "encoder": encoder,
-        "decoder": _predictor(model),
+        "decoder": PREDICTORS[model.decoder].count(model),
         "joint_network": _joint_network(model),
     }
 
@@ -38,17 +39,6 @@ def _block(d: int, f: int, taps: int) -> int:
     # pointwise 1 (to twice the width), depthwise, batch norm, pointwise 2
     convolution = (2 * d * d + 2 * d) + (d * taps + d) + 2 * d + (d * d + d)
     return feed_forward + attention + convolution + 5 * 2 * d  # five layer norms
-
-
-def _predictor(model: "Architecture") -> int:
-    size = model.vocab * model.embed_size
-    if model.decoder == "rnn":
-        gates = {"lstm": 4, "gru": 3}[model.rnn_type]
-        width = model.embed_size
-        for _ in range(model.rnn_layers):
-            size += gates * model.decoder_size * (width + model.decoder_size + 2)
-            width = model.decoder_size
-    return size
 
 
 def _joint_network(model: "Architecture") -> int:

@@ -1,6 +1,5 @@
 """A predictor that sees one label, made of a recurrent one."""
 
-import dataclasses
 from typing import Dict, Mapping, Tuple
 
 import torch
@@ -28,7 +27,7 @@ def stateless_teacher(
         recurrent one's output.
     """
     kept = {name: t for name, t in state.items() if not name.startswith("decoder.")}
-    sizes = dataclasses.replace(teacher, decoder="stateless", embed_size=teacher.decoder_size)
+    sizes = teacher.with_predictor("stateless")
     kept[EMBED] = _one_label_outputs(state, teacher)
     return kept, sizes
 

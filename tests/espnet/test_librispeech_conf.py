@@ -16,8 +16,8 @@ from espnet_kd.methods.cut import Cutter
 from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import TrainingConfig
-from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.model_config import architecture_of, config_of
 
 CONF = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "asr_kd" / "conf"
 HOURS = {name: PARTS[name].hours for name in PARTS if name.startswith("train") and "5" != name[-1]}
@@ -74,7 +74,7 @@ def test_training_accepts_the_teacher_and_its_size_is_exact(name, predictor, tmp
 def test_the_plans_end_above_60_and_80_percent(name):
     size, _, params, students, plans = SCALES[name]
     config = {**read(name), "token_list": tokens(size), "input_size": None, "normalize": None}
-    first = Architecture.from_config(config, 80, size)
+    first = architecture_of(config, 80, size)
     base = TrainingConfig(options=read(students))
     for plan, (least, most) in plans.items():
         teacher = first
@@ -84,7 +84,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
             kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
             # Raises for an option that training or distillation does not have.
             files = (CONF, CONF)
-            own = student.to_config(config, kept)
+            own = config_of(student, config, kept)
             made = derive.train_config(stage, config, own, base, files, files)
             config_of_student = {**made, "kd_conf": {}}
             teacher = student
@@ -94,7 +94,7 @@ def test_the_plans_end_above_60_and_80_percent(name):
         masks = 10 if "960" in plan else 5
         assert made["specaug_conf"] == {**base.options["specaug_conf"], "num_time_mask": masks}
     # ESPnet itself builds the smallest of them and runs it.
-    shallow = {**config, **student.to_config(config, kept)}
+    shallow = {**config, **config_of(student, config, kept)}
     assert shallow["encoder_conf"] == config_of_student["encoder_conf"]
     forward_check(config_of_student, None, {})
 

@@ -18,6 +18,7 @@ from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.halfway import halfway
 from espnet_kd.students.importance import fitting_blocks, spaced_blocks
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import architecture_of, config_of
 from tests.espnet.tiny import build, tiny_config, write_experiment
 from tests.recipe.toy import TRAINING, call, inside, write_yaml
 
@@ -57,7 +58,7 @@ def named(sizes, wanted, **rest):
 
 def derived(model, sizes, student, kept, causal=True):
     """Build the student, its weights inherited, and compare its count."""
-    small = {**config(), **student.to_config(config(), kept)}
+    small = {**config(), **config_of(student, config(), kept)}
     made = build(small, seed=5)
     made.load_state_dict(inherit(model.state_dict(), sizes, student, kept, causal))
     assert sizes_of(made, small) == student
@@ -223,7 +224,7 @@ def test_what_all_blocks_share_must_be_alike(key, value):
     made = config()
     made["encoder_conf"]["body_conf"][1][key] = value
     with pytest.raises(UserError, match=f"{key} differs between blocks"):
-        Architecture.from_config(made, 20, 10)
+        architecture_of(made, 20, 10)
 
 
 STAGES = [

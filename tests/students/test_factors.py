@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 import torch
 
-from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.factors import narrow_product
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import architecture_of
 from tests.espnet.tiny import build, tiny_config
 
 ATT = "encoder.encoders.blocks.1.self_att."
@@ -55,7 +55,7 @@ def test_a_small_vocabulary_has_rank_to_spare():
 def teacher_of(config):
     model = build(config)
     features = config["frontend_conf"]["n_mels"]
-    return model, Architecture.from_config(config, features, model.vocab_size)
+    return model, architecture_of(config, features, model.vocab_size)
 
 
 @pytest.mark.parametrize("decoder", ["rnn", "stateless"])

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import TaylorScores, change_of_direction, most_important
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import architecture_of
 from tests.espnet.tiny import build, tiny_config
 
 ALL = [0, 1, 2, 3]
@@ -20,7 +20,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def teacher():
-    return Architecture.from_config(tiny_config(), 20, 7)
+    return architecture_of(tiny_config(), 20, 7)
 
 
 @pytest.mark.parametrize(

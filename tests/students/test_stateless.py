@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec import named_sizes
 from espnet_kd.spec.named_sizes import read_sizes
-from espnet_kd.students.architecture import Architecture
+from espnet_kd.students import predictors
 from espnet_kd.students.halfway import halfway
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import architecture_of, config_of
 from tests.espnet.tiny import build, tiny_config
 
 ALL = [0, 1, 2, 3]
@@ -19,9 +21,9 @@ STATELESS = {"decoder": {"type": "stateless"}}
 def derived(config, sizes):
     """Teacher, student, and the student's architecture."""
     model = build(config).eval()
-    teacher = Architecture.from_config(config, 20, model.vocab_size)
+    teacher = architecture_of(config, 20, model.vocab_size)
     student = teacher.with_sizes(read_sizes("plan", sizes), "plan")
-    small = build({**config, **student.to_config(config, ALL)}, seed=3).eval()
+    small = build({**config, **config_of(student, config, ALL)}, seed=3).eval()
     small.load_state_dict(inherit(model.state_dict(), teacher, student, ALL))
     built = sum(p.numel() for p in small.decoder.parameters())
     assert student.count()["decoder"] == built
@@ -71,9 +73,9 @@ def test_other_sizes_shrink_with_it():
 
 def test_halfway_to_a_stateless_predictor():
     config = tiny_config(decoder_conf={"embed_size": 32, "hidden_size": 16})
-    teacher = Architecture.from_config(config, 20, 7)
+    teacher = architecture_of(config, 20, 7)
     half = halfway(teacher, teacher.with_sizes(read_sizes("plan", STATELESS), "plan"))
-    small = build({**config, **half.to_config(config, ALL)}).eval()
+    small = build({**config, **config_of(half, config, ALL)}).eval()
     model = build(config)
     small.load_state_dict(inherit(model.state_dict(), teacher, half, ALL))
 
@@ -81,7 +83,7 @@ def test_halfway_to_a_stateless_predictor():
 def test_a_stateless_student_of_a_stateless_teacher():
     config = tiny_config(decoder="stateless", decoder_conf={"embed_size": 8})
     _, small, student = derived(config, STATELESS)
-    assert student == Architecture.from_config(config, 20, 7)
+    assert student == architecture_of(config, 20, 7)
     assert small.decoder.embed.weight.shape == (7, 8)
 
 
@@ -92,12 +94,18 @@ def test_a_stateless_student_of_a_stateless_teacher():
         ("rnn", {"tpye": "stateless"}, r"unknown key 'tpye' \(did you mean 'type'\?\)"),
         ("rnn", {"type": "stateless", "embed_size": 17}, "17 is larger than the teacher's 16"),
         ("rnn", {"type": "stateless", "hidden_size": 8}, "a stateless predictor has none"),
-        ("stateless", {"type": "rnn"}, "a recurrent one cannot be made of it"),
+        ("stateless", {"type": "rnn"}, "one of type 'rnn' cannot be made of it"),
     ],
 )
 def test_predictors_that_cannot_be_are_refused(decoder, wanted, message):
     teacher = dataclasses.replace(
-        Architecture.from_config(tiny_config(), 20, 7), decoder=decoder, decoder_size=16
+        architecture_of(tiny_config(), 20, 7), decoder=decoder, decoder_size=16
     )
     with pytest.raises(UserError, match=message):
         teacher.with_sizes(read_sizes("plan", {"decoder": wanted}), "plan")
+
+
+def test_a_plan_may_name_what_students_may_have():
+    assert tuple(predictors.PREDICTORS) == named_sizes.PREDICTORS
+    wide = {k for k, kind in predictors.PREDICTORS.items() if "decoder_size" in kind.fixed}
+    assert wide == set(named_sizes.WIDE_AS_EMBEDDING)

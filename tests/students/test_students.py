@@ -9,16 +9,16 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.spec.named_sizes import read_sizes
-from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.axes import axis_roles
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import architecture_of, config_of
 from tests.espnet.tiny import build, tiny_config
 
 
 def sizes(config):
     n_mels = config["frontend_conf"]["n_mels"]
-    return Architecture.from_config(config, n_mels, len(config["token_list"]))
+    return architecture_of(config, n_mels, len(config["token_list"]))
 
 
 def variants():
@@ -76,7 +76,7 @@ def test_a_derived_student_can_be_built_and_loaded(config, fraction):
     assert 0.6 * fraction * teacher.params < student.params <= fraction * teacher.params
     kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
     state = inherit(model.state_dict(), teacher, student, kept)
-    small = {**config, **student.to_config(config, kept)}
+    small = {**config, **config_of(student, config, kept)}
     built = build(small)
     built.load_state_dict(state)  # strict: names and shapes
     assert sizes(small) == student
@@ -106,7 +106,7 @@ def test_depth_alone_leaves_out_blocks_and_nothing_else():
     teacher, model = sizes(config), build(config)
     student = dataclasses.replace(teacher, num_blocks=2)
     kept = spaced_blocks(4, 2)
-    small = {**config, **student.to_config(config, kept)}
+    small = {**config, **config_of(student, config, kept)}
     shallow = build(small, seed=5)
     shallow.load_state_dict(inherit(model.state_dict(), teacher, student, kept))
     blocks = model.encoder.encoders.blocks
@@ -173,7 +173,7 @@ def test_units_that_do_nothing_are_cut_first(silence, config):
     teacher, model = sizes(config), build(config)
     with torch.no_grad():
         student = dataclasses.replace(teacher, **silence(model))
-    small = {**config, **student.to_config(config, [0, 1, 2, 3])}
+    small = {**config, **config_of(student, config, [0, 1, 2, 3])}
     cut = build(small, seed=5)
     cut.load_state_dict(inherit(model.state_dict(), teacher, student, [0, 1, 2, 3]))
     x = torch.randn(1, 80, 20)
@@ -198,7 +198,7 @@ def test_channels_of_a_convolution_keep_value_and_gate():
             module.norm.running_mean.normal_(std=0.1)
             module.norm.running_var.uniform_(0.5, 1.5)
     student = dataclasses.replace(teacher, hidden_size=8)
-    cut = build({**config, **student.to_config(config, [0, 1, 2, 3])}, seed=5)
+    cut = build({**config, **config_of(student, config, [0, 1, 2, 3])}, seed=5)
     cut.load_state_dict(inherit(model.state_dict(), teacher, student, [0, 1, 2, 3]))
     x = torch.randn(1, 30, 16)
     for b in range(4):
@@ -311,6 +311,6 @@ def test_stock_espnet_builds_the_students_config():
     teacher = sizes(config)
     student = teacher.shrink_to(teacher.params // 2, "plan")
     kept = spaced_blocks(teacher.num_blocks, student.num_blocks)
-    small = {**config, **student.to_config(config, kept)}
+    small = {**config, **config_of(student, config, kept)}
     stock = ASRTransducerTask.build_model(Namespace(**deepcopy(small)))
     stock.load_state_dict(inherit(build(config).state_dict(), teacher, student, kept))
