@@ -27,7 +27,7 @@ Rooms, in reading order:
     scoring/   WER and CER with sclite's counts, bootstrap
     report/    exp/results.json, exp/RESULTS.md, plots
     run/       one run of the recipe: options, jobs, may finished work be used again; stages 10-17
-    deploy/    archives that ESPnet loads, model cards, upload
+    deploy/    a model as files, runtimes and their speed; archives, model cards, upload
     bin/       command lines, one verb a file
     common/    the reader of YAML, the reader of JSON, the records that tools leave
     errors, cli, fileio, progress, machine, install  what command lines share

@@ -16,8 +16,6 @@ from typing import Any, Callable
 # torch.cuda.is_available() through NVML: a CUDA context could not be taken into a fork.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-import torch  # noqa: E402
-
 
 def in_child(function: Callable[[], Any]) -> Any:
     """Run a function in a forked process and return its (picklable) result.
@@ -50,6 +48,8 @@ def in_child(function: Callable[[], Any]) -> Any:
 def synchronize(device: str) -> None:
     """Wait for a device that computes on its own."""
     if device == "cuda":
+        import torch
+
         torch.cuda.synchronize()
 
 
@@ -82,6 +82,8 @@ class PeakMemory:
 
     def __enter__(self) -> "PeakMemory":
         if self.device == "cuda":
+            import torch
+
             synchronize(self.device)
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
@@ -93,6 +95,8 @@ class PeakMemory:
 
     def __exit__(self, *error: Any) -> None:
         if self.device == "cuda":
+            import torch
+
             synchronize(self.device)
             self.absolute = torch.cuda.max_memory_allocated()
         else:

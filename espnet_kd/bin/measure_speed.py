@@ -5,7 +5,8 @@ r"""Measure how fast the models of a report decode, and write speed.json.
         --inference_args "--streaming true" --out exp/speed.json
 
 All models decode the same few utterances in one process on one thread, in turn, so that
-whatever else the machine does slows all of them alike. What they recognise is not kept.
+whatever else the machine does slows all of them alike; before, each loads and decodes in a
+process of its own, whose peak memory is measured. What they recognise is not kept.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import SPEED
+from espnet_kd.deploy.artifact import of_experiment
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.report.models import parse_models
 
@@ -47,10 +49,10 @@ def main(cmd=None) -> None:
     """Measure."""
     args = get_parser().parse_args(cmd)
     models = {
-        m.name: (m.dir / "config.yaml", m.checkpoint)
+        m.name: of_experiment(m.dir, m.checkpoint)
         for m in parse_models(args.model, args.inference_model)
     }
-    for path in (path for files in models.values() for path in files):
+    for path in (path for artifact in models.values() for path in artifact.files.values()):
         if not path.is_file():
             raise UserError(f"{path}: no such file; train the model first (stage 11 or 16)")
     words = shlex.split(args.inference_args)
@@ -59,10 +61,9 @@ def main(cmd=None) -> None:
     if args.inference_config:
         words = ["--config", args.inference_config, *words]
 
-    from espnet_kd.espnet import speed  # imports ESPnet, which takes seconds
+    from espnet_kd.deploy import speed  # imports numpy and, in the end, ESPnet
 
-    result = speed.measure(models, speed.choose(args.data), speed.decoder_options(words))
-    SPEED.write(args.out.parent, result)
+    SPEED.write(args.out.parent, speed.measure(models, speed.choose(args.data), words))
 
 
 if __name__ == "__main__":

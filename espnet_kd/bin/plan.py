@@ -116,13 +116,13 @@ def _checked(args: argparse.Namespace) -> Any:
 
 
 def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
-    from espnet_kd.spec.target import BYTES_A_PARAMETER
+    from espnet_kd.spec.target import megabytes
 
     return {
         "student": name,
         "target": target,
         "parameters": f"{sizes.params:,}",
-        "MB": f"{sizes.params * BYTES_A_PARAMETER / 1e6:.2f}",
+        "MB": f"{megabytes(sizes.params):.2f}",
     }
 
 

@@ -37,6 +37,15 @@ def get_parser() -> argparse.ArgumentParser:
         help="once for each model; the first is the first teacher, then students by stage",
     )
     parser.add_argument("--inference_tag", required=True, help="name of the decoding directory")
+    parser.add_argument(
+        "--decoding",
+        choices=("aligned", "stock"),
+        help="how chunks were decoded there (bin/decode); default: not chunk by chunk",
+    )
+    parser.add_argument(
+        "--stock_tag",
+        help="name of the decoding directory of ESPnet's own streaming, whose WERs are shown too",
+    )
     parser.add_argument("--test_sets", nargs="+", required=True, help="names of the test sets")
     parser.add_argument(
         "--inference_model",
@@ -74,7 +83,14 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
     models = parse_models(args.model, args.inference_model)
     content = read_content(
-        models, args.inference_tag, test_sets, args.draws, args.seed, args.speed
+        models,
+        args.inference_tag,
+        test_sets,
+        args.draws,
+        args.seed,
+        args.speed,
+        args.decoding,
+        args.stock_tag,
     )
     env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(words)}")
 

@@ -124,6 +124,7 @@ class Decoding(_Decoding, total=False):
     device: str
     threads: Annotated[int, 1]
     streaming: bool
+    decoding: str
     hit_limit: Optional[Count]
 
 
@@ -134,12 +135,18 @@ class Factor(TypedDict):
     p95: Amount
 
 
+class Measured(Factor, total=False):
+    """What decoding with a model takes."""
+
+    peak_memory_mb: Amount
+
+
 class _Speed(TypedDict):
     utterances: Annotated[int, 1]
     audio_seconds: Amount
     cores: Annotated[int, 1]
     load: List[Amount]
-    models: Dict[str, Factor]
+    models: Dict[str, Measured]
 
 
 class Speed(_Speed, total=False):
@@ -173,6 +180,7 @@ class ReportedModel(_ReportedModel, total=False):
 
     relative_dir: str
     cer: Dict[str, Amount]
+    wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]
     teacher: Optional[str]
     rtf: Optional[Factor]
@@ -222,6 +230,8 @@ class Results(_Results, total=False):
     """What the report found."""
 
     note: Optional[str]
+    decoding: Optional[str]
+    stock_tag: Optional[str]
     speed: Dict[str, Any]
     comparisons: List[Compared]
 

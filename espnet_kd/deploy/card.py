@@ -134,7 +134,7 @@ def model_card(about: About, bundle: Bundle) -> str:
     if about.results.get("note"):
         lines += [f"> **{about.results['note']}**", ""]
     lines += [_what(about), "", *_facts(about), ""]
-    lines += ["## Word error rate", "", *_error_rates(about), ""]
+    lines += ["## Word error rate", "", *_error_rates(about), *_how_decoded(about), ""]
     lines += ["## Decoding", "", *_decoding(about, bundle), ""]
     lines += ["## Training", "", *_training(about), ""]
     lines += ["## Limits", "", *_limits(about), ""]
@@ -234,8 +234,23 @@ def _row(cells: List[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _how_decoded(about: About) -> List[str]:
+    """Say how the scores were made where ESPnet's command does not make them."""
+    if about.results.get("decoding") != "aligned":
+        return []
+    text = (
+        "They are of espnet_kd's aligned decoding, in chunks as in training. The commands below "
+        "are ESPnet's, whose streaming drops an utterance's first encoder frame and its last: "
+    )
+    stock = about.model.get("wer_stock")
+    if not stock:
+        return ["", text + "its WER was not measured."]
+    rates = ", ".join(f"{stock[s]:.2f} % on {s}" for s in about.results["test_sets"])
+    return ["", f"{text}with them this model's WER is {rates}."]
+
+
 def _decoding(about: About, bundle: Bundle) -> List[str]:
-    """Return commands that reproduce the hypotheses, and the Python of it."""
+    """Return commands that decode with ESPnet, and the Python of it."""
     name = bundle.home.name
     options = decoding_options(bundle, about.decoding)
     env: Mapping[str, Any] = about.results["environment"]

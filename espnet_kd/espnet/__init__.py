@@ -10,7 +10,8 @@ In reading order:
     layers           pairs of encoder blocks
     terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses
-    greedy           greedy search, word errors
+    predictor        a predictor for many label sequences at once
+    greedy           greedy search of a batch, word errors
     dev_wer          WER on a part of the validation set
     mixed_precision  in which number format a training computes
     annealing        a learning rate that ends with the training
@@ -37,6 +38,9 @@ In reading order:
     cached           a cache in the teacher's place
 
     bounded_search   ESPnet's beam search with an end
+    aligned          streaming in chunks on training's grid, nothing dropped
+    batched_search   ESPnet's beam search for many utterances at once
+    batched_decoding utterances decoded in batches
     timed_inference  stock inference with a clock around it
-    speed            how fast models decode, measured in one process
+    espnet_runtime   ESPnet as a runtime of deploy/runtime.py
 """

@@ -28,23 +28,24 @@ def draw_chunk_size(encoder: Encoder, n_frames: int) -> Optional[int]:
 
 
 def chunk_mask(
-    n_frames: int, chunk_size: int, num_left_chunks: int, device: torch.device
+    n_frames: int, chunk_size: int, left_context: Optional[int], device: torch.device
 ) -> torch.Tensor:
-    """Forbid attention outside a frame's chunk and the chunks to its left.
+    """Forbid attention outside a frame's chunk and the frames before that chunk.
 
     Args:
         n_frames: T
         chunk_size: Frames a chunk.
-        num_left_chunks: Chunks to the left that can be seen; 0 or less: all.
+        left_context: Frames before a chunk that can be seen; None: all.
+        device: Where the mask is needed.
 
     Returns:
         True where frame i (row) must not see frame j (column). (T, T)
     """
-    chunk = torch.arange(n_frames, device=device) // chunk_size  # (T,)
-    distance = chunk[:, None] - chunk[None, :]  # (T, T), > 0: to the left
-    forbidden = distance < 0
-    if num_left_chunks > 0:
-        forbidden |= distance > num_left_chunks
+    frame = torch.arange(n_frames, device=device)  # (T,)
+    start = frame // chunk_size * chunk_size  # (T,) of the chunk
+    forbidden = frame >= start[:, None] + chunk_size  # (T, T)
+    if left_context is not None:
+        forbidden |= frame < start[:, None] - left_context  # (T, T)
     return forbidden
 
 
@@ -53,6 +54,7 @@ def encode(
     feats: torch.Tensor,
     feats_len: torch.Tensor,
     chunk_size: Optional[int],
+    left_context: Optional[int] = None,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """Encode features under a given chunk size; padding never counts.
 
@@ -61,6 +63,8 @@ def encode(
         feats: (B, T_in, F)
         feats_len: (B,)
         chunk_size: Frames a chunk; None or 0: full context.
+        left_context: Frames before a chunk that it can see; None: the encoder's
+            `num_left_chunks`, where 0 or less stands for all.
 
     Returns:
         Encoder output (B, T, D) and its lengths (B,).
@@ -82,6 +86,8 @@ def encode(
     padding = torch.arange(x.size(1), device=x.device) >= t_len[:, None]  # (B, T)
     forbidden = None
     if chunk_size:
-        forbidden = chunk_mask(x.size(1), chunk_size, encoder.num_left_chunks, x.device)
+        if left_context is None and encoder.num_left_chunks > 0:
+            left_context = encoder.num_left_chunks * chunk_size
+        forbidden = chunk_mask(x.size(1), chunk_size, left_context, x.device)
     x = run_blocks(encoder.encoders, x, encoder.pos_enc(x), padding, forbidden)  # (B, T, D)
     return x, t_len

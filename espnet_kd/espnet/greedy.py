@@ -1,14 +1,18 @@
-"""Greedy search, and the errors of what it finds."""
+"""Greedy search of a batch by label looping, and the errors of what it finds."""
 
-from typing import List, Sequence
+from typing import Any, List, Sequence
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
+from espnet_kd.espnet.predictor import Predictor, is_batchable
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
 
-MOST_LABELS = 5  # that greedy search emits at one frame
+# Labels that greedy search emits at one frame at most. With characters and frames of 40 ms most
+# labels are a second or later one of their frame.
+MOST_LABELS = 10
+WINDOW = 8  # frames in which the next label is looked for at once
 
 
 def count_errors(
@@ -25,9 +29,9 @@ def count_errors(
         t_len: (B,)
         labels: The transcripts, B of them.
     """
-    found = [_words(model, greedy_search(model, x[:t])) for x, t in zip(enc, t_len)]
-    said = [_words(model, text) for text in labels]
-    return [Counts.of(ops) for ops in align(said, found)]
+    hypotheses = [_words(model, text) for text in greedy_search(model, enc, t_len)]
+    references = [_words(model, text) for text in labels]
+    return [Counts.of(ops) for ops in align(references, hypotheses)]
 
 
 def _words(model: ESPnetASRTransducerModel, labels: Sequence[int]) -> List[str]:
@@ -37,29 +41,68 @@ def _words(model: ESPnetASRTransducerModel, labels: Sequence[int]) -> List[str]:
 
 
 @torch.no_grad()
-def greedy_search(model: ESPnetASRTransducerModel, enc: torch.Tensor) -> List[int]:
+def greedy_search(model: Any, enc: torch.Tensor, t_len: torch.Tensor) -> List[List[int]]:
     """Emit the likeliest token of every lattice node that is passed.
+
+    Label looping (Bataev et al., arXiv 2406.06220): all utterances look for their next label at
+    once, each at a frame of its own.
 
     Args:
         model: A transducer in eval mode.
-        enc: Encoder output of an utterance. (T, D)
+        enc: Encoder output. (B, T, D)
+        t_len: (B,)
 
     Returns:
-        Labels, at most `MOST_LABELS` a frame.
+        Labels of each utterance, at most `MOST_LABELS` a frame.
     """
+    if not is_batchable(model.decoder):
+        return [_one_by_one(model, x[:n]) for x, n in zip(enc, t_len.tolist())]
+    network = model.joint_network
+    enc = network.lin_enc(enc)  # (B, T, J)
+    predictor = Predictor(model, enc.device)
+    hypotheses: List[List[int]] = [[] for _ in enc]
+    # Of the n utterances that are not finished: number, frame, labels emitted at that frame.
+    row = torch.arange(len(enc), device=enc.device)  # (n,)
+    frame, count, length = torch.zeros_like(row), torch.zeros_like(row), t_len.to(row)  # (n,)
+    dec, state = predictor.start(len(row))  # (n, J), (n, state_size)
+    window = torch.arange(min(WINDOW, enc.size(1)), device=enc.device)  # (W,)
+    while len(row):
+        frames = frame[:, None] + window  # (n, W)
+        nodes = enc[row[:, None], frames.clamp(max=enc.size(1) - 1)]  # (n, W, J)
+        best = network(nodes, dec[:, None], no_projection=True).argmax(-1)  # (n, W)
+        says = (best != 0) & (frames < length[:, None])  # (n, W)
+        emits, step = says.any(1), says.int().argmax(1)  # (n,)
+        label = best.gather(1, step[:, None])[:, 0]  # (n,)
+        for k, emitted, number in zip(row.tolist(), emits.tolist(), label.tolist()):
+            if emitted:
+                hypotheses[k].append(number)
+        count = torch.where(emits & (step == 0), count, 0) + emits.long()  # (n,)
+        frame = frame + torch.where(emits, step, len(window))  # (n,)
+        full = count == MOST_LABELS  # (n,)
+        frame, count = frame + full.long(), torch.where(full, 0, count)  # (n,)
+        some = emits.nonzero()[:, 0]  # (m,)
+        dec[some], state[some] = predictor.step(label[some], state[some])
+        left = frame < length  # (n,)
+        if not bool(left.all()):
+            row, frame, count, length, dec, state = (
+                x[left] for x in (row, frame, count, length, dec, state)
+            )
+    return hypotheses
+
+
+def _one_by_one(model: Any, enc: torch.Tensor) -> List[int]:
+    """Search one utterance with a predictor of any kind; enc: (T, D)."""
     decoder, network = model.decoder, model.joint_network
     decoder.score_cache = {}  # keyed by labels alone
     decoder.set_device(enc.device)
     labels = [0]
     dec, state = decoder.score(labels, decoder.init_state(1))  # (1, D)
-    dec = network.lin_dec(dec)
-    for frame in network.lin_enc(enc):  # (J,)
+    for frame in enc:
         for _ in range(MOST_LABELS):
-            best = int(network(frame, dec, no_projection=True).argmax())
+            best = int(network(frame[None], dec).argmax())  # over (1, V)
             if best == 0:
                 break
             labels.append(best)
             dec, state = decoder.score(labels, state)
-            dec = network.lin_dec(dec)
     decoder.score_cache = {}
     return labels[1:]

@@ -1,5 +1,10 @@
-"""Decoding with ESPnet's `Speech2Text` and a clock: hypotheses, and what they took."""
+"""Decoding with ESPnet's `Speech2Text` and a clock: hypotheses, and what they took.
 
+`--decoding aligned` hears every frame, in chunks on training's grid, and decodes in batches;
+`--decoding stock` is what ESPnet's own command does, one utterance after the other.
+"""
+
+import argparse
 import functools
 import inspect
 import logging
@@ -8,8 +13,9 @@ import resource
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+import humanfriendly
 import numpy as np
 import torch
 from espnet2.asr_transducer.beam_search_transducer import Hypothesis
@@ -19,8 +25,10 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 
 from espnet_kd.common.records import DECODING
-from espnet_kd.common.yaml_file import read_yaml, section
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.aligned import AlignedStream, grid_of
+from espnet_kd.espnet.batched_decoding import BatchedDecoding
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.reading import without_traceback
 from espnet_kd.fileio import read_table
@@ -30,6 +38,8 @@ from espnet_kd.saved import check_finite, checked_loads
 
 SAMPLING_RATE = 16000
 AGAIN = "train the model again"
+WAYS = ("aligned", "stock")
+POOL = 20 * 60  # seconds of audio of which batches of similar lengths are made
 LOG = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"  # as ESPnet's
 
 
@@ -43,6 +53,8 @@ class TimedSpeech2Text(stock.Speech2Text):
         samples: Length of what was decoded.
         utterances: Number of utterances.
         hit_limit: Number of utterances whose search came to its limit.
+        stream: Encoder of streaming on training's grid; None: ESPnet's own.
+        batches: Decodes in batches; None: ESPnet's own, or a model that cannot.
     """
 
     beam_search: Any  # of ESPnet's class
@@ -52,6 +64,7 @@ class TimedSpeech2Text(stock.Speech2Text):
         *args: Any,
         keys: Sequence[str] = (),
         progress: Optional[Progress] = None,
+        decoding: str = "aligned",
         **kwargs: Any,
     ) -> None:
         """Build the model; the other arguments are those of ESPnet's `Speech2Text`.
@@ -60,6 +73,7 @@ class TimedSpeech2Text(stock.Speech2Text):
             args: ESPnet's arguments.
             keys: See above.
             progress: See above.
+            decoding: One of `WAYS`.
             kwargs: ESPnet's arguments.
 
         Raises:
@@ -74,6 +88,19 @@ class TimedSpeech2Text(stock.Speech2Text):
         self.keys, self.progress = keys, progress
         self.seconds = 0.0
         self.samples = self.utterances = self.hit_limit = 0
+        self.stream: Optional[AlignedStream] = None
+        self.batches: Optional[BatchedDecoding] = None
+        if decoding == "stock":
+            return
+        grid = None
+        if self.streaming:
+            rate = sampling_rate(self.asr_train_args)
+            window = kwargs.get("decoding_window", 640)
+            grid = grid_of(self.asr_model, window, self.left_context, rate)
+            self.stream = AlignedStream(self.asr_model, grid)
+        # The scales of a model that is quantised while it runs hang on the whole batch.
+        if not kwargs.get("quantize_asr_model"):
+            self.batches = BatchedDecoding(self.asr_model, self.beam_search, grid)
 
     def __call__(self, speech: Any) -> List[Any]:
         """Decode a whole utterance; see ESPnet's `Speech2Text.__call__`."""
@@ -81,7 +108,51 @@ class TimedSpeech2Text(stock.Speech2Text):
 
     def streaming_decode(self, speech: Any, is_final: bool = False) -> List[Any]:
         """Decode a chunk; see ESPnet's `Speech2Text.streaming_decode`."""
-        return self._timed(super().streaming_decode, speech, is_final, is_final=is_final)
+        decode = super().streaming_decode if self.stream is None else self._aligned
+        return self._timed(decode, speech, is_final, is_final=is_final)
+
+    def decode_batch(self, numbers: Sequence[int], speech: Sequence[Any]) -> List[Any]:
+        """Decode utterances of similar lengths at once.
+
+        Args:
+            numbers: Of the utterances, among `keys`.
+            speech: Samples of each. (S,)
+
+        Returns:
+            Hypotheses of each utterance, or a `TooShortUttError`.
+
+        Raises:
+            UserError: one of them gives no numbers.
+        """
+        assert self.batches is not None  # is asked before
+        start = time.perf_counter()
+        kind = getattr(torch, self.dtype)
+        given = [torch.as_tensor(x).to(device=self.device, dtype=kind) for x in speech]
+        outcomes: List[Any] = []
+        for number, outcome in zip(numbers, self.batches.decode(given)):
+            if isinstance(outcome, FloatingPointError):
+                name = self.keys[number] if self.keys else number + 1
+                raise UserError(f"utterance {name}: {outcome}; check its audio, or {AGAIN}")
+            if not isinstance(outcome, stock.TooShortUttError):
+                outcome, hit_limit = outcome
+                self.hit_limit += hit_limit
+            outcomes.append(outcome)
+        self.seconds += time.perf_counter() - start
+        self.samples += sum(map(len, speech))
+        self.utterances += len(speech)
+        if self.progress:
+            self.progress.update(len(speech))
+        return outcomes
+
+    def _aligned(self, speech: Any, is_final: bool) -> List[Any]:
+        """Decode a chunk on training's grid."""
+        assert self.stream is not None
+        x = torch.as_tensor(speech).to(device=self.device, dtype=getattr(torch, self.dtype))
+        enc = self.stream.accept(x, is_final)  # (T, D)
+        if not len(enc) and not is_final:
+            return []
+        with torch.no_grad():
+            return self.beam_search(enc, is_final)
 
     def _timed(self, decode: Any, speech: Any, ends: bool, **kwargs: Any) -> List[Any]:
         start = time.perf_counter()
@@ -100,9 +171,21 @@ class TimedSpeech2Text(stock.Speech2Text):
                     self.progress.update()
 
 
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options of stock inference, and `--decoding`."""
+    parser = stock.get_parser()
+    parser.add_argument(
+        "--decoding",
+        choices=WAYS,
+        default=WAYS[0],
+        help="aligned: chunks as in training, no frame dropped; stock: as ESPnet does",
+    )
+    return parser
+
+
 def options_of(args: Namespace) -> Dict[str, Any]:
-    """Return what stock inference gives to its `Speech2Text`, of its arguments."""
-    known = inspect.signature(stock.Speech2Text).parameters
+    """Return what `TimedSpeech2Text` is given of these arguments, but the device."""
+    known = [*inspect.signature(stock.Speech2Text).parameters, "decoding"]
     return {key: value for key, value in vars(args).items() if key in known}
 
 
@@ -122,7 +205,7 @@ def decode(
     last = len(speech) // size * size
     for start in range(0, last, size):
         hyps = speech2text.streaming_decode(speech[start : start + size], is_final=False)
-        if show:
+        if show and hyps:
             show(hyps)
     return speech2text.streaming_decode(speech[last:], is_final=True)
 
@@ -151,22 +234,21 @@ def decode_set(args: Namespace, speech2text: TimedSpeech2Text) -> None:
         text = speech2text.hypotheses_to_results(hyps)[0][0]
         logging.info(f"{what} best hypothesis: {key}: {text}")
 
+    utterances = ((key, batch["speech"][0]) for (key,), batch in loader)
+    if speech2text.batches is not None:
+        decoded = in_batches(speech2text, utterances)
+    else:
+        decoded = _one_by_one(speech2text, utterances, show if args.display_hypotheses else None)
     with DatadirWriter(args.output_dir) as writer:
-        for (key,), batch in loader:
-            current = functools.partial(show, key=key, what="Current")
-            try:
-                hyps = decode(
-                    speech2text,
-                    batch["speech"][0],
-                    current if args.display_hypotheses else None,
-                )
+        for key, hyps in decoded:
+            if isinstance(hyps, stock.TooShortUttError):
+                logging.warning(f"Utterance {key} {hyps}")
+                nothing = Hypothesis(score=0.0, yseq=[], dec_state=None)
+                results = [(" ", ["<space>"], [2], nothing)] * args.nbest
+            else:
                 results = speech2text.hypotheses_to_results(hyps)
                 if args.display_hypotheses:
                     show(hyps, key, "Final")
-            except stock.TooShortUttError as e:
-                logging.warning(f"Utterance {key} {e}")
-                nothing = Hypothesis(score=0.0, yseq=[], dec_state=None)
-                results = [(" ", ["<space>"], [2], nothing)] * args.nbest
             for n, (text, token, token_int, hyp) in zip(range(1, args.nbest + 1), results):
                 best = writer[f"{n}best_recog"]
                 best["token"][key] = " ".join(token)
@@ -174,6 +256,52 @@ def decode_set(args: Namespace, speech2text: TimedSpeech2Text) -> None:
                 best["score"][key] = str(hyp.score)
                 if text is not None:
                     best["text"][key] = text
+
+
+Outcome = Tuple[str, Union[List[Any], stock.TooShortUttError]]  # of an utterance
+
+
+def _one_by_one(
+    speech2text: TimedSpeech2Text,
+    utterances: Iterator[Tuple[str, Any]],
+    show: Optional[Callable[..., None]],
+) -> Iterator[Outcome]:
+    for key, speech in utterances:
+        current = functools.partial(show, key=key, what="Current") if show else None
+        try:
+            yield key, decode(speech2text, speech, current)
+        except stock.TooShortUttError as e:
+            yield key, e
+
+
+def in_batches(
+    speech2text: TimedSpeech2Text, utterances: Iterator[Tuple[str, Any]]
+) -> Iterator[Outcome]:
+    """Decode utterances in batches, and yield them in the order in which they come.
+
+    Args:
+        speech2text: A model that decodes in batches.
+        utterances: Names and samples (S,).
+    """
+    assert speech2text.batches is not None
+    rate, before = sampling_rate(speech2text.asr_train_args), 0
+    pool: List[Tuple[str, Any]] = []
+    while True:
+        pool, seconds = [], 0.0
+        for key, speech in utterances:
+            pool.append((key, speech))
+            seconds += len(speech) / rate
+            if seconds >= POOL:
+                break
+        if not pool:
+            return
+        outcomes: Dict[int, Any] = {}
+        for batch in speech2text.batches.batches([len(speech) for _, speech in pool]):
+            numbers = [before + k for k in batch]
+            decoded = speech2text.decode_batch(numbers, [pool[k][1] for k in batch])
+            outcomes.update(zip(batch, decoded))
+        yield from ((key, outcomes[k]) for k, (key, _) in enumerate(pool))
+        before += len(pool)
 
 
 def main(cmd: Optional[Sequence[str]] = None) -> None:
@@ -186,7 +314,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         UserError: the model's files are missing or damaged, it computes no numbers, or the
             stock command cannot do what it is asked.
     """
-    args = stock.get_parser().parse_args(cmd)
+    args = get_parser().parse_args(cmd)
     for path in (args.asr_train_config, args.asr_model_file):
         if path is not None and not Path(path).is_file():
             raise UserError(f"{path}: no such file; train the model first (stage 11 or 16)")
@@ -214,7 +342,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         ) from None
     cut = speech2text.hit_limit
     progress.close(f"{cut} of them cut short by the limit of the search" if cut else "")
-    audio = speech2text.samples / _sampling_rate(args.asr_train_config)
+    audio = speech2text.samples / sampling_rate(speech2text.asr_train_args)
     facts = {
         "utterances": speech2text.utterances,
         "audio_seconds": round(audio, 3),
@@ -224,6 +352,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         "device": torch.cuda.get_device_name() if args.ngpu > 0 else cpu_name(),
         "threads": torch.get_num_threads(),
         "streaming": bool(args.streaming),
+        "decoding": args.decoding,
         "hit_limit": cut,
     }
     DECODING.write(Path(args.output_dir), facts)
@@ -252,12 +381,7 @@ def _check_numbers(args: Namespace) -> None:
             raise UserError(f"--{name} {value}: {span}{what} is possible")
 
 
-def _sampling_rate(config: Optional[str]) -> int:
-    """Samples a second that the model's front end expects."""
-    import humanfriendly
-
-    if config is None:
-        return SAMPLING_RATE
-    options = read_yaml(config, "train the model first")
-    fs = section(options, "frontend_conf", config).get("fs", SAMPLING_RATE)
+def sampling_rate(config: Namespace) -> int:
+    """Return the samples a second that a model's front end expects."""
+    fs = (config.frontend_conf or {}).get("fs", SAMPLING_RATE)
     return humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)

@@ -27,6 +27,8 @@ class Content:
         comparisons: With the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
         speed: Circumstances of the real-time factors: what `speed.json` holds.
+        decoding: How chunks were decoded: `aligned`, `stock`; None: whole utterances, or unknown.
+        stock_tag: Name of the directory of ESPnet's own streaming; None: it is not reported.
     """
 
     inference_tag: str
@@ -37,6 +39,8 @@ class Content:
     comparisons: List[Comparison]
     breakdowns: List[Breakdown]
     speed: Dict[str, Any]
+    decoding: Optional[str] = None
+    stock_tag: Optional[str] = None
 
     @property
     def to_teacher(self) -> Dict[Tuple[str, str], Comparison]:
@@ -50,6 +54,8 @@ class Content:
             model["relative_dir"] = _seen_from(folder, Path(model["dir"]))
         return {
             "inference_tag": self.inference_tag,
+            "decoding": self.decoding,
+            "stock_tag": self.stock_tag,
             "test_sets": list(self.test_sets),
             "method": {
                 "interval": "paired bootstrap over utterances",
@@ -73,6 +79,8 @@ def read_content(
     draws: int,
     seed: int,
     speed: Optional[Path] = None,
+    decoding: Optional[str] = None,
+    stock_tag: Optional[str] = None,
 ) -> Content:
     """Read and compare everything.
 
@@ -83,9 +91,10 @@ def read_content(
     scores = read_scores(models, inference_tag, test_sets, draws, seed)
     breakdowns = break_down(models, inference_tag, test_sets, scores)
     measured = SPEED.read_path(speed) if speed else {}
-    rows = collect(models, inference_tag, test_sets, scores, measured)
+    rows = collect(models, inference_tag, test_sets, scores, measured, stock_tag)
     comparisons = compare(rows, test_sets, scores)
-    return Content(inference_tag, test_sets, draws, seed, rows, comparisons, breakdowns, measured)
+    about = inference_tag, test_sets, draws, seed
+    return Content(*about, rows, comparisons, breakdowns, measured, decoding, stock_tag)
 
 
 def _seen_from(folder: Path, path: Path) -> str:

@@ -14,6 +14,7 @@ from espnet_kd.report.tables import (
     cost_table,
     error_table,
     main_table,
+    stock_table,
     wer_before,
 )
 from espnet_kd.report.words import UNKNOWN, answer, circumstances
@@ -24,6 +25,14 @@ CAPTIONS = {
     "loss_curves.png": "Training and validation loss",
     "dev_wer_curves.png": "WER on a part of the validation set while training (scales differ)",
 }
+
+
+STOCK = (
+    "All other figures are of `aligned` decoding: chunks lie where they lay in training, and "
+    "every frame is heard. ESPnet's own streaming, which decodes these models without this "
+    "package, drops an utterance's first encoder frame (40 ms, as a rule) and its last, and its "
+    "first chunk is shorter. Where speech begins at once, that costs words."
+)
 
 
 def results_md(
@@ -55,6 +64,9 @@ def results_md(
     if left_out:
         lines += ["", f"Not scored on all test sets, and left out: {', '.join(left_out)}."]
     lines += ["", *_legend(content), ""]
+    if content.stock_tag:
+        lines += ["## With ESPnet's own streaming", "", STOCK, "", *stock_table(rows, test_sets)]
+        lines += [""]
     for path in plots:
         lines += [f"![{CAPTIONS.get(path.name, path.stem)}]({path.name})", ""]
     if content.comparisons:
@@ -88,7 +100,8 @@ def _legend(content: Content) -> List[str]:
         + (circumstances(content.speed) if content.speed else "not measured here")
         + ".",
         "- *Training*: wall time of this model's own epochs with their validation, without that "
-        "of its teachers. *Peak memory*: of the training process (2^20 bytes).",
+        "of its teachers. *MiB*: peak memory of the process, imports included (2^20 bytes), when "
+        "it decodes one utterance after the other and when it trains.",
         f"- {UNKNOWN}: does not apply, or was not recorded here.",
     ]
     if len(by_path(content.rows[1:])) > 1:

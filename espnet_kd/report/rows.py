@@ -6,12 +6,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY
+from espnet_kd.deploy.artifact import count_parameters, of_experiment
 from espnet_kd.report.models import Model
 from espnet_kd.report.paths import Lineage, lineage
 from espnet_kd.report.scores import Scores
-from espnet_kd.report.sizes import measure
 from espnet_kd.scoring.bootstrap import Interval
-from espnet_kd.scoring.counts import Counts
+from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.faults import fault
 from espnet_kd.scoring.units import TYPES
 
@@ -23,10 +23,11 @@ class Row:
     Rates are in percent, differences in points against the first teacher, above 0 worse.
     Dictionaries go from test set to value. `faults` says where a model does not recognise speech
     (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
-    `median` and `p95`, from `speed.json`. `summaries` has, per score type and test set, sclite's
-    summary line. `path`,
+    `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
+    has, per score type and test set, sclite's summary line. `path`,
     `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
-    `path_seconds` include all students before this one.
+    `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
+    streaming where `wer` is of ours.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     size_mb: float
     wer: Dict[str, float]
     cer: Dict[str, float]
+    wer_stock: Optional[Dict[str, float]]
     wer_diff: Optional[Dict[str, Interval]]
     cer_diff: Optional[Dict[str, Interval]]
     errors: Dict[str, Dict[str, Counts]]
@@ -77,10 +79,12 @@ def collect(
     test_sets: Sequence[str],
     scores: Scores,
     speed: Mapping[str, Any],
+    stock_tag: Optional[str] = None,
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
 
-    `speed` is what `speed.json` holds, or empty.
+    `speed` is what `speed.json` holds, or empty; `stock_tag` names the directory of what ESPnet's
+    own streaming gives.
 
     Raises:
         UserError: a checkpoint is missing, or a file is not what it should be.
@@ -95,8 +99,10 @@ def collect(
     names = {m.dir.name: m.name for m in reversed(models)}  # exp/ may have been moved
     names |= {str(m.dir.resolve()): m.name for m in models}
     for m in models:
-        size = measure(m.checkpoint)
-        first = rows[0].params if rows else size.params
+        artifact = of_experiment(m.dir, m.checkpoint)
+        params = count_parameters(m.checkpoint)
+        first = rows[0].params if rows else params.decoding
+        measured = speed.get("models", {}).get(m.name) or {}
         facts = FACTS.read_if_there(m.dir) or {}
         past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
@@ -109,12 +115,13 @@ def collect(
                 teacher=past.teacher and _name_of(past.teacher, names),
                 dir=str(m.dir),
                 checkpoint=m.checkpoint.name,
-                params=size.params,
-                params_total=size.params_total,
-                compression=1 - size.params / first,
-                size_mb=size.size_mb,
+                params=params.decoding,
+                params_total=params.total,
+                compression=1 - params.decoding / first,
+                size_mb=artifact.size_mb,
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
+                wer_stock=_stock_wer(m.dir / stock_tag, test_sets) if stock_tag else None,
                 wer_diff=own["wer"],
                 cer_diff=own["cer"],
                 errors=errors,
@@ -132,8 +139,9 @@ def collect(
                     t: {s: scores.summaries[m.name, t, s] for s in test_sets} for t in TYPES
                 },
                 history=HISTORY.read_if_there(m.dir) or [],
-                rtf=speed.get("models", {}).get(m.name),
-                **_decoding(m.dir / inference_tag, test_sets),
+                rtf={k: measured[k] for k in ("median", "p95")} if measured else None,
+                decode_memory_mb=measured.get("peak_memory_mb"),
+                hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
             )
         )
     return rows
@@ -145,16 +153,17 @@ def _name_of(exp: str, names: Dict[str, str]) -> str:
     return found or names.get(Path(exp).name, exp)
 
 
-def _decoding(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, Any]:
-    """Add up what the decoding jobs of all test sets recorded."""
-    memory: List[float] = []
+def _stock_wer(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, float]:
+    """Return the WER of each test set in percent."""
+    paths = {s: decode_dir / s / "score_wer/counts.tsv" for s in test_sets}
+    return {s: Counts.total(read_counts(p).values()).error_rate for s, p in paths.items()}
+
+
+def _hit_limit(decode_dir: Path, test_sets: Sequence[str]) -> Optional[int]:
+    """Count the utterances of all test sets at whose limit decoding stopped."""
     limits: List[int] = []
     for test_set in test_sets:
         for path in sorted((decode_dir / test_set).glob(f"logdir/output.*/{DECODING.file}")):
-            job = DECODING.read_path(path)
-            memory.append(job.get("peak_memory_mb") or 0)
-            limits += [] if job.get("hit_limit") is None else [job["hit_limit"]]
-    return {
-        "decode_memory_mb": max(memory, default=0) or None,
-        "hit_limit": sum(limits) if limits else None,
-    }
+            count = DECODING.read_path(path).get("hit_limit")
+            limits += [] if count is None else [count]
+    return sum(limits) if limits else None

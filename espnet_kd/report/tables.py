@@ -31,7 +31,7 @@ def main_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeac
     head = ["Stage", "Model", "Parameters", "Smaller by", "MB"]
     for s in test_sets:
         head += [f"WER % {s}", f"difference {s}", f"CER % {s}"]
-    head += ["RTF", "Training", "Peak memory MiB"]
+    head += ["RTF", "Decoding MiB", "Training", "Training MiB"]
     paths = by_path(rows[1:])
     body = [_main_line(rows[0], test_sets, to_teacher)]
     for path, group in paths.items():
@@ -52,9 +52,24 @@ def _main_line(row: Row, test_sets: Sequence[str], to_teacher: ToTeacher) -> Lis
     return [
         *cells,
         f"{row.rtf['median']:.3f} ({row.rtf['p95']:.3f})" if row.rtf else UNKNOWN,
+        number(row.decode_memory_mb, 0),
         duration(row.train_seconds),
         number(row.peak_memory_mb, 0),
     ]
+
+
+def stock_table(rows: Sequence[Row], test_sets: Sequence[str]) -> List[str]:
+    """One line a model: WER in chunks as trained, and as ESPnet's own streaming has them."""
+    head = ["Model"]
+    for s in test_sets:
+        head += [f"WER % {s}", f"ESPnet's {s}"]
+    body = []
+    for row in rows:
+        cells = [row.name]
+        for s in test_sets:
+            cells += [f"{row.wer[s]:.2f}", number((row.wer_stock or {}).get(s), 2)]
+        body.append(cells)
+    return table(head, body)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> List[str]:

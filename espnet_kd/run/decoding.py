@@ -1,5 +1,8 @@
 """Decode sets with one model, and count its errors.
 
+Test sets are decoded in two ways where `stock_tag` names a second: ours, and ESPnet's own, for
+the report. Gates, hard labels and comparisons take the first.
+
 Up to `inference_nj` jobs run at a time, over all sets: a process needs many seconds before it
 decodes its first utterance.
 """
@@ -37,40 +40,54 @@ def decode_model(
         JobError: a job has failed.
     """
     settings = recipe.settings
-    model = f"{exp}/{settings.inference_asr_model}"
     recipe.need(f"{exp}/config.yaml", maker)
-    recipe.need(model, maker)
+    recipe.need(f"{exp}/{settings.inference_asr_model}", maker)
+    for name in settings.scored_sets if sets is None else sets:
+        recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
+    _decode(recipe, exp, settings.inference_tag, sets or settings.scored_sets, force)
+    if sets is None and settings.stock_tag:
+        _decode(recipe, exp, settings.stock_tag, settings.scored_sets, force)
+
+
+def _decode(
+    recipe: Recipe, exp: str, tag: str, sets: Sequence[str], force: Optional[bool]
+) -> None:
+    """Decode sets in one way; see `decode_model`."""
+    settings = recipe.settings
     words = [f"config:{settings.inference_config}"] if settings.inference_config else []
     words += [
         f"args:{settings.inference_args}",
         f"inference_asr_model={settings.inference_asr_model}",
         f"use_streaming={str(settings.use_streaming).lower()}",
         f"file:{exp}/config.yaml",
-        f"file:{model}",
+        f"file:{exp}/{settings.inference_asr_model}",
     ]
+    decoding = "stock" if tag == settings.stock_tag else settings.decoding
+    if settings.use_streaming and decoding != "stock":
+        words.append(f"decoding={decoding}")  # whole utterances give the same either way
     waiting = []
-    for name in settings.scored_sets if sets is None else sets:
+    for name in sets:
         data = settings.data(name)
-        recipe.need(f"{data}/wav.scp", settings.maker_of_set(name))
         # What an earlier run left would be counted with this one: it is removed first.
         step = ["kind:fresh", *words, f"data:{data}", "out:text"]
-        if recipe.needed(_folder(recipe, exp, name), "decode", step, force):
+        if recipe.needed(f"{exp}/{tag}/{name}", "decode", step, force):
             waiting.append(name)
     if not waiting:
         return
 
     at_once = min(len(waiting), settings.inference_nj)
     share = settings.inference_nj // at_once
-    folders = [_folder(recipe, exp, name) for name in waiting]
+    folders = [f"{exp}/{tag}/{name}" for name in waiting]
     recipe.log_path = " ".join(f"{folder}/logdir/asr_inference.*.log" for folder in folders)
-    recipe.log(f"Decoding {' '.join(waiting)} with {exp}, log: {recipe.log_path}")
+    how = " as ESPnet does" if tag == settings.stock_tag else ""
+    recipe.log(f"Decoding {' '.join(waiting)} with {exp}{how}, log: {recipe.log_path}")
     while waiting:
         now, waiting = waiting[:at_once], waiting[at_once:]
         for name in now:
-            _start(recipe, exp, name, share)
+            _start(recipe, exp, tag, name, decoding, share)
         recipe.jobs.wait()
         for name in now:
-            folder = _folder(recipe, exp, name)
+            folder = f"{exp}/{tag}/{name}"
             join_hypotheses(folder, f"{settings.data(name)}/wav.scp")
             recipe.done(folder, "decode")
     recipe.log_path = ""
@@ -93,8 +110,11 @@ def score_model(
         force: See `decode_model`.
     """
     settings = recipe.settings
-    for name in settings.scored_sets if sets is None else sets:
-        folder, data = _folder(recipe, exp, name), settings.data(name)
+    tags = [settings.inference_tag]
+    tags += [settings.stock_tag] if sets is None and settings.stock_tag else []
+    chosen = settings.scored_sets if sets is None else sets
+    for tag, name in ((tag, name) for tag in tags for name in chosen):
+        folder, data = f"{exp}/{tag}/{name}", settings.data(name)
         recipe.need(f"{data}/text", settings.maker_of_set(name))
         recipe.need(f"{folder}/text", decoder)
         words = [f"file:{folder}/text", f"table:{data}/text"]
@@ -107,19 +127,21 @@ def score_model(
             recipe.done(folder, "score")
 
 
-def why_not_scored(recipe: Recipe, exp: str) -> Optional[str]:
-    """Say why the scores of all test sets are not of the model and the sets as they are now."""
-    folders = [_folder(recipe, exp, name) for name in recipe.settings.scored_sets]
+def why_not_scored(recipe: Recipe, exp: str, tag: str) -> Optional[str]:
+    """Say why the scores of all test sets are not of the model and the sets as they are now.
+
+    Args:
+        recipe: The stage.
+        exp: Experiment of the model.
+        tag: Name of the directory of the decodings.
+    """
+    folders = [f"{exp}/{tag}/{name}" for name in recipe.settings.scored_sets]
     return recipe.not_current([(f, step) for f in folders for step in ("decode", "score")])
 
 
-def _folder(recipe: Recipe, exp: str, name: str) -> str:
-    return f"{exp}/{recipe.settings.inference_tag}/{name}"
-
-
-def _start(recipe: Recipe, exp: str, name: str, share: int) -> None:
+def _start(recipe: Recipe, exp: str, tag: str, name: str, decoding: str, share: int) -> None:
     settings, commands = recipe.settings, recipe.commands
-    data, logdir = settings.data(name), f"{_folder(recipe, exp, name)}/logdir"
+    data, logdir = settings.data(name), f"{exp}/{tag}/{name}/logdir"
     count = min(share, count_lines(f"{data}/wav.scp"))
     split_keys(f"{data}/wav.scp", count, f"{logdir}/keys")
     gpus = int(settings.gpu_inference)
@@ -131,6 +153,7 @@ def _start(recipe: Recipe, exp: str, name: str, share: int) -> None:
         *("--asr_train_config", f"{exp}/config.yaml"),
         *("--asr_model_file", f"{exp}/{settings.inference_asr_model}"),
         *("--output_dir", f"{logdir}/output.JOB"),
+        *("--decoding", decoding),
     )
     if settings.inference_config:
         words += ["--config", settings.inference_config]

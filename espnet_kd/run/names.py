@@ -19,7 +19,7 @@ def names_of(options: Mapping[str, str]) -> Dict[str, str]:
     Returns:
         Values that take the place of options, `train_set` (with `_sp` if it is perturbed) and
         `token_type` (an imported teacher's) among them, and further names: `base_train_set`,
-        `data_feats`, `token_list`, `bpemodel`, `scored_sets`.
+        `data_feats`, `token_list`, `bpemodel`, `scored_sets`, `stock_tag`.
     """
     names = {name: _folder(options[name]) for name in FOLDERS}
     names["base_train_set"] = options["train_set"]
@@ -46,7 +46,8 @@ def names_of(options: Mapping[str, str]) -> Dict[str, str]:
     stats = f"{names['expdir']}/asr_stats_raw_{lang}{token_name}{perturbed}"
     names["asr_stats_dir"] = names["asr_stats_dir"] or stats
     names["kd_tag"] = names["kd_tag"] or _kd_tag(options, names["asr_exp"])
-    names["inference_tag"] = names["inference_tag"] or _inference_tag(options)
+    names["stock_tag"] = _stock_tag(options)
+    names["inference_tag"] = names["inference_tag"] or _inference_tag(options, is_aligned(options))
     names["token_list"] = f"{names['token_dir']}/tokens.txt"
     bpe = names["token_type"] == "bpe"
     names["bpemodel"] = f"{names['token_dir']}/bpe.model" if bpe else "none"
@@ -96,11 +97,29 @@ def _kd_tag(options: Mapping[str, str], asr_exp: str) -> str:
     return tag if plan == "compression" else f"{tag}_{plan}"
 
 
-def _inference_tag(options: Mapping[str, str]) -> str:
+def is_aligned(options: Mapping[str, str]) -> bool:
+    """Tell whether decoding is streaming, but not as ESPnet's: then it has two results."""
+    return options["use_streaming"] == "true" and options["decoding"] == "aligned"
+
+
+def _stock_tag(options: Mapping[str, str]) -> str:
+    """Name the results of ESPnet's own streaming; empty: they are not wanted beside ours.
+
+    Decodings from before there was another kind have this name.
+    """
+    if not is_aligned(options) or options["stock_wer"] != "true":
+        return ""
+    given = options["inference_tag"]
+    return f"{given}_stock" if given else _inference_tag(options, aligned=False)
+
+
+def _inference_tag(options: Mapping[str, str], aligned: bool) -> str:
     tag = _stem(options["inference_config"]) if options["inference_config"] else "inference"
     model = options["inference_asr_model"].rpartition(".")
     tag += f"{_tag_of(options['inference_args'])}_asr_model_{model[0] or model[2]}"
-    return tag + ("_streaming" if options["use_streaming"] == "true" else "")
+    if options["use_streaming"] != "true":
+        return tag
+    return f"{tag}_aligned" if aligned else f"{tag}_streaming"
 
 
 def _folder(name: str) -> str:

@@ -126,6 +126,8 @@ OPTIONS: Dict[str, Option] = {
     "inference_tag": Option("name", made_of=("inference_config", "inference_asr_model")),
     "inference_asr_model": Option("name", "valid.loss_transducer.ave.pth", needed=True),
     "use_streaming": _bool(),
+    "decoding": Option("choice", "aligned", choices=("aligned", "stock"), needed=True),
+    "stock_wer": _bool("true"),
     "report_note": Option("text"),
     # Pack and upload
     "pack_models": Option("names"),

@@ -51,6 +51,7 @@ class Settings:
         token_list: File of the tokens.
         bpemodel: File of the BPE model; `none`: there is none.
         scored_sets: Test sets, by where they lie below `data_feats`.
+        stock_tag: Name of the directory of what ESPnet's own streaming gives; empty: none.
     """
 
     force: bool
@@ -91,12 +92,15 @@ class Settings:
     inference_tag: str
     inference_asr_model: str
     use_streaming: bool
+    decoding: str
+    stock_wer: bool
     report_note: str
     base_train_set: str
     data_feats: str
     token_list: str
     bpemodel: str
     scored_sets: Words
+    stock_tag: str
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> "Settings":

@@ -9,7 +9,7 @@ from espnet_kd.errors import UserError, nearest, shown
 BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 LEAST_SHARE = 1e-4
 MOST_PARAMETERS = 10**12
-BYTES_A_PARAMETER = 4  # a checkpoint holds float32
+FLOAT = 4  # bytes of a number of a checkpoint, which holds float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Target:
         return None
 
 
+def megabytes(parameters: int) -> float:
+    """Return the size of a checkpoint that is yet to be made, in MB (10^6 bytes)."""
+    return parameters * FLOAT / BYTES["MB"]
+
+
 def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Target:
     """Read a target of a plan.
 
@@ -73,7 +78,7 @@ def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Targ
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]{1,9})\s*", value)
         if match and match[2] in BYTES:
             # Rounded first: 1.1 * 10^6 is not a whole number in binary.
-            number = round(float(match[1]) * BYTES[match[2]]) // BYTES_A_PARAMETER
+            number = round(float(match[1]) * BYTES[match[2]]) // FLOAT
             if 1 <= number <= MOST_PARAMETERS:
                 return Target(f"{match[1]} {match[2]}", number=number)
         elif match:

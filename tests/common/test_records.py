@@ -10,7 +10,7 @@ from espnet_kd.common.records import FACTS, HISTORY
 from espnet_kd.errors import UserError
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.report.paths import lineage
-from espnet_kd.report.rows import _decoding
+from espnet_kd.report.rows import _hit_limit
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.teachers.fingerprint import Fingerprint
@@ -123,7 +123,7 @@ READERS = {
         call(pack_model.main, "--results", "{}/results.json", "--list"),
         call(report_seeds.main, "--run={}", "--run={}/..", "--out", "x.md"),
     ],
-    "rtf.json": [read(lambda folder: _decoding(folder.parents[2], ["test"]))],
+    "rtf.json": [read(lambda folder: _hit_limit(folder.parents[2], ["test"]))],
     "fingerprint.json": [read(Fingerprint.load)],
 }
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 from packable import MODEL, NOTE
 
+from espnet_kd.deploy.artifact import of_experiment
 from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.card import About, model_card
 
@@ -87,12 +88,12 @@ def test_espnet_alone_decodes_elsewhere_with_the_python_of_the_card(here, run, t
     assert set(weights) == set(loaded)
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
-    from espnet2.bin.asr_transducer_inference import Speech2Text
+    from espnet_kd.espnet.espnet_runtime import EspnetRuntime
+    from espnet_kd.espnet.timed_inference import decode
 
-    from espnet_kd.espnet.speed import decode, decoder_options
-
-    options = decoder_options(["--config", "decode.yaml", *words.split()])
-    own = Speech2Text(f"{HOME}/config.yaml", f"{HOME}/{MODEL}", **options)
+    artifact = of_experiment(Path(HOME), Path(HOME) / MODEL)
+    options = ["--config", "decode.yaml", "--decoding", "stock", *words.split()]
+    own = EspnetRuntime.load(artifact, options).speech2text
     assert own.beam_search.beam_size == 2 and own.streaming == bool(more)
     speech, _ = soundfile.read(tmp_path / "speech.wav", dtype="float32")
     hyps = decode(own, speech)
@@ -197,6 +198,20 @@ def test_no_option_of_decoding_that_names_files_is_published(here):
     text, _ = card_of(here, decoding=words)
     assert "/somewhere/me" not in text and "--beam_size 3" in text and "--streaming true" in text
     assert "options = {'beam_size': 3, 'streaming': True}" in text
+
+
+def test_the_card_says_what_espnets_command_makes_of_it(here):
+    results = json.loads((here / "exp/results.json").read_text())
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), None, [])
+
+    def card():
+        return model_card(About(results, results["models"][1], {}, {}), bundle)
+
+    assert "aligned" not in card()
+    results["decoding"] = "aligned"
+    assert "They are of espnet_kd's aligned decoding" in card() and "was not measured" in card()
+    results["models"][1]["wer_stock"] = {"seen": 8.125, "new": 10.5}
+    assert "its last: with them this model's WER is 8.12 % on seen, 10.50 % on new." in card()
 
 
 def test_an_imported_teacher_says_where_it_came_from(here):

@@ -10,7 +10,6 @@ import yaml
 from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 
 from espnet_kd.espnet.encode import encode
-from espnet_kd.espnet.greedy import greedy_search
 from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
 from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.methods.cut import Cutter
@@ -225,26 +224,3 @@ def test_taylor_scores_are_weight_times_gradient(sample):
         expected = expected + (p * grad).detach().double().square() / len(measure.batches)
     torch.testing.assert_close(found, expected)
     assert not any(k.startswith("ctc_lin") for k in measure.taylor(teacher))
-
-
-@pytest.mark.parametrize("decoder", ["rnn", "stateless"])
-def test_greedy_search_walks_the_lattice(decoder):
-    """Against a search that computes every logit anew from the whole label sequence."""
-    changes = {"decoder": "stateless", "decoder_conf": {"embed_size": 8}}
-    config = tiny_config(**(changes if decoder == "stateless" else {}))
-    torch.manual_seed(3)
-    model = build(config)
-    with torch.no_grad():
-        model.joint_network.lin_out.weight.mul_(4)
-    enc = torch.randn(12, 16)
-    labels = [0]
-    with torch.no_grad():
-        for frame in enc:
-            for _ in range(5):
-                dec = model.decoder(torch.tensor([labels]))[0, -1]
-                best = int(model.joint_network(frame, dec).argmax())
-                if best == 0:
-                    break
-                labels.append(best)
-    found = greedy_search(model, enc)
-    assert found == labels[1:] and len(found) > 3

@@ -18,7 +18,7 @@ from espnet_kd.plan.manifest import differences
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.plan.verdict import Round, add_round, decide, describe, read_rounds
 from espnet_kd.report.paths import lineage
-from espnet_kd.report.rows import _decoding
+from espnet_kd.report.rows import _hit_limit
 from espnet_kd.report.seeds import read_runs
 from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import known_options
@@ -258,7 +258,7 @@ def _card(results: Any, model: Any, student: Any) -> None:
 
 
 def _rtf(path: Path) -> None:
-    _decoding(path.parents[3], ["test"])
+    _hit_limit(path.parents[3], ["test"])
 
 
 def _fingerprint(path: Path) -> None:

@@ -71,7 +71,8 @@ class MiniRun:
     teacher = Path("exp/asr_train_teacher_raw_en_char")
     students = [Path(f"exp/kd_train_teacher_raw_en_char_{stage['name']}") for stage in STAGES]
     offline_tag = "decode_asr_model_valid.loss_transducer.ave"
-    inference_tag = f"{offline_tag}_streaming"
+    inference_tag = f"{offline_tag}_aligned"
+    stock_tag = f"{offline_tag}_streaming"
     model = "valid.loss_transducer.ave.pth"
 
     def __init__(self, root: Path) -> None:

@@ -49,7 +49,7 @@ def test_every_model_of_the_report_is_packed(packed):
     for call in calls:
         assert value(call, "--language") == "en" and value(call, "--license") == "cc-by-4.0"
         assert value(call, "--inference_config") == "conf/decode.yaml"
-        assert "--inference_args= --streaming true" in call
+        assert "--inference_args= --streaming true" in call  # ESPnet's options, no others
 
 
 def scored_anew(recipe):

@@ -368,11 +368,31 @@ def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path)
     assert value(statistics, "--output_dir") == "exp/asr_stats_raw_en_bpe50_sp"
     assert value(teacher, "--bpemodel") == "data/en_token_list/bpe_unigram50/bpe.model"
     decoded = [call for call in calls if call[0].endswith(".decode")]
-    assert len(decoded) == 4  # two jobs for each of two sets
-    name = "decode_asr_model_valid.loss_transducer.ave_streaming"
-    for call in decoded:
-        assert value(call, "--streaming") == "true"
-        assert f"exp/asr_train_teacher_raw_en_bpe50_sp/{name}/" in value(call, "--output_dir")
+    assert len(decoded) == 8  # two jobs for each of two sets, in two ways
+    name = "decode_asr_model_valid.loss_transducer.ave"
+    ways = [("aligned", "aligned")] * 4 + [("stock", "streaming")] * 4
+    for call, (way, end) in zip(decoded, ways):
+        assert value(call, "--streaming") == "true" and value(call, "--decoding") == way
+        folder = f"exp/asr_train_teacher_raw_en_bpe50_sp/{name}_{end}/"
+        assert folder in value(call, "--output_dir")
+
+
+def test_decodings_from_before_there_were_two_ways(tmp_path):
+    """What ESPnet's streaming has decoded is taken for that, and never for another way."""
+    recipe, stages = Recipe(tmp_path), {"use_streaming": "true", "stop_stage": 12}
+    recipe.ok(**stages, decoding="stock", inference_tag="")
+    ways = [value(call, "--decoding") for call in recipe.calls() if call[0].endswith(".decode")]
+    assert set(ways) == {"stock"}
+    recipe.ok(**stages, inference_tag="")
+    ways = [value(call, "--decoding") for call in recipe.calls() if call[0].endswith(".decode")]
+    assert set(ways) == {"aligned"}  # those of stock are there
+    recipe.ok(**stages, decoding="stock")
+    recipe.calls()
+    line = recipe.error(**stages)
+    assert "exp/teacher/decode/test_a" in line
+    assert "decoding (not set), now decoding aligned" in line
+    recipe.ok(**stages, inference_tag="new", stock_wer="false")
+    assert len([call for call in recipe.calls() if call[0].endswith(".decode")]) == len(ways)
 
 
 def test_a_test_set_that_is_also_trained_or_validated_on_is_scored_whole(tmp_path):

@@ -54,7 +54,7 @@ def test_espnet_kd_is_really_kept_away(run, without_us):
 def test_stock_inference_says_what_ours_says(run, without_us, tmp_path, streaming):
     student = run.students[-1]
     if streaming:
-        tag = run.inference_tag
+        tag = run.stock_tag
         options = ["--streaming", "true", "--decoding_window", "640"]
     else:
         tag = run.offline_tag
@@ -103,11 +103,12 @@ def test_a_packed_student_says_the_same_in_another_place(run, without_us, tmp_pa
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    ours = run.dir / student / run.inference_tag / "test_seen" / WHERE
+    ours = run.dir / student / run.stock_tag / "test_seen" / WHERE
     stock, mine = lines(tmp_path / "decoded/1best_recog"), lines(ours / "1best_recog")
     assert len(stock) == 6 and sum(bool(text) for text, _, _ in stock.values()) >= 4
     assert {u: x[:2] for u, x in stock.items()} == {u: x[:2] for u, x in mine.items()}
     results = json.loads((run.dir / "exp/results.json").read_text())
     for model in results["models"]:
         assert f"{model['params']:,}" in card and f"{model['wer']['test_seen']:.2f}" in card
+    assert f"this model's WER is {results['models'][-1]['wer_stock']['test_seen']:.2f} %" in card
     assert "SYNTHETIC" in card and "**third**" in card and "Teacher | half (" in card

@@ -44,7 +44,7 @@ def references(seed, number):
     }
 
 
-def add_scores(folder, test_sets, error, seed, number=120, labels=()):
+def add_scores(folder, test_sets, error, seed, number=120, labels=(), tag=TAG):
     """Score hypotheses in which every word is wrong with probability `error`."""
     rng = random.Random(seed)
     for k, test_set in enumerate(test_sets):
@@ -57,14 +57,14 @@ def add_scores(folder, test_sets, error, seed, number=120, labels=()):
             for utt, text in refs.items()
         }
         speakers = {utt: utt.split("-")[0] for utt in refs}
-        conditions = folder / TAG / test_set / "utt2condition"
+        conditions = folder / tag / test_set / "utt2condition"
         if labels:
             conditions.parent.mkdir(parents=True)
             lines = [f"{u} {labels[n % len(labels)]}\n" for n, u in enumerate(refs)]
             conditions.write_text("".join(lines))
         for score_type in ("wer", "cer"):
             score(
-                refs, hyps, speakers, folder / TAG / test_set / f"score_{score_type}", score_type
+                refs, hyps, speakers, folder / tag / test_set / f"score_{score_type}", score_type
             )
 
 
@@ -132,7 +132,10 @@ def add_speed(exp, **medians):
     speed = {
         "utterances": 40, "audio_seconds": 118.6, "threads": 1, "device": "A processor",
         "cores": 2, "load": [0.3, 1.24], "streaming": True,
-        "models": {name: {"median": x, "p95": 2 * x} for name, x in medians.items()},
+        "models": {
+            name: {"median": x, "p95": 2 * x, "peak_memory_mb": 300.5}
+            for name, x in medians.items()
+        },
     }  # fmt: skip
     write_json(exp / "speed.json", speed)
 

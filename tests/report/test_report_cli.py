@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from fake_run import CHECKPOINT, TAG, WORDS, add_speed, params, state_dict
+from fake_run import CHECKPOINT, TAG, WORDS, add_scores, add_speed, params, state_dict
 
 from espnet_kd.bin.report import main
 from espnet_kd.scoring.bootstrap import paired_interval
@@ -41,7 +41,6 @@ def test_results_json(results):
     assert last["size_mb"] == pytest.approx(
         (exp / "asr_s2" / CHECKPOINT).stat().st_size / 1e6, abs=1e-4
     )
-    assert last["decode_memory_mb"] == 200
     assert last["train_seconds"] == 110 and last["peak_memory_mb"] == 700.5
     assert last["updates"] == 40
     assert teacher["wer_diff"] is None
@@ -112,7 +111,28 @@ def test_external_teacher_has_gaps(run_dir):
     for key in ("rtf", "train_seconds", "updates", "peak_memory_mb", "decode_memory_mb"):
         assert teacher[key] is None
     row = next(x for x in (run_dir / "RESULTS.md").read_text().splitlines() if "| teacher |" in x)
-    assert row.endswith("| – | – | – |")
+    assert row.endswith("| – | – | – | – |")
+
+
+def test_espnets_own_streaming_stands_beside_ours(run_dir):
+    for k, name in enumerate(("teacher", "s1", "s2")):
+        folder = run_dir / f"asr_{name}"
+        add_scores(folder, ("seen", "new"), 0.2, 7 + k, tag="decode_x_stock")
+    assert run("--decoding=aligned", "--stock_tag=decode_x_stock") == 0
+    data = json.loads((run_dir / "results.json").read_text())
+    assert (data["decoding"], data["stock_tag"]) == ("aligned", "decode_x_stock")
+    last = data["models"][-1]
+    counts = read_counts(run_dir / "asr_s2/decode_x_stock/new/score_wer/counts.tsv").values()
+    rate = 100 * sum(c.errors for c in counts) / sum(c.ref_words for c in counts)
+    assert last["wer_stock"]["new"] == pytest.approx(rate, abs=1e-4) and rate > last["wer"]["new"]
+    text = (run_dir / "RESULTS.md").read_text()
+    section = text.partition("## With ESPnet's own streaming")[2]
+    assert "| Model | WER % seen | ESPnet's seen | WER % new | ESPnet's new |" in section
+    assert f"{last['wer']['new']:.2f} | {rate:.2f} |" in section
+    assert run() == 0
+    data = json.loads((run_dir / "results.json").read_text())
+    assert data["models"][0]["wer_stock"] is None and data["stock_tag"] is None
+    assert "own streaming" not in (run_dir / "RESULTS.md").read_text()
 
 
 def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
@@ -122,6 +142,7 @@ def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
     assert [m["rtf"] for m in data["models"]] == [
         {"median": 0.07312, "p95": 0.1462}, {"median": 0.05, "p95": 0.1}, None
     ]  # fmt: skip
+    assert [m["decode_memory_mb"] for m in data["models"]] == [300.5, 300.5, None]
     assert data["speed"]["load"] == [0.3, 1.24] and "models" not in data["speed"]
     text = (run_dir / "RESULTS.md").read_text()
     rows = {line.split("|")[2].strip(): line for line in text.splitlines() if "| 70" in line}

@@ -79,6 +79,8 @@ inference_args=
 inference_tag=
 inference_asr_model=valid.loss_transducer.ave.pth
 use_streaming=false
+decoding=aligned
+stock_wer=true
 report_note=
 
 # Pack and upload
@@ -190,6 +192,10 @@ Options, with the values they have now:
     --inference_tag        # Name of the directory of its results (${inference_tag}).
     --inference_asr_model  # Checkpoint to decode with and to distil from (${inference_asr_model}).
     --use_streaming        # Decode chunk by chunk (${use_streaming}).
+    --decoding             # aligned: in batches, chunks as in training, no frame dropped; stock:
+                           # ESPnet's own, one utterance after the other (${decoding}).
+    --stock_wer            # With aligned chunks: decode the test sets as ESPnet does, too, so that
+                           # the report and the cards have that WER as well (${stock_wer}).
     --report_note          # A sentence for the head of the report (${report_note}).
 
     # Pack and upload

@@ -67,6 +67,8 @@ pack_all() {
         for dset in ${scored_sets}; do
             words+=("file:${dir}/${inference_tag}/${dset}/score_wer/counts.tsv"
                 "file:${first_dir}/${inference_tag}/${dset}/score_wer/counts.tsv")
+            [ -z "${stock_tag}" ] ||
+                words+=("file:${dir}/${stock_tag}/${dset}/score_wer/counts.tsv")
         done
         scores_current "${dir}" ||
             die "${stale}: decode and score it (stages 12 and 13, or 16), then run stage 17"

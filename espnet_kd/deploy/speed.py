@@ -1,22 +1,23 @@
-"""How fast do models decode? All of them in one process, in turn on every utterance.
+"""How fast do models decode, and in how much memory?
 
 What a decoding job took beside other jobs says more of the machine than of the model. Here
 all models share the moment: each decodes an utterance before the next utterance comes, in an
-order that rotates, on one thread.
+order that rotates, in one process on one thread. Memory is measured before, of each model in a
+process of its own.
 """
 
+import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 import soundfile
-import torch
-from espnet2.bin import asr_transducer_inference as stock
 
+from espnet_kd.deploy.artifact import Artifact
+from espnet_kd.deploy.runtime import HEAVY, Runtime, runtime_class
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.timed_inference import TimedSpeech2Text, decode, options_of
 from espnet_kd.fileio import read_table
 from espnet_kd.machine import cores, cpu_name
 from espnet_kd.progress import Progress
@@ -53,43 +54,36 @@ def _seconds(file: Path) -> float:
         raise UserError(f"{file}: cannot be read ({e}); format the audio again") from None
 
 
-def decoder_options(words: Sequence[str]) -> Dict[str, Any]:
-    """Return what stock inference gives to its `Speech2Text`, from options of its command."""
-    needed = ["--output_dir", ".", "--data_path_and_name_and_type", "x,speech,sound"]
-    args = stock.get_parser().parse_args([*words, *needed])
-    left_out = ("asr_train_config", "asr_model_file", "device")
-    return {key: value for key, value in options_of(args).items() if key not in left_out}
-
-
 def measure(
-    models: Dict[str, Tuple[Path, Path]], files: Sequence[Path], options: Dict[str, Any]
+    models: Mapping[str, Artifact], files: Sequence[Path], options: Sequence[str]
 ) -> Dict[str, Any]:
-    """Measure the real-time factor of each model on each file.
+    """Measure the real-time factor and the peak memory of each model.
 
     Args:
-        models: Name -> config and checkpoint.
+        models: Files of each model by its name.
         files: Sound files at the models' sampling rate.
-        options: See `decoder_options`.
+        options: See `Runtime.load`.
 
     Returns:
-        What `speed.json` holds. `median` and `p95` are over utterances.
+        What `speed.json` holds. `median` and `p95` are over utterances, `peak_memory_mb` counts
+        2^20 bytes.
     """
-    torch.set_num_threads(1)
-    built = {
-        name: TimedSpeech2Text(
-            asr_train_config=str(config), asr_model_file=str(checkpoint), **options
-        )
-        for name, (config, checkpoint) in models.items()
-    }
+    from espnet_kd.peak_memory import in_child
+
+    memory = {}
+    longest = max(files, key=_seconds)
+    for name in sorted(models, key=lambda name: models[name].runtime in HEAVY):
+        runtime_class(models[name].runtime)  # is imported before the process is forked
+        memory[name] = in_child(functools.partial(_peak, models[name], options, longest))
+    built = {name: _load(artifact, options) for name, artifact in models.items()}
     progress = Progress("speed", (len(files) + 1) * len(built))
-    for model in built.values():
-        model.progress = progress
     factors: Dict[str, List[float]] = {name: [] for name in built}
     load = os.getloadavg()[0]
     audio = 0.0
     for k, file in enumerate([files[0], *files]):  # the first time warms up
         speech, rate = soundfile.read(str(file), dtype="float32")
         times = _times(built, k % len(built), speech)
+        progress.update(len(built))
         if k and times:
             audio += len(speech) / rate
             for name, seconds in times.items():
@@ -100,30 +94,42 @@ def measure(
     return {
         "utterances": len(next(iter(factors.values()))),
         "audio_seconds": round(audio, 2),
-        "threads": torch.get_num_threads(),
+        "threads": 1,
         "device": cpu_name(),
         "cores": cores(),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
-        "streaming": bool(options["streaming"]),
+        "streaming": all(model.streaming for model in built.values()),
         "models": {
             name: {
                 "median": round(float(np.median(of_model)), 5),
                 "p95": round(float(np.percentile(of_model, 95)), 5),
+                "peak_memory_mb": round(memory[name] / 2**20, 1),
             }
             for name, of_model in factors.items()
         },
     }
 
 
-def _times(built: Dict[str, Any], first: int, speech: np.ndarray) -> Dict[str, float]:
+def _load(artifact: Artifact, options: Sequence[str]) -> Runtime:
+    return runtime_class(artifact.runtime).load(artifact, options)
+
+
+def _peak(artifact: Artifact, options: Sequence[str], file: Path) -> int:
+    """Return the peak of this process, in bytes, after a model was loaded and has decoded."""
+    from espnet_kd.peak_memory import PeakMemory
+
+    with PeakMemory("cpu") as peak:
+        _load(artifact, options).decode(soundfile.read(str(file), dtype="float32")[0])
+    return peak.absolute
+
+
+def _times(built: Mapping[str, Runtime], first: int, speech: np.ndarray) -> Dict[str, float]:
     """Return the seconds of each model; none if the utterance is too short for them."""
     names = list(built)
     times = {}
     for name in [*names[first:], *names[:first]]:
         start = time.perf_counter()
-        try:
-            decode(built[name], speech)
-        except stock.TooShortUttError:
+        if built[name].decode(speech) is None:
             return {}
         times[name] = time.perf_counter() - start
     return times

@@ -7,8 +7,11 @@ import pytest
 import soundfile
 
 from espnet_kd.bin import measure_speed
+from espnet_kd.deploy import speed
+from espnet_kd.deploy.artifact import Artifact, of_experiment
+from espnet_kd.deploy.runtime import RUNTIMES, Runtime, runtime_class
 from espnet_kd.errors import UserError
-from espnet_kd.espnet import speed, timed_inference
+from espnet_kd.espnet import timed_inference
 from tests.espnet.tiny import tiny_config, write_experiment
 
 
@@ -44,20 +47,25 @@ def test_all_models_share_every_moment(tmp_path, monkeypatch):
     """A machine that becomes ten times slower in the middle slows all models alike."""
     calls, now = [], [0.0]
 
-    class Model:
-        def __init__(self, asr_train_config, **options):
-            self.cost = float(asr_train_config)
+    class Model(Runtime):
+        streaming = False
 
-    def decode(model, speech):
-        calls.append(model.cost)
-        now[0] += model.cost * (10 if len(calls) > 33 else 1)
+        @classmethod
+        def load(cls, artifact, options):
+            model = cls()
+            model.cost = float(artifact.format)
+            return model
 
-    monkeypatch.setattr(speed, "TimedSpeech2Text", Model)
-    monkeypatch.setattr(speed, "decode", decode)
+        def decode(self, speech):
+            calls.append(self.cost)
+            now[0] += self.cost * (10 if len(calls) > 33 else 1)
+            return []
+
+    monkeypatch.setattr(speed, "runtime_class", {"fake": Model}.get)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
     files = [write_set(tmp_path / "d", 1, 1.0) / "u000.wav"] * 19
-    models = {str(cost): (cost, "") for cost in (0.4, 0.2, 0.1)}
-    result = speed.measure(models, files, {"streaming": False})
+    models = {str(cost): Artifact("fake", str(cost), {}, ()) for cost in (0.4, 0.2, 0.1)}
+    result = speed.measure(models, files, [])
     figures = result["models"]
     for key in "median", "p95":
         assert figures["0.4"][key] == pytest.approx(2 * figures["0.2"][key])
@@ -81,16 +89,14 @@ def test_it_decodes_what_decoding_decodes(tmp_path, streaming):
          "--asr_model_file", str(exps[0] / "model.pth"), "--output_dir", str(out),
          "--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"]
     )  # fmt: skip
-    options = speed.decoder_options(words)
-    assert options["beam_size"] == 2 and options["streaming"] == bool(streaming)
-    model = timed_inference.TimedSpeech2Text(
-        str(exps[0] / "config.yaml"), str(exps[0] / "model.pth"), **options
-    )
+    model = runtime_class("espnet").load(of_experiment(exps[0], exps[0] / "model.pth"), words)
+    assert model.streaming == bool(streaming)
     for line in (out / "1best_recog/token").read_text().splitlines():
         utt, _, tokens = line.partition(" ")
         speech, _ = soundfile.read(data / f"{utt}.wav", dtype="float32")
-        hyp = model.hypotheses_to_results(speed.decode(model, speech))[0]
-        assert " ".join(hyp[1]) == tokens
+        assert " ".join(model.decode(speech)) == tokens
+    if streaming == "":
+        assert model.decode(speech[:500]) is None
 
     with pytest.raises(SystemExit) as exit_:
         measure_speed.main(
@@ -103,6 +109,20 @@ def test_it_decodes_what_decoding_decodes(tmp_path, streaming):
     assert list(result["models"]) == ["m1", "m2"] and result["streaming"] == bool(streaming)
     for figures in result["models"].values():
         assert 0 < figures["median"] <= figures["p95"]
+        assert 50 < figures["peak_memory_mb"] < 4000  # ESPnet's imports included
+
+
+def test_an_artifact_is_its_files(tmp_path):
+    exp = write_experiment(tmp_path / "m")
+    artifact = of_experiment(exp, exp / "model.pth")
+    sizes = {name: (exp / name).stat().st_size for name in ("config.yaml", "model.pth")}
+    assert artifact.bytes == {"config": sizes["config.yaml"], "checkpoint": sizes["model.pth"]}
+    assert artifact.size_mb == sizes["model.pth"] / 1e6  # what is carried beside it is not counted
+    assert artifact.runtime in RUNTIMES
+    with pytest.raises(UserError, match=r"gone.pth: no such checkpoint; train"):
+        of_experiment(exp, exp / "gone.pth")
+    with pytest.raises(UserError, match=r"runtime: 'espent' is not one of espnet"):
+        runtime_class("espent")
 
 
 def test_mistakes(tmp_path, capsys):
@@ -111,4 +131,5 @@ def test_mistakes(tmp_path, capsys):
         measure_speed.main([f"--model=m={exp}", "--data", "d", "--out", "speed.json"])
     assert exit_.value.code == 1
     err = capsys.readouterr().err
-    assert f"{exp}/valid.loss_transducer.ave.pth: no such file" in err and err.count("\n") == 1
+    assert f"{exp}/valid.loss_transducer.ave.pth: no such checkpoint; train" in err
+    assert err.count("\n") == 1
