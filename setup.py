@@ -95,6 +95,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["espnet_kd", "espnet_kd.*"]),
+    package_data={"espnet_kd.device": ["page/*"]},
     # torch 2.1 and ESPnet's typing both want 3.10 by now; 3.11 and 3.12 are tested.
     python_requires=">=3.10",
     install_requires=REQUIRES,
