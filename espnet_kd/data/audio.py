@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from espnet_kd.data.whole import behind, cut_off
+from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_path
 
 # Formats that training may read straight from the corpus. Opus, MP3 and Vorbis decode
@@ -78,6 +79,18 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
     if float(np.abs(mono).max()) < CANCELLED * peak:
         raise BadAudio("its channels cancel each other out; choose one of them")
     return mono, header
+
+
+def decode_or_refuse(path: PathLike) -> Tuple[np.ndarray, Header]:
+    """Decode a sound file that nothing can be done without: see `decode`.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    try:
+        return decode(path)
+    except BadAudio as e:
+        raise UserError(f"{path}: {e}; repair it, or remove it from the data directory") from None
 
 
 def resampled_frames(frames: int, rate: int, speed: float, target_rate: int) -> int:

@@ -116,10 +116,21 @@ def test_layout_is_that_of_librispeech(corpus):
             assert text == text.upper()
             info = soundfile.info(path)
             assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
-            assert 0.3 < info.duration < 5
+            assert 0.3 < info.duration < (5 if name.startswith("test") else 10)
     readme = (corpus / "README.TXT").read_text()
     assert "SYNTHETIC" in readme and "GPL-3" in readme
     assert str(corpus.parent) not in readme + (corpus / "corpus.json").read_text()
+
+
+def test_only_training_and_validation_have_pauses_and_pairs(corpus):
+    for name in SETS:
+        long = 0
+        for text, path in transcripts(corpus, name).values():
+            samples = soundfile.read(path, dtype="int16")[0]
+            # Sentences have 2 to 9 words, and no recording is all silence.
+            assert 2 <= len(text.split()) <= 18 and samples.any()
+            long += len(samples) / 16000 > 0.55 * len(text.split()) + 1.0
+        assert (long > 0) == (name in ("train", "dev"))
 
 
 def test_new_voices_are_new_and_seen_ones_seen(corpus):
@@ -279,6 +290,8 @@ def test_data_sh_makes_kaldi_directories(tmp_path):
     assert p.returncode == 0, p.stderr
     corpus = tmp_path / "downloads/MiniSpeech"
     assert json.loads((corpus / "corpus.json").read_text())["options"]["train_utts"] == 24
+    labels = (tmp_path / "data/test_pauses/utt2condition").read_text().splitlines()
+    assert len(labels) == 4 * 10 and len({line.split()[1] for line in labels}) == 4
     for name in SETS:
         lines = (tmp_path / "data" / name / "text").read_text().splitlines()
         assert {k: v for k, v in (line.split(" ", 1) for line in lines)} == {

@@ -15,6 +15,6 @@ exec ./asr_kd.sh \
     --fs 16k \
     --train_set train \
     --valid_set dev \
-    --test_sets "test_seen test_new" \
+    --test_sets "test_seen test_new test_pauses" \
     --report_note "SYNTHETIC speech: text-to-speech made by the recipe itself, no recordings of people." \
     "$@"

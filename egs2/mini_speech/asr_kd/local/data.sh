@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1 for MiniSpeech: make the synthetic corpus, then
-# data/{train,dev,test_seen,test_new}/{wav.scp,text,utt2spk,spk2utt}.
+# data/{train,dev,test_seen,test_new,test_pauses}/{wav.scp,text,utt2spk,spk2utt}, and
+# data/test_pauses/utt2condition.
 
 set -e
 set -u
@@ -24,6 +25,7 @@ seed=
 train_utts=
 dev_utts=
 test_utts=
+pauses_utts=50
 voices=
 new_voices=
 snr_low=
@@ -39,6 +41,8 @@ Usage: $0 [options]
 Options:
     --corpus      # Folder of the corpus, made if it is not there ("${corpus}").
     --force       # Replace a corpus that was made with other options ("${force}").
+    --pauses_utts # Utterances of test_new that are in test_pauses, at most, each under four
+                  # conditions; local/add_pauses.py makes others ("${pauses_utts}").
     --python      # Python to run ("${python}").
   Passed on to local/make_corpus.py if given (its --help has the defaults):
     --seed        # Of everything that is drawn ("${seed}").
@@ -81,5 +85,7 @@ for name in train dev test_seen test_new; do
     ${python} -m espnet_kd.bin.prepare_librispeech \
         --corpus "${corpus}" --set "${name}" --out "data/${name}"
 done
+${python} local/add_pauses.py --data data/test_new --out data/test_pauses \
+    --audio "${corpus%/*}/MiniSpeech_pauses" --utts "${pauses_utts}" --seed "${seed:-1}"
 
 log "Successfully finished. [elapsed=${SECONDS}s]"

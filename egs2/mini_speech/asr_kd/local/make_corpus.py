@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Make the synthetic corpus MiniSpeech with espeak-ng, in LibriSpeech's layout.
 
-Connected digits and a small command grammar in many voices, with mild noise. The same
-options give the same samples, bit for bit, whatever --nj is.
+Connected digits and a small command grammar in many voices, with mild noise. What is trained
+and validated on has pauses and sentences in pairs, too (`pauses.py`). The same options give the
+same samples, bit for bit, whatever --nj is.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Dict, List, Optional, Sequence
 
 import grammar
 import numpy as np
+import pauses
 import place
 import processes
 import sound
@@ -26,8 +28,9 @@ from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
 
-VERSION = 3  # goes up with every change that changes the samples
+VERSION = 4  # goes up with every change that changes the samples
 CHAPTERS = {"train": 1, "dev": 2, "test_seen": 3, "test_new": 4}  # set -> chapter number
+MIXED = ("train", "dev")  # sets with utterances of all conditions
 DEV_NEW_VOICES = 8
 HEARD_AGAIN = 40  # training voices that speak in test_seen too
 BABBLERS = ["en-us+m1", "en+f2", "en-us+f4", "en+m2", "en-us+Mike", "en-029+f1"]  # of training
@@ -48,7 +51,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", default="downloads/MiniSpeech", help="folder to make")
     add("--seed", type=int, default=1, help="of everything that is drawn")
-    add("--train_utts", type=int, default=2500, help="utterances of train")
+    add("--train_utts", type=int, default=2000, help="utterances of train")
     add("--dev_utts", type=int, default=160, help="utterances of dev")
     add("--test_utts", type=int, default=200, help="utterances of each test set")
     add("--voices", type=int, default=120, help="voices of train")
@@ -122,7 +125,8 @@ def speak(chapter: Chapter, args: argparse.Namespace, data: str, babble, root: P
     prefix = f"{speaker.id}-{number}"
     transcript, length = [], 0
     texts = grammar.sentences(rng, train=chapter.set_name == "train")
-    for n, text in zip(range(chapter.utts), texts):
+
+    def say(text: str) -> np.ndarray:
         speech = espeak.say(
             text.lower(),
             seed=int(rng.integers(1, 1 << 30)),
@@ -130,10 +134,16 @@ def speak(chapter: Chapter, args: argparse.Namespace, data: str, babble, root: P
             pitch=round(speaker.pitch + rng.uniform(-5, 5)),
             pitch_range=speaker.pitch_range,
         )
-        speech = sound.resample(sound.trim(speech), espeak.rate_hz, speaker.tract)
-        samples = sound.record(speech, rng, babble, (args.snr_low, args.snr_high))
+        return sound.resample(sound.trim(speech), espeak.rate_hz, speaker.tract)
+
+    for n in range(chapter.utts):
+        condition = pauses.condition(rng) if chapter.set_name in MIXED else "plain"
+        said = list(itertools.islice(texts, pauses.sentence_count(condition)))
+        speech = [say(text) for text in said]
+        around = pauses.draw(condition, rng)
+        samples = sound.record(speech, rng, babble, (args.snr_low, args.snr_high), around)
         sound.write_flac(folder / f"{prefix}-{n:04d}.flac", samples)
-        transcript.append(f"{prefix}-{n:04d} {text}\n")
+        transcript.append(f"{prefix}-{n:04d} {' '.join(said)}\n")
         length += len(samples)
     (folder / f"{prefix}.trans.txt").write_text("".join(transcript), encoding="utf-8")
     return {"set": chapter.set_name, "utts": chapter.utts, "samples": length}
@@ -162,6 +172,8 @@ def write_readme(path: Path, table: List[str]) -> None:
         "recogniser does on real speech.\n\n" + "".join(f"  {row}\n" for row in table) + "\n"
         "test_seen: voices that train has; test_new: variants that train does not have;\n"
         "dev: half and half. No sentence of dev or the tests is said in train.\n"
+        "Nearly half of the utterances of train and dev have up to 2 s of noise or silence\n"
+        "around them, or are two sentences.\n"
         "SPEAKERS.TXT lists the voices.\n",
         encoding="utf-8",
     )

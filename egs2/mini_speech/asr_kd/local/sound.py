@@ -2,11 +2,12 @@
 
 import io
 from pathlib import Path
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import soundfile
 import soxr
+from pauses import FAINT_DB, Pauses
 
 SAMPLING_RATE = 16000
 
@@ -41,27 +42,51 @@ def _noise(kind: str, count: int, rng: np.random.Generator, babble: np.ndarray) 
 
 
 def record(
-    speech: np.ndarray, rng: np.random.Generator, babble: np.ndarray, snr: Tuple[float, float]
+    sentences: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    babble: np.ndarray,
+    snr: Tuple[float, float],
+    pauses: Pauses,
 ) -> np.ndarray:
-    """Add pauses, level and noise.
+    """Put sentences into one recording with pauses, level and noise.
 
     Args:
-        speech: Trimmed speech at 16 kHz, any level.
-        rng: Draws pauses, level, kind of noise and signal-to-noise ratio.
+        sentences: Trimmed speech at 16 kHz, any level.
+        rng: Draws the moment at the ends of a sentence, level, kind of noise and
+            signal-to-noise ratio.
         babble: Many voices at once, at 16 kHz.
         snr: Least and greatest signal-to-noise ratio in dB.
+        pauses: Pauses around the sentences, one more than there are sentences.
 
     Returns:
         int16 samples.
     """
-    before = rng.integers(SAMPLING_RATE // 20, SAMPLING_RATE // 8)
     # A streaming model says its last words late: they need the time to be said in.
-    after = rng.integers(SAMPLING_RATE // 6, SAMPLING_RATE // 3)
+    ends = [
+        (
+            rng.integers(SAMPLING_RATE // 20, SAMPLING_RATE // 8),
+            rng.integers(SAMPLING_RATE // 6, SAMPLING_RATE // 3),
+        )
+        for _ in sentences
+    ]
     level = 10 ** (rng.uniform(-30, -20) / 20)
     kind = ("white", "pink", "babble")[rng.integers(3)]
     noise_level = level * 10 ** (-rng.uniform(*snr) / 20)
-    samples = np.pad(speech * (level / np.sqrt((speech**2).mean())), (before, after))
-    samples = samples + noise_level * _noise(kind, len(samples), rng, babble)
+
+    # A pause is NaN until everything has its place.
+    gaps = [np.full(round(seconds * SAMPLING_RATE), np.nan) for seconds in pauses.seconds]
+    parts = gaps[:1]
+    for speech, end, gap in zip(sentences, ends, gaps[1:]):
+        parts += [np.pad(speech * (level / np.sqrt((speech**2).mean())), end), gap]
+    samples = np.concatenate(parts)
+    in_pause = np.isnan(samples)
+    samples[in_pause] = 0.0
+    samples += noise_level * _noise(kind, len(samples), rng, babble)
+    if pauses.fill == "silence":
+        samples[in_pause] = 0.0
+    elif pauses.fill == "faint_noise":
+        faint = 10 ** (rng.uniform(*FAINT_DB) / 20)
+        samples[in_pause] = faint * rng.standard_normal(in_pause.sum())
     return np.clip(samples * 32768, -32768, 32767).astype(np.int16)
 
 

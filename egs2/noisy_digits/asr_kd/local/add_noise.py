@@ -17,7 +17,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from espnet_kd.cli import new_parser
-from espnet_kd.data.audio import BadAudio, Header, decode, encode
+from espnet_kd.data.audio import decode_or_refuse, encode
 from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
@@ -56,12 +56,12 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         if args.utts > len(names):
             raise UserError(f"--utts {args.utts}: {args.data} has {len(names)} utterances")
         names = [names[i * len(names) // args.utts] for i in range(args.utts)]
-    rate = load(clean["wav.scp"][names[0]])[1].rate
-    speech = {path: load(path)[0] for path in sorted(talkers.values())}
+    rate = decode_or_refuse(clean["wav.scp"][names[0]])[1].rate
+    speech = {path: decode_or_refuse(path)[0] for path in sorted(talkers.values())}
     noisy: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", "utt2condition")}
     for name in track(names, f"babble {args.out.name}", total=len(names)):
         for new, snr, label in _versions(name, args):
-            audio, header = load(clean["wav.scp"][name])
+            audio, header = decode_or_refuse(clean["wav.scp"][name])
             if header.rate != rate:
                 raise UserError(f"{name}: sampling rate {header.rate} Hz; the others have {rate}")
             random = np.random.default_rng([args.seed, zlib.crc32(new.encode())])
@@ -74,18 +74,6 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             for table in ("text", "utt2spk"):
                 noisy[table][new] = clean[table][name]
     write_data_dir(args.out, noisy)
-
-
-def load(path: str) -> Tuple[np.ndarray, Header]:
-    """Decode a sound file that must be sound.
-
-    Raises:
-        UserError: it is not.
-    """
-    try:
-        return decode(path)
-    except BadAudio as e:
-        raise UserError(f"{path}: {e}; repair it, or remove it from the data directory") from None
 
 
 def _taken(data: Optional[Path]) -> "set[str]":
