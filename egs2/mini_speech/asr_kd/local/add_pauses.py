@@ -65,7 +65,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             sounds = [decode_or_refuse(data["wav.scp"][n]) for n in said]
             random = np.random.default_rng([args.seed, zlib.crc32(utt.encode())])
             path = args.audio / f"{utt}.flac"
-            rate = sounds[0][1].rate
+            rates = {header.rate for _, header in sounds}
+            if len(rates) > 1:
+                raise UserError(f"{utt}: sampling rates {rates}; one for all is needed")
+            rate = rates.pop()
             encode(path, arrange([s for s, _ in sounds], rate, condition, random), rate, "flac")
             new["wav.scp"][utt] = str(path)
             new["text"][utt] = " ".join(data["text"][n] for n in said)
