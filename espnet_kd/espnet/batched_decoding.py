@@ -11,7 +11,6 @@ from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr_transducer.beam_search_transducer import Hypothesis
 from espnet2.asr_transducer.encoder.blocks.conv1d import Conv1d
 from espnet2.asr_transducer.utils import TooShortUttError, check_short_utt
-from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_kd.espnet.aligned import Grid, enhances, frames_of
 from espnet_kd.espnet.batched_search import BatchedBeamSearch
@@ -20,6 +19,9 @@ from espnet_kd.espnet.encode import encode
 
 MOST = 64  # utterances of a batch
 PAIRS = 4_000_000  # of frames that attend to each other, of a batch: what memory it takes
+# Encoder frames, padding included, that a CPU computes at once: what its cache holds. Twice as
+# many take twice the time.
+AT_ONCE = 1000
 
 Decoded = Tuple[List[Hypothesis], bool]  # the best hypotheses; whether the limit was reached
 
@@ -49,10 +51,9 @@ class BatchedDecoding:
             samples: Length of each utterance.
         """
         batch: List[int] = []
-        hop = getattr(self.model.frontend, "hop_length", 1)
         for k in sorted(range(len(samples)), key=lambda k: samples[k]):
-            frames = samples[k] / hop / self.model.encoder.embed.subsampling_factor
-            if batch and (len(batch) == MOST or (len(batch) + 1) * frames**2 > PAIRS):
+            pairs = (len(batch) + 1) * self._frames(samples[k]) ** 2
+            if batch and (len(batch) == MOST or pairs > PAIRS):
                 yield batch
                 batch = []
             batch.append(k)
@@ -71,33 +72,54 @@ class BatchedDecoding:
         Returns:
             What came of each utterance; what is wrong with it is returned, not raised.
         """
-        outcomes: List[Any] = [None] * len(speech)
-        feats: List[torch.Tensor] = []
-        kept = []
-        for k, x in enumerate(self._features(speech)):
-            if isinstance(x, TooShortUttError):
-                outcomes[k] = x
-            else:
-                kept.append(k)
-                feats.append(x)
-        if not kept:
-            return outcomes
-        enc, t_len = self._encode(feats)  # (B, T, D)
-        sound = [bool(torch.isfinite(x[:n]).all()) for x, n in zip(enc, t_len.tolist())]
-        rows = [row for row, is_sound in enumerate(sound) if is_sound]
-        for k, decoded in zip([kept[row] for row in rows], self._search(enc[rows], t_len[rows])):
-            outcomes[k] = decoded
-        for row, is_sound in enumerate(sound):
-            if not is_sound:
+        outcomes: List[Any] = self._encoded(speech)
+        rows = [k for k, x in enumerate(outcomes) if isinstance(x, torch.Tensor)]
+        for k in list(rows):
+            if not bool(torch.isfinite(outcomes[k]).all()):
                 problem = "the encoder's output holds NaN or infinity"
-                outcomes[kept[row]] = FloatingPointError(problem)
+                outcomes[k] = FloatingPointError(problem)
+                rows.remove(k)
+        if rows:
+            for k, decoded in zip(rows, self._search(*_padded([outcomes[k] for k in rows]))):
+                outcomes[k] = decoded
         return outcomes
 
     @torch.no_grad()
     def encode(self, speech: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Encode utterances (S,), none of them too short: (B, T, D) and its lengths (B,)."""
-        feats = [x for x in self._features(speech) if isinstance(x, torch.Tensor)]
-        return self._encode(feats)
+        """Encode utterances (S,), but those that are too short: (B, T, D) and lengths (B,)."""
+        return _padded([x for x in self._encoded(speech) if isinstance(x, torch.Tensor)])
+
+    def _encoded(
+        self, speech: Sequence[torch.Tensor]
+    ) -> List[Union[torch.Tensor, TooShortUttError]]:
+        """Return the encoder output of each utterance (T, D), or that it is too short."""
+        out: List[Any] = []
+        for part in self._parts(speech):
+            feats = self._features(part)
+            heard = [x for x in feats if isinstance(x, torch.Tensor)]
+            rows: Iterator[torch.Tensor] = iter(())
+            if heard:
+                enc, t_len = self._encode(heard)  # (B, T, D)
+                rows = iter(x[:n] for x, n in zip(enc, t_len.tolist()))
+            out += [next(rows) if isinstance(x, torch.Tensor) else x for x in feats]
+        return out
+
+    def _parts(self, speech: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:
+        """Cut a batch into what is computed at once."""
+        if speech[0].device.type != "cpu":
+            yield speech
+            return
+        start = 0
+        for end in range(1, len(speech) + 1):
+            longest = max(map(len, speech[start : end + 1]))
+            if end == len(speech) or (end + 1 - start) * self._frames(longest) > AT_ONCE:
+                yield speech[start:end]
+                start = end
+
+    def _frames(self, samples: int) -> float:
+        """Estimate the encoder frames of an utterance."""
+        hop = getattr(self.model.frontend, "hop_length", 1)
+        return samples / hop / self.model.encoder.embed.subsampling_factor
 
     def _search(self, enc: torch.Tensor, t_len: torch.Tensor) -> List[Decoded]:
         if self.batched_search is not None:
@@ -155,14 +177,8 @@ class BatchedDecoding:
         x = torch.nn.utils.rnn.pad_sequence(padded, batch_first=True)  # (B, S)
         lengths = torch.tensor([len(x) for x in speech], device=x.device)  # (B,)
         feats, feats_len = model.frontend(x, lengths)  # (B, T, F)
-        if isinstance(model.normalize, UtteranceMVN) or model.normalize is None:
-            parts = [y[:n] for y, n in zip(feats, feats_len.tolist())]
-            if model.normalize is None:
-                return parts
-            return [
-                model.normalize(y[None].clone(), n[None])[0][0] for y, n in zip(parts, feats_len)
-            ]
-        feats, _ = model.normalize(feats.clone(), feats_len)  # (B, T, F)
+        if model.normalize is not None:
+            feats, _ = model.normalize(feats.clone(), feats_len)  # (B, T, F)
         return [y[:n] for y, n in zip(feats, feats_len.tolist())]
 
     def _encode(self, feats: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -171,15 +187,18 @@ class BatchedDecoding:
         size, left = (self.grid.chunk_size, self.grid.left_context) if self.grid else (None, None)
         device = feats[0].device
         if self.pads:
-            lengths = torch.tensor([len(x) for x in feats], device=device)  # (B,)
-            x = torch.nn.utils.rnn.pad_sequence(list(feats), batch_first=True)  # (B, T, F)
-            return encode(encoder, x, lengths, size, left)
+            return encode(encoder, *_padded(feats), size, left)  # (B, T, F) in
         parts = []
         for x in feats:
             length = torch.tensor([len(x)], device=device)  # (1,)
             parts.append(encode(encoder, x[None], length, size, left)[0][0])  # (T, D)
-        t_len = torch.tensor([len(x) for x in parts], device=device)  # (B,)
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), t_len
+        return _padded(parts)
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Pad rows (T, D): (B, T, D) and their lengths (B,)."""
+    lengths = torch.tensor([len(x) for x in rows], device=rows[0].device)  # (B,)
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths  # (B, T, D)
 
 
 def _too_short(frames: int, limit: int) -> TooShortUttError:

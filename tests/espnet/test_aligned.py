@@ -165,8 +165,9 @@ def test_a_batch_is_searched_as_one_by_one(tmp_path, monkeypatch, decoder, beam,
 
 @pytest.mark.parametrize("shape", ["conv4", "vgg"])
 @pytest.mark.parametrize("grid", [Grid(4, 8), None], ids=["chunks", "full"])
-def test_a_batch_gives_what_one_by_one_gives(tmp_path, shape, grid):
+def test_a_batch_gives_what_one_by_one_gives(tmp_path, monkeypatch, shape, grid):
     """Features and encoder output are those of the utterance alone."""
+    monkeypatch.setattr("espnet_kd.espnet.batched_decoding.AT_ONCE", 45)  # some at once, not all
     model = transducer(tmp_path, shape)
     bounded = BoundedBeamSearch.of(BeamSearchTransducer(model.decoder, model.joint_network, 2))
     batched = BatchedDecoding(model, bounded, grid)
