@@ -15,7 +15,7 @@ from pathlib import Path
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import SPEED
-from espnet_kd.deploy.artifact import of_experiment
+from espnet_kd.deploy.artifact import is_exported, of_experiment, of_exported
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.report.models import parse_models
 
@@ -28,7 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=DIR[:FILE.pth]",
-        help="once for each model, as for the report",
+        help="once for each model, as for the report; DIR may be an exported folder, too",
     )
     parser.add_argument(
         "--inference_model",
@@ -49,7 +49,7 @@ def main(cmd=None) -> None:
     """Measure."""
     args = get_parser().parse_args(cmd)
     models = {
-        m.name: of_experiment(m.dir, m.checkpoint)
+        m.name: of_exported(m.dir) if is_exported(m.dir) else of_experiment(m.dir, m.checkpoint)
         for m in parse_models(args.model, args.inference_model)
     }
     for path in (path for artifact in models.values() for path in artifact.files.values()):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Tuple
 
+from espnet_kd.device.description import GRAPHS, RECORD, TOKENS, check_files, read_description
 from espnet_kd.errors import UserError
 from espnet_kd.spec.target import BYTES
 
@@ -65,6 +66,23 @@ def of_experiment(folder: Path, checkpoint: Path) -> Artifact:
         )
     files = {"config": folder / "config.yaml", "checkpoint": checkpoint}
     return Artifact("espnet", "float32", files, ("checkpoint",))
+
+
+def of_exported(folder: Path) -> Artifact:
+    """Return the files of an exported folder, which onnxruntime loads.
+
+    Raises:
+        UserError: its `model.json` is damaged, or a file is not what it says.
+    """
+    description = read_description(folder)
+    check_files(folder, description)
+    files = {name: folder / name for name in (*GRAPHS, TOKENS, RECORD.file)}
+    return Artifact("onnx", description.format, files, GRAPHS)
+
+
+def is_exported(folder: Path) -> bool:
+    """Tell whether a folder is an exported model, not an experiment."""
+    return (folder / RECORD.file).is_file()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from espnet_kd.deploy.artifact import Artifact
 from espnet_kd.errors import check_choice
 
 # Where the class of each is; it is imported when it is needed: ESPnet takes seconds.
-RUNTIMES = {"espnet": "espnet_kd.espnet.espnet_runtime:EspnetRuntime"}
+RUNTIMES = {
+    "espnet": "espnet_kd.espnet.espnet_runtime:EspnetRuntime",
+    "onnx": "espnet_kd.device.onnx_runtime:OnnxRuntime",
+}
 # Those that import torch are measured last: what is imported counts as memory.
 HEAVY = ("espnet",)
 

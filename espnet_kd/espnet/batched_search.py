@@ -17,7 +17,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from espnet2.asr_transducer.beam_search_transducer import Hypothesis
 
-from espnet_kd.espnet.bounded_search import A_FRAME, SPARE, BoundedBeamSearch
+from espnet_kd.device.search import A_FRAME, SPARE
+from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.predictor import Predictor, is_batchable
 
 AHEAD = 4  # frames for which log-probabilities are computed at once

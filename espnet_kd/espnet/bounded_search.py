@@ -5,10 +5,7 @@ from typing import Any, List
 import torch
 from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer, Hypothesis
 
-# Expansions of hypotheses that `default_beam_search` may make in the first t frames of an
-# utterance: (SPARE + A_FRAME * t) * beam_size. Trained models stay far below (docs/design.md).
-SPARE = 64
-A_FRAME = 8
+from espnet_kd.device.search import A_FRAME, SPARE
 
 
 class BoundedBeamSearch(BeamSearchTransducer):

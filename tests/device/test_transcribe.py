@@ -155,6 +155,22 @@ def test_mistakes_are_one_line(folder, capsys, monkeypatch, tmp_path, words, mes
     assert code == 1 and message in err and len(err.splitlines()) == 1
 
 
+def test_an_exported_folder_is_a_model_to_measure(folder):
+    from espnet_kd.deploy.artifact import is_exported, of_exported
+    from espnet_kd.deploy.runtime import runtime_class
+    from tests.device.tone_model import tones
+
+    assert is_exported(folder) and not is_exported(folder.parent)
+    artifact = of_exported(folder)
+    assert artifact.format == "float32"
+    sizes = [p.stat().st_size for p in folder.glob("*.onnx")]
+    assert artifact.size_mb == pytest.approx(sum(sizes) / 1e6)
+    for options in ([], ["--streaming", "true", "--beam_size", "1"]):
+        runtime = runtime_class(artifact.runtime).load(artifact, options)
+        assert runtime.decode(tones("A B")) == ["A", "<space>", "B"]
+        assert runtime.decode(np.zeros(900, np.float32)) is None
+
+
 def test_options_that_contradict_each_other(folder, capsys):
     assert run(capsys, folder)[0] == 2
     assert run(capsys, folder, "a.wav", "--microphone")[0] == 2
