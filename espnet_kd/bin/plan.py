@@ -39,22 +39,26 @@ def get_parser() -> argparse.ArgumentParser:
     add("--teacher_exp", required=True, help="experiment of the teacher")
     add("--teacher_model", default=model, help="its checkpoint")
     size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
-    add("--target", required=True, help=f"of the last student: {size}")
+    add("--target", required=True, help=f"size of the last student: {size}")
     add("--stages", type=int, default=3, help="number of students")
     add("--objective", default="collapsed", help="what of the teacher is matched")
-    add("--epochs", type=int, help="of each student (default: those of --train_config)")
+    add("--epochs", type=int, help="epochs of each student, by default those of --train_config")
     add("--train_config", help="training config for students; its batches are measured")
-    add("--out", help="the plan's file (default: it is printed)")
+    add("--out", help="file for the plan, which is printed otherwise")
     add("--force", type=str2bool, default=False, help="write over an existing plan")
     group = parser.add_argument_group("estimate")
     add = group.add_argument
     add("--no_estimate", action="store_true", help="measure no time and no memory")
     add("--stats_dir", help="exp/asr_stats_*: lengths of the training set")
-    add("--seconds", type=float, default=12.0, help="of an utterance, without --stats_dir")
-    add("--labels", type=int, default=60, help="of an utterance, without --stats_dir")
-    add("--batch", type=int, default=16, help="utterances, without --stats_dir")
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    add("--threads", type=int, help="of a CPU (default: the cores that have no work now)")
+    add("--seconds", type=float, default=12.0, help="length of an utterance, without --stats_dir")
+    add("--labels", type=int, default=60, help="labels of an utterance, without --stats_dir")
+    add("--batch", type=int, default=16, help="utterances of a batch, without --stats_dir")
+    add(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="where to measure, by default cuda where there is one",
+    )
+    add("--threads", type=int, help="CPU threads, by default the cores that have no work now")
     return parser
 
 

@@ -144,12 +144,13 @@ def derive(
     student = prepared.sizes
     own = config_of(student, teacher.config, prepared.kept)
     config = train_config(stage, teacher.config, own, base, files, first_files)
-    if prepared.method_conf:
-        config["method_conf"] = prepared.method_conf
+    method_conf = dict(prepared.method_conf)
+    if method_conf:
+        method_conf = config["method_conf"] = {"method": stage.method, **method_conf}
     state = prepared.state
     if state is not None:
         state = _without_dropped_heads(state, config)
-    net = forward_check(config, state, prepared.method_conf)
+    net = forward_check(config, state, method_conf)
     taught = state is not None or config["kd_conf"].get("objective", "none") != "none"
 
     facts = {

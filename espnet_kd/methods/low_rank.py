@@ -152,7 +152,7 @@ class LowRank(Method):
             list(range(sizes.num_blocks)),
             state if stage.init == "teacher" else None,
             {"effective_params": effective, "ranks": ranks},
-            {"method": self.name, "ranks": ranks} if ranks else {},
+            {"ranks": ranks} if ranks else {},
         )
 
     def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:

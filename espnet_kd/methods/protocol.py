@@ -71,7 +71,8 @@ class Prepared:
         kept: The teacher's blocks that its blocks come from.
         state: First weights in saved form; None: fresh ones are drawn.
         report: Facts for `student.json`.
-        method_conf: What `attach` is given; empty: stock ESPnet's form is trained.
+        method_conf: What `attach` is given, with the method's name; empty: it is not called, and
+            stock ESPnet's form is trained.
     """
 
     sizes: Architecture
