@@ -12,6 +12,8 @@ In reading order:
     content        what an input holds, to be compared
     training_options  what a training is asked to do, to be compared
     step_record    the record that a step leaves
+    step_inputs    is an input what its step has left?
+    step_outputs   what a step has left
     differences    what differs between two records
     step           may finished work be used again?
     jobs           commands that a signal ends with all they have started

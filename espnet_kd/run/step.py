@@ -15,19 +15,23 @@ No decision looks at the time of a file.
 """
 
 import contextlib
-import fnmatch
-import glob
 import os
-import re
-import shutil
-from pathlib import Path
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Iterable, List, NamedTuple, Optional
 
-from espnet_kd.common.records import HISTORY
 from espnet_kd.errors import UserError
 from espnet_kd.run.content import content_of, file_content
 from espnet_kd.run.differences import input_differences, option_differences, source_differences
-from espnet_kd.run.step_record import DONE, STARTED, Record, read_record, records_above, steps_in
+from espnet_kd.run.step_inputs import check_inputs
+from espnet_kd.run.step_outputs import (
+    clear,
+    damaged_file,
+    digests_of,
+    files_of,
+    holds_training,
+    missing_file,
+    trained_epochs,
+)
+from espnet_kd.run.step_record import DONE, STARTED, Record, read_record
 from espnet_kd.run.training_options import ESPNET_EPOCHS, TrainingOptions
 
 # What becomes of a step that has to be done again:
@@ -126,11 +130,11 @@ def decide(new: Record, force: bool = False) -> Decision:
     done = read_record(new.folder, new.step)
     started = read_record(new.folder, new.step, STARTED)
     if force and new.kind != "note":
-        return _begin(new, [], clear=new.kind in ("fresh", "resume"))
+        return _begin(new, [], afresh=new.kind in ("fresh", "resume"))
     if done is None:
         return _not_finished(new, started)
     if done.problem:
-        if _holds_training(new):
+        if holds_training(new):
             raise UserError(
                 f"{new.folder} cannot be used: {done.problem} ({DONE}{done.step}); "
                 f"{_redo(new)} trains it again; so does another directory, which --teacher_exp "
@@ -142,7 +146,7 @@ def decide(new: Record, force: bool = False) -> Decision:
                 "makes it again, of the corpus that is named then"
             )
         return _again(new, f"{new.folder} is made again, {done.problem}")
-    missing = _missing(new, done)
+    missing = missing_file(new, done)
     if new.kind == "train" and missing:
         raise UserError(_no_checkpoint(new, missing))
     different = option_differences(done.options, new.options)
@@ -164,13 +168,13 @@ def decide(new: Record, force: bool = False) -> Decision:
     different = input_differences(done, new)
     if different:
         check_inputs(new)
-        if _holds_training(new):
+        if holds_training(new):
             raise UserError(
                 f"{new.folder} was trained before its input was made anew ({different[0]}); "
                 f"{_redo(new)} trains it again, or choose another directory"
             )
         return _again(new, f"{new.folder} is made again, its input has changed ({different[0]})")
-    damaged = _damaged(new, done)
+    damaged = damaged_file(new, done)
     if damaged:
         if new.kind == "train":
             raise UserError(
@@ -213,7 +217,7 @@ def _finished(new: Record, done: Record) -> Decision:
 
 def _not_finished(new: Record, started: Optional[Record]) -> Decision:
     if started is None or new.kind not in ("resume", "train"):
-        return _begin(new, [], clear=new.kind == "fresh")
+        return _begin(new, [], afresh=new.kind == "fresh")
     if started.problem:
         raise UserError(
             f"{new.folder} holds an interrupted run that cannot go on: {started.problem} "
@@ -245,14 +249,14 @@ def _neutral_lines(new: Record, different: List[str]) -> List[str]:
 
 def _again(new: Record, line: str = "") -> Decision:
     lines = [line] if line and new.kind != "note" else []
-    return _begin(new, lines, clear=new.kind in ("fresh", "resume"))
+    return _begin(new, lines, afresh=new.kind in ("fresh", "resume"))
 
 
-def _begin(new: Record, lines: List[str], clear: bool = False) -> Decision:
+def _begin(new: Record, lines: List[str], afresh: bool = False) -> Decision:
     """Note the beginning: from now on there is no finished work."""
     check_inputs(new)
-    if clear:
-        _clear(new.folder)
+    if afresh:
+        clear(new.folder)
     new.write(STARTED)
     new.remove(DONE)
     return Decision(NEEDED, lines)
@@ -279,10 +283,10 @@ def finish(folder: str, step: str, words: Iterable[str] = (), **where: str) -> N
         raise UserError(f"{folder}/{STARTED}{step}: no record of the beginning of this step")
     for kind in ("out", "has"):
         for pattern in record.patterns[kind]:
-            if not _files(folder, pattern):
+            if not files_of(folder, pattern):
                 raise UserError(f"{record.path_of(pattern)}: not made (step {step})")
-    record.outputs = dict(_digests(folder, record.patterns["out"]))
-    record.others = dict(_digests(folder, record.patterns["also"]))
+    record.outputs = dict(digests_of(folder, record.patterns["out"]))
+    record.others = dict(digests_of(folder, record.patterns["also"]))
     record.write(DONE)
     record.remove(STARTED)
 
@@ -315,95 +319,6 @@ def problem_of(folder: str, step: str) -> Optional[str]:
     return None
 
 
-def check_inputs(new: Record) -> None:
-    """Refuse an input that is not what the step that made it has left.
-
-    Raises:
-        UserError: it differs from that step's record, or is being made.
-    """
-    for name, (kind, content) in new.inputs.items():
-        path = new.path_of(name)
-        if content is None or kind in ("table", "text"):
-            continue
-        if kind in ("data", "tables"):
-            _check_complete(new, path)
-            continue
-        if kind != "given":
-            _check_records(new, os.path.dirname(path), path)
-        lists = [r for r in records_above(path) if _digest_in(r, path) is not None]
-        if lists and all(_digest_in(record, path) != content for record in lists):
-            record = lists[0]
-            force = " --force true" if record.kind == "train" else ""
-            raise UserError(
-                f"stage {new.stage} needs {path}, which is not what stage {record.stage} made "
-                f"(changed, damaged or cut short); {record.scope}{force} makes it again"
-            )
-        if not lists:
-            for record in records_above(path, STARTED):
-                _check_not_half_made(new, record, path)
-
-
-def _check_records(new: Record, folder: str, path: str) -> None:
-    """Refuse what lies beside a record that cannot be relied on."""
-    for step in steps_in(folder):
-        record = read_record(folder, step)
-        if record is not None and record.problem:
-            raise UserError(
-                f"stage {new.stage} needs {path}, but {record.problem} "
-                f"({os.path.join(folder, DONE + step)}): run the stage that makes it first"
-            )
-
-
-def _check_complete(new: Record, folder: str) -> None:
-    """Refuse a data directory that is being made."""
-    _check_records(new, folder, folder)
-    for step in steps_in(folder, STARTED):
-        if step not in steps_in(folder):
-            record = read_record(folder, step, STARTED)
-            if record is not None and record.problem is None:
-                _refuse_half_made(new, record, folder)
-
-
-def _check_not_half_made(new: Record, record: Record, path: str) -> None:
-    if os.path.exists(os.path.join(record.folder, DONE + record.step)):
-        return
-    if os.path.normpath(record.folder) == os.path.normpath(new.folder):
-        return
-    name = os.path.relpath(path, record.folder)
-    if any(fnmatch.fnmatch(name, p) for p in record.patterns["out"] + record.patterns["also"]):
-        _refuse_half_made(new, record, path)
-
-
-def _refuse_half_made(new: Record, record: Record, path: str) -> None:
-    raise UserError(
-        f"stage {new.stage} needs {path}, but the stage that makes it ({record.stage}) has not "
-        f"finished: {record.scope} goes on with it"
-    )
-
-
-def _digest_in(record: Record, path: str) -> Optional[str]:
-    name = os.path.relpath(path, record.folder or ".")
-    return record.outputs.get(name, record.others.get(name))
-
-
-def trained_epochs(folder: str) -> Tuple[int, List[str]]:
-    """Count the epochs that a training has finished.
-
-    By its history, or by its models if that is damaged.
-
-    Returns:
-        The number, 0 if nothing says it; and a line for the log if the history is damaged.
-    """
-    try:
-        return len(HISTORY.read_if_there(Path(folder)) or []), []
-    except UserError as e:
-        names = glob.glob(os.path.join(glob.escape(folder), "*epoch.pth"))
-        numbers = [re.fullmatch(r"(\d+)epoch\.pth", os.path.basename(name)) for name in names]
-        last = max((int(number[1]) for number in numbers if number), default=0)
-        reason = str(e).rpartition("; ")[0]
-        return last, [f"{reason}: the models beside it say that {last} epochs were trained"]
-
-
 def _as_number(epochs: Optional[str]) -> int:
     try:
         return int(epochs or ESPNET_EPOCHS)
@@ -411,29 +326,8 @@ def _as_number(epochs: Optional[str]) -> int:
         return ESPNET_EPOCHS  # the trainer refuses it
 
 
-def _missing(new: Record, done: Record) -> str:
-    """Path of a file that should be there and is not."""
-    for pattern in (*new.patterns["out"], *new.patterns["has"]):
-        if not _files(new.folder, pattern):
-            return new.path_of(pattern)
-    for name in done.outputs:
-        if not os.path.exists(done.path_of(name)):
-            return done.path_of(name)
-    return ""
-
-
-def _damaged(new: Record, done: Record) -> str:
-    """Path of a file that is not what the step left."""
-    for pattern in new.patterns["out"]:
-        for name in _files(new.folder, pattern):
-            digest = done.outputs.get(name, done.others.get(name))
-            if digest is not None and file_content(new.path_of(name)) != digest:
-                return new.path_of(name)
-    return ""
-
-
 def _no_checkpoint(new: Record, missing: str) -> str:
-    there = [name for name in _files(new.folder, "*.pth") if name != "checkpoint.pth"]
+    there = [name for name in files_of(new.folder, "*.pth") if name != "checkpoint.pth"]
     name = "--inference_asr_model" if missing.endswith(".pth") else ""
     remedy = f"name one of its checkpoints with {name} ({' '.join(there)}), or " if name else ""
     return (
@@ -442,39 +336,5 @@ def _no_checkpoint(new: Record, missing: str) -> str:
     )
 
 
-def _files(folder: str, pattern: str) -> List[str]:
-    """Files of a pattern, relative to the folder."""
-    if not any(c in pattern for c in "*?["):
-        return [pattern] if os.path.exists(os.path.join(folder, pattern)) else []
-    start = glob.escape(folder)
-    return [os.path.relpath(path, folder) for path in sorted(glob.glob(f"{start}/{pattern}"))]
-
-
-def _digests(folder: str, patterns: List[str]) -> Iterable[Tuple[str, str]]:
-    for pattern in patterns:
-        for name in _files(folder, pattern):
-            digest = file_content(os.path.join(folder, name))
-            if digest is not None:
-                yield name, digest
-
-
-def _holds_training(new: Record) -> bool:
-    if new.kind == "note":
-        return False
-    return new.kind == "train" or any(
-        os.path.exists(os.path.join(new.folder, prefix + "train")) for prefix in (DONE, STARTED)
-    )
-
-
 def _redo(new: Record) -> str:
     return f"{new.scope} --force true"
-
-
-def _clear(folder: str) -> None:
-    """Remove what an earlier run has left."""
-    if os.path.isdir(folder):
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
