@@ -103,6 +103,7 @@ class Manifest(_Manifest, total=False):
     """What a student was made from."""
 
     fingerprint: str
+    stock: str
     training: Dict[str, Any]
     gate: Optional[GateResult]
     wer: Dict[str, Optional[Amount]]

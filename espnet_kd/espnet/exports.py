@@ -1,10 +1,17 @@
 """Averaged models in the form that stock ESPnet decodes, where another form is trained."""
 
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Mapping
 
 import torch
 
+from espnet_kd.common.device_weights import (
+    PARTS,
+    Rounded,
+    Weights,
+    device_file,
+    write_device,
+)
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.espnet.stock import check_forms
 from espnet_kd.fileio import atomic_path, save_tensors
@@ -31,12 +38,13 @@ class ExportAverages(Callback):
         config = read_yaml(run.folder / "config.yaml", AGAIN)
         for path in averages(run.folder, run.options):
             saved = read_saved(path, AGAIN, map_location="cpu", weights_only=True)
-            exported = method.export(saved)
+            exported = method.export(saved, conf)
             run.model.load_state_dict({**saved, **exported.state})
             check_forms(run.model, config, exported.state)
-            for name, tensors in exported.beside.items():
-                _write(tensors, beside(path, name))
-            _write(exported.state, path)
+            if exported.device:
+                write_device(_for_device(exported.device), device_file(path))
+            with atomic_path(path) as tmp:
+                save_tensors(exported.state, tmp, torch.save)
 
 
 def averages(folder: Path, options: Any) -> List[Path]:
@@ -50,12 +58,10 @@ def averages(folder: Path, options: Any) -> List[Path]:
     return [path for name in names for path in sorted(folder.glob(f"{name}.ave_*best.pth"))]
 
 
-def beside(checkpoint: Path, name: str) -> Path:
-    """Return the file of a kind that belongs to a checkpoint, or to what it links to."""
-    checkpoint = checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
-    return checkpoint.with_name(f"{name}.{checkpoint.name}")
-
-
-def _write(state: Any, path: Path) -> None:
-    with atomic_path(path) as tmp:
-        save_tensors(state, tmp, torch.save)
+def _for_device(weights: Mapping[str, Any]) -> Weights:
+    """Leave out what decoding does not compute with."""
+    return {
+        name: w if isinstance(w, Rounded) else w.detach().cpu().numpy()
+        for name, w in weights.items()
+        if name.startswith(PARTS) and (isinstance(w, Rounded) or w.is_floating_point())
+    }

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Type
 
 import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
@@ -18,7 +18,7 @@ from espnet_kd.espnet.teacher import project
 from espnet_kd.fileio import read_table
 from espnet_kd.lattice import node_stats, rnnt_loss
 from espnet_kd.scoring.counts import Counts
-from espnet_kd.students.importance import TaylorScores, change_of_direction
+from espnet_kd.students.importance import SquaredGradients, TaylorScores, change_of_direction
 
 BATCH = 8  # utterances
 IGNORE = -1  # padding of labels, as ESPnet's collate function has it here
@@ -138,10 +138,20 @@ class Sample:
 
     def taylor(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
         """Return what the loss owes to each element of each parameter (`TaylorScores`)."""
+        return self._scores(model, TaylorScores)
+
+    def curvature(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
+        """Return the mean squared gradient of each element (`SquaredGradients`)."""
+        return self._scores(model, SquaredGradients)
+
+    def _scores(
+        self, model: ESPnetASRTransducerModel, kind: Type[TaylorScores]
+    ) -> Dict[str, torch.Tensor]:
+        """Score each element of each parameter."""
         model.eval().requires_grad_(True)
         parts = ("encoder.", "decoder.", "joint_network.")
         parameters = {k: p for k, p in model.named_parameters() if k.startswith(parts)}
-        scores = TaylorScores(parameters)
+        scores = kind(parameters)
         for batch in self.batches:
             scores.add(self._losses(model, batch).mean())
         return scores.mean()

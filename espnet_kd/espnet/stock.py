@@ -118,7 +118,8 @@ def forward_check(
     if not torch.isfinite(logits).all():
         raise RuntimeError("forward check failed: the student's output is not finite")
     if method_conf:
-        exported = method_named(method_conf["method"]).export(model.state_dict())
+        method = method_named(method_conf["method"])
+        exported = method.export(model.state_dict(), method_conf)
         check_forms(model, config, exported.state)
     logging.info("forward check passed: logits %s", tuple(logits.shape))
     return model

@@ -3,8 +3,8 @@
     W (n, m)  ->  left (n, r) right (r, m)
 
 The student has its teacher's sizes. Stock ESPnet holds one matrix in each place, so that its
-checkpoint becomes no smaller; the factors lie beside it for a device that computes with them
-(`factors.<checkpoint>`), and their parameters are what `target` counts.
+checkpoint becomes no smaller; a device computes with the factors (`device.<checkpoint>.npz`), and
+their parameters are what `target` counts.
 
 Averages are taken of the factors, then multiplied out. A mean of products has up to n r ranks
 for n epochs: it would be no product of factors of this rank any more.
@@ -13,11 +13,11 @@ for n epochs: it would be no product of factors of this rank any more.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
-from espnet_kd.errors import UserError, check_choice, shown
-from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared
+from espnet_kd.errors import UserError
+from espnet_kd.methods.places import MATRICES, chosen, reader
+from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, same_sizes
 from espnet_kd.spec.method import KeepsSizes
 from espnet_kd.spec.option import option
 from espnet_kd.spec.values import number
@@ -25,28 +25,7 @@ from espnet_kd.spec.values import number
 if TYPE_CHECKING:
     import torch
 
-# Which matrices a word of `where` stands for, by the end of their names.
-PLACES = {
-    "feed_forward": r"encoders\.blocks\.\d+\.feed_forward(_macaron)?\.w_[12]",
-    "attention": r"encoders\.blocks\.\d+\.self_att\.linear_(q|k|v|out|pos)",
-    "convolution": r"encoders\.blocks\.\d+\.conv_mod\.pointwise_conv[12]",
-    "front_end": r"encoder\.embed\.output",
-    "joint_network": r"joint_network\.lin_(enc|dec)",
-}
 PREFIX = "kd_low_rank."  # of the factors in saved form
-
-
-def read_places(where: str, value: Any) -> List[str]:
-    """Return the words of `where`.
-
-    Raises:
-        UserError: no list, or a word that is none of `PLACES`.
-    """
-    if not isinstance(value, list):
-        raise UserError(f"{where}: expected a list of {', '.join(PLACES)}, found {shown(value)}")
-    for word in value:
-        check_choice(where, word, PLACES)
-    return value
 
 
 def read_share(where: str, value: Any) -> float:
@@ -78,9 +57,9 @@ class LowRankOptions(KeepsSizes):
         published=True,
     )
     where: Sequence[str] = option(
-        tuple(PLACES),
-        f"which matrices: {', '.join(PLACES)}",
-        read=read_places,
+        tuple(MATRICES),
+        f"which matrices: {', '.join(MATRICES)}",
+        read=reader(MATRICES),
         values="a list",
         published=True,
     )
@@ -112,20 +91,16 @@ class LowRank(Method):
     name = "low_rank"
     followed_by = ("low_rank",)
     undone = "it would train whole matrices, and what low_rank has gained would be lost"
+    stock = "averaged factors, multiplied out"
 
     def prepare(self, job: Job) -> Prepared:
         """Factor the teacher's matrices."""
         from espnet_kd.students import factors
 
-        stage, sizes = job.stage, job.teacher.sizes
+        stage, sizes = job.stage, same_sizes(job, self.name)
         conf: LowRankOptions = stage.method_conf
-        if job.sizes not in (None, sizes):
-            raise UserError(
-                f"{stage.where}: the path '{stage.path}' leads to this size in one step, which "
-                f"method '{self.name}' cannot do behind a cut; leave the path out (--paths)"
-            )
         state = {name: tensor.clone() for name, tensor in job.teacher.net.state_dict().items()}
-        names = [name for name in _matrices(job.teacher.net) if _chosen(name, conf.where)]
+        names = [name for name in _matrices(job.teacher.net) if chosen(name, conf.where, MATRICES)]
         weights = {name: state[f"{name}.weight"].flatten(1) for name in names}  # (n, m)
         roots = _roots(job, weights) if conf.by == "activation" else {}
         if conf.rank is not None:
@@ -175,16 +150,18 @@ class LowRank(Method):
         model.register_load_state_dict_pre_hook(load)
         return Attached()
 
-    def export(self, state: Mapping[str, torch.Tensor]) -> Exported:
-        """Multiply the factors out, and lay them beside."""
+    def export(self, state: Mapping[str, torch.Tensor], conf: Mapping[str, Any]) -> Exported:
+        """Multiply the factors out for ESPnet; a device computes with them."""
         from espnet_kd.students.factors import product
 
-        beside = {k.removeprefix(PREFIX): t for k, t in state.items() if k.startswith(PREFIX)}
+        factors = {k.removeprefix(PREFIX): t for k, t in state.items() if k.startswith(PREFIX)}
         stock = {name: t for name, t in state.items() if not name.startswith(PREFIX)}
-        for name in {key.rpartition(".")[0] for key in beside}:
-            whole = product(beside[f"{name}.left"], beside[f"{name}.right"])  # (n, m)
+        device = {**stock, **factors}
+        for name in {key.rpartition(".")[0] for key in factors}:
+            whole = product(factors[f"{name}.left"], factors[f"{name}.right"])  # (n, m)
             stock[f"{name}.weight"] = whole.view_as(stock[f"{name}.weight"])
-        return Exported(stock, {"factors": beside})
+            del device[f"{name}.weight"]
+        return Exported(stock, device)
 
 
 def _matrices(net: torch.nn.Module) -> List[str]:
@@ -193,10 +170,6 @@ def _matrices(net: torch.nn.Module) -> List[str]:
 
     kinds = (torch.nn.Linear, torch.nn.Conv1d)
     return [name for name, module in net.named_modules() if isinstance(module, kinds)]
-
-
-def _chosen(name: str, places: Sequence[str]) -> bool:
-    return any(re.search(f"{PLACES[place]}$", name) for place in places)
 
 
 def _roots(job: Job, weights: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:

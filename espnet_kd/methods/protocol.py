@@ -3,7 +3,7 @@
 1. Its options in a stage of the plan (`method_conf`): a class of `spec.option.Options`.
 2. `prepare`: a student of a teacher: sizes, first weights, a report.
 3. `attach`: the form in which it is trained, its terms of the loss, its callbacks.
-4. `export`: the form in which stock ESPnet decodes it, and what lies beside.
+4. `export`: the form in which stock ESPnet decodes it, and the one for a device.
 
 The two forms may differ. Names of what exists in training alone begin with `kd_`: stock
 ESPnet, and we, pass over it in a checkpoint (`saved form`: what is decoded, and `kd_*`).
@@ -16,6 +16,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from espnet_kd.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -144,11 +146,12 @@ class Exported:
 
     Attributes:
         state: The weights that stock ESPnet loads, and nothing else.
-        beside: Further files of tensors by name: what a device needs and ESPnet does not.
+        device: The weights as a device holds them, tensors or `device_weights.Rounded`; more
+            than decoding needs is left out by whoever writes them. Empty: those of `state`.
     """
 
     state: State
-    beside: Dict[str, State] = dataclasses.field(default_factory=dict)
+    device: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Method(abc.ABC):
@@ -158,11 +161,13 @@ class Method(abc.ABC):
         name: Its name in a plan.
         followed_by: Methods whose teacher may be its student; None: all.
         undone: What any other would do to it, for the message.
+        stock: How the form that stock ESPnet decodes comes about, for `manifest.json`.
     """
 
     name: str
     followed_by: Optional[Tuple[str, ...]] = None
     undone: str = ""
+    stock: str = "as trained"
 
     @abc.abstractmethod
     def prepare(self, job: Job) -> Prepared:
@@ -181,6 +186,29 @@ class Method(abc.ABC):
         """
         return Attached()
 
-    def export(self, state: Mapping[str, torch.Tensor]) -> Exported:
-        """Turn a saved form, averaged over epochs or not, into the one that is decoded."""
+    def export(self, state: Mapping[str, torch.Tensor], conf: Mapping[str, Any]) -> Exported:
+        """Turn a saved form, averaged over epochs or not, into the one that is decoded.
+
+        Args:
+            state: The saved form.
+            conf: `Prepared.method_conf`.
+        """
         return Exported(dict(state))
+
+
+def same_sizes(job: Job, method: str) -> Architecture:
+    """Return the teacher's sizes for a student that keeps them.
+
+    Args:
+        job: The student.
+        method: Name of its method.
+
+    Raises:
+        UserError: a path of the report asks for other sizes.
+    """
+    if job.sizes not in (None, job.teacher.sizes):
+        raise UserError(
+            f"{job.stage.where}: the path '{job.stage.path}' leads to this size in one step, "
+            f"which method '{method}' cannot do behind a cut; leave the path out (--paths)"
+        )
+    return job.teacher.sizes

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any, Dict, List
 
+from espnet_kd.common.device_weights import device_file
 from espnet_kd.common.records import GATE, MANIFEST, Manifest
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
+from espnet_kd.methods import method_named
 from espnet_kd.plan.student import Student
 from espnet_kd.report.environment import environment
 from espnet_kd.run.step_record import read_record
@@ -37,12 +39,15 @@ def write_manifest(
         "config": exp / "config.yaml",
         "model": exp / model,
     }
+    if device_file(exp / model).is_file():
+        files["device"] = device_file(exp / model)
     env = environment("")
     manifest = {
         "student": stage.name,
         "stage": stage.record(),
         "fingerprint": stage.fingerprint(),
         "teacher": str(teacher),
+        "stock": method_named(stage.method).stock,
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
         "training": _training(exp),
         "gate": GATE.read_if_there(exp),

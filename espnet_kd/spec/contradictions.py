@@ -43,6 +43,7 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
     sizes: Dict[str, Any] = {}  # the last that were named, by part and key
     for i, stage in enumerate(stages):
         for before in stages[:i]:
+            stage.method_conf.check_after(stage, before)
             if stage.target is None or before.target is None:
                 continue
             if stage.target.below(before.target) is False:

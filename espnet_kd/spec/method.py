@@ -41,6 +41,17 @@ class MethodOptions(Options):
             what = "neither" if stage.target is None else "both"
             raise UserError(f"{stage.where}: needs either 'target' or 'student', found {what}")
 
+    def check_after(self, stage: Any, before: Any) -> None:
+        """Check what the stage says against one before it.
+
+        Args:
+            stage: The stage.
+            before: A stage before it.
+
+        Raises:
+            UserError: they do not go together.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class KeepsSizes(MethodOptions):

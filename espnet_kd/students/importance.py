@@ -115,8 +115,23 @@ class TaylorScores:
         self.batches += 1
         for (name, p), grad in zip(self.parameters.items(), grads):
             if grad is not None:
-                self.sums[name] += (p.detach().double() * grad).square()
+                self.sums[name] += self._of(p.detach().double(), grad).square()
 
     def mean(self) -> Dict[str, torch.Tensor]:
         """Return a score for each element, by the parameter's name."""
         return {name: total / self.batches for name, total in self.sums.items()}
+
+    def _of(self, weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        """Return what is squared."""
+        return weight * grad
+
+
+class SquaredGradients(TaylorScores):
+    """Score weights by how steep the loss is in them, squared.
+
+    Times half of a squared error it is what the error costs, where the mean square of the
+    gradients stands for the loss's curvature (empirical Fisher).
+    """
+
+    def _of(self, weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        return grad.double()

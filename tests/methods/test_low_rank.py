@@ -4,15 +4,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from espnet_kd.espnet.exports import beside
+from espnet_kd.common.device_weights import device_file, device_sizes, read_device
 from espnet_kd.espnet.stock import build, forward_check, logits_of, read_model
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
-from espnet_kd.methods.low_rank import PREFIX, _chosen
+from espnet_kd.methods.low_rank import PREFIX
+from espnet_kd.methods.places import MATRICES, chosen
 from espnet_kd.students.factors import Factored, product
 from tests.recipe.toy import (
     TRAINING,
@@ -88,7 +90,7 @@ def test_factors_computed_with_are_the_matrices_of_espnet(here):
     config = yaml.safe_load(Path("student/student.yaml").read_text())
     model = forward_check(config, weights("student/init.pth"), config["method_conf"])
     assert any(isinstance(module, Factored) for module in model.modules())
-    exported = method_named("low_rank").export(model.state_dict())
+    exported = method_named("low_rank").export(model.state_dict(), config["method_conf"])
     stock = build(config)
     stock.load_state_dict(exported.state)
     for dtype, close in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
@@ -157,9 +159,11 @@ def test_the_average_is_of_factors_and_stock(here):
     """A mean of products would have more ranks than the factors beside it."""
     link = Path("run", MODEL)
     best = Path("run", os.readlink(link))
-    average, factors = weights(link), weights(beside(link, "factors"))
+    average, device = weights(link), read_device(device_file(link))
     assert not [key for key in average if key.startswith("kd_")]
-    assert beside(link, "factors") == beside(best.resolve(), "factors")
+    assert device_file(link) == device_file(best.resolve())
+    learnt = [n for name, n in device_sizes(device_file(link)).items() if "running_" not in name]
+    assert sum(learnt) == student_facts()["effective_params"]
     load_transducer("run/config.yaml", str(link))  # refuses another name, or a missing one
     epochs = sorted(Path("run").glob("[0-9]*epoch.pth"))
     assert best.name.endswith("ave_2best.pth")
@@ -172,8 +176,9 @@ def test_the_average_is_of_factors_and_stock(here):
             (states[0][f"{PREFIX}{name}.{side}"] + states[1][f"{PREFIX}{name}.{side}"]) / 2
             for side in ("left", "right")
         )
-        assert torch.equal(factors[f"{name}.left"], left)
-        assert torch.equal(factors[f"{name}.right"], right)
+        assert np.array_equal(device[f"{name}.left"], left.numpy())
+        assert np.array_equal(device[f"{name}.right"], right.numpy())
+        assert f"{name}.weight" not in device
         whole = average[f"{name}.weight"].flatten(1)
         assert torch.equal(whole, product(left, right))
         assert torch.linalg.matrix_rank(whole) <= rank
@@ -235,7 +240,7 @@ def test_outputs_count_where_utterances_are_given(here, tmp_path):
         losses[by] = abs(
             facts["before_training"]["loss"] - facts["before_training"]["teacher_loss"]
         )
-        assert all(_chosen(name, conf["where"]) for name in facts["ranks"])
+        assert all(chosen(name, conf["where"], MATRICES) for name in facts["ranks"])
     assert losses["activation"] < losses["weight"]
 
 

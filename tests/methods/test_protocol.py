@@ -15,6 +15,7 @@ from espnet_kd.spec.plan import parse_plan
 def test_a_plan_with_methods_is_read_without_torch():
     code = "import sys; from espnet_kd.spec.plan import parse_plan; "
     code += "parse_plan('stages: [{method: low_rank, target: 0.5}]', 'plan'); "
+    code += "parse_plan('stages: [{method: quantise, method_conf: {bits: 4}}]', 'plan'); "
     code += "assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
