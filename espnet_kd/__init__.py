@@ -29,7 +29,7 @@ Rooms, in reading order:
     run/       one run of the recipe: options, jobs, may finished work be used again; stages 10-17
     deploy/    a model as files, runtimes and their speed; archives, model cards, upload
     bin/       command lines, one verb a file
-    common/    the reader of YAML, the reader of JSON, the records that tools leave
+    common/    the readers of YAML, JSON and weights for devices, the records that tools leave
     errors, cli, fileio, progress, machine, install  what command lines share
 """
 

@@ -4,7 +4,9 @@ r"""Draft a compression plan for a teacher and say what it will cost, before any
         --stats_dir exp/asr_stats_raw_en_char --train_config conf/train_student.yaml \
         --out conf/compression.yaml
 
-Sizes fall by one common factor a stage. Time and memory are measured here and now: a few
+Sizes fall by one common factor a stage. `--plan` in the place of `--target` says what the students
+of a plan take that is there already: parameters and MB on a device, factors and few bits counted.
+Time and memory are measured here and now: a few
 updates of each student with its teacher, on noise of the lengths of the training set.
 """
 
@@ -22,7 +24,7 @@ from espnet_kd.progress import Progress
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
-from espnet_kd.spec.plan import MOST_STAGES, parse_plan
+from espnet_kd.spec.plan import MOST_STAGES, load_plan, parse_plan
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.spec.training_config import read_config
@@ -39,7 +41,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--teacher_exp", required=True, help="experiment of the teacher")
     add("--teacher_model", default=model, help="its checkpoint")
     size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
-    add("--target", required=True, help=f"size of the last student: {size}")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--target", help=f"size of the last student: {size}")
+    which.add_argument("--plan", help="a plan that is there already; nothing is drafted")
     add("--stages", type=int, default=3, help="number of students")
     add("--objective", default="collapsed", help="what of the teacher is matched")
     add("--epochs", type=int, help="epochs of each student, by default those of --train_config")
@@ -77,17 +81,23 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
     with quiet_import():
         from espnet_kd.espnet.estimate import Planned, derive_all
+        from espnet_kd.espnet.plan_checks import check_plan
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, in_words, table
 
     model = read_model(Path(args.teacher_exp), args.teacher_model)
     teacher = Planned(model.config, model.sizes)
-    steps = geometric(target, args.stages, teacher.sizes.params)
-    text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
-    stages = parse_plan(text, args.out or "the plan").stages
+    text = ""
+    if args.plan:
+        stages = load_plan(args.plan).stages
+        check_plan(stages, teacher.sizes, base)
+    else:
+        steps = geometric(target, args.stages, teacher.sizes.params)
+        text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
+        stages = parse_plan(text, args.out or "the plan").stages
     students = derive_all(stages, teacher, base)
-    rows = [_row("teacher", "", teacher.sizes)]
-    rows += [_row(s.name, str(s.target), m.sizes) for s, m in zip(stages, students)]
+    rows = [_row("teacher", "", teacher)]
+    rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]
     notes = []
     if not args.no_estimate:
         notes = _add_costs(rows, stages, [teacher, *students], args)
@@ -96,7 +106,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     print(table(rows))
     print(*notes, sep="\n", end="\n" if notes else "")
     if not args.out:
-        print(f"\n{text}", end="")
+        print(f"\n{text}" if text else "", end="")
         return
     with atomic_open(args.out) as f:
         f.write(text)
@@ -104,7 +114,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
 
 def _checked(args: argparse.Namespace) -> Any:
-    """Refuse what needs no teacher to be refused; return the target."""
+    """Refuse what needs no teacher to be refused; return the target, if there is one."""
+    if args.plan:
+        if args.out:
+            raise UserError(f"--out {args.out}: nothing is drafted with --plan; leave it out")
+        return None
     try:
         target = parse_yaml(args.target, "--target").data  # as it would be read in a plan
     except UserError:
@@ -119,14 +133,12 @@ def _checked(args: argparse.Namespace) -> Any:
     return target
 
 
-def _row(name: str, target: str, sizes: Any) -> Dict[str, str]:
-    from espnet_kd.spec.target import megabytes
-
+def _row(name: str, target: str, model: Any) -> Dict[str, str]:
     return {
         "student": name,
         "target": target,
-        "parameters": f"{sizes.params:,}",
-        "MB": f"{megabytes(sizes.params):.2f}",
+        "parameters": f"{model.on_device.params:,}",
+        "MB": f"{model.on_device.bytes / 1e6:.2f}",
     }
 
 

@@ -5,4 +5,5 @@ In reading order:
     yaml_file  the only reader of YAML: limits, duplicate keys, lines in messages
     json_file  the only reader of JSON: limits, shapes, atomic writes
     records    the JSON files that the tools leave in an experiment
+    device_weights  the file of weights as a device holds them
 """

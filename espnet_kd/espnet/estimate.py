@@ -20,10 +20,13 @@ from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.model import DistilTransducer
 from espnet_kd.espnet.teacher import FrozenTeacher
 from espnet_kd.espnet.versions import subsampled_lengths
+from espnet_kd.methods import method_named
+from espnet_kd.methods.protocol import OnDevice
 from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.target import BYTES_A_PARAMETER
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
@@ -54,10 +57,17 @@ class Planned(NamedTuple):
     Attributes:
         config: Its training config.
         sizes: Its sizes.
+        device: What it takes on a device; None: what its sizes say.
     """
 
     config: Dict[str, Any]
     sizes: Architecture
+    device: Optional[OnDevice] = None
+
+    @property
+    def on_device(self) -> OnDevice:
+        """What it takes on a device."""
+        return self.device or OnDevice(self.sizes.params, BYTES_A_PARAMETER * self.sizes.params)
 
 
 def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) -> List[Planned]:
@@ -78,7 +88,10 @@ def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) 
         files = (Path("not trained yet"), Path("not trained yet"))
         own = config_of(sizes, above.config, kept)
         config = train_config(stage, above.config, own, base, files, files)
-        models.append(Planned(config, sizes))
+        net = functools.partial(_build, config)
+        method = method_named(stage.method)
+        device = method.on_device(stage, sizes.params, teacher.sizes.params, net)
+        models.append(Planned(config, sizes, device))
     return models[1:]
 
 

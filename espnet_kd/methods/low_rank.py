@@ -13,11 +13,19 @@ for n epochs: it would be no product of factors of this rank any more.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.places import MATRICES, chosen, reader
-from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, same_sizes
+from espnet_kd.methods.protocol import (
+    Attached,
+    Exported,
+    Job,
+    Method,
+    OnDevice,
+    Prepared,
+    same_sizes,
+)
 from espnet_kd.spec.method import KeepsSizes
 from espnet_kd.spec.option import option
 from espnet_kd.spec.values import number
@@ -162,6 +170,24 @@ class LowRank(Method):
             stock[f"{name}.weight"] = whole.view_as(stock[f"{name}.weight"])
             del device[f"{name}.weight"]
         return Exported(stock, device)
+
+    def on_device(
+        self, stage: Any, params: int, first: int, net: Callable[[], torch.nn.Module]
+    ) -> OnDevice:
+        """Count factors in the place of their matrices."""
+        from espnet_kd.students.factors import share_of_rank
+
+        conf: LowRankOptions = stage.method_conf
+        if conf.rank is None:
+            params = min(params, stage.target.params(first))
+        else:
+            model = net()
+            for name in _matrices(model):
+                if chosen(name, conf.where, MATRICES):
+                    weight = model.get_submodule(name).weight.flatten(1)  # (n, m)
+                    rank = share_of_rank(weight, conf.rank)
+                    params += rank * sum(weight.shape) - weight.numel() if rank else 0
+        return super().on_device(stage, params, first, net)
 
 
 def _matrices(net: torch.nn.Module) -> List[str]:

@@ -15,9 +15,21 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.target import BYTES_A_PARAMETER
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +94,18 @@ class Prepared:
     state: Optional[State]
     report: Dict[str, Any] = dataclasses.field(default_factory=dict)
     method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class OnDevice(NamedTuple):
+    """What the weights of a student take on a device.
+
+    Attributes:
+        params: Numbers.
+        bytes: Bytes.
+    """
+
+    params: int
+    bytes: float
 
 
 class Term(abc.ABC):
@@ -194,6 +218,19 @@ class Method(abc.ABC):
             conf: `Prepared.method_conf`.
         """
         return Exported(dict(state))
+
+    def on_device(
+        self, stage: Any, params: int, first: int, net: Callable[[], torch.nn.Module]
+    ) -> OnDevice:
+        """Tell what a planned student will take where its device form is computed with.
+
+        Args:
+            stage: The stage of the plan.
+            params: Parameters of the student in stock ESPnet.
+            first: Those of the run's first teacher.
+            net: Builds the student, with random weights.
+        """
+        return OnDevice(params, BYTES_A_PARAMETER * params)
 
 
 def same_sizes(job: Job, method: str) -> Architecture:

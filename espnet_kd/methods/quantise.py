@@ -12,11 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.methods.places import BLOCK, MATRICES, chosen, reader
-from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, same_sizes
+from espnet_kd.methods.protocol import (
+    Attached,
+    Exported,
+    Job,
+    Method,
+    OnDevice,
+    Prepared,
+    same_sizes,
+)
 from espnet_kd.spec.method import KeepsSizes
 from espnet_kd.spec.option import option
 from espnet_kd.spec.values import number
@@ -220,7 +228,8 @@ class Quantise(Method):
         """Round, and lay codes and scales beside."""
         from espnet_kd.common.device_weights import Rounded
 
-        stock, device = dict(state), dict(state)
+        stock: Dict[str, Any] = dict(state)
+        device: Dict[str, Any] = dict(state)
         for name, grid in _grids(conf).items():
             weight = state[name].float()
             scales = grid.scales(weight)  # (rows, blocks)
@@ -229,6 +238,25 @@ class Quantise(Method):
             stock[name] = grid.round(weight).to(state[name].dtype)
             device[name] = rounded
         return Exported(stock, device)
+
+    def on_device(
+        self, stage: Any, params: int, first: int, net: Callable[[], torch.nn.Module]
+    ) -> OnDevice:
+        """Count the bits of codes, scales (as if all matrices had the mean bits), and the rest."""
+        from espnet_kd.students.grid import candidates
+
+        conf: QuantiseOptions = stage.method_conf
+        taken = super().on_device(stage, params, first, net)
+        if conf.mean == FLOAT:
+            return taken
+        model = net()
+        (grid,) = candidates([round(conf.mean)], conf.block).values()
+        size = taken.bytes
+        for name in _matrices(model, conf.where):
+            weight = model.get_parameter(name)
+            scales = grid.blocks(weight)[..., 0].numel()
+            size += weight.numel() * (conf.mean - FLOAT) / 8 + 2 * scales
+        return OnDevice(params, size)
 
 
 def _matrices(net: torch.nn.Module, words: Sequence[str]) -> List[str]:

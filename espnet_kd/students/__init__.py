@@ -10,6 +10,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     importance     which blocks and which weights matter
     inherit        the student's first weights, cut out of the teacher's
     factors        products of two matrices: narrowed, made, multiplied out
+    grid           weights rounded to few bits, and how many each is given
     stateless      a predictor of one label made of a recurrent one
     halfway        the student between two sizes
     allocate       sizes for a target by measured sensitivity

@@ -1,5 +1,6 @@
 """The planner: a plan that can be run, and what it will cost."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -76,6 +77,31 @@ def test_without_data_a_batch_is_stated(place, capsys):
         write_yaml("mixed.yaml", {**TRAINING, "kd_conf": {"first_weight": 0.5}})
     out = plan(place, capsys, *stated[:6], "--train_config", "mixed.yaml")[1]
     assert "So does the first teacher beside the current one (kd_conf.first_weight)." in out
+
+
+def test_factors_and_few_bits_are_counted(place, capsys):
+    words = "--teacher_exp teacher --teacher_model model.pth --no_estimate --train_config"
+    words = f"{words} train.yaml --plan my.yaml".split()
+    stages = [{"name": name, "method": "low_rank"} for name in ("a", "b")]
+    stages[0]["target"], stages[1]["method_conf"] = 0.7, {"rank": 0.25}
+    with inside(place):
+        write_yaml("my.yaml", {"stages": stages})
+        assert call("plan", words)[0] == 0
+        low_rank = capsys.readouterr().out
+        words_of_stage = "--plan my.yaml --stage 2 --teacher_exp teacher --teacher_model model.pth"
+        assert call("derive_student", [*words_of_stage.split(), "--out", "low_rank"])[0] == 0
+        derived = capsys.readouterr().out
+        bits = {"name": "b", "method": "quantise", "method_conf": {"bits": 4}}
+        write_yaml("my.yaml", {"stages": [{"name": "a", "target": 0.7}, bits]})
+        assert call("plan", words)[0] == 0
+        few_bits = capsys.readouterr().out
+        code, err = call("plan", [*words, "--out", "new.yaml"])
+    assert code == 1 and "nothing is drafted with --plan" in err
+    factored = re.search(r"; ([0-9,]+) where factors are computed with", derived)[1]
+    assert factored in next(line for line in low_rank.splitlines() if line.startswith("b "))
+    rows = {name: line.split() for line in few_bits.splitlines() if (name := line[:1]) in "ab"}
+    assert rows["a"][2] == rows["b"][1]  # which has no target: as many parameters
+    assert 0 < float(rows["b"][2]) < float(rows["a"][3])  # MB
 
 
 @pytest.mark.parametrize(
