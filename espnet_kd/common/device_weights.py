@@ -58,12 +58,6 @@ class Rounded:
 Weights = Mapping[str, Union[np.ndarray, Rounded]]
 
 
-def device_file(checkpoint: Path) -> Path:
-    """Return the file that belongs to a checkpoint, or to what it links to."""
-    checkpoint = checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
-    return checkpoint.with_name(f"device.{checkpoint.stem}.npz")
-
-
 def write_device(weights: Weights, path: Path) -> None:
     """Write weights; the same weights make the same bytes.
 

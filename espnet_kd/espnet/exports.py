@@ -9,7 +9,6 @@ from espnet_kd.common.device_weights import (
     PARTS,
     Rounded,
     Weights,
-    device_file,
     write_device,
 )
 from espnet_kd.common.yaml_file import read_yaml
@@ -17,6 +16,7 @@ from espnet_kd.espnet.stock import check_forms
 from espnet_kd.fileio import atomic_path, save_tensors
 from espnet_kd.methods import method_named
 from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.methods.protocol import device_file
 from espnet_kd.saved import read_saved
 
 AGAIN = "run the training again: it averages anew"

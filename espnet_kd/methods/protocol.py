@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -231,6 +232,12 @@ class Method(abc.ABC):
             net: Builds the student, with random weights.
         """
         return OnDevice(params, BYTES_A_PARAMETER * params)
+
+
+def device_file(checkpoint: Path) -> Path:
+    """Return where `Exported.device` of a checkpoint lies, or of what it links to."""
+    checkpoint = checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
+    return checkpoint.with_name(f"device.{checkpoint.stem}.npz")
 
 
 def same_sizes(job: Job, method: str) -> Architecture:

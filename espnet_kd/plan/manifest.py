@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Dict, List
 
-from espnet_kd.common.device_weights import device_file
 from espnet_kd.common.records import GATE, MANIFEST, Manifest
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
 from espnet_kd.methods import method_named
+from espnet_kd.methods.protocol import device_file
 from espnet_kd.plan.student import Student
 from espnet_kd.report.environment import environment
 from espnet_kd.run.step_record import read_record

@@ -8,7 +8,6 @@ import pytest
 
 from espnet_kd.common.device_weights import (
     Rounded,
-    device_file,
     device_sizes,
     pack,
     read_device,
@@ -71,12 +70,6 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="not weights for a device"):
             read_device(path)
-
-
-def test_it_belongs_to_the_checkpoint_that_a_link_names(tmp_path):
-    (tmp_path / "a.ave.pth").symlink_to("a.ave_3best.pth")
-    assert device_file(tmp_path / "a.ave.pth").name == "device.a.ave_3best.npz"
-    assert device_file(tmp_path / "model.pth") == tmp_path / "device.model.npz"
 
 
 def test_it_is_read_without_torch():

@@ -8,6 +8,7 @@ import pytest
 from espnet_kd.errors import UserError
 from espnet_kd.methods import method_named
 from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.methods.protocol import device_file
 from espnet_kd.spec.method import method_names
 from espnet_kd.spec.plan import parse_plan
 
@@ -66,3 +67,9 @@ def test_events_reach_all_callbacks_in_their_order():
     run.tell_saved()
     run.tell("on_end")
     assert told == [("first", 3), ("second", 3), ("saved", 2)]
+
+
+def test_weights_for_a_device_belong_to_the_checkpoint_that_a_link_names(tmp_path):
+    (tmp_path / "a.ave.pth").symlink_to("a.ave_3best.pth")
+    assert device_file(tmp_path / "a.ave.pth").name == "device.a.ave_3best.npz"
+    assert device_file(tmp_path / "model.pth") == tmp_path / "device.model.npz"

@@ -9,10 +9,11 @@ import pytest
 import torch
 import yaml
 
-from espnet_kd.common.device_weights import Rounded, device_file, read_device
+from espnet_kd.common.device_weights import Rounded, read_device
 from espnet_kd.espnet.stock import build, forward_check, logits_of, read_model
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
+from espnet_kd.methods.protocol import device_file
 from espnet_kd.methods.quantise import USUAL
 from tests.recipe.toy import (
     TRAINING,

