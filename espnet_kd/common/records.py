@@ -180,6 +180,8 @@ class ReportedModel(_ReportedModel, total=False):
     """A model of the report."""
 
     relative_dir: str
+    device_params: Count
+    device_mb: Amount
     cer: Dict[str, Amount]
     wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]

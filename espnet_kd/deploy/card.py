@@ -176,6 +176,8 @@ def _facts(about: About) -> List[str]:
     if about.taught:
         rows["Teacher"] = _teacher(about)
     rows["Checkpoint"] = f"{model['size_mb']:.2f} MB"
+    if "device_mb" in model:
+        rows["Weights on a device"] = f"{model['device_mb']:.3f} MB"
     if isinstance(config.get("token_list"), list):
         rows["Tokens"] = f"{len(config['token_list'])} ({config.get('token_type')})"
     if front.get("fs"):

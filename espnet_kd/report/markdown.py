@@ -104,6 +104,11 @@ def _legend(content: Content) -> List[str]:
         "it decodes one utterance after the other and when it trains.",
         f"- {UNKNOWN}: does not apply, or was not recorded here.",
     ]
+    if any(row.on_device for row in content.rows):
+        lines[4:4] = [
+            "- *On a device*: learnt numbers, and 10^6 bytes, of `device.<average>.npz`, which "
+            "holds what decoding computes with: factors, or codes of few bits and their scales.",
+        ]
     if len(by_path(content.rows[1:])) > 1:
         lines[3:3] = [
             "- *Paths*, in italics: *progressive* goes down stage by stage, each student teaching "

@@ -7,6 +7,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY
 from espnet_kd.deploy.artifact import count_parameters, of_experiment
+from espnet_kd.methods.protocol import OnDevice
+from espnet_kd.report.device_form import on_device
 from espnet_kd.report.models import Model
 from espnet_kd.report.paths import Lineage, lineage
 from espnet_kd.report.scores import Scores
@@ -28,6 +30,8 @@ class Row:
     `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
     `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
     streaming where `wer` is of ours.
+    `on_device` tells what a device holds of
+    a model whose method has a form for it (`report/device_form.py`).
     """
 
     name: str
@@ -40,6 +44,7 @@ class Row:
     params_total: int
     compression: float
     size_mb: float
+    on_device: Optional[OnDevice]
     wer: Dict[str, float]
     cer: Dict[str, float]
     wer_stock: Optional[Dict[str, float]]
@@ -66,6 +71,10 @@ class Row:
         """Return the row for `results.json`: plain containers, no noise digits."""
         data = asdict(self)
         del data["summaries"], data["history"]  # files of their own hold them
+        del data["on_device"]
+        if self.on_device is not None:
+            data["device_params"] = self.on_device.params
+            data["device_mb"] = self.on_device.bytes / 1e6
         for by_set in data["errors"].values():
             for test_set, c in by_set.items():
                 words = c["correct"] + c["substitutions"] + c["deletions"]
@@ -119,6 +128,7 @@ def collect(
                 params_total=params.total,
                 compression=1 - params.decoding / first,
                 size_mb=artifact.size_mb,
+                on_device=on_device(m.checkpoint),
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
                 wer_stock=_stock_wer(m.dir / stock_tag, test_sets) if stock_tag else None,

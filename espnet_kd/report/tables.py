@@ -29,22 +29,29 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> 
 def main_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:
     """One line a model, path by path, the largest first."""
     head = ["Stage", "Model", "Parameters", "Smaller by", "MB"]
+    device = any(row.on_device for row in rows)
+    head += ["Parameters on a device", "MB on a device"] * device
     for s in test_sets:
         head += [f"WER % {s}", f"difference {s}", f"CER % {s}"]
     head += ["RTF", "Decoding MiB", "Training", "Training MiB"]
     paths = by_path(rows[1:])
-    body = [_main_line(rows[0], test_sets, to_teacher)]
+    body = [_main_line(rows[0], test_sets, to_teacher, device)]
     for path, group in paths.items():
         if len(paths) > 1:
             body.append(["", f"*{spoken(path)}*", *[""] * (len(head) - 2)])
-        body += [_main_line(row, test_sets, to_teacher) for row in group]
+        body += [_main_line(row, test_sets, to_teacher, device) for row in group]
     return table(head, body, left=2)
 
 
-def _main_line(row: Row, test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:
+def _main_line(
+    row: Row, test_sets: Sequence[str], to_teacher: ToTeacher, device: bool
+) -> List[str]:
     cells = [str(row.stage), row.name, f"{row.params:,}"]
     cells += [UNKNOWN if row.wer_diff is None else f"{100 * row.compression:.1f} %"]
     cells += [f"{row.size_mb:.2f}"]
+    if device:
+        taken = row.on_device
+        cells += [f"{taken.params:,}", f"{taken.bytes / 1e6:.3f}"] if taken else [UNKNOWN] * 2
     for s in test_sets:
         compared = to_teacher.get((row.name, s))
         cells += [f"{row.wer[s]:.2f}", difference(compared) if compared else UNKNOWN]

@@ -4,10 +4,12 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from fake_run import CHECKPOINT, TAG, WORDS, add_scores, add_speed, params, state_dict
 
 from espnet_kd.bin.report import main
+from espnet_kd.common.device_weights import write_device
 from espnet_kd.scoring.bootstrap import paired_interval
 from espnet_kd.scoring.counts import read_counts
 from espnet_kd.scoring.score import score
@@ -20,6 +22,20 @@ def run(*more, models=MODELS, sets="seen new"):
     with pytest.raises(SystemExit) as exit_:
         main([*argv, *models, *more])
     return exit_.value.code
+
+
+def test_a_form_for_devices_has_columns_of_its_own(run_dir):
+    path = run_dir / "asr_s2" / f"device.{CHECKPOINT[:-4]}.npz"
+    weights = {"encoder.w": np.zeros((20, 10), np.float32), "normalize.mean": np.zeros(80)}
+    write_device(weights, path)
+    assert run() == 0
+    teacher, _, last = json.loads((run_dir / "results.json").read_text())["models"]
+    assert last["device_params"] == 200 and "device_mb" not in teacher
+    assert last["device_mb"] == pytest.approx(path.stat().st_size / 1e6, abs=1e-4)
+    text = (run_dir / "RESULTS.md").read_text()
+    assert "| Parameters on a device | MB on a device |" in text and "| 200 | 0.00" in text
+    path.unlink()
+    assert run() == 0 and "on a device" not in (run_dir / "RESULTS.md").read_text()
 
 
 @pytest.fixture
