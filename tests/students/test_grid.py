@@ -83,6 +83,19 @@ def test_the_gradient_in_double_precision_is_numeric_where_it_is_defined():
     assert torch.equal(weight.grad, rounded.grad)
 
 
+def test_an_evaluation_rounds_what_was_trained_last():
+    layer = torch.nn.Linear(4, 3)
+    parametrize.register_parametrization(layer, "weight", Rounding(Grid(4)))
+    for _ in range(2):
+        with torch.no_grad():
+            assert layer.weight is layer.weight  # is rounded once
+            assert torch.equal(layer.weight, Grid(4).round(layer.parametrizations.weight.original))
+            layer.load_state_dict({k: 0.5 * t for k, t in layer.state_dict().items()})
+            assert torch.equal(layer.weight, Grid(4).round(layer.parametrizations.weight.original))
+        layer(torch.ones(1, 4)).sum().backward()
+        layer.parametrizations.weight.original.data.add_(1.0)  # counts no version
+
+
 def test_bits_go_where_the_noise_is_and_meet_the_mean():
     counts = {"loud": 100, "quiet": 100, "large": 200}
     grids = candidates(range(2, 9), 32)
