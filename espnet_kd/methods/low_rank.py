@@ -184,7 +184,7 @@ class LowRank(Method):
             model = net()
             for name in _matrices(model):
                 if chosen(name, conf.where, MATRICES):
-                    weight = model.get_submodule(name).weight.flatten(1)  # (n, m)
+                    weight = model.get_parameter(f"{name}.weight").flatten(1)  # (n, m)
                     rank = share_of_rank(weight, conf.rank)
                     params += rank * sum(weight.shape) - weight.numel() if rank else 0
         return super().on_device(stage, params, first, net)
