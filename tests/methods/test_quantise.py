@@ -41,17 +41,23 @@ def weights(path):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Data, a teacher, a derived student of mixed bits, and its training."""
+    """Data and a teacher."""
     with inside(tmp_path_factory.mktemp("quantise")) as folder:
         write_data()
         write_teacher(Path("teacher"))
         write_yaml("train.yaml", {**TRAINING, "max_epoch": EPOCHS})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(place):
+    """A derived student of mixed bits, and its training."""
+    with inside(place):
         stage = {"method_conf": {"mean_bits": 4.5}, "objective": "full", "weight": 0.5}
         code, err = derive("student", stage, "--data", "dump/train")
         assert code == 0, err
         code, err = train("run")
         assert code == 0, err
-    return folder
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def student_conf(out="student"):
     return yaml.safe_load(Path(out, "student.yaml").read_text())["method_conf"]
 
 
-def test_bits_are_shared_out_to_the_mean(here):
+def test_bits_are_shared_out_to_the_mean(here, student):
     facts = json.loads(Path("student/student.json").read_text())
     state = weights("student/init.pth")
     bits = facts["bits"]
@@ -83,7 +89,7 @@ def test_bits_are_shared_out_to_the_mean(here):
     assert not [name for name in bits if "depthwise" in name or name.endswith("bias")]
 
 
-def test_what_is_trained_are_the_weights_before_rounding(here):
+def test_what_is_trained_are_the_weights_before_rounding(here, student):
     before, after = weights("student/init.pth"), weights(f"run/{EPOCHS}epoch.pth")
     teacher = weights("teacher/model.pth")
     assert list(sorted(before)) == sorted(teacher) == sorted(after)  # nothing for training alone
@@ -94,7 +100,7 @@ def test_what_is_trained_are_the_weights_before_rounding(here):
     assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
 
 
-def test_the_average_is_rounded_once_and_a_device_has_the_same_values(here):
+def test_the_average_is_rounded_once_and_a_device_has_the_same_values(here, student):
     link = Path("run", MODEL)
     assert os.readlink(link).endswith("ave_2best.pth")
     average, device = weights(link), read_device(device_file(link))
@@ -124,7 +130,7 @@ def test_the_average_is_rounded_once_and_a_device_has_the_same_values(here):
     assert all(torch.equal(again.state[name], average[name]) for name in average)
 
 
-def test_both_forms_compute_the_same(here):
+def test_both_forms_compute_the_same(here, student):
     config = yaml.safe_load(Path("student/student.yaml").read_text())
     model = forward_check(config, weights(f"run/{EPOCHS}epoch.pth"), config["method_conf"])
     stock = build(config)
@@ -163,7 +169,9 @@ def test_32_bits_or_no_matrix_is_the_teacher_trained_on(here, tmp_path):
         assert (tmp_path / name / "student.yaml").read_text() == config
 
 
-def test_it_goes_on_after_a_kill_and_in_the_middle_of_an_export(here, tmp_path, monkeypatch):
+def test_it_goes_on_after_a_kill_and_in_the_middle_of_an_export(
+    here, student, tmp_path, monkeypatch
+):
     from espnet_kd.espnet import exports
 
     out = tmp_path / "run"
