@@ -26,7 +26,7 @@ from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.target import BYTES_A_PARAMETER
+from espnet_kd.spec.target import FLOAT
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import spaced_blocks
@@ -67,7 +67,7 @@ class Planned(NamedTuple):
     @property
     def on_device(self) -> OnDevice:
         """What it takes on a device."""
-        return self.device or OnDevice(self.sizes.params, BYTES_A_PARAMETER * self.sizes.params)
+        return self.device or OnDevice(self.sizes.params, FLOAT * self.sizes.params)
 
 
 def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) -> List[Planned]:

@@ -30,7 +30,7 @@ from typing import (
 )
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.target import BYTES_A_PARAMETER
+from espnet_kd.spec.target import FLOAT
 
 if TYPE_CHECKING:
     import torch
@@ -231,7 +231,7 @@ class Method(abc.ABC):
             first: Those of the run's first teacher.
             net: Builds the student, with random weights.
         """
-        return OnDevice(params, BYTES_A_PARAMETER * params)
+        return OnDevice(params, FLOAT * params)
 
 
 def device_file(checkpoint: Path) -> Path:

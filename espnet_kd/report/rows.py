@@ -29,9 +29,8 @@ class Row:
     has, per score type and test set, sclite's summary line. `path`,
     `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
     `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
-    streaming where `wer` is of ours.
-    `on_device` tells what a device holds of
-    a model whose method has a form for it (`report/device_form.py`).
+    streaming where `wer` is of ours. `on_device` tells what a device holds of a model whose
+    method has a form for it (`report/device_form.py`).
     """
 
     name: str
