@@ -6,7 +6,7 @@ In reading order:
     callbacks  events of a training
     cut        a smaller student, cut out of its teacher
     retrain    the teacher trained on
-    places     which matrices a method may be told of
+    matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
 """

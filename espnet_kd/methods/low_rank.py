@@ -16,7 +16,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
-from espnet_kd.methods.places import MATRICES, chosen, reader
+from espnet_kd.methods.matrices import MATRICES, chosen, reader
 from espnet_kd.methods.protocol import (
     Attached,
     Exported,

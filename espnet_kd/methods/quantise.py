@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, shown
-from espnet_kd.methods.places import BLOCK, MATRICES, chosen, reader
+from espnet_kd.methods.matrices import BLOCK, MATRICES, chosen, reader
 from espnet_kd.methods.protocol import (
     Attached,
     Exported,

@@ -14,7 +14,7 @@ from espnet_kd.espnet.stock import build, forward_check, logits_of, read_model
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
 from espnet_kd.methods.low_rank import PREFIX
-from espnet_kd.methods.places import MATRICES, chosen
+from espnet_kd.methods.matrices import MATRICES, chosen
 from espnet_kd.methods.protocol import device_file
 from espnet_kd.students.factors import Factored, product
 from tests.recipe.toy import (
