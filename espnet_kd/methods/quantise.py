@@ -195,7 +195,7 @@ class Quantise(Method):
         report: Dict[str, Any] = {"effective_params": sizes.params}
         if bits:
             report.update(bits=bits, mean_bits=grid.mean_bits(bits, counts))
-        attached = {"method": self.name, "bits": bits, "block": conf.block} if bits else {}
+        attached = {"bits": bits, "block": conf.block} if bits else {}
         return Prepared(sizes, list(range(sizes.num_blocks)), state, report, attached)
 
     def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
