@@ -153,7 +153,8 @@ class BeamSearch:
     """ESPnet's search of the type `default`, for one utterance, with an end.
 
     The same hypotheses with the same scores, but for rounding. A model that hardly ever says
-    blank comes to a limit, from which on blank is taken for certain.
+    blank comes to a limit, from which on blank is taken for certain in that frame; the next one
+    begins with the likeliest hypotheses alone, of which ESPnet keeps any number.
 
     Args:
         networks: The model.
@@ -174,13 +175,18 @@ class BeamSearch:
         if not np.isfinite(enc).all():
             raise FloatingPointError("the encoder's output holds NaN or infinity")
         for frame in enc:
-            self._kept = self._advance(frame[None], self._kept)
+            limit = (SPARE + A_FRAME * (self._frames + 1)) * self.beam
+            self._kept = self._advance(frame[None], self._kept, limit)
+            if self._expansions > limit:
+                self.hit_limit, self._expansions = True, limit
+                self._kept = self._kept[-self.beam :]  # the last are the likeliest
             self._frames += 1
 
-    def _advance(self, frame: np.ndarray, hyps: List[_Hypothesis]) -> List[_Hypothesis]:
-        """Pass one frame (1, J)."""
+    def _advance(
+        self, frame: np.ndarray, hyps: List[_Hypothesis], limit: int
+    ) -> List[_Hypothesis]:
+        """Pass one frame (1, J); return hypotheses by rising score."""
         kept: List[_Hypothesis] = []
-        limit = (SPARE + A_FRAME * (self._frames + 1)) * self.beam
         while True:
             best = max(hyps, key=_score)
             hyps.remove(best)
@@ -202,7 +208,6 @@ class BeamSearch:
         logits = self.networks.join(frame, prefix.dec)[0]  # (V,)
         self._expansions += 1
         if self._expansions > limit:
-            self.hit_limit = True
             logp = np.full_like(logits, -np.inf)  # (V,)
             logp[BLANK] = 0.0
             return logp

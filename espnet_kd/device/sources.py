@@ -96,18 +96,23 @@ class Source:
     Args:
         blocks: Samples in [-1, 1]. (S, C) each
         intake: What makes them mono at the model's rate.
+        live: Whether Ctrl-C ends the sound, and not the work on it.
     """
 
-    def __init__(self, blocks: Iterator[np.ndarray], intake: Intake) -> None:
-        self._blocks, self._intake = blocks, intake
+    def __init__(self, blocks: Iterator[np.ndarray], intake: Intake, live: bool = False) -> None:
+        self._blocks, self._intake, self._live = blocks, intake, live
         self.health = intake.health
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield mono blocks. (S,)"""
         channels = 1
-        for block in self._blocks:
-            channels = block.shape[1]
-            yield self._intake.push(block)
+        try:
+            for block in self._blocks:
+                channels = block.shape[1]
+                yield self._intake.push(block)
+        except KeyboardInterrupt:
+            if not self._live:
+                raise
         yield self._intake.push(np.zeros((0, max(channels, self._intake.channel))), last=True)
 
 
@@ -168,7 +173,7 @@ def from_raw(rate: int, channels: int, kind: str, target: int, channel: int = 0)
             samples = np.frombuffer(data[:whole], dtype).astype(np.float32) / scale
             yield samples.reshape(-1, channels)  # (S, C)
 
-    return Source(blocks(), Intake(rate, target, channel))
+    return Source(blocks(), Intake(rate, target, channel), live=True)
 
 
 def from_microphone(target: int) -> Source:
@@ -193,12 +198,9 @@ def from_microphone(target: int) -> Source:
     def blocks() -> Iterator[np.ndarray]:
         with stream:
             while True:
-                try:
-                    yield stream.read(int(BLOCK * rate))[0]  # (S, 1)
-                except KeyboardInterrupt:
-                    return
+                yield stream.read(int(BLOCK * rate))[0]  # (S, 1)
 
-    return Source(blocks(), Intake(rate, target))
+    return Source(blocks(), Intake(rate, target), live=True)
 
 
 def sound_files(paths: List[Path]) -> List[Path]:

@@ -155,6 +155,45 @@ def test_mistakes_are_one_line(folder, capsys, monkeypatch, tmp_path, words, mes
     assert code == 1 and message in err and len(err.splitlines()) == 1
 
 
+class FakeMicrophone:
+    """Plays a letter and a pause to whoever listens, then Ctrl-C is pressed."""
+
+    PortAudioError = OSError
+
+    def __init__(self, *args, **kwargs):
+        from tests.device.tone_model import tones
+
+        self.audio = tones("AB.C", rate=48000)[:, None]
+
+    def query_devices(self, kind):
+        return {"default_samplerate": 48000.0}
+
+    InputStream = property(lambda self: FakeMicrophone)
+    __enter__ = __exit__ = lambda self, *args: None
+
+    def read(self, count):
+        if not len(self.audio):
+            raise KeyboardInterrupt
+        block, self.audio = self.audio[:count], self.audio[count:]
+        return block, False
+
+
+def test_the_microphone_until_it_is_interrupted(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone())
+    monkeypatch.setattr(FakeMicrophone, "__enter__", lambda self: self)
+    code, out, _ = run(capsys, folder, "--microphone", "--pause", "0.6")
+    assert (code, out) == (0, "AB\nC\n")
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    code, _, err = run(capsys, folder, "--microphone")
+    assert code == 1 and "--microphone needs sounddevice and PortAudio" in err
+
+
+def test_a_terminal_shows_the_line_that_goes_on(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    _, out, _ = run(capsys, folder, folder.parent / "a.wav", "--beam_size", 2)
+    assert "\x1b[KA" in out and "\x1b[KAB C\n" in out and out.endswith("\x1b[KCB\n\r\x1b[K")
+
+
 def test_an_exported_folder_is_a_model_to_measure(folder):
     from espnet_kd.deploy.artifact import is_exported, of_exported
     from espnet_kd.deploy.runtime import runtime_class
