@@ -92,13 +92,16 @@ class _Utterance:
                 _, scores, labels = prefix.outcomes[frame - prefix.frame]
                 node = prefix.child(labels[rank])
             else:
-                node = prefix
+                node, labels = prefix, []
             limited = self.expansions >= (SPARE + A_FRAME * (frame + 1)) * self.beam
             if not limited and not 0 <= frame - node.frame < len(node.outcomes):
                 return node
-            heapq.heappop(self.open)
-            if rank >= 0 and rank + 1 < len(labels):
-                self.push(base + scores[rank + 1], prefix, rank + 1, base)
+            if 0 <= rank < len(labels) - 1:  # its next sibling takes its place
+                self.order += 1
+                sibling = (-base - scores[rank + 1], self.order, prefix, rank + 1, base)
+                heapq.heapreplace(self.open, sibling)
+            else:
+                heapq.heappop(self.open)
             self.expansions += 1
             score = -minus
             if limited:
@@ -108,6 +111,8 @@ class _Utterance:
                 blank, best, _ = node.outcomes[frame - node.frame]
                 self.kept.append((score + blank, node))
                 self.push(score + best[0], node, 0, score)
+            if len(self.kept) < self.beam and self.open:
+                continue
             highest = -self.open[0][0] if self.open else NOTHING
             kept = [hyp for hyp in self.kept if hyp[0] > highest]
             if len(kept) >= self.beam or not self.open:
