@@ -1,4 +1,4 @@
-"""What an installation has, what it lacks and what to do about it.
+"""Parts of an installation: those there, those missing, and what to do about them.
 
 Every function returns findings; nothing here raises because something is missing or
 broken. `espnet_kd.bin.check_install` prints them.
@@ -52,10 +52,10 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        name: What it is.
-        value: Its version or size, or what is wrong with it.
+        name: Name of the part.
+        value: Version or size, or what is wrong with it.
         state: `OK`, `MISSING` (optional) or `BROKEN` (required; nothing works without it).
-        advice: What to do about it; may be empty.
+        advice: Remedy; may be empty.
     """
 
     name: str
@@ -92,9 +92,9 @@ def is_there(module: str) -> bool:
 
 def required(distribution: str, module: str) -> Finding:
     """Check a package without which nothing works."""
-    found, error = load(module)
-    if found is not None:
-        return Finding(distribution, version_of(distribution, found))
+    loaded, error = load(module)
+    if loaded is not None:
+        return Finding(distribution, version_of(distribution, loaded))
     advice = f"pip install {distribution}"
     if not error.startswith("ModuleNotFoundError"):
         advice = f"pip install --force-reinstall --no-deps {distribution}"
@@ -138,9 +138,9 @@ def torch_pair() -> List[Finding]:
 
 def torchaudio(torch: ModuleType) -> Finding:
     """Check torchaudio beside a torch that works."""
-    found, error = load("torchaudio")
-    if found is not None:
-        return Finding("torchaudio", version_of("torchaudio", found))
+    audio, error = load("torchaudio")
+    if audio is not None:
+        return Finding("torchaudio", version_of("torchaudio", audio))
     pair = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     # 2.11 is the last line of torchaudio; it runs with every torch from 2.11 on.
     pair = pair if tuple(map(int, pair.split("."))) < (2, 11) else "2.11"
@@ -225,8 +225,8 @@ def tools() -> List[Finding]:
         ("git", "the report cannot name the commit: install git"),
         ("shellcheck", "no linting of shell: pip install -e '.[test]'"),
     ):
-        found = shutil.which(name, path=path)
-        findings.append(Finding(name, found) if found else _lacks(name, advice))
+        place = shutil.which(name, path=path)
+        findings.append(Finding(name, place) if place else _lacks(name, advice))
     return findings
 
 
@@ -265,8 +265,8 @@ def deep() -> List[Finding]:
         ("ESPnet's decoder", "espnet2.bin.asr_transducer_inference"),
         ("our task", "espnet_kd.espnet.task"),
     ):
-        found, error = load(module)
-        if found is None:
+        loaded, error = load(module)
+        if loaded is None:
             advice = "see the lines above, or make a fresh environment with `make install`"
             findings.append(Finding(name, f"{module}: {error}", BROKEN, advice))
         else:

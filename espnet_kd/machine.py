@@ -1,4 +1,4 @@
-"""What this machine is."""
+"""Facts about this machine: cores, processor."""
 
 import os
 import platform
@@ -19,10 +19,10 @@ def cpu_name() -> Optional[str]:
     """Return the name of the processor; None if nothing tells."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
-            found = re.search(r"^model name\s*:\s*(.+)$", f.read(), re.MULTILINE)
+            match = re.search(r"^model name\s*:\s*(.+)$", f.read(), re.MULTILINE)
     except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or None
+        match = None
+    return match.group(1) if match else platform.processor() or None
 
 
 def gpus() -> Optional[int]:

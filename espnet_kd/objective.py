@@ -52,7 +52,7 @@ class Losses(NamedTuple):
     Attributes:
         rnnt: -log P(y | x). (B,)
         kd: Distillation loss; None without a teacher. (B,)
-        agreement: With the (first) teacher, a share without gradient: see
+        agreement: Agreement with the (first) teacher, a share without gradient: see
             `losses.agreement`; None without a teacher. (B,)
     """
 
@@ -82,7 +82,7 @@ def distillation_losses(
         labels: Padded with anything in [0, V). (B, U)
         t_len: Frames of each utterance, the same for both models. (B,)
         u_len: Labels of each utterance. (B,)
-        objective: What is matched.
+        objective: Options of the distillation loss.
         fastemit_lambda: See `lattice.rnnt_loss`; the RNN-T term only.
         budget: Bytes of a chunk: see `lattice.node_stats`.
 
@@ -97,8 +97,8 @@ def distillation_losses(
     if not teachers:
         stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
         return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), None)
-    for one, _ in teachers:
-        _check(student, one, objective)
+    for each, _ in teachers:
+        _check(student, each, objective)
     if objective.objective == "full_sum":
         return _full_sum(student, teachers, lattice, fastemit_lambda, budget)
 
@@ -110,21 +110,21 @@ def distillation_losses(
         stats = node_stats(hot, *lattice, budget=budget)
     kd: Any = 0.0  # (B,) from the first teacher on
     agrees: Optional[torch.Tensor] = None
-    for one, share in teachers:
-        plain = None if objective.nodes == "all" else _posteriors(one, lattice, budget)
-        weight = _node_weight(one, plain, lattice, objective)  # (B, T, U + 1) or None
+    for each, share in teachers:
+        plain = None if objective.nodes == "all" else _posteriors(each, lattice, budget)
+        weight = _node_weight(each, plain, lattice, objective)  # (B, T, U + 1) or None
         if plain and tau == 1 and not in_walk and objective.frame_shift == 0:
-            one = plain  # the same walk would give the same numbers
-        one = _shift(one, objective.frame_shift)
-        one = one.tempered(tau) if isinstance(one, Joint) else one
+            each = plain  # the same walk would give the same numbers
+        each = _shift(each, objective.frame_shift)
+        each = each.tempered(tau) if isinstance(each, Joint) else each
         if in_walk:
-            assert isinstance(one, Joint)  # `_check` lets no cache in
-            seen = Seen(one, labels) if agrees is None else None
-            stats = node_stats(hot, *lattice, _over_tokens(one, objective, seen), budget)
+            assert isinstance(each, Joint)  # `_check` lets no cache in
+            seen = Seen(each, labels) if agrees is None else None
+            stats = node_stats(hot, *lattice, _over_tokens(each, objective, seen), budget)
             nodes = stats[..., 3]  # (B, T, U + 1)
             theirs = None if seen is None else Posteriors(seen.three)
         else:
-            theirs = _posteriors(one, lattice, budget)
+            theirs = _posteriors(each, lattice, budget)
             nodes = collapsed_kl(stats, theirs.three, objective.divergence)  # (B, T, U + 1)
         if agrees is None and theirs is not None:
             agrees = agreement(stats, theirs.three, t_len, u_len, theirs.weight)
@@ -148,8 +148,8 @@ def _full_sum(
     rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)  # (B,)
     kd = torch.zeros_like(rnnt)  # (B,)
     agrees: Optional[torch.Tensor] = None
-    for one, share in teachers:
-        three, held = _posteriors(one, lattice, budget)
+    for each, share in teachers:
+        three, held = _posteriors(each, lattice, budget)
         target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
         kd = kd + share * full_sum(rnnt, target, t_len, u_len)
         if agrees is None:
@@ -163,7 +163,7 @@ def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher,
         return []
     if isinstance(teacher, (Joint, Posteriors)):
         return [(teacher, 1.0)]
-    return [(one, share) for one, share in teacher if share > 0]
+    return [(each, share) for each, share in teacher if share > 0]
 
 
 def _over_tokens(
@@ -188,7 +188,7 @@ def _node_weight(
     lattice: Lattice,
     objective: Objective,
 ) -> Optional[torch.Tensor]:
-    """How much each node of the student's lattice counts; None: all alike. (B, T, U + 1)
+    """Return the weight of each node of the student's lattice; None: all alike. (B, T, U + 1)
 
     `plain` are the teacher's posteriors where the nodes are chosen by its paths.
     """
@@ -215,7 +215,7 @@ def _node_weight(
 
 
 def _shift(teacher: Teacher, shift: int) -> Teacher:
-    """Move the teacher `shift` frames later; frames that it lacks hold another one."""
+    """Move the teacher `shift` frames later; frames that it lacks repeat others."""
     if shift == 0:
         return teacher
     frames = teacher.enc if isinstance(teacher, Joint) else teacher.three
@@ -235,13 +235,13 @@ def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:
                 "a cache of collapsed posteriors serves 'collapsed' and 'full_sum' at temperature "
                 f"1: got '{objective.objective}' at temperature {objective.temperature}"
             )
-        found = tuple(teacher.three.shape[:3])
+        shape = tuple(teacher.three.shape[:3])
     else:
-        found = (*teacher.enc.shape[:2], teacher.dec.size(1))
+        shape = (*teacher.enc.shape[:2], teacher.dec.size(1))
         if teacher.weight.size(0) != student.weight.size(0):
             raise ValueError(
                 f"vocabularies differ: teacher {teacher.weight.size(0)}, student "
                 f"{student.weight.size(0)}"
             )
-    if found != size:
-        raise ValueError(f"lattices differ (B, T, U + 1): teacher {found}, student {size}")
+    if shape != size:
+        raise ValueError(f"lattices differ (B, T, U + 1): teacher {shape}, student {size}")

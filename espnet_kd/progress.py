@@ -33,7 +33,7 @@ class Progress:
     """Count finished items and say now and then how long the rest will take.
 
     Args:
-        label: What is being done, e.g. `decode test_seen`.
+        label: Name of the work, e.g. `decode test_seen`.
         total: Items in all.
         unit: Name of an item, e.g. `utt`.
         interval: Seconds between two lines.

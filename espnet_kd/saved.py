@@ -26,7 +26,7 @@ def read_saved(path: PathLike, hint: str, *args: Any, **kwargs: Any) -> Any:
 
     Args:
         path: A `.pth`.
-        hint: What to do about a damaged file, the end of the message.
+        hint: Remedy for a damaged file, the end of the message.
         args: Further arguments of `torch.load`.
         kwargs: Further arguments of `torch.load`.
 
@@ -66,7 +66,7 @@ def checked_loads(hint: str) -> Iterator[None]:
     """Let whatever ESPnet reads by `torch.load` pass through `read_saved`.
 
     Args:
-        hint: What to do about a damaged file, the end of the message.
+        hint: Remedy for a damaged file, the end of the message.
     """
     before = torch.load
 

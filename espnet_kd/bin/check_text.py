@@ -92,14 +92,14 @@ def _tokenizer(token_type: str, bpemodel: str, options: Mapping[str, Any]) -> To
     from espnet2.text.build_tokenizer import build_tokenizer
     from espnet2.text.cleaner import TextCleaner
 
-    own = build_tokenizer(
+    espnet_tokenizer = build_tokenizer(
         token_type=token_type,
         bpemodel=bpemodel,
         non_linguistic_symbols=symbols,
         g2p_type=options.get("g2p"),
     )
     clean = TextCleaner(cleaner)
-    return lambda text: own.text2tokens(clean(text))
+    return lambda text: espnet_tokenizer.text2tokens(clean(text))
 
 
 if __name__ == "__main__":

@@ -106,13 +106,13 @@ def _update_training(path: Path, stage: Student, base: TrainingConfig) -> None:
 
 def _survives(facts: dict) -> str:
     """Say what was measured before training, if anything was."""
-    found = facts.get("before_training")
-    if found is None:
+    left = facts.get("before_training")
+    if left is None:
         return ""
     return (
-        f"; before training, on {found['utterances']} utterances: RNN-T loss {found['loss']:.2f} "
-        f"nats an utterance (teacher {found['teacher_loss']:.2f}), WER {found['wer']:.1f} % "
-        f"(teacher {found['teacher_wer']:.1f} %)"
+        f"; before training, on {left['utterances']} utterances: RNN-T loss {left['loss']:.2f} "
+        f"nats an utterance (teacher {left['teacher_loss']:.2f}), WER {left['wer']:.1f} % "
+        f"(teacher {left['teacher_wer']:.1f} %)"
     )
 
 

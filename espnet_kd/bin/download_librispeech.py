@@ -62,18 +62,18 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     )
     for name in parts:
         part = PARTS[name]
-        archive, own = _archives(root, name)
+        archive, partial = _archives(root, name)
         if archive.exists():  # the user's
             check(archive, part.checksum)
             unpack(archive, root, name)
         else:
             urls = [f"{base.rstrip('/')}/{part.resource}/{name}.tar.gz" for base in bases]
-            download(urls, own, part.size, part.checksum)
-            unpack(own, root, name)
+            download(urls, partial, part.size, part.checksum)
+            unpack(partial, root, name)
             if args.keep_archives:
-                own.rename(archive)
+                partial.rename(archive)
             else:
-                own.unlink()
+                partial.unlink()
         logging.info(f"{root}/LibriSpeech/{name} is complete")
 
 
@@ -93,9 +93,9 @@ def space_needed(root: Path, parts: List[str], keep_archives: bool) -> int:
     lies = most = 0.0
     for name in parts:
         size = PARTS[name].size
-        archive, own = _archives(root, name)
+        archive, partial = _archives(root, name)
         if not archive.exists():
-            lies += size - (own.stat().st_size if own.exists() else 0)
+            lies += size - (partial.stat().st_size if partial.exists() else 0)
         unpacked = sum(p.stat().st_size for p in working_folder(root, name).rglob("*"))
         lies += max(0.0, UNPACKED * size - unpacked)
         most = max(most, lies)

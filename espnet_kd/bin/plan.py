@@ -179,7 +179,7 @@ def _add_costs(
         row["peak GB"] = f"{cost.peak_bytes / 1e9:.2f}"
         progress.update(note=stage.name)
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
-    notes = [f"Measured on {place} with {batches.said}; online distillation."]
+    notes = [f"Measured on {place} with {batches.source}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
     base = read_config(args.train_config).kd
     if len(stages) > 1 and base.first_weight:

@@ -35,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("--program", default="step", help="who says it")
-    add("--stage", default="", help="stage of the recipe, for what is said")
+    add("--stage", default="", help="stage of the recipe, for messages")
     add("--scope", default="", help="options that run that stage and nothing else")
     add("--force", type=str2bool, default=False, help="do it in any case")
     add("--log_fd", type=int, default=1, help="descriptor for what `serve` logs")

@@ -27,9 +27,9 @@ class Record:
     """A JSON file of a known shape.
 
     Attributes:
-        file: Its name.
+        file: Name of the file.
         shape: Type of its content.
-        remake: How it is made again: the end of every message.
+        remake: Remedy that makes it again: the end of every message.
         check: Further check of the content, which may raise `UserError`; its message begins
             with the field.
     """

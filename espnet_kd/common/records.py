@@ -15,7 +15,7 @@ Figures = Dict[str, Optional[float]]  # null: a figure that was not finite
 
 
 class Facts(TypedDict, total=False):
-    """What a training cost, or where an imported teacher is from."""
+    """Costs of a training, or the origin of an imported teacher."""
 
     imported_from: str
     checkpoint: str
@@ -43,7 +43,7 @@ class Epoch(_Epoch, total=False):
 
 
 class Student(TypedDict, total=False):
-    """What a student was derived from."""
+    """Sizes, origin and parameters of a student that was derived."""
 
     stage: Annotated[int, 1]
     name: str
@@ -77,7 +77,7 @@ class _Gate(TypedDict):
 
 
 class GateResult(_Gate, total=False):
-    """What a gate has measured and decided."""
+    """Measurements and decision of a gate."""
 
     student: str
     teacher: str
@@ -100,7 +100,7 @@ class _Manifest(TypedDict):
 
 
 class Manifest(_Manifest, total=False):
-    """What a student was made from."""
+    """Everything that a student was made from."""
 
     fingerprint: str
     stock: str
@@ -117,7 +117,7 @@ class _Decoding(TypedDict):
 
 
 class Decoding(_Decoding, total=False):
-    """What a decoding job took."""
+    """Time and memory of a decoding job."""
 
     utterances: Count
     rtf: Optional[Amount]
@@ -137,7 +137,7 @@ class Factor(TypedDict):
 
 
 class Measured(Factor, total=False):
-    """What decoding with a model takes."""
+    """Time and memory of decoding with a model."""
 
     peak_memory_mb: Amount
 
@@ -151,7 +151,7 @@ class _Speed(TypedDict):
 
 
 class Speed(_Speed, total=False):
-    """How fast all models of a report decode, measured in one process."""
+    """Decoding speed of all models of a report, measured in one process."""
 
     threads: Annotated[int, 1]
     device: Optional[str]
@@ -230,7 +230,7 @@ class _Results(TypedDict):
 
 
 class Results(_Results, total=False):
-    """What the report found."""
+    """The report."""
 
     note: Optional[str]
     decoding: Optional[str]

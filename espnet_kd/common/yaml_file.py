@@ -24,7 +24,7 @@ PLAIN = {TAG + name for name in ("str", "int", "float", "bool", "null", "seq", "
 
 
 class Document(NamedTuple):
-    """What a YAML text holds.
+    """Content of a YAML text.
 
     Attributes:
         data: The content: dicts, lists, text, numbers, booleans, None.
@@ -40,7 +40,7 @@ def read_yaml(path: Union[str, os.PathLike], purpose: str) -> Dict[str, Any]:
 
     Args:
         path: The file.
-        purpose: What the file is needed for or who makes it: the end of the message if it is
+        purpose: Use of the file, or its maker: the end of the message if it is
             not there or empty.
 
     Raises:
@@ -125,7 +125,7 @@ def section(config: Mapping[str, Any], key: str, path: Union[str, os.PathLike]) 
     Args:
         config: A config.
         key: Such as `frontend_conf`.
-        path: Its file, for messages.
+        path: Path of the file, for messages.
 
     Raises:
         UserError: there is something else below the key.
@@ -142,7 +142,7 @@ def lines_in_messages(path: Union[str, os.PathLike], lines: Dict[str, int]) -> I
 
     Args:
         path: The file.
-        lines: Its `Document.lines`.
+        lines: Line numbers (`Document.lines`).
     """
     try:
         yield

@@ -30,7 +30,7 @@ class BadAudio(Exception):
 
 
 class Header(NamedTuple):
-    """What a sound file says about itself."""
+    """Header of a sound file."""
 
     frames: int
     rate: int

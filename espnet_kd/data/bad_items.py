@@ -46,7 +46,7 @@ class BadItems:
 
         Args:
             total: All utterances.
-            seen: Those that were looked at; None: all.
+            seen: Number of items that were looked at; None: all.
 
         Raises:
             UserError: they are; the message counts each kind and names an example.

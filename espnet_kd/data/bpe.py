@@ -74,7 +74,7 @@ def check_pieces(model: Path, tokens: List[str], where: str) -> None:
     Args:
         model: A `bpe.model`.
         tokens: The token list; names in angle brackets may be there beside the pieces.
-        where: Where the list is from, for the message.
+        where: Origin of the list, for the message.
 
     Raises:
         UserError: the file is no BPE model, or they differ; names the first.

@@ -13,7 +13,7 @@ NAMED = 5  # characters in a message
 
 @dataclass
 class Coverage:
-    """How much of the text of a data set is covered.
+    """Share of the text of a data set that the tokens cover.
 
     Attributes:
         characters: All characters, blanks between words included.

@@ -35,9 +35,10 @@ def download(urls: Sequence[str], path: Path, size: int, checksum: str) -> None:
     What has come stays until all has come and its checksum is wrong.
 
     Args:
-        urls: Where it is; after a failure the next is tried, from the byte that was reached.
-        path: Where it goes.
-        size: Its bytes.
+        urls: Addresses of the file; after a failure the next is tried, from the byte that was
+            reached.
+        path: Path to write.
+        size: Size in bytes.
         checksum: `<algorithm of hashlib>:<hex digest>`.
 
     Raises:

@@ -29,8 +29,8 @@ def read_stats(path: Path) -> Dict[str, np.ndarray]:
     """
     again = "make them again (stage 10)"
     try:
-        with np.load(path) as found:
-            stats = {key: np.asarray(found[key], np.float64) for key in KEYS}
+        with np.load(path) as archive:
+            stats = {key: np.asarray(archive[key], np.float64) for key in KEYS}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {again}") from None
     except Exception as e:  # a file of another kind makes numpy raise almost anything

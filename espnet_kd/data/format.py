@@ -51,7 +51,7 @@ PATIENCE = 30.0  # seconds in which further bad files are counted before a set i
 
 
 class Settings(NamedTuple):
-    """What every file is made into."""
+    """Form that every file is brought into."""
 
     rate: int
     audio_format: str = "flac"
@@ -92,7 +92,7 @@ def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: Ba
         out: Directory under which `data/format.<xx>/` is made.
         settings: Rate, format and checks.
         nj: Processes.
-        bad: What of the set is unusable so far; more of it is skipped, and counted here.
+        bad: Unusable items of the set so far; more of it is skipped, and counted here.
 
     Returns:
         `wav.scp`, `text`, `utt2spk`, `utt2num_samples`, `utt2audio` (and `utt2condition`, if
@@ -138,8 +138,8 @@ def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: Ba
         f"{settings.rate} Hz flac or wav already)"
     )
     pace.close()
-    said = [name for name in ("text", "utt2spk", "utt2condition") if name in tables]
-    kept = select({name: tables[name] for name in said}, files)
+    tables_kept = [name for name in ("text", "utt2spk", "utt2condition") if name in tables]
+    kept = select({name: tables[name] for name in tables_kept}, files)
     wav = {utt: path_of(line) for utt, line in files.items()}
     return {"wav.scp": wav, "utt2num_samples": samples, "utt2audio": files, **kept}
 

@@ -11,7 +11,7 @@ def samples_of_frame(options: Mapping[str, Any], path: str) -> int:
 
     Args:
         options: A training config.
-        path: Its file, for messages.
+        path: Path of the config, for messages.
 
     Raises:
         UserError: hop length or subsampling is no positive integer.

@@ -18,7 +18,7 @@ class HardLabels:
     """The new data directory and what it is like.
 
     Attributes:
-        tables: Of the utterances that are kept; `text` holds the hypotheses.
+        tables: Tables of the utterances that are kept; `text` holds the hypotheses.
         lengths: Labels of each.
         left_out: Reason -> utterances.
         counts: The labels against the transcripts, in words.
@@ -45,7 +45,7 @@ class HardLabels:
             )
 
     def reasons(self) -> str:
-        """How many utterances are left out why."""
+        """Counts of the utterances that are left out, by reason."""
         return ", ".join(f"{n} {why}" for why, n in self.left_out.items() if n)
 
     def summary(self) -> str:
@@ -105,14 +105,14 @@ def hard_labels(
         else:
             texts[utt], lengths[utt] = text, labels
     if not texts:
-        found = ", ".join(f"{n} {why}" for why, n in left_out.items() if n)
+        reasons = ", ".join(f"{n} {why}" for why, n in left_out.items() if n)
         raise UserError(
-            f"{where}: no hypothesis can be trained on ({found}); is the teacher trained?"
+            f"{where}: no hypothesis can be trained on ({reasons}); is the teacher trained?"
         )
     kept = select(tables, texts)
-    refs, said = (
+    refs, hypotheses = (
         [as_sclite(tokenize(table[utt], "wer")) for utt in texts]
         for table in (kept["text"], texts)
     )
-    counts = Counts.total(map(Counts.of, align(refs, said)))
+    counts = Counts.total(map(Counts.of, align(refs, hypotheses)))
     return HardLabels({**kept, "text": texts}, lengths, left_out, counts)

@@ -73,7 +73,7 @@ def audio_files(
         data_dir: Directory with `wav.scp`, and `utt2audio` or not.
         may_miss: Whether a file that cannot be read is `missing` instead of a checksum, and
             one that is damaged as good as any.
-        record: Its `utt2audio`, if that has been read.
+        record: Content of its `utt2audio`, if that has been read.
 
     Raises:
         UserError: no file but a pipe, a file that cannot be read, or one that stage 3 made and

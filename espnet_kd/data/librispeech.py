@@ -33,7 +33,7 @@ THREADS = 16
 
 
 class Chapter(NamedTuple):
-    """What one chapter's folder holds."""
+    """Content of one chapter's folder."""
 
     utts: List[Tuple[str, str, str]]  # (utterance, path, text)
     bad: List[Tuple[str, str]]  # (kind, name)
@@ -42,7 +42,7 @@ class Chapter(NamedTuple):
 
 @dataclasses.dataclass
 class Held:
-    """What one set was found to hold."""
+    """Content of one set."""
 
     utterances: int = 0
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What the parts of LibriSpeech and mini LibriSpeech are known to hold."""
+"""Known contents of the parts of LibriSpeech and mini LibriSpeech."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ class Part(NamedTuple):
     """One archive of openslr.org.
 
     Attributes:
-        resource: Its number there: 12 LibriSpeech, 31 mini LibriSpeech.
+        resource: Number of the resource there: 12 LibriSpeech, 31 mini LibriSpeech.
         size: Bytes of the archive.
         checksum: `sha256:` or `md5:` and the digest of the archive.
         utterances: Utterances inside.
@@ -89,30 +89,33 @@ def find_parts(names: Iterable[str]) -> List[str]:
     return list(dict.fromkeys(parts))
 
 
-def warn_if_incomplete(root: Path, name: str, found: int, hours: float, chapters: set) -> None:
+def warn_if_incomplete(
+    root: Path, name: str, utterances: int, hours: float, chapters: set
+) -> None:
     """Warn if a part holds fewer or more utterances than LibriSpeech's does.
 
     Args:
         root: The folder of the sets, with `CHAPTERS.TXT` in it or not.
         name: Name of the set; one that LibriSpeech does not have is passed over.
-        found: Its utterances.
-        hours: Its hours.
-        chapters: Its chapters, by number.
+        utterances: Number of its utterances.
+        hours: Length of its audio.
+        chapters: Numbers of its chapters.
     """
     part = PARTS.get(name)
-    if part is None or found == part.utterances:
+    if part is None or utterances == part.utterances:
         return
     known = f"{part.utterances} utterances" + (f" ({part.hours:g} h)" if part.hours else "")
-    if found > part.utterances:
-        missing = f"{found - part.utterances} too many"
+    if utterances > part.utterances:
+        missing = f"{utterances - part.utterances} too many"
     else:
-        missing = f"{part.utterances - found} missing"
+        missing = f"{part.utterances - utterances} missing"
     absent = sorted(_chapters(root, name) - chapters, key=int)
     if absent:
         more = ", ..." if len(absent) > NAMED else ""
         missing += f", among them {len(absent)} chapters ({', '.join(absent[:NAMED])}{more})"
     logging.warning(
-        f"{name}: {found} utterances ({hours:.2f} h) found, LibriSpeech has {known}: {missing}; "
+        f"{name}: {utterances} utterances ({hours:.2f} h) found, LibriSpeech has {known}: "
+        f"{missing}; "
         f"if that is not on purpose, remove {os.path.join(root, name)} and unpack it again, "
         "then redo stage 1: --stage 1 --stop_stage 1 --force true"
     )

@@ -1,4 +1,4 @@
-"""How fast a corpus is prepared: measured on a sample first, so that the whole can be foreseen."""
+"""Pace of preparing a corpus: a sample is measured first, and the whole estimated from it."""
 
 import logging
 import time

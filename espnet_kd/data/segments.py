@@ -16,12 +16,12 @@ OVERSHOOT = 0.5  # seconds that an end may lie behind the recording's, as Kaldi 
 
 
 class Segment(NamedTuple):
-    """Where in its recording an utterance lies.
+    """Place of an utterance in its recording.
 
     Attributes:
-        recording: Its name in `wav.scp`.
-        start: In seconds.
-        end: In seconds; -1: the end of the recording.
+        recording: Name of the recording in `wav.scp`.
+        start: Beginning in seconds.
+        end: End in seconds; -1: the end of the recording.
     """
 
     recording: str
@@ -54,7 +54,7 @@ def parse_segment(utt: str, value: str, where: str) -> Segment:
 
     Args:
         utt: The utterance, for messages.
-        value: What stands behind it in `segments`.
+        value: Words behind it in `segments`.
         where: Name of the file, for messages.
 
     Raises:
@@ -107,7 +107,7 @@ def refuse_choice_of_channel(folder: Path, wav: Mapping[str, str]) -> None:
 
     Args:
         folder: The data directory.
-        wav: Its `wav.scp`.
+        wav: Content of its `wav.scp`.
 
     Raises:
         UserError: there is such a file; its channels would be averaged.

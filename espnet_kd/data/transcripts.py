@@ -35,7 +35,7 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
 
     Args:
         texts: Utterance -> transcript.
-        symbols: What becomes of markup such as `<noise>`: `refuse`, `remove` or `keep`, that is,
+        symbols: Treatment of markup such as `<noise>`: `refuse`, `remove` or `keep`, that is,
             spell it out like any word.
         label: Name of the data directory, for messages.
 

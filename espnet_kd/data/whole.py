@@ -45,7 +45,7 @@ def behind(path: PathLike, audio_format: str, frames: int) -> str:
     Args:
         path: The sound file.
         audio_format: See `cut_off`.
-        frames: Its length by its header.
+        frames: Length by its header.
     """
     with open(path, "rb") as f:
         size = os.fstat(f.fileno()).st_size

@@ -51,19 +51,19 @@ CITATION = """The idea of progressive compression:
 
 @dataclass(frozen=True)
 class About:
-    """What a model card is about.
+    """Subject of a model card.
 
     Attributes:
         results: The report, `results.json`.
-        model: Its entry of this model.
+        model: Entry of this model in it.
         config: The model's training config, with `kd_conf`.
-        student: What it was derived from, `student.json`; empty for a first teacher.
-        language: As ISO 639-1 code; None if unknown.
+        student: Content of its `student.json`; empty for a first teacher.
+        language: Language as ISO 639-1 code; None if unknown.
         license: Identifier as the hub has it (`cc-by-4.0`); None: the card names none.
         decoding: Options of decoding beside its config, e.g. `--streaming true`.
         datasets: Names on the hub of what it was trained on.
-        repo: Where the family lies on the hub: each model as `<repo>_<name>`.
-        origin: Of an imported first teacher, what its `facts.json` says.
+        repo: Place of the family on the hub: each model as `<repo>_<name>`.
+        origin: Content of the `facts.json` of an imported first teacher.
     """
 
     results: Results
@@ -115,7 +115,7 @@ def model_card(about: About, bundle: Bundle) -> str:
     """Write the card.
 
     Args:
-        about: What is known of the model.
+        about: Subject of the card.
         bundle: The files of the archive.
     """
     name = bundle.home.name

@@ -26,10 +26,10 @@ def metadata(
 
     Args:
         results: The report.
-        model: Its entry of this model.
-        name: What the model is called.
+        model: Entry of this model in it.
+        name: Name of the model.
         tags: Tags beside those that all our models have.
-        language: As ISO 639-1 code.
+        language: Language as ISO 639-1 code.
         license: Identifier as the hub has it.
         datasets: Names on the hub of what it was trained on.
         base_model: Repository of the model it was made from.

@@ -1,4 +1,4 @@
-"""How a packed model is decoded with: a command and Python that give what was scored."""
+"""Use of a packed model: a command and Python that give what was scored."""
 
 import shlex
 from typing import Any, Dict, List

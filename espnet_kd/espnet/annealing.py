@@ -35,7 +35,7 @@ class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
         """Start before the first update.
 
         Args:
-            optimizer: Its `lr` is the highest rate.
+            optimizer: Optimizer, whose `lr` is the highest rate.
             warmup_steps: Updates until it is reached, at most half of the training.
             last_epoch: Updates made before, less one, as torch counts them.
         """
@@ -57,8 +57,8 @@ def tell_length(schedulers: Sequence[object], updates: int) -> None:
     """Say how long the training is.
 
     Args:
-        schedulers: Of whatever kind; only `WarmupAnneal` needs to know.
-        updates: Of the whole training.
+        schedulers: Schedulers of whatever kind; only `WarmupAnneal` needs to know.
+        updates: Updates of the whole training.
     """
     for scheduler in schedulers:
         if isinstance(scheduler, WarmupAnneal):

@@ -34,37 +34,37 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """What of an epoch is measured.
+    """The batches of an epoch that are measured.
 
     Attributes:
         count: Batches in an epoch; 0: unknown.
         typical: Some whose mean stands for all.
         largest: The one that takes most memory.
-        said: Where the lengths are from, in words.
+        source: Origin of the lengths, in words.
     """
 
     count: int
     typical: List[Batch]
     largest: Batch
-    said: str
+    source: str
 
 
 def stated(seconds: float, labels: int, batch: int, config: Mapping[str, Any]) -> Batches:
     """Return one batch of equal utterances, for a teacher whose data is not at hand.
 
     Args:
-        seconds: Of each.
-        labels: Of each.
-        batch: Their number.
+        seconds: Length of each.
+        labels: Labels of each.
+        batch: Number of utterances.
         config: The teacher's, for what a second is made of.
     """
     rate = 100  # frames of features
     if config.get("input_size") is None:
         fs = (config.get("frontend_conf") or {}).get("fs", "16k")
         rate = humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)
-    one = Batch([int(seconds * rate)] * batch, [labels] * batch)
-    said = f"{batch} utterances of {seconds:g} s and {labels} labels; no --stats_dir"
-    return Batches(0, [one], one, said)
+    alike = Batch([int(seconds * rate)] * batch, [labels] * batch)
+    source = f"{batch} utterances of {seconds:g} s and {labels} labels; no --stats_dir"
+    return Batches(0, [alike], alike, source)
 
 
 def of_training(stats_dir: Path, token_type: str, config: Mapping[str, Any]) -> Batches:
@@ -99,8 +99,8 @@ def of_training(stats_dir: Path, token_type: str, config: Mapping[str, Any]) -> 
     # The middles of equal parts of all batches, ordered by size.
     n = min(TYPICAL, len(batches))
     typical = [batches[int((k + 0.5) * len(batches) / n)] for k in range(n)]
-    said = f"{len(speech):,} utterances of {stats_dir} in {len(batches):,} batches an epoch"
-    return Batches(len(batches), typical, batches[-1], said)
+    source = f"{len(speech):,} utterances of {stats_dir} in {len(batches):,} batches an epoch"
+    return Batches(len(batches), typical, batches[-1], source)
 
 
 def _first(shape: str) -> int:

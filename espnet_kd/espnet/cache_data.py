@@ -24,7 +24,7 @@ def read_samples(data: Sequence[Path]) -> Dict[Item, int]:
     Raises:
         UserError: a file is missing or the files disagree.
     """
-    found: Dict[Item, int] = {}
+    samples: Dict[Item, int] = {}
     for i, folder in enumerate(data):
         audio, texts = read_table(folder / "wav.scp"), read_table(folder / "text")
         try:
@@ -37,10 +37,10 @@ def read_samples(data: Sequence[Path]) -> Dict[Item, int]:
                     raise UserError(f"{folder}/{name}: lacks '{utt}', which wav.scp has")
             if lengths[utt] < 1:
                 raise UserError(f"{folder}/utt2num_samples: '{utt}' is empty")
-            found[i, utt] = lengths[utt]
+            samples[i, utt] = lengths[utt]
         if not audio:
             raise UserError(f"{folder}/wav.scp: no utterances")
-    return found
+    return samples
 
 
 class Utterances(torch.utils.data.Dataset):
@@ -56,9 +56,9 @@ class Utterances(torch.utils.data.Dataset):
     """
 
     def __init__(self, data: Sequence[Path], audio_type: str, config: Path) -> None:
-        found = read_yaml(config, "a teacher is needed")
+        raw_config = read_yaml(config, "a teacher is needed")
         defaults = dict.fromkeys(("bpemodel", "non_linguistic_symbols", "cleaner", "g2p"))
-        args = Namespace(**{**defaults, **found, "use_preprocessor": True})
+        args = Namespace(**{**defaults, **raw_config, "use_preprocessor": True})
         try:
             self.preprocess = ASRTransducerTask.build_preprocess_fn(args, False)
         except (OSError, RuntimeError) as e:
@@ -116,10 +116,10 @@ def plan_batches(
 
     Args:
         samples: Length of every utterance.
-        todo: Those that are not finished.
+        todo: Utterances that are not finished.
         batch_bins: Audio samples of a batch, padding included.
         nj: Processes that share the work.
-        job: Which of them this is, from 1; 0: all the work.
+        job: Number of this job, from 1; 0: all the work.
     """
     batches: List[List[Item]] = [[]]
     for item in sorted(samples, key=lambda item: (-samples[item], item)):

@@ -1,4 +1,4 @@
-"""What a teacher cache was made from, read off ESPnet's models and configs."""
+"""Fingerprint of a teacher cache, read off ESPnet's models and configs."""
 
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -32,8 +32,8 @@ def fingerprint_of(
 
     Args:
         model: The teacher.
-        config: Its `config.yaml`.
-        checkpoint: Its checkpoint.
+        config: Path of its `config.yaml`.
+        checkpoint: Path of its checkpoint.
         chunk_size: Encoder frames a chunk; 0: full context.
         band: Rows kept of each frame; 0: all.
     """
@@ -47,7 +47,7 @@ def fingerprint_of(
 
 
 def lattice_fields(model: ESPnetASRTransducerModel) -> Dict[str, Any]:
-    """What teacher and student must share."""
+    """Digest what teacher and student must share."""
     embed = model.encoder.embed
     features = {key: _plain(value) for key, value in front_end(model).items()}
     return {
@@ -58,7 +58,7 @@ def lattice_fields(model: ESPnetASRTransducerModel) -> Dict[str, Any]:
 
 
 def teacher_fields(config: Optional[Path], checkpoint: Optional[Path]) -> Dict[str, Any]:
-    """What is the teacher's own, of the files that are given.
+    """Digest the teacher's files, those that are given.
 
     Raises:
         UserError: one of them is not there.
@@ -70,8 +70,8 @@ def teacher_fields(config: Optional[Path], checkpoint: Optional[Path]) -> Dict[s
     if checkpoint is not None:
         fields["teacher_model"] = file_digest(checkpoint)
     if config is not None:
-        found = read_yaml(config, "a teacher is needed")
-        fields["teacher_config"] = list_digest({key: found.get(key) for key in MODEL_KEYS})
+        raw_config = read_yaml(config, "a teacher is needed")
+        fields["teacher_config"] = list_digest({key: raw_config.get(key) for key in MODEL_KEYS})
     return fields
 
 

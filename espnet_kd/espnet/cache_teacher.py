@@ -27,22 +27,22 @@ IGNORE = -1  # padding of labels, as ESPnet's collate function has it here
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a cache is made.
+    """Options of making a cache.
 
     Attributes:
         teacher_exp: Experiment of the teacher.
-        teacher_model: Its checkpoint, a file of that directory.
+        teacher_model: Checkpoint, a file of that directory.
         data: Data directories with wav.scp, text and utt2num_samples.
         out: The cache; each data directory gets a folder of its name there.
         chunk_size: Encoder frames a chunk, 0: full context; None: the teacher's
             `short_chunk_size`, or full context if it was not trained with chunks.
         band: Rows kept of each frame; 0: all.
         nj: Processes that share the work.
-        job: Which of them this is, from 1; 0: do all that is left and write the tables.
+        job: Number of this process, from 1; 0: do all that is left and write the tables.
         batch_bins: Audio samples of a batch, padding included.
         audio_type: ESPnet's name for the kind of the wav.scp.
         num_workers: Processes that read audio.
-        device: Where the teacher runs.
+        device: Device on which the teacher runs.
     """
 
     teacher_exp: Path
@@ -63,7 +63,7 @@ def cache_teacher(settings: Settings, say: Callable[[str], None] = print) -> Non
     """Make a cache, or go on with it.
 
     Args:
-        settings: What and how.
+        settings: Options of the cache.
         say: Takes the lines for the user.
 
     Raises:
@@ -121,11 +121,13 @@ def _estimate(
     chosen = todo[:: -(-len(todo) // SAMPLE)]
     # Feature frames of one and of two seconds of silence make a straight line.
     with torch.no_grad():
-        one, two = (
+        one_second, two_seconds = (
             int(model._extract_feats(torch.zeros(1, n), torch.tensor([n]))[1])
             for n in (rate, 2 * rate)
         )
-    frames = torch.tensor([one + (two - one) * (samples[item] / rate - 1) for item in chosen])
+    frames = torch.tensor(
+        [one_second + (two_seconds - one_second) * (samples[item] / rate - 1) for item in chosen]
+    )
     t_len = subsampled_lengths(model.encoder.embed, frames.long())
     total = sum(
         record_bytes(int(t), len(utterances.labels(item)), band) + len(item[1]) + 1
@@ -190,10 +192,10 @@ def _records(
         T, U = int(t_len[b]), int(u_len[b])
         rows, start, inside = min(settings.band or U + 1, U + 1), None, (0.0, 0.0)
         if visits is not None:
-            here = visits[b, :T, : U + 1].cpu()
-            start = band_starts(here, rows)  # (T,)
-            held = here.gather(1, start[:, None] + torch.arange(rows))  # (T, R)
-            inside = (float(held.sum()), float(here.sum()))
+            occupied = visits[b, :T, : U + 1].cpu()
+            start = band_starts(occupied, rows)  # (T,)
+            held = occupied.gather(1, start[:, None] + torch.arange(rows))  # (T, R)
+            inside = (float(held.sum()), float(occupied.sum()))
         try:
             record = pack(three[b, :T, : U + 1], labels[b, :U], start, rows)
         except ValueError as e:

@@ -14,10 +14,10 @@ def cache_wanted(config: str, more: str, cache: str, band: int) -> bool:
     """Check whether a student can be trained from a cache that is to be made.
 
     Args:
-        config: Its training config (`student.yaml`).
+        config: Path of its training config (`student.yaml`).
         more: Further options of its training, as on a command line.
-        cache: Where the cache will be.
-        band: Its rows, 0: all.
+        cache: Folder of the cache.
+        band: Rows of the cache, 0: all.
 
     Returns:
         False if the student is trained without distillation.

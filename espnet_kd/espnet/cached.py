@@ -22,7 +22,7 @@ def check_cache(args: Namespace, options: Distillation, student: torch.nn.Module
 
     Args:
         args: The training's options.
-        options: Its `kd_conf`; names a cache or does not.
+        options: Options of its `kd_conf`; names a cache or does not.
         student: The model.
 
     Raises:
@@ -55,7 +55,7 @@ def check_cache(args: Namespace, options: Distillation, student: torch.nn.Module
     fingerprint.check(cache, lattice_fields(student), AGAIN)
     paths = [options.teacher_config, options.teacher_model]
     fields = teacher_fields(*(Path(path) if path else None for path in paths))
-    fingerprint.check(cache, fields, f"the teacher is another one; {AGAIN}")
+    fingerprint.check(cache, fields, f"the teacher differs; {AGAIN}")
     if options.teacher_context == "full":
         fingerprint.check(cache, {"chunk_size": 0}, f"teacher_context is full; {AGAIN}")
     options.check_band(fingerprint.band)

@@ -102,7 +102,7 @@ def unwritten(folder: Path, error: RuntimeError, size: int) -> Optional[OSError]
         size: Bytes of the largest file that is written.
 
     Returns:
-        What the system says of the file; None: the error is another one.
+        What the system says of the file; None: the error has another cause.
     """
     if "inline_container" not in str(error):
         return None

@@ -56,10 +56,10 @@ def train_config(
     Args:
         stage: The stage of the plan.
         teacher: The teacher's config.
-        student: What of it is the student's own (`config_of`).
+        student: Parts of it that a student of these sizes has (`config_of`).
         base: The recipe's training config for students (optimizer, batches, ...).
-        teacher_files: Its `config.yaml` and checkpoint.
-        first_files: Those of the run's first teacher.
+        teacher_files: Config and checkpoint of the teacher.
+        first_files: Config and checkpoint of the run's first teacher.
 
     Raises:
         UserError: the base config or the plan names an option that training does not have.
@@ -91,7 +91,7 @@ def train_config(
             names = map(str, first_files)
             kd = kd.changed(**dict(zip(("first_teacher_config", "first_teacher_model"), names)))
     kd.complete(stage.where)
-    config["kd_conf"] = kd.said
+    config["kd_conf"] = kd.written
     return config
 
 
@@ -112,13 +112,13 @@ def derive(
     Args:
         stage: The stage of the plan.
         teacher_exp: Experiment of the teacher.
-        teacher_model: Its checkpoint.
+        teacher_model: Checkpoint of the teacher.
         first_exp: Experiment of the run's first teacher.
-        first_model: Its checkpoint.
+        first_model: Checkpoint of the first teacher.
         base: The recipe's training config for students.
         out: The student's experiment.
         data: Directory with wav.scp and text to measure on; None: nothing is measured.
-        utterances: How many of them.
+        utterances: Number of utterances.
         planned: All stages of the plan, which are checked too.
 
     Returns:
@@ -138,12 +138,12 @@ def derive(
     if data is not None:
         chunk_size = stage.kd_conf(base).valid_chunk_size
         sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
-    sizes = sizes_by_way(stage, first.sizes, out) if stage.way else None
+    sizes = sizes_by_way(stage, first.sizes, out) if stage.stages_above else None
     job = Job(stage, teacher, first.sizes, sample, build, sizes)
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
-    own = config_of(student, teacher.config, prepared.kept)
-    config = train_config(stage, teacher.config, own, base, files, first_files)
+    student_config = config_of(student, teacher.config, prepared.kept)
+    config = train_config(stage, teacher.config, student_config, base, files, first_files)
     method_conf = dict(prepared.method_conf)
     if method_conf:
         method_conf = config["method_conf"] = {"method": stage.method, **method_conf}

@@ -13,7 +13,7 @@ def draw_chunk_size(encoder: Encoder, n_frames: int) -> Optional[int]:
     """Draw a chunk size as `Encoder.forward` does (dynamic chunk training).
 
     Args:
-        encoder: Its `short_chunk_threshold` and `short_chunk_size` are used.
+        encoder: Encoder, whose `short_chunk_threshold` and `short_chunk_size` are used.
         n_frames: Frames T of the padded batch.
 
     Returns:
@@ -36,7 +36,7 @@ def chunk_mask(
         n_frames: T
         chunk_size: Frames a chunk.
         left_context: Frames before a chunk that can be seen; None: all.
-        device: Where the mask is needed.
+        device: Device of the mask.
 
     Returns:
         True where frame i (row) must not see frame j (column). (T, T)

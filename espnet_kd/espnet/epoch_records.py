@@ -1,4 +1,4 @@
-"""What a training writes down of its epochs: `history.json` and `facts.json`."""
+"""Records of a training's epochs: `history.json` and `facts.json`."""
 
 import logging
 import resource
@@ -43,7 +43,7 @@ def repair_history(folder: Path, reporter: Reporter) -> None:
 
     Args:
         folder: The experiment.
-        reporter: Of the checkpoint, whose epochs are finished.
+        reporter: Reporter of the checkpoint, whose epochs are finished.
     """
     finished = range(1, reporter.get_epoch() + 1)
     whole = [h["epoch"] for h in read_history(folder) if all(part in h for part in PARTS)]
@@ -97,7 +97,7 @@ def write_facts(options: Any, history: Epochs) -> None:
 
     Args:
         options: The trainer's.
-        history: Its epochs.
+        history: Records of its epochs.
     """
     folder = Path(options.output_dir)
     if options.ngpu > 0:

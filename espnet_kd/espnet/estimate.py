@@ -1,4 +1,4 @@
-"""What a training will cost, measured by a few of its steps on noise."""
+"""Costs of a training, measured by a few of its steps on noise."""
 
 import copy
 import dataclasses
@@ -36,7 +36,7 @@ from espnet_kd.teachers import pack
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What was measured.
+    """Measured costs.
 
     Attributes:
         step_seconds: Mean time of an update.
@@ -55,9 +55,9 @@ class Planned(NamedTuple):
     """A model without weights.
 
     Attributes:
-        config: Its training config.
-        sizes: Its sizes.
-        device: What it takes on a device; None: what its sizes say.
+        config: Training config of the student.
+        sizes: Sizes of the student.
+        device: Numbers that it takes on a device; None: those that its sizes say.
     """
 
     config: Dict[str, Any]
@@ -86,8 +86,8 @@ def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) 
         above = models[-1]
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))
-        own = config_of(sizes, above.config, kept)
-        config = train_config(stage, above.config, own, base, files, files)
+        student_config = config_of(sizes, above.config, kept)
+        config = train_config(stage, above.config, student_config, base, files, files)
         net = functools.partial(_build, config)
         method = method_named(stage.method)
         device = method.on_device(stage, sizes.params, teacher.sizes.params, net)
@@ -108,11 +108,11 @@ def estimate(
     fork.
 
     Args:
-        student: Its training config.
-        teacher: Its teacher's config, on-line distillation; None: without a teacher.
-        batches: What to train on.
+        student: Training config of the student.
+        teacher: Config of its teacher, on-line distillation; None: without a teacher.
+        batches: Batches to train on.
         device: `cpu` or `cuda`.
-        threads: Of a CPU.
+        threads: Number of CPU threads.
 
     Raises:
         RuntimeError: a step failed, for example for its memory.
@@ -130,7 +130,7 @@ class Training:
         teacher: The teacher's config, on-line distillation; None: without a teacher.
         cached: The teacher's posteriors come with the batch, as from a cache.
         device: `cpu` or `cuda`.
-        threads: Of a CPU.
+        threads: Number of CPU threads.
     """
 
     student: Mapping[str, Any]
@@ -203,7 +203,7 @@ def noise(lengths: Batch, vocabulary: int, input_size: Optional[int]) -> Dict[st
     """Make a batch of noise.
 
     Args:
-        lengths: Of its utterances.
+        lengths: Lengths of its utterances.
         vocabulary: V
         input_size: Features F of each frame; None: audio.
 
@@ -235,8 +235,8 @@ def cache_entries(
 
     Args:
         model: The student; its front end and subsampling decide the frames.
-        lengths: Of the utterances.
-        text: Their labels. (B, U)
+        lengths: Lengths of the utterances.
+        text: Labels of the utterances. (B, U)
 
     Returns:
         (B, L, 1)
@@ -245,10 +245,10 @@ def cache_entries(
     if model.frontend is not None:
         frames = frames // model.frontend.hop_length + 1
     entries = []
-    for T, U, said in zip(
+    for T, U, labels in zip(
         subsampled_lengths(model.encoder.embed, frames).tolist(), lengths.labels, text
     ):
         three = torch.full((T, U + 1, 3), math.log(1 / 3))
-        entry = torch.from_numpy(pack(three, said[:U], None, U + 1))  # (L,)
+        entry = torch.from_numpy(pack(three, labels[:U], None, U + 1))  # (L,)
         entries.append(entry.float()[:, None])
     return torch.nn.utils.rnn.pad_sequence(entries, batch_first=True)

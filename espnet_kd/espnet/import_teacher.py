@@ -35,7 +35,7 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         exp: The user's experiment, with `config.yaml`.
         checkpoint: File name of a checkpoint in it.
         fs: Sampling rate of the recipe, e.g. `16k`.
-        token_dir: Where the recipe's token list and BPE model are to lie.
+        token_dir: Folder for the recipe's token list and BPE model.
         out: The experiment to make.
 
     Returns:
@@ -139,7 +139,7 @@ def _rate(fs: Any, where: str) -> int:
 
 
 def _roots(exp: Path) -> "list[Path]":
-    """Where relative paths of the config may start: in the recipe that trained it.
+    """List the folders in which relative paths of the config may start.
 
     That is the folder above `exp/`. The folder that we work in is not among them: its files
     may well have the same names.

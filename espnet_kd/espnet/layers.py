@@ -64,16 +64,16 @@ def block_outputs(encoder: Encoder, numbers: Iterable[int]) -> Iterator[Dict[int
     Yields:
         Number of a block -> its output, once it has run. (B, T, D)
     """
-    found: Dict[int, torch.Tensor] = {}
+    outputs: Dict[int, torch.Tensor] = {}
     with contextlib.ExitStack() as stack:
         for number in set(numbers):
 
             def keep(_block, _inputs, output, number=number) -> None:
-                found[number] = hidden_of(output)
+                outputs[number] = hidden_of(output)
 
             block = encoder.encoders.blocks[number]
             stack.callback(block.register_forward_hook(keep).remove)
-        yield found
+        yield outputs
 
 
 def layer_distance(
@@ -86,10 +86,10 @@ def layer_distance(
     """Compute the mean over the pairs of the distance of their outputs.
 
     Args:
-        projections: Of `layer_projections`.
+        projections: Modules of `layer_projections`.
         student: Outputs of the student's blocks. (B, T, D)
-        teacher: Of the teacher's. (B, T, D of the teacher)
-        pairs: Which are compared.
+        teacher: Outputs of the teacher's blocks. (B, T, D of the teacher)
+        pairs: Pairs of blocks that are compared.
         t_len: Frames of each utterance. (B,)
 
     Returns:

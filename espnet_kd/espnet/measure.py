@@ -1,4 +1,4 @@
-"""What a model does on a few utterances, before anything is trained."""
+"""Losses and errors of a model on a few utterances, before anything is trained."""
 
 import contextlib
 import dataclasses
@@ -38,10 +38,11 @@ class Sample:
     features, under the chunk size of validation if they are streaming models.
 
     Args:
-        teacher: Whose front end it is.
+        teacher: Model whose front end is used.
         config: The teacher's `config.yaml`: how it makes labels of text.
         data: Directory with wav.scp and text.
-        utterances: How many to take, evenly spaced over the directory; all if it has fewer.
+        utterances: Number of utterances to take, evenly spaced over the directory; all if it has
+            fewer.
         chunk_size: `valid_chunk_size` of `kd_conf`: encoder frames a chunk, 0 for full
             context, None for the encoder's `short_chunk_size`.
 
@@ -129,12 +130,12 @@ class Sample:
     def skip_loss(self, model: ESPnetASRTransducerModel) -> List[float]:
         """Return by how much the loss grows without each encoder block, nats an utterance."""
         count = len(model.encoder.encoders.blocks)
-        whole, found = self.loss(model), []
+        whole, growth = self.loss(model), []
         for skipped in range(count):
             with only_blocks(model, [i for i in range(count) if i != skipped]):
-                found.append(self.loss(model) - whole)
-            logging.info(f"loss without block {skipped}: {found[-1]:+.3f}")
-        return found
+                growth.append(self.loss(model) - whole)
+            logging.info(f"loss without block {skipped}: {growth[-1]:+.3f}")
+        return growth
 
     def taylor(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
         """Return what the loss owes to each element of each parameter (`TaylorScores`)."""

@@ -132,9 +132,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
         Raises:
             UserError: features hold NaN or infinity.
         """
-        found = super().collect_feats(speech, speech_lengths, *args, **kwargs)
-        self._refuse_no_numbers(speech, found["feats"], self.batch_names)
-        return found
+        feats = super().collect_feats(speech, speech_lengths, *args, **kwargs)
+        self._refuse_no_numbers(speech, feats["feats"], self.batch_names)
+        return feats
 
     @staticmethod
     def _refuse_no_numbers(
@@ -144,8 +144,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         Args:
             speech: (B, S)
-            feats: Its features. (B, T_in, F)
-            names: Of the utterances, if they are known. (B,)
+            feats: Features of the batch. (B, T_in, F)
+            names: Names of the utterances, if they are known. (B,)
         """
         if bool(torch.isfinite(feats).all()):
             return

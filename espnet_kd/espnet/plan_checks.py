@@ -1,4 +1,4 @@
-"""What of a plan needs ESPnet or a teacher to be checked: before the first student is trained."""
+"""Checks of a plan that need ESPnet or a teacher, before the first student is trained."""
 
 import contextlib
 from typing import Sequence
@@ -16,7 +16,7 @@ def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
     """Check the names of training options.
 
     Args:
-        stages: Of a plan.
+        stages: Stages of a plan.
         base: The recipe's training config for students.
 
     Raises:

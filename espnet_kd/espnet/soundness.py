@@ -1,4 +1,4 @@
-"""What an epoch, and a training, must have done to count as one."""
+"""Conditions that an epoch, and a training, must meet to count as one."""
 
 import math
 from typing import Any, Dict, List, NamedTuple
@@ -11,7 +11,7 @@ SKIPPED_SHARE = 0.01  # of an epoch's updates; more is said
 
 
 class Steps(NamedTuple):
-    """What became of the steps of an epoch.
+    """Counts of the steps of an epoch.
 
     Attributes:
         made: Updates of the model.
@@ -34,7 +34,7 @@ class Steps(NamedTuple):
         lost = sum(not math.isfinite(value) for value in losses)
         return cls(made, max(0, tried - made), len(losses), lost)
 
-    def said(self) -> str:
+    def lost_losses(self) -> str:
         """Say how many losses were no numbers."""
         return f"the loss was NaN or infinite in {self.lost} of {self.batches} batches"
 
@@ -64,8 +64,8 @@ def check_trained(epoch: int, steps: Steps, options: Any) -> str:
     """Judge the training part of an epoch.
 
     Args:
-        epoch: Its number.
-        steps: What became of its steps.
+        epoch: Number of the epoch.
+        steps: Counts of its steps.
         options: The trainer's.
 
     Returns:
@@ -79,14 +79,14 @@ def check_trained(epoch: int, steps: Steps, options: Any) -> str:
     if not steps.made:
         raise UserError(
             f"{options.output_dir}: epoch {epoch} made no update of the model: every gradient "
-            f"held NaN or infinity ({steps.said()}); lower the learning rate (optim_conf.lr), or "
-            "look for damaged audio"
+            f"held NaN or infinity ({steps.lost_losses()}); lower the learning rate "
+            "(optim_conf.lr), or look for damaged audio"
         )
     if steps.skipped <= SKIPPED_SHARE * (steps.made + steps.skipped):
         return ""
     return (
         f"epoch {epoch}: {steps.skipped} of {steps.made + steps.skipped} updates were skipped, "
-        f"as the gradient held NaN or infinity ({steps.said()})"
+        f"as the gradient held NaN or infinity ({steps.lost_losses()})"
     )
 
 
@@ -94,8 +94,8 @@ def check_validated(epoch: int, reporter: SubReporter, options: Any) -> str:
     """Judge the validation part of an epoch.
 
     Args:
-        epoch: Its number.
-        reporter: What ESPnet has reported of it.
+        epoch: Number of the epoch.
+        reporter: Reporter of ESPnet's for it.
         options: The trainer's.
 
     Returns:
@@ -110,17 +110,17 @@ def check_validated(epoch: int, reporter: SubReporter, options: Any) -> str:
     if steps.lost == steps.batches:
         raise UserError(
             f"{options.output_dir}: epoch {epoch} left a model that computes no numbers: in the "
-            f"validation {steps.said()}; lower the learning rate (optim_conf.lr), or look for "
-            "damaged audio"
+            f"validation {steps.lost_losses()}; lower the learning rate (optim_conf.lr), or look "
+            "for damaged audio"
         )
-    return f"epoch {epoch}: in the validation {steps.said()}"
+    return f"epoch {epoch}: in the validation {steps.lost_losses()}"
 
 
 def check_finished(history: List[Dict[str, Any]], options: Any) -> None:
     """Refuse a training that ended before its time.
 
     Args:
-        history: Its epochs.
+        history: Records of its epochs.
         options: The trainer's.
 
     Raises:

@@ -74,7 +74,7 @@ def logits_of(model: ESPnetASRTransducerModel, features: Optional[int]) -> torch
     """Run a model on a second of noise, always the same one.
 
     Args:
-        model: In eval mode.
+        model: Model in eval mode.
         features: Width of its features; None: it hears samples.
 
     Returns:

@@ -48,20 +48,20 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
             f"(espnet2.bin.asr_transducer_train): {type(e).__name__}: {e}"
         ) from e
     state = load_state(checkpoint)
-    own = model.state_dict()
-    for name in own:
+    wanted = model.state_dict()
+    for name in wanted:
         if name not in state:
             raise UserError(f"{checkpoint}: lacks '{name}', which {config} asks for")
-        if state[name].shape != own[name].shape:
+        if state[name].shape != wanted[name].shape:
             raise UserError(
                 f"{checkpoint}: '{name}' has shape {tuple(state[name].shape)}; {config} asks "
-                f"for {tuple(own[name].shape)}"
+                f"for {tuple(wanted[name].shape)}"
             )
     # `kd_*`: what a student was distilled with and does not decode with.
-    extra = [name for name in state if name not in own and not name.startswith("kd_")]
+    extra = [name for name in state if name not in wanted and not name.startswith("kd_")]
     if extra:
         raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
-    model.load_state_dict({name: state[name] for name in own})
+    model.load_state_dict({name: state[name] for name in wanted})
     return model
 
 
@@ -73,7 +73,7 @@ class FrozenTeacher:
 
     Args:
         model: A trained transducer.
-        name: What messages call it.
+        name: Name for messages.
         dtype: bfloat16 halves what LOWERED takes; these parts then compute in it, too,
             whatever autocast says. The walk over the lattice stays in float32.
     """
@@ -106,7 +106,7 @@ class FrozenTeacher:
                 getattr(self.model, part, torch.nn.Identity()).to(self.dtype)
 
     def check_fits(self, student: ESPnetASRTransducerModel) -> None:
-        """Refuse a student whose lattice is another one.
+        """Refuse a student whose lattice differs.
 
         Raises:
             UserError: token lists, subsampling or front ends differ.
@@ -208,10 +208,10 @@ def _forget_attention(module: Any, *_: Any) -> None:
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher says of a batch.
+    """Outputs of a teacher for a batch.
 
     Attributes:
-        joint: Its projected joint network.
+        joint: Joint network with its projected inputs.
         t_len: Frames. (B,)
         enc: Encoder output. (B, T, D)
         ctc: Logits of the CTC head, if it has one. (B, T, V)
@@ -248,12 +248,12 @@ def front_end(model: ESPnetASRTransducerModel) -> dict:
     front = model.frontend
     if front is None:
         return {"frontend": None}
-    found = {"frontend": type(front).__name__, "features": front.output_size()}
+    options = {"frontend": type(front).__name__, "features": front.output_size()}
     stft = getattr(front, "stft", None)
     for key in ("n_fft", "win_length", "hop_length", "window"):
         if stft is not None:
-            found[key] = getattr(stft, key, None)
+            options[key] = getattr(stft, key, None)
     logmel = getattr(front, "logmel", None)
     if logmel is not None:
-        found.update(getattr(logmel, "mel_options", {}))
-    return found
+        options.update(getattr(logmel, "mel_options", {}))
+    return options

@@ -34,11 +34,11 @@ class Outputs:
         t_len: Encoder frames. (B,)
         u_len: Labels of each utterance. (B,)
         enc: The student's encoder output. (B, T, D)
-        dec: Its predictor output. (B, U + 1, D)
-        joint: Its projected joint network.
+        dec: Output of the predictor. (B, U + 1, D)
+        joint: Joint network with its projected inputs.
         blocks: Outputs of its blocks that are compared.
         teachers: Teachers on the lattice, with their shares, or a cache; None: none.
-        teacher: What the teacher says apart from the lattice; None: none, or a cache.
+        teacher: Outputs of the teacher apart from the lattice; None: none, or a cache.
         teacher_blocks: Outputs of its blocks that are compared.
     """
 

@@ -1,4 +1,4 @@
-"""How much speech a training gets through, and how much memory that takes."""
+"""Speech that a training gets through in a second, and the memory that it takes."""
 
 from typing import Any, Dict, Mapping
 

@@ -153,8 +153,8 @@ class DistilTrainer(Trainer):
             **kwargs,
         )
         iterator.close()  # another process may have had a batch less, which ends this loop, too
-        found = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
-        report_epoch(reporter, found)
+        word_errors = model.dev_wer.figures(distributed_option.distributed, options.ngpu)
+        report_epoch(reporter, word_errors)
         line = soundness.check_validated(reporter.epoch, reporter, options)
         if _is_main(distributed_option):
             _tell(options, line)

@@ -20,7 +20,7 @@ def chunks(
     Args:
         t_len: Frames of each utterance, B of them.
         u_len: Labels of each utterance, B of them.
-        node_bytes: What one node takes while its chunk is worked on.
+        node_bytes: Bytes that one node takes while its chunk is worked on.
         budget: Bytes that a chunk may take; one frame of one utterance is the least.
 
     Yields:

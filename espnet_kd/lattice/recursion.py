@@ -83,9 +83,9 @@ class _Recursion(torch.autograd.Function):
 
         alpha = blank.new_full((len(blank) + 1, B, U1 + 1), NEG_INF)  # row u = -1 too
         alpha[0, :, 1] = 0.0
-        own, below = alpha[:, :, 1:], alpha[:, :, :-1]
-        _sweep(own[1:], own[:-1], blank, below[:-1], label[:, :, :-1])
-        log_p = own[-1].gather(1, u_len[:, None])[:, 0]  # (B,)
+        at_u, below = alpha[:, :, 1:], alpha[:, :, :-1]
+        _sweep(at_u[1:], at_u[:-1], blank, below[:-1], label[:, :, :-1])
+        log_p = at_u[-1].gather(1, u_len[:, None])[:, 0]  # (B,)
         ctx.fastemit, ctx.T = fastemit, T
         ctx.save_for_backward(alpha, blank, label, log_p, t_len, u_len)
         return -log_p.to(ctx.dtype)
@@ -98,14 +98,14 @@ class _Recursion(torch.autograd.Function):
         n_diag, B, U1 = blank.shape
         beta = blank.new_full((n_diag + 1, B, U1 + 1), NEG_INF)  # row u = U + 1 too
         beta[-1].scatter_(1, u_len[:, None], 0.0)
-        own, above = beta[:, :, :-1], beta[:, :, 1:]
-        _sweep(own[:-1], own[1:], blank, above[1:], label, backwards=True)
+        at_u, above = beta[:, :, :-1], beta[:, :, 1:]
+        _sweep(at_u[:-1], at_u[1:], blank, above[1:], label, backwards=True)
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
         scale = torch.where(torch.isfinite(log_p), -grad.double(), 0.0)[:, None, None]
         log_p = log_p.masked_fill(~torch.isfinite(log_p), float("inf"))[:, None]
         out = torch.empty((B, ctx.T, U1, 2), dtype=ctx.dtype, device=grad.device)
         # In place: these few arrays are most of what a small vocabulary's loss takes.
-        occ = (alpha + blank).add_(own[1:])  # (T + U, B, U + 1)
+        occ = (alpha + blank).add_(at_u[1:])  # (T + U, B, U + 1)
         _after_the_end(occ, t_len, u_len, NEG_INF)
         out[..., 0] = scale * _unskew(occ.sub_(log_p).exp_(), ctx.T)
         torch.add(alpha, label, out=occ).add_(above[1:])
@@ -119,8 +119,8 @@ def _after_the_end(
     """Set what comes after each utterance's last node in its row U. x: (T + U, B, U + 1)"""
     n = torch.arange(len(x), device=x.device)[:, None]  # (T + U, 1)
     index = u_len.expand(len(x), -1)[:, :, None]  # (T + U, B, 1)
-    here = x.gather(2, index)
-    x.scatter_(2, index, here.masked_fill((n >= t_len + u_len)[:, :, None], value))
+    row = x.gather(2, index)
+    x.scatter_(2, index, row.masked_fill((n >= t_len + u_len)[:, :, None], value))
 
 
 def check_lattice(shape: Sequence[int], t_len: torch.Tensor, u_len: torch.Tensor) -> None:

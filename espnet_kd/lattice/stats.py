@@ -83,11 +83,11 @@ class _Walk(torch.autograd.Function):
         node_bytes = stats.element_size() * (arrays * weight.size(0) + 2 * enc.size(2))
         for chunk in chunks(*lengths, node_bytes, budget):
             logits = joint.logits(joint.hidden(chunk))  # (n, V)
-            here = stats[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, U + 1, 3 or 4)
+            node = stats[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, U + 1, 3 or 4)
             if divergence is not None:
                 logits = logits.log_softmax(-1)  # as good as any other logits of the node
-                here[..., 3] = divergence.value(chunk, logits).view(here.shape[:2])
-            here[..., :3] = three_log_probs(logits, labels, chunk)
+                node[..., 3] = divergence.value(chunk, logits).view(node.shape[:2])
+            node[..., :3] = three_log_probs(logits, labels, chunk)
         ctx.save_for_backward(enc, dec, weight, bias, labels, u_len, stats)
         ctx.activation, ctx.divergence = activation, divergence
         ctx.lengths, ctx.node_bytes, ctx.budget = lengths, node_bytes, budget
@@ -109,16 +109,18 @@ class _Walk(torch.autograd.Function):
         for chunk in chunks(*ctx.lengths, ctx.node_bytes, ctx.budget):
             b, t0, t1, rows = chunk
             if t0 == 0:  # the next utterance
-                own = slice(ctx.lengths[0][b]), slice(rows)
-                change = _Change.of(stats[b][own], grad_stats[b][own])
+                extent = slice(ctx.lengths[0][b]), slice(rows)
+                change = _Change.of(stats[b][extent], grad_stats[b][extent])
                 live = change.live_rows()
             u0, u1 = min(u for u, _ in live[t0:t1]), max(u for _, u in live[t0:t1])
             if u0 >= u1:
                 continue  # no gradient at all
             part, chunk = joint._replace(dec=dec[:, u0:]), Chunk(b, t0, t1, u1 - u0)
             z = part.hidden(chunk)  # (n, D)
-            here = change.at(slice(t0, t1), slice(u0, u1))
-            grad = _grad_logits(part.logits(z), here, label[b, u0:u1], chunk, ctx.divergence)
+            change_of_part = change.at(slice(t0, t1), slice(u0, u1))
+            grad = _grad_logits(
+                part.logits(z), change_of_part, label[b, u0:u1], chunk, ctx.divergence
+            )
             d_bias += grad.sum(0)
             grad = grad.to(weight.dtype)  # (n, V)
             if d_weight.dtype == grad.dtype:
@@ -145,7 +147,7 @@ def three_log_probs(logits: torch.Tensor, labels: torch.Tensor, chunk: Chunk) ->
     Args:
         logits: Overwritten. (n, V)
         labels: (B, U)
-        chunk: Where the nodes are.
+        chunk: Frames and rows of the nodes.
 
     Returns:
         (t1 - t0, rows, 3)
@@ -165,7 +167,7 @@ def three_log_probs(logits: torch.Tensor, labels: torch.Tensor, chunk: Chunk) ->
 
 
 class _Change(NamedTuple):
-    """How the loss changes with the logits of nodes, but for the divergence.
+    """The loss's change with the logits of nodes, but for the divergence.
 
     With d_c the gradient of log q(c), c in {blank, label, rest}, and s their sum:
     blank and label v: d_v - s q_v; any other v: (d_rest / q_rest - s) q_v.
@@ -242,9 +244,9 @@ def _grad_logits(
 
     Args:
         logits: Overwritten. (n, V)
-        change: Of the chunk's nodes.
+        change: Gradients of the chunk's nodes.
         label: Next label of each row; blank where there is none. (rows,)
-        chunk: Where the nodes are.
+        chunk: Frames and rows of the nodes.
         divergence: The source of the fourth number.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How often teacher and student would do the same: a figure to watch, not to train with."""
+"""Agreement of teacher and student along the teacher's best path: a figure to watch."""
 
 from typing import Optional
 

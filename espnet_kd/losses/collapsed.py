@@ -51,10 +51,10 @@ class Seen:
     def keep(self, chunk: Chunk, log_p: torch.Tensor) -> None:
         """Take what is known of a chunk. log_p: (n, V)"""
         grid = log_p.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, rows, V)
-        here = self.three[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, rows, 3)
+        nodes = self.three[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, rows, 3)
         label = self.labels[chunk.b, : chunk.rows - 1, None]  # (rows - 1, 1)
-        here[..., 0] = grid[..., 0]
-        here[:, :-1, 1:2] = grid[:, :-1].gather(-1, label.expand(len(grid), -1, 1))
-        here[:, -1, 1] = float("-inf")
-        rest = 1 - here[..., :2].exp().sum(-1)  # (t, rows)
-        here[..., 2] = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()
+        nodes[..., 0] = grid[..., 0]
+        nodes[:, :-1, 1:2] = grid[:, :-1].gather(-1, label.expand(len(grid), -1, 1))
+        nodes[:, -1, 1] = float("-inf")
+        rest = 1 - nodes[..., :2].exp().sum(-1)  # (t, rows)
+        nodes[..., 2] = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()

@@ -21,7 +21,7 @@ class FullKL:
     Args:
         teacher: The teacher's projected joint network; its D may be another.
         kind: See `losses.kl.divergence`.
-        seen: Is shown what the first walk computes of the teacher.
+        seen: Receiver of what the first walk computes of the teacher.
     """
 
     def __init__(self, teacher: Joint, kind: str = "forward", seen: Optional[Seen] = None) -> None:

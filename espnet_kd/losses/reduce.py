@@ -25,7 +25,7 @@ def reduce_nodes(
             eq. 7); grows with T * U. `node`: the weighted mean over nodes. `path`: that mean
             times the T + U nodes that one path visits, which is in nats an utterance like
             the RNN-T loss, so that one lambda fits short and long utterances (ours).
-        weight: Of each node, 0 leaves it out; by default 1. (B, T, U + 1)
+        weight: Weight of each node, 0 leaves it out; by default 1. (B, T, U + 1)
 
     Returns:
         Zero for an utterance whose nodes all have weight 0. (B,)

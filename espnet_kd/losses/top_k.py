@@ -21,7 +21,7 @@ class TopKKL:
         teacher: The teacher's projected joint network; its D may be another.
         k: Tokens that are classes of their own.
         kind: See `losses.kl.divergence`.
-        seen: Is shown what the first walk computes of the teacher.
+        seen: Receiver of what the first walk computes of the teacher.
 
     Raises:
         ValueError: k is not in [1, V).
@@ -71,6 +71,6 @@ class TopKKL:
 
 def _gather(log_p: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Reduce (n, V) to the tokens of `index` and the sum of the rest. (n, k + 1)"""
-    own = log_p.gather(-1, index)
+    likeliest = log_p.gather(-1, index)
     rest = log_p.scatter(-1, index, float("-inf")).logsumexp(-1, keepdim=True)
-    return torch.cat([own, rest], dim=-1)
+    return torch.cat([likeliest, rest], dim=-1)

@@ -12,7 +12,7 @@ class Run:
     Attributes:
         model: The student that is trained, without what parallel training wraps around it.
         options: The trainer's.
-        callbacks: Who is told of events, in this order.
+        callbacks: Callbacks that are told of events, in this order.
         main: Whether this process writes files.
         unsaved: The epoch that is validated and not yet seen to be saved; 0: none.
     """
@@ -32,8 +32,8 @@ class Run:
         """Call a method of all callbacks.
 
         Args:
-            event: Its name.
-            facts: Its arguments after the run.
+            event: Name of the event.
+            facts: Arguments after the run.
         """
         for callback in self.callbacks:
             getattr(callback, event)(self, *facts)
@@ -59,7 +59,7 @@ class Callback:
 
         Args:
             run: The training.
-            update: How many were made before, those before an interruption included.
+            update: Number of updates made before, those before an interruption included.
         """
 
     def on_epoch(self, run: Run, epoch: int) -> None:

@@ -52,7 +52,7 @@ class LowRankOptions(KeepsSizes):
     Attributes:
         rank: Share of the full rank that every matrix keeps; None: the stage's `target` is
             shared out among them. 1: every matrix stays whole.
-        where: Which matrices.
+        where: Parts of the model whose matrices are factored.
         by: What an error in a matrix counts: that of its `weight`s, or of its output on
             utterances (`activation`).
     """

@@ -62,7 +62,7 @@ class Job:
 
     Attributes:
         stage: The stage of the plan.
-        teacher: Its teacher.
+        teacher: The student's teacher.
         first: Sizes of the run's first teacher.
         sample: Utterances to measure on (`espnet.measure.Sample`); None: there are none.
         build: Builds a stock ESPnet model of a config.
@@ -82,12 +82,12 @@ class Prepared:
     """A student before its training.
 
     Attributes:
-        sizes: Its sizes in stock ESPnet.
+        sizes: Sizes of the student in stock ESPnet.
         kept: The teacher's blocks that its blocks come from.
         state: First weights in saved form; None: fresh ones are drawn.
         report: Facts for `student.json`.
-        method_conf: What `attach` is given, with the method's name; empty: it is not called, and
-            stock ESPnet's form is trained.
+        method_conf: Facts that `attach` is given, with the method's name; empty: it is not
+            called, and stock ESPnet's form is trained.
     """
 
     sizes: Architecture
@@ -113,7 +113,7 @@ class Term(abc.ABC):
     """One summand of the loss.
 
     Attributes:
-        name: Its name in the statistics.
+        name: Name in the statistics.
         needs: Fields of `espnet.terms.Outputs` without which it is left out.
     """
 
@@ -125,7 +125,7 @@ class Term(abc.ABC):
 
         Args:
             model: The student.
-            teacher: Its teacher, in memory (`espnet.teacher.FrozenTeacher`).
+            teacher: The student's teacher, in memory (`espnet.teacher.FrozenTeacher`).
 
         Raises:
             UserError: one of them cannot.
@@ -144,7 +144,7 @@ class Term(abc.ABC):
         """Compute it: the mean over utterances, nats for all but distances. ()
 
         Args:
-            out: What both models say of the batch (`espnet.terms.Outputs`).
+            out: Outputs of both models for the batch (`espnet.terms.Outputs`).
         """
 
     def beside(self, out: Any) -> Dict[str, torch.Tensor]:
@@ -154,7 +154,7 @@ class Term(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Attached:
-    """What a method adds to a training.
+    """Terms and callbacks that a method adds to a training.
 
     Attributes:
         terms: Terms of the loss, behind our own.
@@ -183,10 +183,10 @@ class Method(abc.ABC):
     """A compression method; the defaults are those of one that trains what is decoded.
 
     Attributes:
-        name: Its name in a plan.
+        name: Name in a plan.
         followed_by: Methods whose teacher may be its student; None: all.
-        undone: What any other would do to it, for the message.
-        stock: How the form that stock ESPnet decodes comes about, for `manifest.json`.
+        undone: Harm that any other would do to it, for the message.
+        stock: Origin of the form that stock ESPnet decodes, for `manifest.json`.
     """
 
     name: str

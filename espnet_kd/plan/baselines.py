@@ -16,11 +16,11 @@ from espnet_kd.spec.plan import CompressionPlan
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """How the students of a path differ from the progressive ones.
+    """A path: the differences of its students from the progressive ones.
 
     Attributes:
-        says: What it shows.
-        init: Where the first weights come from.
+        says: Question that it answers.
+        init: Origin of the first weights.
         kd: Distillation settings that overrule the stage's; None: no distillation.
         chain: Whether it goes through the same steps, or in one from the first teacher.
         ablation: Whether `--ablate true` adds it.
@@ -102,7 +102,7 @@ def choose(words: Sequence[str], ablate: bool) -> List[str]:
 
 def all_students(
     plan: CompressionPlan,
-    way: Effective,
+    progressive: Effective,
     paths: Sequence[str],
     sizes_at: Sequence[str],
     default_epochs: int,
@@ -111,7 +111,7 @@ def all_students(
 
     Args:
         plan: The plan.
-        way: What its gates have made of it.
+        progressive: The progressive path after its gates.
         paths: Names of paths, `progressive` among them or not.
         sizes_at: Names of progressive stages whose sizes the other paths end at; none: the
             last that there is.
@@ -120,8 +120,8 @@ def all_students(
     Raises:
         UserError: a name of `sizes_at` that no stage has, or two students of one name.
     """
-    ends = _ends(plan, way, sizes_at)
-    students = list(way.students) if PLANNED in paths else []
+    ends = _ends(plan, progressive, sizes_at)
+    students = list(progressive.students) if PLANNED in paths else []
     for name in paths:
         if name == PLANNED:
             continue
@@ -145,17 +145,19 @@ def all_students(
     return students
 
 
-def _ends(plan: CompressionPlan, way: Effective, sizes_at: Sequence[str]) -> List[List[Student]]:
+def _ends(
+    plan: CompressionPlan, progressive: Effective, sizes_at: Sequence[str]
+) -> List[List[Student]]:
     """For each size the steps that lead to it; sizes below the end of a stop have none."""
     if not sizes_at:
-        return [way.best]
+        return [progressive.best]
     known = [stage.name for stage in plan.stages]
     for name in sizes_at:
         check_name("--paths_at: unknown stage", name, known)
     ends = []
     for name in dict.fromkeys(sizes_at):
         number = known.index(name) + 1
-        steps = [s for s in way.best if s.number <= number]
+        steps = [s for s in progressive.best if s.number <= number]
         if steps and steps[-1].number == number and not steps[-1].half:
             ends.append(steps)
     return ends
@@ -179,7 +181,7 @@ def _one_step(
         student,
         epochs=sum(step.last_epoch(default_epochs) for step in steps),
         teacher=None,
-        way=tuple(plan.stages[: last.number]),
+        stages_above=tuple(plan.stages[: last.number]),
     )
 
 
@@ -193,8 +195,10 @@ def _chain(
             student = dataclasses.replace(student, init=step.init)
         teacher = students[-1].name if students else None
         epochs = step.last_epoch(default_epochs)
-        way = tuple(plan.stages[: step.number])
-        students.append(dataclasses.replace(student, teacher=teacher, epochs=epochs, way=way))
+        stages_above = tuple(plan.stages[: step.number])
+        students.append(
+            dataclasses.replace(student, teacher=teacher, epochs=epochs, stages_above=stages_above)
+        )
     return students
 
 

@@ -14,7 +14,7 @@ def geometric(target: Any, stages: int, params: int) -> List[Any]:
 
     Args:
         target: The last one, as a plan may say it.
-        stages: How many.
+        stages: Number of students.
         params: Parameters of the first teacher.
 
     >>> geometric(0.35, 3, 10**6)
@@ -45,10 +45,10 @@ def draft(
 
     Args:
         teacher: The teacher's experiment.
-        first: Its sizes.
+        first: Sizes of the teacher.
         targets: See `geometric`.
-        objective: Of every stage.
-        epochs: Of every stage; None leaves the training config's.
+        objective: Objective of every stage.
+        epochs: Epochs of every stage; None leaves the training config's.
 
     Raises:
         UserError: there is no student of one of the sizes.

@@ -37,8 +37,8 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
 
     Args:
         plan: The plan.
-        rounds_of: What was measured of the student with a name; empty: nothing yet, then it
-            is taken to pass.
+        rounds_of: Reader of what was measured of a student, by its name; empty: nothing yet,
+            then it is taken to pass.
     """
     students: List[Student] = []
     chain: List[Student] = []
@@ -69,14 +69,14 @@ def _trained_on(student: Student, rounds: Sequence[Round], verdict: str) -> Stud
     return student
 
 
-def _in_two_steps(stage: Student, way: Sequence[Stage]) -> List[Student]:
+def _in_two_steps(stage: Student, stages_above: Sequence[Stage]) -> List[Student]:
     """The student in between, and the stage once more, with its own sizes.
 
     Neither is split again: whichever of them does not pass ends the compression.
     """
     assert stage.gate is not None  # which asks for it
     gate = stage.gate.changed(otherwise="stop")
-    both = dataclasses.replace(stage, gate=gate, way=tuple(way))
+    both = dataclasses.replace(stage, gate=gate, stages_above=tuple(stages_above))
     return [
         dataclasses.replace(both, name=f"{stage.name}_half", half=True),
         dataclasses.replace(both, name=f"{stage.name}_again"),

@@ -23,9 +23,9 @@ def write_manifest(
 
     Args:
         exp: The student's experiment.
-        stage: What the plan says of it.
+        stage: Options of the student's stage.
         plan: The plan's file.
-        teacher: Its teacher's experiment.
+        teacher: Experiment of the student's teacher.
         model: The checkpoint of both.
 
     Raises:
@@ -61,14 +61,14 @@ def write_manifest(
 
 def differences(manifest: Manifest) -> List[str]:
     """Name the files that are not those of a manifest, one line each."""
-    found = []
+    lines = []
     for name, file in manifest["files"].items():
         path = Path(file["path"])
         if not path.is_file():
-            found.append(f"{name}: {path} is not there")
+            lines.append(f"{name}: {path} is not there")
         elif digest(path) != file["sha256"]:
-            found.append(f"{name}: {path} has changed")
-    return found
+            lines.append(f"{name}: {path} has changed")
+    return lines
 
 
 def digest(path: Path) -> str:

@@ -17,7 +17,7 @@ class NotMeasured(UserError):
 
 
 def sizes_of_way(
-    way: Sequence[Stage], first: Architecture, out: Optional[Path] = None, name: str = ""
+    stages: Sequence[Stage], first: Architecture, out: Optional[Path] = None, name: str = ""
 ) -> List[Architecture]:
     """Return the sizes of stages that follow one another.
 
@@ -26,13 +26,13 @@ def sizes_of_way(
         first: Sizes of the run's first teacher.
         out: A student's experiment, beside which those of the way are: sizes that were
             measured (`allocate: sensitivity`) are read there.
-        name: Its name.
+        name: Name of that student.
 
     Raises:
         UserError: a size that cannot be, or a measured one that is not known yet.
     """
     sizes = [first]
-    for step in way:
+    for step in stages:
         if step.method_conf.keeps_sizes:
             sizes.append(sizes[-1])
         elif _chosen_by_measure(step, sizes[-1]):
@@ -58,7 +58,7 @@ def sizes_by_way(stage: Student, first: Architecture, out: Path) -> Architecture
     Raises:
         UserError: see `sizes_of_way`.
     """
-    before, goal = [first, *sizes_of_way(stage.way, first, out, stage.name)][-2:]
+    before, goal = [first, *sizes_of_way(stage.stages_above, first, out, stage.name)][-2:]
     return halfway(before, goal) if stage.half else goal
 
 

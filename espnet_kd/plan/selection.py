@@ -28,7 +28,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
     add("--ablate", type=str2bool, default=False, help="add all ablations")
-    add("--students", help="where students are, <this>_<name>; what their gates said counts")
+    add("--students", help="where students are, <this>_<name>; the results of their gates count")
     add("--train_config", help="training config for students (YAML)")
 
 
@@ -71,7 +71,7 @@ def student_of(
 
     Args:
         args: The options of `add_plan_options`.
-        name: Its name.
+        name: Name of the student.
         plan: The plan, if it has been read.
 
     Raises:

@@ -26,15 +26,15 @@ class Student(Stage):
     Attributes:
         path: `progressive`, or the path (`plan.baselines`) that it was added for.
         teacher: Name of the student that it learns from; None: the run's first teacher.
-        way: Stages whose sizes, each derived from the one before and the first from the
+        stages_above: Stages whose sizes, each derived from the one before and the first from the
             first teacher, lead to this student's; empty: one step below its teacher.
-        half: Its size is the geometric mean of the last two that `way` leads to.
+        half: Whether its size is the geometric mean of the last two that `way` leads to.
         until: The epoch that training ends with since a gate asked for more; None: `epochs`.
     """
 
     path: str = PLANNED
     teacher: Optional[str] = None
-    way: Tuple[Stage, ...] = ()
+    stages_above: Tuple[Stage, ...] = ()
     half: bool = False
     until: Optional[int] = None
 
@@ -50,7 +50,7 @@ class Student(Stage):
         its teacher is: the recipe compares the teacher's own files. Nor how long it is
         trained, which may grow, and in what batches: see `training_digest`.
         """
-        made_of: Dict[str, Any] = {"kd": self.kd.said}
+        made_of: Dict[str, Any] = {"kd": self.kd.written}
         for field, facts in known_options(type(self)).values():
             value = getattr(self, field.name)
             if not facts.neutral and (field.name in FIRST_FIELDS or value != field.default):
@@ -58,9 +58,9 @@ class Student(Stage):
         made_of["train"] = {k: v for k, v in self.train.options.items() if k not in MAY_CHANGE}
         if self.path == PLANNED:  # otherwise its number is its place in the list of paths
             made_of["number"] = self.number
-        if self.way:
+        if self.stages_above:
             size = ("target", "sizes", "allocate")
-            made_of["way"] = [[_written(s, name) for name in size] for s in self.way]
+            made_of["way"] = [[_written(s, name) for name in size] for s in self.stages_above]
             made_of["half"] = self.half
         return _short_hash(made_of)
 
@@ -71,9 +71,10 @@ class Student(Stage):
 
     def record(self) -> Dict[str, Any]:
         """Return what is known of it, as JSON holds it."""
-        fields = [f.name for f in dataclasses.fields(self) if f.name not in ("said", "way")]
+        apart = ("written", "stages_above")
+        fields = [f.name for f in dataclasses.fields(self) if f.name not in apart]
         values = {name: _written(self, name) for name in fields}
-        return {**values, "way": [step.name for step in self.way]}
+        return {**values, "way": [step.name for step in self.stages_above]}
 
     def last_epoch(self, default: int) -> int:
         """Return the epoch that training ends with.
@@ -88,12 +89,12 @@ def _written(stage: Stage, name: str) -> Any:
     """Return the value of a field as JSON holds it, where it can be as it was written."""
     value = getattr(stage, name)
     if isinstance(value, Target):
-        return stage.said["target"]
+        return stage.written["target"]
     if isinstance(value, TrainingConfig):
         return value.options
     if isinstance(value, Gate):
         return value.values
-    return value.said if isinstance(value, Options) else value
+    return value.written if isinstance(value, Options) else value
 
 
 def _short_hash(content: Mapping[str, Any]) -> str:

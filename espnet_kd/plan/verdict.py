@@ -10,12 +10,12 @@ from espnet_kd.spec.gate import Gate
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """What was measured after a training.
+    """Word error rates that were measured after a training.
 
     Attributes:
         epochs: Epochs that the student had been trained.
         wer: The student's on the validation set, in percent.
-        teacher_wer: Its teacher's.
+        teacher_wer: Word error rate of its teacher.
         utterances: Size of the validation set.
         fault: Why the student does not recognise speech; None if it does. Such a student passes
             no gate: the difference of two models that say nothing is small.
@@ -85,7 +85,7 @@ def describe(
         "difference": round(last.difference, 4),
         "utterances": last.utterances,
         **gate.values,
-        "rounds": [dataclasses.asdict(one) for one in rounds],
+        "rounds": [dataclasses.asdict(measured) for measured in rounds],
     }
     line = (
         f"gate {verdict}: {student} has WER {last.wer:.2f} % on {last.utterances} utterances of "

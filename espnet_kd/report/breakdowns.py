@@ -21,7 +21,7 @@ class Breakdown:
         by: `length` or `condition`.
         test_set: Name of the test set.
         labels: The parts, in order.
-        utterances: Of each part.
+        utterances: Number of utterances of each part.
         words: Reference words of each part.
         wer: Model -> WER in percent of each part; None where a part has no words.
     """
@@ -46,16 +46,16 @@ def break_down(
     Raises:
         UserError: two models were scored with different labels.
     """
-    found = []
+    splits = []
     for s in test_sets:
         lengths = {utt: c.ref_words for utt, c in scores.counts[models[0].name, "wer", s].items()}
         bins = length_bins(lengths.values())
         parts = {utt: bins[n] for utt, n in lengths.items()}
-        found.append(_split("length", s, parts, list(dict.fromkeys(bins.values())), scores))
+        splits.append(_split("length", s, parts, list(dict.fromkeys(bins.values())), scores))
         labels = _conditions(models, inference_tag, s, list(lengths))
         if labels:
-            found.append(_split("condition", s, labels, in_order(labels.values()), scores))
-    return found
+            splits.append(_split("condition", s, labels, in_order(labels.values()), scores))
+    return splits
 
 
 def length_bins(lengths: Iterable[int], bins: int = BINS) -> Dict[int, str]:
@@ -86,10 +86,10 @@ def _conditions(
     labels: Dict[str, str] = {}
     for m in models:
         folder = m.dir / inference_tag / test_set
-        own = read_conditions(folder, utterances)
-        if labels and own and own != labels:
+        conditions = read_conditions(folder, utterances)
+        if labels and conditions and conditions != labels:
             raise UserError(f"{folder / NAME}: not the labels of the other models; score again")
-        labels = labels or own
+        labels = labels or conditions
     return labels
 
 

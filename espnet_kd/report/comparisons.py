@@ -27,7 +27,7 @@ class Comparison:
         test_set: Name of the test set.
         interval: The difference in points and its 95 % interval (paired bootstrap).
         z: Statistic of the matched-pairs test.
-        p: Its p value.
+        p: p value of its test.
         p_holm: The p value after correction for all comparisons of the family.
         remark: Why this difference allows no verdict; such comparisons are not corrected for.
     """

@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""Machine and versions with which a run was made."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""What all plots share: style, colours of the paths, panels, saving."""
+"""Common parts of all plots: style, colours of the paths, panels, saving."""
 
 import contextlib
 import math
@@ -82,7 +82,7 @@ def legend_below(fig: Any, handles: List[Any], width: float = 2.6) -> None:
     Args:
         fig: The figure.
         handles: Artists that have labels.
-        width: Of a column, in inches.
+        width: Width of a column, in inches.
     """
     columns = max(1, min(len(handles), int(fig.get_figwidth() / width)))
     fig.set_figheight(fig.get_figheight() + 0.19 * math.ceil(len(handles) / columns))

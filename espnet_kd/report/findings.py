@@ -22,9 +22,9 @@ class Content:
         inference_tag: Name of the decoding directory.
         test_sets: Names of the test sets, in order.
         draws: Draws of the bootstrap.
-        seed: Its seed.
+        seed: Seed of the bootstrap.
         rows: The models, first teacher first.
-        comparisons: With the first teacher, and of the paths with each other.
+        comparisons: Comparisons with the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
         speed: Circumstances of the real-time factors: what `speed.json` holds.
         decoding: How chunks were decoded: `aligned`, `stock`; None: whole utterances, or unknown.

@@ -46,11 +46,11 @@ def results_md(
     """Write the report.
 
     Args:
-        content: What it is about.
+        content: Findings to report.
         environment: See `environment.environment`.
         plots: Files beside the report; shown as relative links.
         title: Head line.
-        note: What a reader must know first, e.g. that the speech is synthetic.
+        note: Remark that a reader must see first, e.g. that the speech is synthetic.
         left_out: Names of models of the run that were not scored.
     """
     rows, test_sets = content.rows, content.test_sets

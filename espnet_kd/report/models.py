@@ -13,9 +13,9 @@ class Model:
     """A model of the run.
 
     Attributes:
-        name: What the report calls it.
+        name: Name in the report.
         stage: 0 is the first teacher, k the student of compression stage k.
-        dir: Its experiment: scores, decoding logs, `facts.json`, `history.json`.
+        dir: Experiment: scores, decoding logs, `facts.json`, `history.json`.
         checkpoint: The parameters that were decoded.
     """
 

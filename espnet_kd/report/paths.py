@@ -30,14 +30,14 @@ Named = TypeVar("Named", bound=OnPath)
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a student comes from; None where the run did not record it.
+    """Origin and costs of a student; None where the run did not record it.
 
     Attributes:
         path: `progressive`, `one_shot`, `scratch`, ..., `other`; None for the first teacher.
         teacher: Experiment it learnt from.
         steps: Trainings since the first teacher, its own among them.
-        updates: Their updates, together.
-        seconds: Their wall time, together.
+        updates: Number of their updates, together.
+        seconds: Wall time of their trainings, together.
         gate: `verdict`, and the WERs it was based on.
         before_training: Loss and WER of the student as it was derived.
     """
@@ -60,12 +60,12 @@ def lineage(exp: Path, first: Path) -> Lineage:
     student = STUDENT.read_if_there(exp) or {}
     # Runs before there were paths knew one.
     path = student.get("path") or (PROGRESSIVE if student else OTHER)
-    way, complete = _way(exp, first)
-    facts = [FACTS.read_if_there(folder) or {} for folder in way]
+    ancestors, complete = _way(exp, first)
+    facts = [FACTS.read_if_there(folder) or {} for folder in ancestors]
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
-        steps=len(way) if complete else None,
+        steps=len(ancestors) if complete else None,
         updates=_sum(facts, "updates") if complete else None,
         seconds=_sum(facts, "train_seconds") if complete else None,
         gate=GATE.read_if_there(exp),
@@ -75,25 +75,25 @@ def lineage(exp: Path, first: Path) -> Lineage:
 
 def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
     """Return the students from `exp` up to the first teacher, and whether all were found."""
-    way = [exp]
+    ancestors = [exp]
     while True:
-        student = STUDENT.read_if_there(way[-1]) or {}
+        student = STUDENT.read_if_there(ancestors[-1]) or {}
         if not student:
             # Beyond the first step: a teacher that is no student, where every way begins.
-            return (way[:-1], True) if len(way) > 1 else (way, False)
+            return (ancestors[:-1], True) if len(ancestors) > 1 else (ancestors, False)
         if not student.get("teacher"):
-            return way, True
+            return ancestors, True
         teacher = Path(student["teacher"])
         if not teacher.is_dir():  # exp/ was moved: experiments lie side by side
-            teacher = way[-1].parent / teacher.name
+            teacher = ancestors[-1].parent / teacher.name
         if teacher.resolve() == first.resolve():
-            return way, True
+            return ancestors, True
         if not teacher.is_dir():
-            return way, False
-        if teacher.resolve() in (folder.resolve() for folder in way):
-            where = f"{way[-1]}/{STUDENT.file}: teacher"
+            return ancestors, False
+        if teacher.resolve() in (folder.resolve() for folder in ancestors):
+            where = f"{ancestors[-1]}/{STUDENT.file}: teacher"
             raise UserError(f"{where}: {teacher} learnt from this student itself")
-        way.append(teacher)
+        ancestors.append(teacher)
 
 
 def _sum(facts: Iterable[Dict[str, Any]], key: str) -> Optional[Any]:
@@ -122,8 +122,8 @@ def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
     groups = by_path(students)
     progressive, one_shot = groups.get(PROGRESSIVE, []), groups.get("one_shot", [])
     others = [s for path, group in groups.items() if path != PROGRESSIVE for s in group]
-    found = [(a, b) for a in progressive for b in others if a.params == b.params]
-    return found + [
+    pairs_of_one_size = [(a, b) for a in progressive for b in others if a.params == b.params]
+    return pairs_of_one_size + [
         (a, b) for a in one_shot for b in groups.get("scratch", []) if a.params == b.params
     ]
 

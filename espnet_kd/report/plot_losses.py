@@ -17,8 +17,8 @@ def loss_curves(rows: Sequence[Row], path: Path) -> Path:
     rows = [row for row in rows if row.history]
     # A student's total loss has the distillation term in it; the transducer's own loss is
     # what compares across models.
-    own = "loss_transducer"
-    key = own if all(any(_curve(r.history, p, own) for p in PARTS) for r in rows) else "loss"
+    rnnt = "loss_transducer"
+    key = rnnt if all(any(_curve(r.history, p, rnnt) for p in PARTS) for r in rows) else "loss"
     fig, axes = panels(len(rows), (3.2, 3.1), sharey=True)
     for ax, row in zip(axes, rows):
         for part, (color, style) in PARTS.items():
@@ -32,7 +32,7 @@ def loss_curves(rows: Sequence[Row], path: Path) -> Path:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_title(row.name)
         ax.set_xlabel("Epoch")
-    axes[0].set_ylabel(f"{'Transducer' if key == own else 'Total'} loss (log scale)")
+    axes[0].set_ylabel(f"{'Transducer' if key == rnnt else 'Total'} loss (log scale)")
     axes[0].legend()
     return save(fig, path)
 

@@ -20,7 +20,7 @@ from espnet_kd.scoring.units import TYPES
 
 @dataclass
 class Row:
-    """What is known of a model; None where the run did not record it.
+    """Facts about a model; None where the run did not record it.
 
     Rates are in percent, differences in points against the first teacher, above 0 worse.
     Dictionaries go from test set to value. `faults` says where a model does not recognise speech
@@ -114,7 +114,9 @@ def collect(
         facts = FACTS.read_if_there(m.dir) or {}
         past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
-        own = {t: {s: diffs[t, s][m.name] for s in test_sets} if rows else None for t in TYPES}
+        of_model = {
+            t: {s: diffs[t, s][m.name] for s in test_sets} if rows else None for t in TYPES
+        }
         rows.append(
             Row(
                 name=m.name,
@@ -131,8 +133,8 @@ def collect(
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
                 wer_stock=_stock_wer(m.dir / stock_tag, test_sets) if stock_tag else None,
-                wer_diff=own["wer"],
-                cer_diff=own["cer"],
+                wer_diff=of_model["wer"],
+                cer_diff=of_model["cer"],
                 errors=errors,
                 faults={s: what for s, c in errors["wer"].items() if (what := fault(c))},
                 train_seconds=facts.get("train_seconds"),
@@ -158,8 +160,8 @@ def collect(
 
 def _name_of(exp: str, names: Dict[str, str]) -> str:
     """Name an experiment as the report does: that very folder, or else one called the same."""
-    found = names.get(str(Path(exp).resolve()))
-    return found or names.get(Path(exp).name, exp)
+    name = names.get(str(Path(exp).resolve()))
+    return name or names.get(Path(exp).name, exp)
 
 
 def _stock_wer(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, float]:

@@ -22,7 +22,7 @@ class Scores:
         counts: (model, score type, test set) -> utterance -> counts.
         summaries: The same keys -> sclite's summary line.
         draws: Draws of the bootstrap.
-        seed: Its seed.
+        seed: Seed of the bootstrap.
     """
 
     counts: Dict[Tuple[str, str, str], Dict[str, Counts]]

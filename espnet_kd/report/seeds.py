@@ -23,7 +23,7 @@ class SeedModel:
     """A model that all runs have.
 
     Attributes:
-        name: Its name in every run.
+        name: Name in every run.
         path: See `paths.Lineage`; None for the first teacher.
         params: Parameters that decoding uses, in the first run.
         range: The fewest and the most over all runs: sizes that were chosen by measurement
@@ -64,9 +64,9 @@ class Runs:
     """Runs of one recipe.
 
     Attributes:
-        names: Of the runs, as given.
+        names: Names of the runs, as given.
         test_sets: Names of the test sets.
-        models: What all runs have, first teacher first.
+        models: Models that all runs have, first teacher first.
         left_out: Names of models that only some runs have.
         errors: (model, test set) -> (runs, utterances).
         words: Test set -> (utterances,) reference words.
@@ -97,22 +97,22 @@ class Runs:
         if not compared:
             return []
         compared += [(a.name, b.name) for a, b in pairs(students)]
-        found = []
+        results = []
         for s in self.test_sets:
             words = self.words[s]
             # (comparisons, runs, utterances)
-            own, other = (np.stack([self.errors[c[k], s] for c in compared]) for k in range(2))
+            errors, other = (np.stack([self.errors[c[k], s] for c in compared]) for k in range(2))
             pooled = paired_intervals(
-                own.sum(1), other.sum(1), len(self.names) * words, draws, seed
+                errors.sum(1), other.sum(1), len(self.names) * words, draws, seed
             )
             for k, (model, against) in enumerate(compared):
-                with_seeds = paired_interval_of_seeds(own[k], other[k], words, draws, seed)
-                change = (own[k] - other[k]).sum(1)
+                with_seeds = paired_interval_of_seeds(errors[k], other[k], words, draws, seed)
+                change = (errors[k] - other[k]).sum(1)
                 wins, ties = int((change < 0).sum()), int((change == 0).sum())
-                found.append(
+                results.append(
                     PooledDifference(model, against, s, pooled[k], with_seeds, wins, ties)
                 )
-        return found
+        return results
 
 
 def read_runs(folders: Sequence[Path]) -> Runs:
@@ -152,8 +152,8 @@ def read_runs(folders: Sequence[Path]) -> Runs:
             for folder in folders
         }
         reference = counts[models[0].name, where]
-        for (name, folder), own in counts.items():
-            if not same_references(own, reference):
+        for (name, folder), scored in counts.items():
+            if not same_references(scored, reference):
                 raise UserError(
                     f"{folder}: {name} was scored on other references of {s} than "
                     f"{models[0].name} of {where}; score both on the same set"
@@ -199,10 +199,10 @@ def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedM
         raise UserError(f"{missing}: no model '{teacher}', the first teacher of {where}")
     for k, m in enumerate(models):
         for folder, run in others:
-            found = _model(run, m.name)
-            if found.path != m.path or abs(found.params / m.params - 1) > SAME_SIZE:
+            same = _model(run, m.name)
+            if same.path != m.path or abs(same.params / m.params - 1) > SAME_SIZE:
                 raise UserError(
-                    f"{folder}: {m.name} has {found.params:,} parameters (path {found.path}), in "
+                    f"{folder}: {m.name} has {same.params:,} parameters (path {same.path}), in "
                     f"{where} {m.params:,} (path {m.path}); pool runs of the same plan"
                 )
         sizes = [run[m.name]["params"] for run in entries.values()]

@@ -20,10 +20,10 @@ def seeds_md(
     """Write the report.
 
     Args:
-        runs: What is pooled.
-        differences: Their pooled differences.
+        runs: Runs that are pooled.
+        differences: Pooled differences of the runs.
         draws: Draws of the bootstrap.
-        seed: Its seed.
+        seed: Seed of the bootstrap.
         plot: File beside the report.
     """
     lines = ["# Several seeds", ""]

@@ -161,9 +161,9 @@ def breakdown_tables(breakdowns: Sequence[Breakdown]) -> List[str]:
     }
     lines = []
     for by, title in titles.items():
-        found = [b for b in breakdowns if b.by == by]
-        lines += ["", f"## {title}"] if found else []
-        for b in found:
+        chosen = [b for b in breakdowns if b.by == by]
+        lines += ["", f"## {title}"] if chosen else []
+        for b in chosen:
             body = [["*utterances*", *(f"{n:,}" for n in b.utterances)]]
             body += [["*words*", *(f"{n:,}" for n in b.words)]]
             body += [[name, *(number(x, 2) for x in wer)] for name, wer in b.wer.items()]

@@ -87,10 +87,10 @@ def answer(
         )
     # Of equally small ones the progressive student: the paths stand in that order.
     student = min((r for g in by_path(students).values() for r in g), key=lambda r: r.params)
-    found = {(c.model, c.against, c.test_set): c for c in comparisons}
+    known = {(c.model, c.against, c.test_set): c for c in comparisons}
     changes = "; on ".join(
         f"{s}, {student.wer[s]:.1f} % ({teacher.wer[s]:.1f} %): "
-        + _change(found[student.name, teacher.name, s])
+        + _change(known[student.name, teacher.name, s])
         for s in test_sets
     )
     sentences = [
@@ -103,7 +103,7 @@ def answer(
         if both:
             a, b = min(both, key=lambda pair: pair[0].params)
             changes = "; on ".join(
-                f"{s}, {a.wer[s]:.1f} % ({b.wer[s]:.1f} %): {_change(found[a.name, b.name, s])}"
+                f"{s}, {a.wer[s]:.1f} % ({b.wer[s]:.1f} %): {_change(known[a.name, b.name, s])}"
                 for s in test_sets
             )
             sentences.append(

@@ -1,4 +1,4 @@
-"""What a file or a data directory holds, in a form that a record can keep and compare."""
+"""Contents of files and data directories, in a form that a record can keep and compare."""
 
 import hashlib
 import os
@@ -55,7 +55,7 @@ def data_content(path: str, tables: Tuple[str, ...] = TABLES) -> Content:
     if not os.path.isfile(os.path.join(path, "wav.scp")):
         return None
     contents = {name: file_content(os.path.join(path, name)) for name in tables}
-    # Who makes a directory of another one skips bad files itself.
+    # A stage that makes a directory from another skips bad files itself.
     contents["audio"] = identity.audio_state(path, may_miss=tables == ALL_TABLES)
     return {name: content for name, content in contents.items() if content is not None}
 
@@ -65,7 +65,7 @@ def content_of(kind: str, path: str) -> Content:
 
     Args:
         kind: `file`, `given` or `table`; `data`: a data directory; `tables`: with every table.
-        path: Where it lies.
+        path: Path of the input.
     """
     if kind in ("file", "given", "table"):
         return file_content(path)

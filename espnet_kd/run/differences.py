@@ -1,4 +1,4 @@
-"""What differs between two records, looked at from both sides."""
+"""Differences between two records, looked at from both sides."""
 
 from os.path import basename
 from typing import Any, Dict, List, Mapping

@@ -22,7 +22,7 @@ class JobError(Exception):
     """A command has failed, and has said why.
 
     Attributes:
-        code: Its exit code as a shell counts it: 128 and the signal that has ended it.
+        code: Exit code as a shell counts it: 128 and the signal that has ended it.
     """
 
     def __init__(self, code: int) -> None:
@@ -86,7 +86,7 @@ class Jobs:
         """Start a command in the background.
 
         Args:
-            command: Its words.
+            command: Words of the command.
             **options: Further arguments of `Popen`.
         """
         self._starting = True
@@ -160,7 +160,7 @@ def job_words(
     Args:
         command: The command, which may hold options of its own.
         log: Log file; of several jobs its name holds JOB.
-        words: What is to be run; JOB in it is the number of the job.
+        words: Command to run; JOB in it is the number of the job.
         count: Number of jobs; 0: it is no array.
         **options: Options that every such command knows: `gpu`, `name`, `num_threads`.
     """

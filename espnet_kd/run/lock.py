@@ -95,9 +95,9 @@ def hold(
 
     Args:
         folders: They are made if they are not there.
-        run: Who takes them.
+        run: Run that takes them.
         wait: Seconds to wait for a run that ends soon.
-        say: What is told that the run waits.
+        say: Function that is told that the run waits.
 
     Returns:
         The records that were written.
@@ -146,10 +146,13 @@ def _take(folder: Path, shown: Path, run: Run, taken: List[Path]) -> Optional[st
 
 def _alive(holder: Run, shown: Path) -> Optional[str]:
     """Say who still works in a folder with this record; None: nobody."""
-    here = Run.of(os.getpid(), "", "")
-    if (holder.boot, holder.namespace) != (here.boot, here.namespace):
-        same = holder.machine and (holder.machine, holder.host) == (here.machine, here.host)
-        if same and holder.boot != here.boot:
+    us = Run.of(os.getpid(), "", "")
+    if (holder.boot, holder.namespace) != (us.boot, us.namespace):
+        same = holder.machine and (holder.machine, holder.host) == (
+            us.machine,
+            us.host,
+        )
+        if same and holder.boot != us.boot:
             return None  # the machine was started again since
         return (
             f"{shown} is held by a run on another machine or in another container ({holder}); "

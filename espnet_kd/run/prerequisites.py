@@ -1,4 +1,4 @@
-"""What the stages to run need beside options: files, a GPU, an account. Told without torch."""
+"""Needs of the stages to run beside options: files, a GPU, an account. Told without torch."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
     Args:
         values: Right value of every option.
         stages: Numbers of the stages to run.
-        backend: Where jobs run: `local`, or a scheduler that knows other machines.
+        backend: Place where jobs run: `local`, or a scheduler that knows other machines.
     """
 
     def wanted(numbers: Sequence[int]) -> Optional[int]:
@@ -110,14 +110,17 @@ def _check_training(path: str, option: str, words: str) -> Iterator[str]:
     """Check what we know of a training, whose options overrule its config."""
     options = TrainingOptions()
     options.add_words(words)
-    said = {**options.options, **options.neutral}
+    given = {**options.options, **options.neutral}
     try:
         config = _config(path) if path and Path(path).is_file() else {}
     except UserError:  # is told elsewhere
         config = {}
     for values, prefix in (
-        ({k: v for k, v in config.items() if k not in said}, f"{path}: "),
-        ({k: v == "true" for k, v in said.items() if k.startswith("use_")}, f"{option}: --"),
+        ({k: v for k, v in config.items() if k not in given}, f"{path}: "),
+        (
+            {k: v == "true" for k, v in given.items() if k.startswith("use_")},
+            f"{option}: --",
+        ),
     ):
         try:
             read_training(values, path or option, prefix)

@@ -19,8 +19,8 @@ class Recipe:
 
     Attributes:
         settings: Options of the run.
-        commands: Where jobs run.
-        jobs: What runs now.
+        commands: Commands by which jobs run.
+        jobs: Jobs that run now.
         program: Name that lines of the log and errors begin with.
         stage: Number of the stage.
         title: Name of the stage, for errors.
@@ -63,9 +63,9 @@ class Recipe:
         """Ask whether a step has to be done, and say so; see `espnet_kd.run.step`.
 
         Args:
-            folder: Where it works.
-            step: Its name.
-            words: What it is made from and leaves.
+            folder: Folder of the step.
+            step: Name of the step.
+            words: Words that say what it is made from and leaves.
             force: Whether it is done in any case; None: as the run is asked to.
         """
         record = make_record(folder, step, words, stage=self.stage, scope=self.scope)
@@ -118,7 +118,7 @@ class Recipe:
         Args:
             command: Command of `cmd.sh`.
             log: Log file.
-            words: What is run.
+            words: Command to run.
             count: Number of jobs; 0: it is no array.
             **options: Options of the command.
         """

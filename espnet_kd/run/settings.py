@@ -14,7 +14,7 @@ Words = Tuple[str, ...]
 
 
 class Commands(NamedTuple):
-    """Where jobs run, as `cmd.sh` says: commands that are called like Kaldi's run.pl.
+    """Commands by which jobs run, as `cmd.sh` says; they are called like Kaldi's run.pl.
 
     Attributes:
         backend: `local`, or the name of a scheduler.

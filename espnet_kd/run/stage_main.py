@@ -1,4 +1,4 @@
-"""What command lines of whole stages share: signals, the last line of a failure."""
+"""Common parts of the command lines of whole stages: signals, the last line of a failure."""
 
 import argparse
 import contextlib

@@ -46,12 +46,12 @@ NEEDED, FINISHED, REFRESH = "needed", "finished", "refresh"
 
 
 class Decision(NamedTuple):
-    """What is to be done, and what is said of it.
+    """A decision on a step, and the lines that tell it.
 
     Attributes:
         verdict: `needed`, `finished` or `refresh` (neutral options are to be brought up to
             date in what the step has written).
-        lines: For the log.
+        lines: Lines for the log.
     """
 
     verdict: str
@@ -62,9 +62,9 @@ def make_record(folder: str, step: str, words: Iterable[str], **where: str) -> R
     """Describe a step as it is asked for now.
 
     Args:
-        folder: Where it works.
-        step: Its name.
-        words: What it is made from, what it leaves, and its kind:
+        folder: Folder of the step.
+        step: Name of the step.
+        words: Words that say what it is made from, what it leaves, and its kind:
             `NAME=VALUE`: an option. `neutral:NAME=VALUE`: one that may change.
             `source:NAME=VALUE`: one that need not be named again.
             `config:PATH`, `args:OPTIONS`: those of a training, merged in this order;
@@ -186,7 +186,7 @@ def decide(new: Record, force: bool = False) -> Decision:
 
 
 def _finished(new: Record, done: Record) -> Decision:
-    """Of finished work from which nothing differs, unless it is to be longer."""
+    """Decide on finished work from which nothing differs, unless it is to be longer."""
     neutral = option_differences(done.neutral, new.neutral)
     if new.kind == "train" and _as_number(new.epochs) != _as_number(done.epochs):
         if _as_number(new.epochs) < _as_number(done.epochs):
@@ -266,8 +266,8 @@ def finish(folder: str, step: str, words: Iterable[str] = (), **where: str) -> N
     """Note the end of a step that `decide` called needed.
 
     Args:
-        folder: Where it worked.
-        step: Its name.
+        folder: Folder of the step.
+        step: Name of the step.
         words: See `make_record`; for a step of which `decide` was not asked.
         **where: See `make_record`.
 

@@ -1,4 +1,4 @@
-"""What a step has left in its folder: files, their digests, epochs of a training."""
+"""Outputs of a step in its folder: files, their digests, epochs of a training."""
 
 import glob
 import os

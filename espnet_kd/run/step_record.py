@@ -22,7 +22,7 @@ class _Patterns(TypedDict):
 
 
 class _Fields(TypedDict):
-    """What is written; see `Record`."""
+    """Content of a record's file; see `Record`."""
 
     step: str
     kind: str
@@ -39,18 +39,19 @@ class _Fields(TypedDict):
 
 
 class Record:
-    """What a step was made from and what it left.
+    """Inputs, options and outputs of a step.
 
     Attributes:
-        folder: Where the record lies; all paths in it are relative to this folder, so that
-            the folder of all experiments may be renamed.
+        folder: Folder in which the record lies; all paths in it are relative to this folder,
+            so that the folder of all experiments may be renamed.
         step: Name of the step.
-        problem: Why the record cannot be relied on; None: it can. The others are then empty.
-        kind: What is done if it has to be made again (`Step`).
-        options: Those that determine what is made.
-        neutral: Those that do not.
-        sources: Where data comes from; need not be named again.
-        epochs: How long a training is to be.
+        problem: Reason why the record cannot be relied on; None: it can. The others are then
+            empty.
+        kind: Treatment if it has to be made again (`Step`).
+        options: Options that determine what is made.
+        neutral: Options that do not.
+        sources: Origins of data; need not be named again.
+        epochs: Length of a training.
         inputs: `[kind, content]` of each input.
         outputs: Digest of each file that the step left and that the next steps need.
         others: Digests of further files; they may be removed.

@@ -15,9 +15,9 @@ class StudentInRun:
     """A student and its place in the run.
 
     Attributes:
-        number: Its number, counted over all paths from 1.
-        plan: What the plan says of it.
-        folder: Its experiment.
+        number: Number of the student, counted over all paths from 1.
+        plan: Student as the plan describes it.
+        folder: Experiment of the student.
         teacher: Experiment of its teacher.
         teacher_maker: Number of the stage that makes its teacher, in words.
     """

@@ -45,7 +45,7 @@ def train_model(
         exp: Experiment of the model.
         train_dir: Data directory that is trained on.
         shapes: Folder of that directory's shape files.
-        words: What determines the result apart from the data (see `make_record`).
+        words: Words for what determines the result apart from the data (see `make_record`).
         options: Function that returns further options of the trainer; it is called before a
             training, and only then.
         force: Whether the model is trained anew in any case.

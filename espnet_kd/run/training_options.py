@@ -1,4 +1,4 @@
-"""What a training, or a decoding, is asked to do: its configs and command line as one mapping.
+"""Options of a training, or of a decoding: its configs and command line as one mapping.
 
 Comments, the order of keys and the file's name do not count. Options that do not change what
 is learnt for stand apart, and so does the number of epochs, which may grow.
@@ -31,8 +31,8 @@ class TrainingOptions:
     """The merged options.
 
     Attributes:
-        options: Those that determine the result.
-        neutral: Those that do not.
+        options: Options that determine the result.
+        neutral: Options that do not.
         epochs: `max_epoch`, if it was named.
     """
 
@@ -80,7 +80,7 @@ class TrainingOptions:
 
 
 def update_config(config: Dict[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a training config with the neutral options and `max_epoch` of another one."""
+    """Return a training config with the neutral options and `max_epoch` of another."""
     changing = (*NEUTRAL, "max_epoch")
     kept = {name: value for name, value in config.items() if name not in changing}
     return {**kept, **{name: wanted[name] for name in wanted if name in changing}}

@@ -18,7 +18,7 @@ from espnet_kd.run.training import is_trained, train_model
 
 
 class TrainingSet(NamedTuple):
-    """What a student is trained on.
+    """Data that a student is trained on.
 
     Attributes:
         folder: Data directory.
@@ -188,7 +188,7 @@ class Turn:
         """Compute once what the teacher says of each utterance.
 
         Args:
-            data: What the student is trained on; None: as `labels` says.
+            data: Data that the student is trained on; None: as `labels` says.
 
         Returns:
             Options by which the student's training reads it.

@@ -14,7 +14,7 @@ def align(refs: Sequence[Sequence[str]], hyps: Sequence[Sequence[str]]) -> List[
 
     Args:
         refs: Token sequences, one an utterance.
-        hyps: As many sequences.
+        hyps: Sequences of the hypotheses, as many.
 
     Returns:
         A string of operations an utterance, in order: `C`orrect, `S`ubstitution,

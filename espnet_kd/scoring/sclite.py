@@ -27,9 +27,9 @@ def find_sclite(environ: Mapping[str, str] = os.environ) -> Optional[str]:
     """
     named = environ.get("SCLITE")
     if named:
-        found = shutil.which(named, path=environ.get("PATH"))
-        if found or named == "none":
-            return found
+        program = shutil.which(named, path=environ.get("PATH"))
+        if program or named == "none":
+            return program
         raise UserError(f"SCLITE={named}: no such program; correct it, or SCLITE=none")
     return shutil.which("sclite", path=environ.get("PATH")) or shutil.which(_DEBIAN)
 

@@ -105,7 +105,7 @@ def _write_trn(path: Path, ids: Dict[str, str], tokens: Dict[str, List[str]]) ->
             f.write(f"{' '.join(tokens[utt])}\t({trn_id})\n")
 
 
-def _sclite_result(out: Path, own: Counts):
+def _sclite_result(out: Path, counts: Counts):
     """Return sclite's report on the trn files in `out`, or None: not there, or it failed."""
     program = find_sclite()
     if program is None:
@@ -116,8 +116,14 @@ def _sclite_result(out: Path, own: Counts):
         warn(f"{out}: sclite failed ({e}); scored with our own scorer")
         return None
     theirs = sum_row(result, "Sum")
-    ours = [own.sentences, own.ref_words, own.correct]
-    ours += [own.substitutions, own.deletions, own.insertions, own.errors, own.wrong_sentences]
+    ours = [counts.sentences, counts.ref_words, counts.correct]
+    ours += [
+        counts.substitutions,
+        counts.deletions,
+        counts.insertions,
+        counts.errors,
+        counts.wrong_sentences,
+    ]
     if theirs != ours:
         warn(
             f"{out}: result.txt and counts.tsv differ (sclite {theirs}, counted here {ours}); "

@@ -1,4 +1,4 @@
-"""What contradicts itself in a plan, found before any teacher is trained."""
+"""Contradictions in a plan, told before any teacher is trained."""
 
 from typing import Any, Dict, Sequence
 

@@ -28,7 +28,7 @@ def _weight(doc: str, default: float = 0.0, **known: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(Options):
-    """What of the teacher is matched, and where.
+    """The distillation loss: the part of the teacher that is matched, and where.
 
     Attributes:
         objective: `collapsed`: {blank, next label, rest} (arXiv 2011.06110); `full`: the
@@ -100,7 +100,7 @@ class Objective(Options):
 
 @dataclasses.dataclass(frozen=True)
 class Distillation(Objective):
-    """What `kd_conf` may hold.
+    """Options of `kd_conf`.
 
     Attributes:
         objective: `none` trains with the RNN-T loss alone; the others are `Objective`'s.
@@ -126,7 +126,7 @@ class Distillation(Objective):
             `full`: to the whole utterance.
         teacher_dtype: `bfloat16` halves the teacher's memory (`FrozenTeacher`).
         first_teacher_config: The first teacher's `config.yaml`.
-        first_teacher_model: Its checkpoint.
+        first_teacher_model: Checkpoint of the first teacher.
         teacher_config: The teacher's `config.yaml`.
         teacher_model: The teacher's checkpoint.
         teacher_cache: Directory of a teacher cache (`espnet_kd.bin.cache_teacher`), which
@@ -269,7 +269,7 @@ class Distillation(Objective):
             value = getattr(self, field.name)
             if facts.cache is None or value in facts.cache.values:
                 continue
-            if key in self.said or value != field.default:
+            if key in self.written or value != field.default:
                 raise UserError(
                     f"{where}.{key}: with a teacher cache it must be {facts.cache.because}; "
                     f"found '{value}'"

@@ -16,7 +16,7 @@ from espnet_kd.spec.reader import read
 
 @dataclasses.dataclass(frozen=True)
 class Gate(Options):
-    """What a student must reach.
+    """Conditions under which a student may be a teacher.
 
     Attributes:
         margin: Points of WER on the validation set that it may be above its teacher.

@@ -117,8 +117,8 @@ def read_method_conf(name: str, conf: Any, where: str) -> MethodOptions:
     """Read the `method_conf` of a stage.
 
     Args:
-        name: Its method.
-        conf: What the YAML holds; None: nothing.
+        name: Name of the method.
+        conf: Content of the YAML; None: nothing.
         where: Name of the place, for messages.
 
     Raises:

@@ -84,8 +84,8 @@ class NamedSizes(Options):
         """Return what is named, `encoder.hidden_size` and the like, in the order of the plan."""
         return {
             f"{part}.{key}": getattr(getattr(self, part), key)
-            for part in self.said
-            for key in getattr(self, part).said
+            for part in self.written
+            for key in getattr(self, part).written
         }
 
 
@@ -119,7 +119,7 @@ def check_together(sizes: Mapping[str, Any], where: str) -> None:
     """Refuse sizes that no conformer transducer can have together.
 
     Args:
-        sizes: By names such as `encoder.heads`; those not named may be anything.
+        sizes: Sizes by names such as `encoder.heads`; those not named may be anything.
         where: Name of the place in the plan, for messages.
 
     Raises:

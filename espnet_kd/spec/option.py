@@ -10,11 +10,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True)
 class FromCache:
-    """What a field must be where a teacher cache takes the teacher's place.
+    """A condition on a field where a teacher cache takes the teacher's place.
 
     Attributes:
         values: Values that a cache can serve.
-        because: What the message says that it must be, with the reason.
+        because: Condition and reason, for the message.
     """
 
     values: Tuple[Any, ...]
@@ -23,7 +23,7 @@ class FromCache:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is known of a field.
+    """All that is known of a field.
 
     Attributes:
         doc: Meaning, for tables of options and `--help`.
@@ -37,7 +37,7 @@ class Option:
         in_stage: Whether it may stand in a stage of a plan.
         neutral: Whether a finished student is still the same after a change of it.
         published: Whether a model card may tell it. What is not marked stays private.
-        cache: What a teacher cache needs of it; None: nothing.
+        cache: Condition where a teacher cache is used; None: none.
     """
 
     doc: str
@@ -78,10 +78,10 @@ class Options:
     """Base of all classes of options.
 
     Attributes:
-        said: What was written, as it was written, by the name in the YAML.
+        written: Values as they were written, by the name in the YAML.
     """
 
-    said: Dict[str, Any] = dataclasses.field(
+    written: Dict[str, Any] = dataclasses.field(
         default_factory=dict, kw_only=True, repr=False, compare=False
     )
 
@@ -93,19 +93,19 @@ class Options:
 
     def changed(self, **values: Any) -> Any:
         """Return a copy with other values, as if they had been written."""
-        return dataclasses.replace(self, said={**self.said, **values}, **values)
+        return dataclasses.replace(self, written={**self.written, **values}, **values)
 
     def without(self, key: str) -> Any:
         """Return a copy in which an option is not written."""
-        said = {name: value for name, value in self.said.items() if name != key}
+        written = {name: value for name, value in self.written.items() if name != key}
         field = known_options(type(self))[key][0]
-        return dataclasses.replace(self, said=said, **{field.name: field.default})
+        return dataclasses.replace(self, written=written, **{field.name: field.default})
 
     def over(self, below: Any) -> Any:
         """Return what is written here and, where nothing is, what holds below."""
-        names = [known_options(type(self))[key][0].name for key in self.said]
+        names = [known_options(type(self))[key][0].name for key in self.written]
         values = {name: getattr(self, name) for name in names}
-        return dataclasses.replace(below, said={**below.said, **self.said}, **values)
+        return dataclasses.replace(below, written={**below.written, **self.written}, **values)
 
 
 @once_a_class

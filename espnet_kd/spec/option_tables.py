@@ -21,7 +21,7 @@ def rows(cls: Type[Options], keys: Optional[Sequence[str]] = None) -> List[Row]:
 
     Args:
         cls: The class.
-        keys: Which of them; None: all.
+        keys: Names of the options to show; None: all.
     """
     return [
         (key, _values(facts, kinds(cls)[field.name]), _default(field.default), facts.doc)

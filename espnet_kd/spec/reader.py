@@ -14,9 +14,9 @@ def read(cls: Type[T], data: Any, where: str, what: str = "options by name") -> 
 
     Args:
         cls: The class.
-        data: What the YAML holds.
+        data: Content of the YAML.
         where: Name of the place, for messages.
-        what: What is expected there, for the message if it is something else.
+        what: Name of what is expected there, for the message if it is something else.
 
     Raises:
         UserError: no mapping, an unknown key (naming the nearest right one), a value of the
@@ -30,7 +30,7 @@ def read(cls: Type[T], data: Any, where: str, what: str = "options by name") -> 
         values[field.name] = _value(
             f"{where}.{key}", value, facts, kinds(cls)[field.name], field.default
         )
-    return cls(said=dict(data), **values)
+    return cls(written=dict(data), **values)
 
 
 def check_keys(data: Any, where: str, known: Sequence[str], what: str) -> None:

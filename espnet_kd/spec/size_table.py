@@ -24,7 +24,8 @@ class Axis:
         field: Field of `students.architecture.Architecture`.
         doc: Meaning, for tables of options.
         label: Name in the log of `allocate: sensitivity`; empty: never shrunk by it.
-        grid: What sizes for a target are a multiple of, or congruent to the teacher's modulo it.
+        grid: Number that sizes for a target are a multiple of, or by whose multiples they
+            differ from the teacher's.
         for_each_head: Whether the grid is multiplied by the number of heads.
         least: Smallest size for a target; 0: the grid.
         scaled: Whether our rule for a target shrinks it.

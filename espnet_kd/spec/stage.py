@@ -50,16 +50,17 @@ class Stage(Options):
         method: Name of the compression method (`spec.method`).
         method_conf: Options of that method, of the class that it has registered.
         init: `teacher`: inherited weights; `random`.
-        blocks: Which blocks are inherited: `spaced` evenly; those with the largest block
-            `influence`; those whose absence costs the largest loss (`skip_loss`).
-        units: Which units are inherited, by the norm of their `weight` or by `taylor`.
-        allocate: How a target becomes sizes: by our `rule` or by measured `sensitivity`.
-        labels: What the student's RNN-T loss is taken against: the `transcript`, or what
+        blocks: Choice of the blocks that are inherited: `spaced` evenly; those with the largest
+            block `influence`; those whose absence costs the largest loss (`skip_loss`).
+        units: Choice of the units that are inherited, by the norm of their `weight` or by
+            `taylor`.
+        allocate: Rule by which a target becomes sizes: by our `rule` or by measured `sensitivity`.
+        labels: Labels of the student's RNN-T loss: the `transcript`, or what
             the `teacher` makes of the training set (hard labels).
         train: Overrides of the training config.
-        gate: When it may be the next one's teacher; None: always.
+        gate: Condition for being the next student's teacher; None: none.
         kd: Distillation options that stand in the stage itself; see `kd_conf`.
-        number: Its place in the plan, from 1; a student that a gate or a path adds has the
+        number: Place in the plan, from 1; a student that a gate or a path adds has the
             number of the stage whose size it has or leads to.
         where: `file: stages[0]`, for messages.
     """
@@ -155,7 +156,7 @@ def read_stage(
     Args:
         where: Name of the place, for messages.
         number: 1 for the first.
-        entry: What the YAML holds.
+        entry: Content of the YAML.
         gate: The plan's gate for all stages.
         cls: Class of the stage.
 

@@ -17,17 +17,17 @@ class Target:
     """At most so many parameters.
 
     Attributes:
-        said: As the plan says it, for messages.
-        fraction: Of the first teacher's parameters; None if `number` is given.
+        written: Target as the plan writes it, for messages.
+        fraction: Share of the first teacher's parameters; None if `number` is given.
         number: Parameters; None if `fraction` is given.
     """
 
-    said: str
+    written: str
     fraction: Optional[float] = None
     number: Optional[int] = None
 
     def __str__(self) -> str:
-        return self.said
+        return self.written
 
     def params(self, first_params: int) -> int:
         """Return the number of parameters, given that of the run's first teacher."""

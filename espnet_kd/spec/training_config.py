@@ -24,7 +24,7 @@ class TrainingConfig:
     Attributes:
         where: File or place in the plan, for messages.
         options: All options, as they are written.
-        kd: Its `kd_conf`.
+        kd: Options of its `kd_conf`.
     """
 
     where: str = "training config"

@@ -15,7 +15,7 @@ def number(where: str, value: Any, least: float = -MOST, most: float = MOST) -> 
 
     Args:
         where: Name of the field.
-        value: What it holds.
+        value: Value of the field.
         least: Smallest right value.
         most: Largest right value.
 
@@ -34,7 +34,7 @@ def whole_number(where: str, value: Any, least: Optional[float] = None, most: fl
 
     Args:
         where: Name of the field.
-        value: What it holds.
+        value: Value of the field.
         least: Smallest right value; None: `most` below zero.
         most: Largest right value.
 

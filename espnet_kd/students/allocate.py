@@ -14,7 +14,7 @@ STEPS = 8  # a step takes about this part of the teacher's size
 
 
 class _Trial(NamedTuple):
-    """What a step along an axis was found to cost.
+    """The cost of a step along an axis, as it was measured.
 
     Attributes:
         cost: Loss gained for each parameter saved.
@@ -53,7 +53,7 @@ def allocate(
         params: Parameters that the result has at most.
         loss: Measures a student without training; called at most `measurements` times.
         where: Name of the place in the plan, for messages.
-        measurements: How many measurements there may be, at least one an axis and one more.
+        measurements: Largest number of measurements, at least one an axis and one more.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
     Returns:
@@ -69,12 +69,12 @@ def allocate(
     def measure(what: str, student: Architecture) -> float:
         nonlocal left
         left -= 1
-        found = loss(student)
+        value = loss(student)
         logging.info(
             f"sensitivity, measurement {measurements - left} of at most {measurements}: {what}, "
-            f"{student.params:,} parameters, loss {found:.3f}"
+            f"{student.params:,} parameters, loss {value:.3f}"
         )
-        return found if math.isfinite(found) else math.inf
+        return value if math.isfinite(value) else math.inf
 
     current, now = teacher, measure("the teacher", teacher)
     trials: Dict[str, _Trial] = {}
@@ -91,11 +91,11 @@ def allocate(
             student = steps[best]
             if left <= 0 or (best in trials and trials[best].base == current):
                 break
-            found = measure(f"{best} smaller", student)
+            value = measure(f"{best} smaller", student)
             # What is saved beyond the target is worth nothing.
             saved = current.params - max(student.params, params)
-            cost = (found - now) / saved if math.isfinite(found) else math.inf
-            trials[best] = _Trial(cost, current, found)
+            cost = (value - now) / saved if math.isfinite(value) else math.inf
+            trials[best] = _Trial(cost, current, value)
         now = trials[best].loss
         logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
         current = student

@@ -42,7 +42,7 @@ class Architecture:
         kernel_size: Taps of the depthwise convolution.
         conv_size: Channels of the convolution front end, of its last layers if `vgg_like`.
         conv_size1: Channels of its first layers if `vgg_like`, else 0.
-        subsampling: Its factor.
+        subsampling: Factor of the subsampling.
         decoder: `rnn` or `stateless`.
         rnn_type: `lstm` or `gru`.
         rnn_layers: Layers of the predictor.
@@ -124,7 +124,7 @@ class Architecture:
         """Replace sizes that a plan names.
 
         Args:
-            sizes: By ESPnet's names. `decoder: {type: stateless}` makes the predictor one
+            sizes: Sizes by ESPnet's names. `decoder: {type: stateless}` makes the predictor one
                 that sees a single label, as wide as the recurrent one's output unless
                 `embed_size` is named.
             where: Name of the place in the plan, for messages.

@@ -1,4 +1,4 @@
-"""What every axis of every parameter of a conformer transducer means.
+"""Meaning of every axis of every parameter of a conformer transducer.
 
 A role names a set of units that live together: to cut a unit out of the model, every axis
 that has its role must lose it. Roles that belong to one block carry its number, `{}` below.
@@ -54,8 +54,8 @@ def axis_roles(name: str, dims: int, rnn_layers: int) -> Optional[List[Role]]:
     """Return the role of each axis of a parameter or buffer.
 
     Args:
-        name: Its name in an ESPnet transducer's state dict.
-        dims: Its number of axes.
+        name: Name of the parameter in an ESPnet transducer's state dict.
+        dims: Number of its axes.
         rnn_layers: Layers of the predictor; 0 for a stateless one.
 
     Returns:
@@ -66,14 +66,14 @@ def axis_roles(name: str, dims: int, rnn_layers: int) -> Optional[List[Role]]:
         if match is None:
             continue
         number = match.group(1) if match.groups() else ""
-        found: List[Role] = []
+        named_roles: List[Role] = []
         for role in roles[:dims]:
             if role == "predictor":  # what the joint network reads of the predictor
                 role = f"rnn{rnn_layers - 1}" if rnn_layers else "embed"
             elif role == "below rnn{}":
                 role = "embed" if number == "0" else f"rnn{int(number) - 1}"
-            found.append(role.format(number) if role else None)
-        return found
+            named_roles.append(role.format(number) if role else None)
+        return named_roles
     return None
 
 

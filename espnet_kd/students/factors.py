@@ -34,12 +34,12 @@ def narrow_product(
     q_left, r_left = torch.linalg.qr(left.double())  # (n, min(n, k)), (min(n, k), k)
     q_right, r_right = torch.linalg.qr(right.double().T)  # (m, min(m, k)), (min(m, k), k)
     u, s, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    found = min(rank, len(s))
-    root = s[:found].sqrt()
+    kept = min(rank, len(s))
+    root = s[:kept].sqrt()
     a = left.new_zeros(left.size(0), rank)
     b = right[:rank].clone()
-    a[:, :found] = (q_left @ u[:, :found] * root).to(a.dtype)
-    b[:found] = (root[:, None] * (vh[:found] @ q_right.T)).to(b.dtype)
+    a[:, :kept] = (q_left @ u[:, :kept] * root).to(a.dtype)
+    b[:kept] = (root[:, None] * (vh[:kept] @ q_right.T)).to(b.dtype)
     a[(left == 0).all(dim=1)] = 0  # not nearly so: an embedding's padding is never trained
     return a, b
 

@@ -64,8 +64,8 @@ def change_of_direction(x: torch.Tensor, y: torch.Tensor, t_len: torch.Tensor) -
     left out.
 
     Args:
-        x: What goes into the block. (B, T, D)
-        y: What comes out of it. (B, T, D)
+        x: Input of the block. (B, T, D)
+        y: Output of the block. (B, T, D)
         t_len: Frames; padding has no part in it. (B,)
 
     Returns:

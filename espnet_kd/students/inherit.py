@@ -44,7 +44,7 @@ def inherit(
         student: The student's sizes, none larger.
         kept: The teacher's block for each of the student's blocks.
         causal: Whether depthwise convolutions see the past only (streaming models).
-        scores: How much each element of a parameter matters, by the parameter's name; a
+        scores: Importance of each element of a parameter, by the parameter's name; a
             unit has the sum of its elements. By default the squared weights
             (`importance.weight_scores`).
 
@@ -60,17 +60,17 @@ def inherit(
     state = _with_blocks(teacher_state, kept)
     layers = PREDICTORS[teacher.decoder].layers(teacher)
     index = _kept_units(_with_blocks(scores, kept), teacher, student, layers)
-    found = {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
+    cut = {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
     if student.embed_size < teacher.embed_size:
-        found.update(_embedding(state, index, student.embed_size, layers))
+        cut.update(_embedding(state, index, student.embed_size, layers))
     d_t, d_s = (size.hidden_size // size.heads for size in (teacher, student))
     if d_s != d_t:
         for b in range(student.num_blocks):
-            _keep_temperature(found, b, (d_s / d_t) ** 0.5)
+            _keep_temperature(cut, b, (d_s / d_t) ** 0.5)
     if d_s < d_t:
         for b in range(student.num_blocks):
-            found.update(_values(state, index, b, teacher, student))
-    return found
+            cut.update(_values(state, index, b, teacher, student))
+    return cut
 
 
 def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
@@ -135,7 +135,7 @@ def _attention_units(score: torch.Tensor, t: Architecture, s: Architecture) -> t
     ones of the heads that go fill them up.
 
     Args:
-        score: Of every unit. (heads * d_k of the teacher,)
+        score: Importance of every unit. (heads * d_k of the teacher,)
         t: The teacher's sizes.
         s: The student's.
 

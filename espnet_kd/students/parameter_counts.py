@@ -1,4 +1,4 @@
-"""How many parameters ESPnet builds for given sizes, exactly."""
+"""Number of parameters that ESPnet builds for given sizes, exactly."""
 
 from typing import TYPE_CHECKING, Dict
 

@@ -20,7 +20,7 @@ def stateless_teacher(
 
     Args:
         state: State dict of the teacher.
-        teacher: Its sizes, with a recurrent predictor.
+        teacher: Sizes of the teacher, with a recurrent predictor.
 
     Returns:
         State dict and sizes of the same model with a stateless predictor as wide as the
@@ -40,8 +40,8 @@ def _one_label_outputs(state: Mapping[str, torch.Tensor], teacher: Architecture)
     layer_class = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[teacher.rnn_type]
     for n in range(teacher.rnn_layers):
         prefix = f"decoder.rnn.{n}."
-        own = {k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)}
+        layer_state = {k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)}
         layer = layer_class(x.size(-1), teacher.decoder_size, batch_first=True)
-        layer.load_state_dict(own)
+        layer.load_state_dict(layer_state)
         x, _ = layer.to(x)(x)  # (V, 2, D)
     return torch.cat([x[:1, 0], x[1:, 1]])

@@ -48,18 +48,18 @@ class Archive:
 
     def finished(self) -> Dict[str, str]:
         """Return the utterances of all finished parts and where they lie."""
-        found: Dict[str, str] = {}
+        places: Dict[str, str] = {}
         for scp in sorted((self.folder / "parts").glob("*.scp")):
-            found.update(read_table(scp))
-        return found
+            places.update(read_table(scp))
+        return places
 
     def add(self, job: str, utt: str, record: np.ndarray) -> None:
         """Add an utterance; it is on disk once its part is written.
 
         Args:
             job: Name of this process among those that write at a time.
-            utt: Its name.
-            record: From `record.pack`, int16. (L,)
+            utt: Name of the utterance.
+            record: Record of `record.pack`, int16. (L,)
         """
         self._waiting[utt] = record
         self._bytes += record.nbytes
@@ -134,7 +134,7 @@ def check_sizes(scp: Path) -> None:
     """Check that the parts of a set are as long as they were written.
 
     Args:
-        scp: Its `teacher.scp`.
+        scp: Path of its `teacher.scp`.
 
     Raises:
         UserError: a part is missing, or was cut short.
@@ -168,9 +168,9 @@ def check_keys(scp: Path, keys: Iterable[str], source: Any) -> None:
     """Check that a cache holds all utterances.
 
     Args:
-        scp: Its `teacher.scp`.
+        scp: Path of its `teacher.scp`.
         keys: The utterances needed.
-        source: Where they are listed, for the message.
+        source: Place that lists them, for the message.
 
     Raises:
         UserError: the cache is not finished, or lacks some; the first one is named.

@@ -1,4 +1,4 @@
-"""What a cache was made from. One that does not fit is refused, not used."""
+"""Fingerprint of a cache. One that does not fit is refused, not used."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ __all__ = ["FORMAT", "Fingerprint", "list_digest"]
 
 
 class _Head(TypedDict):
-    """What the record of every format has; the other fields are those of `Fingerprint`."""
+    """Fields of the record of every format; the others are those of `Fingerprint`."""
 
     format: int
     sha256: str
@@ -32,7 +32,7 @@ class Fingerprint:
         teacher_config: SHA-256 of what makes the model in its `config.yaml`.
         tokens: SHA-256 of the token list.
         features: The front end: kind, sizes, sampling rate.
-        subsampling: How encoder frames are made of feature frames.
+        subsampling: Facts about the making of encoder frames from feature frames.
         chunk_size: Encoder frames a chunk; 0: full context.
         band: Rows kept of each frame; 0: all.
         temperature: Always 1: a collapsed distribution cannot be made softer afterwards.
@@ -106,18 +106,18 @@ class Fingerprint:
         """Compare with what is expected.
 
         Args:
-            folder: Where the fingerprint comes from, for the message.
+            folder: Folder of the fingerprint, for the message.
             expected: Some of the fields; the others may be anything.
-            hint: What to do, the end of the message.
+            hint: Remedy, the end of the message.
 
         Raises:
             UserError: a field differs; the first one is named.
         """
         fields = self.fields()
         for name, value in expected.items():
-            for key, found, wanted in _differences(name, fields[name], value):
-                found, wanted = _short(found), _short(wanted)
-                raise UserError(f"{folder}: {key} is {found} in the cache, {wanted} here; {hint}")
+            for key, stored, wanted in _differences(name, fields[name], value):
+                stored, wanted = _short(stored), _short(wanted)
+                raise UserError(f"{folder}: {key} is {stored} in the cache, {wanted} here; {hint}")
 
 
 def list_digest(items: Iterable[Any]) -> str:

@@ -33,7 +33,7 @@ ARK_HEADER = 24  # what Kaldi puts before the numbers
 
 
 class Header(NamedTuple):
-    """What a record says of itself."""
+    """Header of a record."""
 
     format: int
     frames: int
@@ -142,11 +142,11 @@ def unpack(
     """Unpack a batch of records, after a check that they belong to this lattice.
 
     Args:
-        records: As ESPnet reads and pads them: floating-point numbers that are (nearly)
+        records: Records as ESPnet reads and pads them: floating-point numbers that are (nearly)
             whole, padded at the end with anything. (B, L, 1)
         labels: The labels of the student's lattice. (B, U)
-        t_len: Its frames. (B,)
-        u_len: Its labels. (B,)
+        t_len: Frames of the utterances. (B,)
+        u_len: Labels of the utterances. (B,)
         size: T and U + 1 of the result.
         utt_id: Names, for messages. (B,)
 

@@ -55,7 +55,7 @@ def test_baselines_have_the_final_size_and_all_updates(plan):
         assert (student.init, student.kd, student.labels) == (init, kd, labels)
         assert student.teacher is None and student.gate is None and student.path == name
         assert student.epochs == 3 + 5 + DEFAULT
-        assert [step.name for step in student.way] == ["a", "b", "c"]
+        assert [step.name for step in student.stages_above] == ["a", "b", "c"]
 
 
 def test_what_a_gate_added_is_counted(plan):
@@ -69,19 +69,19 @@ def test_a_stopped_compression_is_compared_at_its_last_good_size(plan):
     stopped = {"b": [Round(5, 9, 5, 10), Round(7, 9, 5, 10)]}
     found = students(plan, "progressive", "one_shot", measured=stopped)
     assert list(found) == ["a", "b", "one_shot"]
-    assert found["one_shot"].epochs == 3 and len(found["one_shot"].way) == 1
+    assert found["one_shot"].epochs == 3 and len(found["one_shot"].stages_above) == 1
     assert list(students(plan, "one_shot", at=["a", "c"], measured=stopped)) == ["one_shot_a"]
 
 
 def test_several_sizes(plan):
     found = students(plan, "one_shot", "progressive_random", at=["c", "a"])
-    assert found["one_shot_a"].epochs == 3 and len(found["one_shot_a"].way) == 1
+    assert found["one_shot_a"].epochs == 3 and len(found["one_shot_a"].stages_above) == 1
     assert found["one_shot_c"].epochs == 18
     chain = [name for name in found if name.startswith("progressive_random")]
     assert [found[name].teacher for name in chain] == [None, *chain[:-1]]
     assert [found[name].epochs for name in chain] == [3, 5, DEFAULT]
     assert {found[name].init for name in chain} == {"random"}
-    assert [len(found[name].way) for name in chain] == [1, 2, 3]
+    assert [len(found[name].stages_above) for name in chain] == [1, 2, 3]
 
 
 def test_the_size_asked_for_is_not_that_of_half_a_step(tmp_path):
@@ -90,7 +90,7 @@ def test_the_size_asked_for_is_not_that_of_half_a_step(tmp_path):
     bad, good = [Round(DEFAULT, 9, 5, 10)], [Round(DEFAULT, 5, 5, 10)]
     split = {"stage2": bad, "stage2_half": good, "stage2_again": bad}
     found = students(load_plan(str(path)), "one_shot", measured=split)
-    assert found["one_shot"].half and len(found["one_shot"].way) == 2
+    assert found["one_shot"].half and len(found["one_shot"].stages_above) == 2
     at = students(load_plan(str(path)), "one_shot", at=["a", "stage2"], measured=split)
     assert list(at) == ["one_shot_a"]
 
@@ -138,7 +138,7 @@ def test_the_order_of_the_paths_does_not_matter(plan):
 def test_settings_of_every_path_are_what_training_takes(plan):
     for student in students(plan, *PATHS).values():
         student.kd.changed(teacher_config="c", teacher_model="m").complete()
-        assert read_kd_conf(student.kd.said) == student.kd  # as the training reads it
+        assert read_kd_conf(student.kd.written) == student.kd  # as the training reads it
 
 
 @pytest.mark.parametrize(

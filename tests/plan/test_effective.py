@@ -101,9 +101,13 @@ def test_a_split_keeps_the_sizes_and_the_fingerprints_of_the_others(tmp_path):
     way = effective(plan, lambda name: BAD if name == "b" else [])
     a, b, half, again, c = way.students
     assert half.half and not again.half
-    assert [s.name for s in half.way] == [s.name for s in again.way] == ["a", "b"]
+    assert (
+        [s.name for s in half.stages_above] == [s.name for s in again.stages_above] == ["a", "b"]
+    )
     for student, stage in zip((a, b, c), plan.stages):
-        assert student.fingerprint() == Student.of(stage).fingerprint() and not student.way
+        assert (
+            student.fingerprint() == Student.of(stage).fingerprint() and not student.stages_above
+        )
     assert len({s.fingerprint() for s in way.students}) == 5
 
 

@@ -66,7 +66,7 @@ def test_what_a_card_may_tell_and_a_cache_needs():
 def test_what_is_written_goes_over_what_is_below():
     below = read(Distillation, {"weight": 2, "top_k": 4}, "train")
     over = read(Distillation, {"weight": 1}, "stage").over(below)  # 1 is the default, too
-    assert (over.weight, over.top_k) == (1, 4) and over.said == {"weight": 1, "top_k": 4}
+    assert (over.weight, over.top_k) == (1, 4) and over.written == {"weight": 1, "top_k": 4}
 
 
 def test_docs_hold_the_tables_of_today():

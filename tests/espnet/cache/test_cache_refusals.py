@@ -130,7 +130,7 @@ REFUSED = [
      "subsampling.factor is 4 in the cache, 2 here"),
     (lambda: (student(kd_conf=NAMED)(), other_teacher()), TRAIN, "teacher_model is "),
     (lambda: (student(kd_conf=NAMED)(), edit("teacher/config.yaml", "heads: 2", "heads: 4")()),
-     TRAIN, "the teacher is another one; make the cache again"),
+     TRAIN, "the teacher differs; make the cache again"),
     (student(kd_conf={**NAMED, "teacher_model": "gone.pth"}), TRAIN, "gone.pth: no such file"),
     (edit("cache/fingerprint.json", '"band": 0', '"band": 5'), TRAIN, "changed by hand"),
     (lambda: (student(kd_conf={"nodes": "one_best"})(), remake("--band", 2)()), TRAIN,
