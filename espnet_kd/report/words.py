@@ -54,10 +54,10 @@ def duration(seconds: Optional[float]) -> str:
 def circumstances(speed: Mapping[str, Any]) -> str:
     """Say on what, and beside how much other work, the real-time factors were measured."""
     before, after = speed["load"]
-    mode = "chunk by chunk" if speed.get("streaming") else "whole utterances"
+    mode = "chunk by chunk" if speed.get("streaming") else "utterance by utterance"
     return (
         f"median over {speed['utterances']} utterances ({speed['audio_seconds']:.0f} s of "
-        f"speech), decoded {mode} by all models in turn in one process on one thread, in brackets "
+        f"speech), decoded {mode}, not in batches, by all models in turn in one process on one thread, in brackets "
         f"the 95th percentile; {speed.get('device') or 'unknown processor'}, cores: "
         f"{speed['cores']}, load {before:.1f} before and {after:.1f} after (1 is the "
         "measurement's own)"

@@ -194,6 +194,13 @@ def _together(
         least, most = values["min_wav_duration"], values["max_wav_duration"]
         if float(least) >= float(most):
             yield f"--min_wav_duration {least} is not less than --max_wav_duration {most}"
+    if right("feats_normalize", "use_streaming", "decoding") and not values["teacher_exp"]:
+        kinds = values["feats_normalize"], values["use_streaming"], values["decoding"]
+        if kinds == ("utterance_mvn", "true", "aligned"):
+            yield (
+                "--feats_normalize utterance_mvn needs whole utterances, --use_streaming true has "
+                "chunks: take global_mvn, or ESPnet's --decoding stock"
+            )
     if right("train_set", "valid_set", "test_sets"):
         yield from _sets(values)
     if right("teacher_exp") and values["teacher_exp"] and not os.path.isdir(values["teacher_exp"]):

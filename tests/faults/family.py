@@ -108,7 +108,7 @@ TEACHER_DIR = "exp/asr_train_teacher_raw_en_bpe12_sp"
 STUDENT_DIRS = [f"exp/kd_train_teacher_raw_en_bpe12_sp_{s['name']}" for s in PLAN["stages"]]
 MODEL_DIRS = [TEACHER_DIR, *STUDENT_DIRS]
 MODEL = "valid.loss_transducer.ave.pth"
-INFERENCE = "decode_asr_model_valid.loss_transducer.ave_streaming"
+INFERENCE = "decode_asr_model_valid.loss_transducer.ave_aligned"
 
 
 def write_corpus(corpus: Path, seed: int = 1) -> None:

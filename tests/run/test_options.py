@@ -170,6 +170,10 @@ CASES = [
     ({"asr_args": "--max_epohc 3"}, "--asr_args: unknown option --max_epohc (did you mean 'max_e"),
     ({"kd_args": "--kd_cnf=weight=1"}, "--kd_args: unknown option --kd_cnf (did you mean 'kd_co"),
     ({"inference_args": "--beam 2 --nbets 1"}, "--inference_args: unknown option --nbets (did"),
+    (
+        {"feats_normalize": "utterance_mvn", "use_streaming": "true"},
+        "--feats_normalize utterance_mvn needs whole utterances",
+    ),
     ({"local_data_opts": "--a 'b"}, "--local_data_opts has a quote that is not closed: --a 'b"),
     ({"skip_stages": "2,4"}, "--skip_stages takes stage numbers, not '2,4'"),
     ({"skip_stages": "6"}, "--skip_stages 6: no such stage; there are 1, 2, 3, 4, 5, 10, 11"),
