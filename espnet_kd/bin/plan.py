@@ -83,7 +83,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         from espnet_kd.espnet.estimate import Planned, derive_all
         from espnet_kd.espnet.plan_checks import check_plan
         from espnet_kd.espnet.stock import read_model
-    from espnet_kd.plan.draft import draft, geometric, in_words, table
+    from espnet_kd.plan.draft import draft, geometric, table
 
     model = read_model(Path(args.teacher_exp), args.teacher_model)
     teacher = Planned(model.config, model.sizes)
@@ -102,7 +102,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     if not args.no_estimate:
         notes = _add_costs(rows, stages, [teacher, *students], args)
     for row, planned in zip(rows, [teacher, *students]):
-        row["sizes"] = in_words(planned.sizes)
+        row["sizes"] = planned.sizes.in_words()
     print(table(rows))
     print(*notes, sep="\n", end="\n" if notes else "")
     if not args.out:

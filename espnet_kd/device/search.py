@@ -243,13 +243,13 @@ def _spelled(hyp: _Hypothesis) -> Tuple[List[int], List[int]]:
     return labels[::-1], frames[::-1]
 
 
-def _common(one: _Prefix, two: _Prefix) -> int:
+def _common(left: _Prefix, right: _Prefix) -> int:
     """Return the length of the longest chain that two chains begin with."""
-    while one is not two:
-        if one.length >= two.length:
-            assert one.before is not None  # the first link of all is common
-            one = one.before
+    while left is not right:
+        if left.length >= right.length:
+            assert left.before is not None  # the first link of all is common
+            left = left.before
         else:
-            assert two.before is not None
-            two = two.before
-    return one.length
+            assert right.before is not None
+            right = right.before
+    return left.length

@@ -207,8 +207,8 @@ class BatchedBeamSearch:
         logits = self.model.joint_network(enc, dec, no_projection=True)  # (n, A, V)
         logp = torch.log_softmax(logits, dim=-1)  # (n, A, V)
         values, labels = logp[..., 1:].topk(self.wanted, dim=-1)  # (n, A, beam)
-        found = logp[..., 0].tolist(), values.tolist(), (labels + 1).tolist()
-        for (u, node), *columns in zip(needed, *found):
+        rows = logp[..., 0].tolist(), values.tolist(), (labels + 1).tolist()
+        for (u, node), *columns in zip(needed, *rows):
             node.frame, node.outcomes = u.frame, list(zip(*columns))
 
 

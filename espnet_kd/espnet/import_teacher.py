@@ -85,8 +85,8 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
     with atomic_open(out / "config.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(local, f, sort_keys=False, allow_unicode=True)
     return (
-        f"imported {exp}/{checkpoint}: {sizes.params:,} parameters, {sizes.num_blocks} blocks "
-        f"of width {sizes.hidden_size}, {sizes.vocab} tokens ({config.get('token_type')}), "
+        f"imported {exp}/{checkpoint}: {sizes.params:,} parameters, "
+        f"{sizes.in_words()}, {sizes.vocab} tokens ({config.get('token_type')}), "
         f"{rate} Hz"
     )
 

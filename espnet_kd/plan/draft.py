@@ -2,7 +2,6 @@
 
 from typing import Any, List, Mapping, Optional, Sequence
 
-from espnet_kd.spec.size_table import each
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.architecture import Architecture
 
@@ -23,15 +22,6 @@ def geometric(target: Any, stages: int, params: int) -> List[Any]:
     fraction = parse_target(target, "target").params(params) / params
     steps = [round(fraction ** (k / stages), 3) for k in range(1, stages)]
     return [*steps, target]
-
-
-def in_words(size: Architecture) -> str:
-    """Say a model's sizes."""
-    units = "/".join(map(str, each(size.linear_size)))
-    return (
-        f"{size.num_blocks} blocks of {size.hidden_size}, feed-forward {units}, "
-        f"predictor {size.decoder_size}, joint {size.joint_size}"
-    )
 
 
 def draft(
@@ -71,7 +61,7 @@ def draft(
         )
         lines += [
             f"-   name: stage{k}",
-            f"    # {student.params:,} parameters: {in_words(student)}",
+            f"    # {student.params:,} parameters: {student.in_words()}",
             f"    target: {target}",
             f"    objective: {objective}",
         ]

@@ -197,6 +197,14 @@ class Architecture:
             )
         return dataclasses.replace(self, **changes)
 
+    def in_words(self) -> str:
+        """Return the sizes that a reader asks for first."""
+        units = "/".join(map(str, each(self.linear_size)))
+        return (
+            f"{self.num_blocks} blocks of width {self.hidden_size}, feed-forward {units}, "
+            f"predictor {self.decoder_size}, joint {self.joint_size}"
+        )
+
     def check(self, where: str) -> None:
         """Raise UserError for sizes that no conformer can have."""
         for field in dataclasses.fields(self):

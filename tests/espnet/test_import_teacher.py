@@ -50,7 +50,7 @@ def test_the_copy_is_the_same_model(theirs, gone):
         (theirs.parents[1] / STATS).unlink()
     before = files(theirs)
     said = import_teacher(theirs, "model.pth", "16k", Path("data/tokens"), Path("exp/asr"))
-    assert "4 blocks of width 16, 7 tokens" in said and "16000 Hz" in said
+    assert "4 blocks of width 16, " in said and ", 7 tokens" in said and "16000 Hz" in said
     assert files(theirs) == before
     config = yaml.safe_load(Path("exp/asr/config.yaml").read_text())
     assert config["normalize_conf"] == {"stats_file": "exp/asr/feats_stats.npz"}
