@@ -31,7 +31,7 @@ class Predictor:
     def start(self, n: int) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return what `n` empty label sequences give; see `step`."""
         labels = torch.zeros(n, dtype=torch.long, device=self.device)  # (n,) blank
-        dtype = self.joint.lin_dec.weight.dtype
+        dtype = next(self.joint.parameters()).dtype  # whose matrices may be factors
         return self.step(labels, labels.new_zeros(n, self.state_size, dtype=dtype))
 
     def step(self, labels: torch.Tensor, state: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
