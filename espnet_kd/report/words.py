@@ -57,9 +57,9 @@ def circumstances(speed: Mapping[str, Any]) -> str:
     mode = "chunk by chunk" if speed.get("streaming") else "utterance by utterance"
     return (
         f"median over {speed['utterances']} utterances ({speed['audio_seconds']:.0f} s of "
-        f"speech), decoded {mode}, not in batches, by all models in turn in one process on one thread, in brackets "
-        f"the 95th percentile; {speed.get('device') or 'unknown processor'}, cores: "
-        f"{speed['cores']}, load {before:.1f} before and {after:.1f} after (1 is the "
+        f"speech), decoded {mode}, not in batches, by all models in turn in one process on one "
+        f"thread, in brackets the 95th percentile; {speed.get('device') or 'unknown processor'}, "
+        f"cores: {speed['cores']}, load {before:.1f} before and {after:.1f} after (1 is the "
         "measurement's own)"
     )
 

@@ -167,7 +167,8 @@ def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
     assert (
         "- *RTF*: seconds of decoding for a second of speech; median over 40 utterances (119 s of "
         "speech), decoded chunk by chunk, not in batches, by all models in turn in one process on "
-        "one thread, in brackets the 95th percentile; A processor, cores: 2, load 0.3 before and 1.2 after"
+        "one thread, in brackets the 95th percentile; A processor, cores: 2, load 0.3 before and "
+        "1.2 after"
     ) in text
     # What jobs took that ran beside others is not published.
     assert run() == 0
