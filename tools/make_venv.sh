@@ -5,7 +5,7 @@
 #
 # VENV    folder of the environment, relative to the repository
 # PYTHON  interpreter to make it with; empty: python3.11, python3.12, python3, python
-# EXTRAS  of setup.py, e.g. demo,plot,device,test
+# EXTRAS  of setup.py, e.g. demo,plot,device,export,test
 #
 # The line in VENV/espnet_kd.stamp says how far an install came:
 #   new         begun and not finished: the environment is made again

@@ -25,6 +25,8 @@ In reading order:
     task             the Task that builds all this from a config
 
     measure          what a model does on a few utterances
+    standalone       a transducer that was trained anywhere, read from where it lies
+    exportable_model  a model to be exported, or why it cannot be
     derive           a student's experiment from its teacher's
     import_teacher   a transducer that the user trained
     plan_checks      what of a plan needs ESPnet to be checked

@@ -27,5 +27,6 @@ In reading order:
     judgement      may a student be a teacher?
     turn           one turn of stage 16: a student from derivation to manifest
     reporting      stage 17
+    exporting      stage 20
     stage_main     what the command lines of whole stages share
 """

@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, nearest
 from espnet_kd.run.places import name_problem, path_problem
 
 LARGEST = 10**9  # no count of a recipe is larger, and a shell reckons with it
@@ -135,6 +135,9 @@ OPTIONS: Dict[str, Option] = {
     "model_datasets": Option("text"),
     "hf_repo": Option("repo"),
     "hf_dry_run": _bool(),
+    # Devices
+    "export_formats": Option("formats"),
+    "export_models": Option("names"),
 }
 
 
@@ -318,6 +321,15 @@ def _check_quoted(value: str, option: Option) -> Optional[str]:
     return None
 
 
+def _check_formats(value: str, option: Option) -> Optional[str]:
+    from espnet_kd.device.description import FORMATS
+
+    for word in value.split():
+        if word not in FORMATS:
+            return f"'{word}' is not one of {', '.join(FORMATS)}{nearest(word, FORMATS)}"
+    return None
+
+
 def _check_paths(value: str, option: Option) -> Optional[str]:
     if value.split() == ["progressive"]:
         return None
@@ -362,6 +374,7 @@ KINDS: Dict[str, Kind] = {
     "words": _check_words,
     "quoted": _check_quoted,
     "paths": _check_paths,
+    "formats": _check_formats,
     "repo": _check_repo,
     "path": _check_path,
     "text": _check_text,

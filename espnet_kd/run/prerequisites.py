@@ -17,11 +17,11 @@ CONFIGS = {
     "asr_config": (10, 11),
     "student_config": (16,),
     "compression_config": (16, 17),
-    "inference_config": (12, 16),
+    "inference_config": (12, 16, 20),
 }
 # Folders by the stages that write into them.
 FOLDERS = {
-    "expdir": range(1, 20),
+    "expdir": range(1, 21),
     "dumpdir": (3, 4),
     "token_dir": (5,),
     "asr_stats_dir": (10,),
@@ -77,8 +77,9 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
             yield f"--{name}: unknown option --{word}{nearest(word, known or ())}"
     if imports and wanted((5,)):
         yield from _check_teacher(values)
-    if wanted((18, 19)):
-        yield from _check_models(values)
+    for name, numbers in (("pack_models", (18, 19)), ("export_models", (20,))):
+        if wanted(numbers):
+            yield from _check_models(values, name)
     if values["hf_repo"] and values["hf_dry_run"] == "false" and wanted((19,)):
         from espnet_kd.deploy.hub import missing_for_upload
 
@@ -204,7 +205,7 @@ def checkpoint_problem(path: Path) -> Optional[str]:
     return None if head[:1] == b"\x80" else "not a readable checkpoint"
 
 
-def _check_models(values: Mapping[str, str]) -> Iterator[str]:
+def _check_models(values: Mapping[str, str], option: str) -> Iterator[str]:
     """Yield names that neither the plan nor its gates can give to a model."""
     from espnet_kd.plan.baselines import PATHS
     from espnet_kd.spec.plan import load_plan
@@ -216,10 +217,10 @@ def _check_models(values: Mapping[str, str]) -> Iterator[str]:
     known = ["teacher", *stages, *(path for path in PATHS)]
     made = [f"{path}_{stage}" for path in PATHS for stage in stages]
     made += [f"{stage}_{part}" for stage in stages for part in ("half", "again")]
-    for name in values["pack_models"].split():
+    for name in values[option].split():
         if name not in known and name not in made:
             yield (
-                f"--pack_models: no model '{name}' in {values['compression_config']}"
+                f"--{option}: no model '{name}' in {values['compression_config']}"
                 f"{nearest(name, known)}; there are: teacher, {', '.join(stages)}"
             )
 

@@ -95,6 +95,8 @@ class Settings:
     decoding: str
     stock_wer: bool
     report_note: str
+    export_formats: Words
+    export_models: Words
     base_train_set: str
     data_feats: str
     token_list: str

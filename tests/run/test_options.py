@@ -15,7 +15,7 @@ from espnet_kd.deploy import hub
 from espnet_kd.run import espnet_names, prerequisites
 from espnet_kd.run.options import OPTIONS
 
-STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19]
+STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19, 20]
 SCRIPT = Path(__file__).parents[2] / "egs2/TEMPLATE/asr_kd/asr_kd.sh"
 DEFAULTS = dict(
     re.findall(r"^(\w+)=(\S*)$", SCRIPT.read_text().partition("stage_titles")[0], re.M)

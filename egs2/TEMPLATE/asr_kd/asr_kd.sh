@@ -90,6 +90,10 @@ model_datasets=
 hf_repo=
 hf_dry_run=false
 
+# Devices
+export_formats=
+export_models=
+
 stage_titles=(
     [1]="data: local/data.sh makes data/<set>"
     [2]="speed perturbation of the training set"
@@ -104,6 +108,7 @@ stage_titles=(
     [17]="report: RESULTS.md, results.json, plots"
     [18]="packing: for each model an archive that ESPnet loads, with a model card"
     [19]="upload of the archives to the Hugging Face hub, if --hf_repo is given"
+    [20]="export of models for devices, if --export_formats is given"
 )
 
 help_message() {
@@ -204,6 +209,11 @@ Options, with the values they have now:
     --model_datasets  # Training data, by its names on the Hugging Face hub (${model_datasets}).
     --hf_repo         # Upload each model to the hub as <hf_repo>_<name>: user/name (${hf_repo}).
     --hf_dry_run      # Only say what would be uploaded (${hf_dry_run}).
+
+    # Devices
+    --export_formats  # Of float32 float16 int8 int4, none: no export (${export_formats}).
+    --export_models   # Models to export, by their names in the report, none: the last student of
+                      # the plan (${export_models}).
 END
 }
 
@@ -480,6 +490,16 @@ if begin_stage 19; then
         log "Stage 19: nothing to do (--hf_repo is empty)"
     else
         upload_all
+    fi
+    end_stage
+fi
+
+# ------------------------------------------------------------------ devices
+if begin_stage 20; then
+    if [ -z "${export_formats}" ]; then
+        log "Stage 20: nothing to do (--export_formats is empty)"
+    else
+        by_python export_run
     fi
     end_stage
 fi

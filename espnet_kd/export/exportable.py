@@ -1,0 +1,55 @@
+"""A streaming transducer that can be exported, and its chunks."""
+
+import dataclasses
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import torch
+
+from espnet_kd.device.description import Source
+
+
+class Chunks(NamedTuple):
+    """What a frame may see.
+
+    Attributes:
+        chunk_size: Encoder frames of a chunk.
+        left_context: Encoder frames before a chunk.
+    """
+
+    chunk_size: int
+    left_context: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Exportable:
+    """A streaming conformer transducer.
+
+    Attributes:
+        model: ESPnet's, in eval mode.
+        tokens: Blank first.
+        token_type: One of `TOKEN_TYPES`.
+        front: Fields of `device.description.Description` that say what its features are.
+        mean: Subtracted from features; None: nothing. (F,)
+        scale: Factors of features then; None: ones. (F,)
+        source: Where it is from.
+        left_chunks: Chunks to the left that it was trained to see; 0: all.
+    """
+
+    model: Any
+    tokens: List[str]
+    token_type: str
+    front: Dict[str, Any]
+    mean: Optional[torch.Tensor]
+    scale: Optional[torch.Tensor]
+    source: Source
+    left_chunks: int
+
+    @property
+    def subsampling(self) -> int:
+        """Feature frames of an encoder frame."""
+        return self.model.encoder.embed.subsampling_factor
+
+    @property
+    def lstm(self) -> bool:
+        """Whether the predictor is an LSTM; otherwise it is stateless."""
+        return hasattr(self.model.decoder, "rnn")

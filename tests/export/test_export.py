@@ -1,0 +1,186 @@
+"""Exported graphs compute what the model computes, in all formats; what cannot be is refused."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from espnet_kd.bin import export
+from espnet_kd.device.description import GRAPHS, read_description
+from espnet_kd.device.networks import OnnxNetworks
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.exportable_model import Reference, load_exportable
+from espnet_kd.export import formats
+from espnet_kd.export.folder import parts, write_folder
+from espnet_kd.export.parity import Utterance, compare, encode_chunks, too_far
+from espnet_kd.export.sensitivity import choose
+from tests.espnet.tiny import tiny_config
+from tests.export.conftest import CHUNKS, write_talkative
+
+
+@pytest.fixture(scope="module")
+def utterances(sounds):
+    return [Utterance(sound, ["A", "B"]) for sound in sounds]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+def test_float32_says_what_the_model_says(kind, graphs, utterances, tmp_path):
+    source = graphs[kind].source
+    out = tmp_path / "float32"
+    assert write_folder(graphs[kind], "float32", out) == read_description(out)
+    reference = Reference(source, CHUNKS)
+    figures = compare({"float32": out}, reference, utterances)["float32"].summary()
+    assert figures["encoder_difference"] < 1e-4 * figures["encoder_scale"]
+    assert figures["features_difference"] < 1e-3
+    assert figures["equal_transcripts"] == 1
+    assert figures["wer"] == figures["wer_torch"] is not None
+    assert too_far("float32", figures, 0) is None
+    labels = [reference.run(utterance.samples)[2] for utterance in utterances]
+    assert len({label for row in labels for label in row}) > 2  # more than one that is always so
+
+
+def test_any_batch_chunk_and_left_context(graphs, sources, tmp_path):
+    source, model = sources["lstm"], sources["lstm"].model
+    write_folder(graphs["lstm"], "float32", tmp_path / "model")
+    path = str(tmp_path / "model" / GRAPHS[0])
+    session = onnxruntime.InferenceSession(path)
+    torch.manual_seed(0)
+    feats = torch.randn(3, 71, source.front["n_mels"])  # 17 encoder frames
+    for chunk, left in ((1, 3), (5, 7), (17, 1)):
+        enc, _ = encode(model.encoder, feats, torch.tensor([71] * 3), chunk, left)
+        expected = model.joint_network.lin_enc(enc).numpy()
+        states = {
+            "att": np.zeros((2, 3, left, 16), np.float32),
+            "conv": np.zeros((2, 3, 16, 4), np.float32),
+            "processed": np.zeros(3, np.int64),
+        }
+        frames = []
+        for start in range(0, 17, chunk):
+            end = min(start + chunk, 17)
+            x = feats[:, 4 * start : 4 * end + 3].numpy()
+            y, *after = session.run(None, {"x": x, **states})
+            states = dict(zip(states, after))
+            frames.append(y)
+        assert np.abs(np.concatenate(frames, 1) - expected).max() < 1e-5
+        assert states["processed"].tolist() == [17] * 3
+
+
+def test_fewer_bytes_nearly_the_same(graphs, sounds, tmp_path):
+    folders = {form: tmp_path / form for form in formats.CONVERT}
+    for form, folder in folders.items():
+        write_folder(graphs["lstm"], form, folder)
+    reference = Reference(graphs["lstm"].source, CHUNKS)
+    feats, y, _ = reference.run(sounds[0])
+    sizes, noise = [], []
+    for folder in folders.values():
+        networks = OnnxNetworks(folder)
+        error = encode_chunks(networks, feats) - y
+        noise.append(10 * np.log10((y**2).mean() / (error**2).mean()))
+        sizes.append(sum((folder / name).stat().st_size for name in GRAPHS))
+    assert sizes[0] > sizes[1] > sizes[2]  # int4 has a scale for 32 weights, of matrices of 16
+    # Its weights are random and its frames amplified: trained models of this size lose less.
+    assert noise[0] > 90 > noise[1] > 40 > noise[2] > 0 and noise[3] > 0
+
+
+def test_a_matrix_that_is_kept_stays_float(graphs):
+    model = graphs["lstm"].models[GRAPHS[0]]
+    sizes = [
+        formats.converted(model, "int8", keep).ByteSize()
+        for keep in ([], ["embed.output"], formats.matrices(model))
+    ]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_parts_are_those_of_blocks(graphs):
+    assert list(parts(graphs["lstm"], GRAPHS[0])) == [
+        "embed",
+        *(
+            f"blocks.{i}.{part}"
+            for i in range(2)
+            for part in ("feed_forward_macaron", "self_att", "conv_mod", "feed_forward")
+        ),
+        "project",
+    ]
+    assert (
+        sum(map(len, parts(graphs["lstm"], GRAPHS[1]).values())) == 4
+    )  # the first is in the table
+
+
+def test_as_few_parts_as_needed_stay_float(graphs, utterances, monkeypatch):
+    from espnet_kd.export import sensitivity
+
+    wers = {0: 9.0, 1: 8.0, 2: 3.0}  # by number of parts that are kept
+    tried = []
+
+    def write(graphs_, form, path, keep=()):
+        tried.append(list(keep))
+        return write_folder(graphs_, form, path, keep)
+
+    class Measured:
+        counts, reference = "ours", "theirs"
+
+    monkeypatch.setattr(sensitivity, "write_folder", write)
+    monkeypatch.setattr(sensitivity, "compare", lambda folders, *_: {"int8": Measured})
+    monkeypatch.setattr(
+        sensitivity, "wer", lambda c: 2.0 if c == "theirs" else wers.get(len(tried[-1]), 2.0)
+    )
+    reference = Reference(graphs["lstm"].source, CHUNKS)
+    choice = choose(graphs["lstm"], "int8", reference, utterances[1:], 1.0)
+    assert len(choice.noise) == 12 and sorted(choice.noise.values()) == list(choice.noise.values())
+    assert choice.keep == list(choice.noise)[:2]
+    assert (choice.wer, choice.wer_float) == (3.0, 2.0)
+
+
+def wrong(**changes):
+    config = tiny_config()
+    for path, value in changes.items():
+        place, *keys = [config, *path.split("__")]
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+    return {k: v for k, v in config.items() if k not in ("decoder", "decoder_conf")}
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"encoder_conf__main_conf__dynamic_chunk_training": False}, "dynamic_chunk_training"),
+        ({"normalize": "utterance_mvn"}, "normalize: utterance_mvn needs the whole"),
+        ({"token_type": "phn"}, "token_type: 'phn' is not one of char, bpe, word"),
+        ({"frontend_conf__window": "hamming"}, "frontend_conf.window"),
+        ({"encoder_conf__input_conf__subsampling_factor": 2}, "subsampling_factor 4 or 6"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(changes, told, tmp_path):
+    exp = write_talkative(tmp_path / "exp", "lstm", wrong(**changes))
+    with pytest.raises(UserError, match=told):
+        load_exportable(exp, "model.pth")
+
+
+def test_command_line(talkative, tmp_path, capsys):
+    words = ["--exp", str(talkative["lstm"]), "--checkpoint", "model.pth", "--format", "float32"]
+    words += ["int8", "--out", str(tmp_path), "--decoding_window", "160", "--left_context", "8"]
+    with pytest.raises(SystemExit) as end:
+        export.main(words)
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert "100.0 % of 2 transcripts equal" in lines[0]
+    described = read_description(tmp_path / "int8")
+    assert described.format == "int8" and described.source.model == "lstm"
+    assert described.parity["wer"] is None
+    assert described.bytes["encoder.onnx"] == (tmp_path / "int8/encoder.onnx").stat().st_size
+
+
+def test_beyond_the_margin():
+    figures = {"encoder_difference": 0.01, "encoder_scale": 5.0, "equal_transcripts": 1.0}
+    figures.update(wer=3.0, wer_torch=2.0)
+    assert "2.0e-03 of its largest number off" in too_far("float32", figures, 0.5)
+    assert "WER is 1.00 points higher, 0.5 are allowed" in too_far("int8", figures, 0.5)
+    assert too_far("int8", figures, 1.0) is None
+
+
+def test_something_else_is_not_overwritten(graphs, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="something else than an exported model"):
+        write_folder(graphs["lstm"], "float32", tmp_path)
