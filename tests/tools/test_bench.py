@@ -161,3 +161,30 @@ def test_lengths_of_real_speech(tools, shared_data):
     frames = sum(x.frames for x in counted.utterances)
     assert frames / 25 / 3600 == pytest.approx(5.31, abs=0.02)
     assert sum(x.labels for x in scaled.utterances) < sum(x.labels for x in counted.utterances)
+
+
+def test_bench_decode(tools, tmp_path, capsys):
+    """It compares the hypotheses of all ways that give the same."""
+    import bench_decode
+    import numpy as np
+    import soundfile
+
+    from tests.espnet.tiny import tiny_config, write_experiment
+
+    config = tiny_config(non_linguistic_symbols=None, cleaner=None, g2p=None)
+    exp = write_experiment(tmp_path / "m", config)
+    for k in range(2):
+        noise = 0.1 * np.random.default_rng(k).standard_normal(9000 + 3000 * k)
+        soundfile.write(tmp_path / f"{k}.wav", noise, 16000)
+    lines = "".join(f"u{k} {tmp_path}/{k}.wav\n" for k in range(2))
+    (tmp_path / "wav.scp").write_text(lines)
+    words = ["--exp", str(exp), "--inference_model", "model.pth", "--data", str(tmp_path)]
+    with pytest.raises(SystemExit) as exit_:
+        bench_decode.main([*words, "--repeats", "1", "--json", str(tmp_path / "rows.json")])
+    assert exit_.value.code == 0
+    rows = {row["variant"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert list(rows) == ["stock", "stream", "single", "batched", "greedy"]
+    for name in ("stream", "single", "batched"):
+        assert rows[name]["same"] == rows[name]["utterances"] == 2 and rows[name]["rtf"] > 0
+    assert rows["stock"]["times_stock"] == 1
+    assert "| batched |" in capsys.readouterr().out
