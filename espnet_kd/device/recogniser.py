@@ -98,7 +98,7 @@ class Recogniser:
         """Load an exported folder.
 
         Raises:
-            UserError: see `OnnxNetworks` and `read_tokens`.
+            UserError: see `OnnxNetworks` and `read_tokens`; or the beam is too large.
         """
         networks = OnnxNetworks(folder, threads)
         tokens = read_tokens(folder)
@@ -110,6 +110,8 @@ class Recogniser:
                 f"{folder / 'tokens.txt'}: {len(tokens)} tokens, but joiner.onnx scores {width}; "
                 "export the model again"
             )
+        if beam > width:  # as ESPnet
+            raise UserError(f"beam size {beam}: expected at most the number of tokens, {width}")
         return cls(networks, tokens, beam)
 
     def new_search(self) -> Search:

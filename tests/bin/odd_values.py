@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Sequence, Tuple
 from unittest import mock
 
+import soundfile
 import yaml
 
 import espnet_kd.bin
@@ -40,6 +41,7 @@ GOOD = {
     "compress": f"{RUN} --compression_stage 1 --only train",
     "decode": "--asr_train_config whole.yaml --asr_model_file teacher/model.pth --num_workers 0 "
     "--data_path_and_name_and_type dump/dev/wav.scp,speech,sound --output_dir exp/a/decode/b/c",
+    "demo_page": "exported --out page --onnxruntime_web web",
     "derive_student": f"{PLAN} --student half {TEACHER} --out exp/new",
     "download_librispeech": "--out corpus --parts dev-clean --mirror nowhere",
     "filter_lengths": "--data dump/dev --out dump/short",
@@ -59,6 +61,7 @@ GOOD = {
     "report_run": RUN,
     "report_seeds": "--run exp --run exp/kd --out exp/SEEDS.md",
     "score": "--ref dump/dev/text --hyp dump/dev/text --utt2spk dump/dev/utt2spk --out exp/scores",
+    "transcribe": "exported a.wav",
     "train": "",  # see `train_line`
     "upload_model": "--archive tokens.txt --repo me/x --dry_run",
 }
@@ -198,6 +201,21 @@ def write_state() -> None:
     Path("corpus/LibriSpeech/dev-clean").mkdir(parents=True)
     Path("exp/kd").mkdir(parents=True)
     Path("exp/results.json").write_text('{"models": []}\n')
+    write_exported()
+
+
+def write_exported() -> None:
+    """An exported model, a sound for it, and what stands for onnxruntime-web."""
+    from espnet_kd.device.demo_folder import RUNTIME_FILES
+
+    Path("web").mkdir()
+    for name in RUNTIME_FILES:
+        Path("web", name).touch()
+    with contextlib.suppress(ImportError):  # without onnx the command lines end earlier
+        from tests.device.tone_model import tones, write_tone_model
+
+        write_tone_model(Path("exported"))
+        soundfile.write("a.wav", tones("AB"), 16000)
 
 
 def train_line() -> List[str]:

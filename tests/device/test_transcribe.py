@@ -142,6 +142,7 @@ def test_resampling_in_pieces_keeps_length_and_channels():
         (["{model}", "{model}"], "no sound files in it"),
         (["{model}", "{model}/tokens.txt"], "tokens.txt: not a sound file that libsndfile reads"),
         (["{model}", "{model}/../talks", "--output_format", "srt"], "2 files: subtitles of more"),
+        (["{model}", "a.wav", "--beam_size", "6"], "beam size 6: expected at most the number of"),
         (["{model}", "-", "--output_dir", "x"], "--output_dir: for files alone"),
         (["{model}", "{model}/../a.wav", "--channel", "2"], "--channel 2: the source has 1 ch"),
     ],
