@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from espnet_kd.cli import new_parser
-from espnet_kd.common.records import FACTS, RESULTS, STUDENT, experiment
+from espnet_kd.common.records import FACTS, RESULTS, STUDENT, Facts, Student, experiment
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
 from espnet_kd.deploy.packing import README, make_archive
@@ -66,13 +66,13 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         results,
         model,
         read_config(exp),
-        STUDENT.read_if_there(exp) or {},
+        STUDENT.read_if_there(exp) or Student(),
         args.language,
         args.license,
         args.inference_args,
         args.datasets,
         args.repo,
-        FACTS.read_if_there(experiment(args.results.parent, results["models"][0])) or {},
+        FACTS.read_if_there(experiment(args.results.parent, results["models"][0])) or Facts(),
     )
     out = args.out or exp / "packed" / f"{exp.resolve().name}.zip"
     if out.suffix != ".zip":

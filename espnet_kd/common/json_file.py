@@ -12,7 +12,7 @@ import json
 import math
 import typing
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Generic, List, Optional, TypeVar, cast
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.fileio import atomic_open
@@ -22,8 +22,11 @@ MOST = 1e300  # the largest number
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
+Content = TypeVar("Content")
+
+
 @dataclasses.dataclass(frozen=True)
-class Record:
+class Record(Generic[Content]):
     """A JSON file of a known shape.
 
     Attributes:
@@ -37,9 +40,9 @@ class Record:
     file: str
     shape: Any
     remake: str
-    check: Optional[Callable[[Any], None]] = None
+    check: Optional[Callable[[Content], None]] = None
 
-    def read(self, folder: Path) -> Any:
+    def read(self, folder: Path) -> Content:
         """Read the record in a folder.
 
         Raises:
@@ -47,7 +50,7 @@ class Record:
         """
         return self.read_path(folder / self.file)
 
-    def read_if_there(self, folder: Path) -> Any:
+    def read_if_there(self, folder: Path) -> Optional[Content]:
         """Read the record in a folder; None if there is none.
 
         Raises:
@@ -56,7 +59,7 @@ class Record:
         path = folder / self.file
         return self.read_path(path) if path.exists() else None
 
-    def read_path(self, path: Path) -> Any:
+    def read_path(self, path: Path) -> Content:
         """Read the record in a file of whatever name.
 
         Raises:
@@ -67,11 +70,12 @@ class Record:
         try:
             data = read_json(path)
             check_shape(data, self.shape, "")
+            content = cast(Content, data)  # as its shape has shown
             if self.check is not None:
-                self.check(data)
+                self.check(content)
         except UserError as e:
             raise UserError(f"{path}: {e}; {self.remake}") from None
-        return data
+        return content
 
     def write(self, folder: Path, data: Any) -> None:
         """Write the record; numbers that JSON does not know (NaN, infinity) become null."""

@@ -54,6 +54,11 @@ class Student(TypedDict, total=False):
     labels: str
     kept_blocks: List[Count]
     params: Count
+    params_by_part: Dict[str, Count]
+    teacher_params: Count
+    first_teacher_params: Count
+    compression: float
+    effective_params: Count
     sizes: Dict[str, Any]
     importance: Dict[str, List[Optional[float]]]
     before_training: Figures
@@ -266,16 +271,24 @@ def _check_speed(speed: Speed) -> None:
         raise UserError("load: expected two numbers, before and after")
 
 
-FACTS = Record("facts.json", Facts, "train the model again, or remove the file")
-HISTORY = Record(
+FACTS: Record[Facts] = Record("facts.json", Facts, "train the model again, or remove the file")
+HISTORY: Record[List[Epoch]] = Record(
     "history.json", List[Epoch], "remove the file: only plots need it", _check_history
 )
-STUDENT = Record("student.json", Student, "derive the student again (stage 16)")
-GATE = Record("gate.json", GateResult, "remove the file and run stage 16 again")
-MANIFEST = Record("manifest.json", Manifest, "run stage 16 again for a finished student")
-DECODING = Record("rtf.json", Decoding, "remove the file, or decode this set again")
-SPEED = Record("speed.json", Speed, "remove the file and run stage 17 again", _check_speed)
-RESULTS = Record("results.json", Results, "run stage 17 again", _check_results)
+STUDENT: Record[Student] = Record("student.json", Student, "derive the student again (stage 16)")
+GATE: Record[GateResult] = Record(
+    "gate.json", GateResult, "remove the file and run stage 16 again"
+)
+MANIFEST: Record[Manifest] = Record(
+    "manifest.json", Manifest, "run stage 16 again for a finished student"
+)
+DECODING: Record[Decoding] = Record(
+    "rtf.json", Decoding, "remove the file, or decode this set again"
+)
+SPEED: Record[Speed] = Record(
+    "speed.json", Speed, "remove the file and run stage 17 again", _check_speed
+)
+RESULTS: Record[Results] = Record("results.json", Results, "run stage 17 again", _check_results)
 
 
 def experiment(folder: Path, model: ReportedModel) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from espnet_kd.common.records import ReportedModel, Results
+from espnet_kd.common.records import Facts, ReportedModel, Results, Student
 from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.metadata import metadata
 from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
@@ -69,13 +69,13 @@ class About:
     results: Results
     model: ReportedModel
     config: Dict[str, Any]
-    student: Dict[str, Any]
+    student: Student
     language: Optional[str] = None
     license: Optional[str] = None
     decoding: str = ""
     datasets: Sequence[str] = ()
     repo: Optional[str] = None
-    origin: Dict[str, Any] = field(default_factory=dict)
+    origin: Facts = field(default_factory=Facts)
 
     @property
     def first(self) -> ReportedModel:

@@ -3,24 +3,25 @@
 import logging
 import resource
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Literal, Tuple
 
 import torch
 from espnet2.train.reporter import Reporter, SubReporter, aggregate
 
-from espnet_kd.common.records import FACTS, HISTORY
+from espnet_kd.common.records import FACTS, HISTORY, Epoch, Facts, Figures
 from espnet_kd.errors import UserError
 
-PARTS = ("train", "valid")
-Epochs = List[Dict[str, Any]]
+Part = Literal["train", "valid"]
+PARTS: Tuple[Part, Part] = ("train", "valid")
+Epochs = List[Epoch]
 
 
-def figures_of(reporter: SubReporter) -> Dict[str, float]:
+def figures_of(reporter: SubReporter) -> Figures:
     """Return the mean of each loss (and the learning rate) over the epoch."""
     return _losses({key: aggregate(values) for key, values in reporter.stats.items()})
 
 
-def _losses(stats: Dict[str, Any]) -> Dict[str, float]:
+def _losses(stats: Dict[str, Any]) -> Figures:
     # ESPnet measures times of its own; its memory is the one that is kept for later, too.
     left_out = ("time", "total_count", "gpu_max_cached_mem_GB")
     return {
@@ -63,7 +64,7 @@ def repair_history(folder: Path, reporter: Reporter) -> None:
     HISTORY.write(folder, history)
 
 
-def write_history(folder: Path, epoch: int, part: str, figures: Dict[str, float]) -> Epochs:
+def write_history(folder: Path, epoch: int, part: Part, figures: Figures) -> Epochs:
     """Add an epoch to `history.json`; one trained again after a kill replaces the old."""
     history = [
         h
@@ -77,11 +78,11 @@ def write_history(folder: Path, epoch: int, part: str, figures: Dict[str, float]
     return history
 
 
-def _read_facts(folder: Path) -> Dict[str, Any]:
+def _read_facts(folder: Path) -> Facts:
     try:
-        return FACTS.read_if_there(folder) or {}
+        return FACTS.read_if_there(folder) or Facts()
     except UserError:
-        return {}
+        return Facts()
 
 
 def repair_facts(options: Any) -> None:

@@ -1,10 +1,11 @@
 """Conditions that an epoch, and a training, must meet to count as one."""
 
 import math
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, List, NamedTuple
 
 from espnet2.train.reporter import SubReporter
 
+from espnet_kd.common.records import Epoch
 from espnet_kd.errors import UserError
 
 SKIPPED_SHARE = 0.01  # of an epoch's updates; more is said
@@ -116,7 +117,7 @@ def check_validated(epoch: int, reporter: SubReporter, options: Any) -> str:
     return f"epoch {epoch}: in the validation {steps.lost_losses()}"
 
 
-def check_finished(history: List[Dict[str, Any]], options: Any) -> None:
+def check_finished(history: List[Epoch], options: Any) -> None:
     """Refuse a training that ended before its time.
 
     Args:

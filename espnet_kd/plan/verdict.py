@@ -53,9 +53,12 @@ def read_rounds(exp: Path) -> List[Round]:
     Raises:
         UserError: the file is damaged.
     """
-    result = GATE.read_if_there(exp) or {}
-    names = [field.name for field in dataclasses.fields(Round)]
-    return [Round(*(entry.get(name) for name in names)) for entry in result.get("rounds", [])]
+    result = GATE.read_if_there(exp)
+    entries = result.get("rounds", []) if result else []
+    return [
+        Round(r["epochs"], r["wer"], r["teacher_wer"], r["utterances"], r.get("fault"))
+        for r in entries
+    ]
 
 
 def add_round(rounds: Sequence[Round], new: Round) -> List[Round]:

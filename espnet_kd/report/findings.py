@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
-from espnet_kd.common.records import SPEED
+from espnet_kd.common.records import SPEED, Speed
 from espnet_kd.report.breakdowns import Breakdown, break_down
 from espnet_kd.report.comparisons import TEACHER, Comparison, compare
 from espnet_kd.report.models import Model
@@ -26,7 +26,7 @@ class Content:
         rows: The models, first teacher first.
         comparisons: Comparisons with the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
-        speed: Circumstances of the real-time factors: what `speed.json` holds.
+        speed: Circumstances of the real-time factors: what `speed.json` holds, or None.
         decoding: How chunks were decoded: `aligned`, `stock`; None: whole utterances, or unknown.
         stock_tag: Name of the directory of ESPnet's own streaming; None: it is not reported.
     """
@@ -38,7 +38,7 @@ class Content:
     rows: List[Row]
     comparisons: List[Comparison]
     breakdowns: List[Breakdown]
-    speed: Dict[str, Any]
+    speed: Optional[Speed]
     decoding: Optional[str] = None
     stock_tag: Optional[str] = None
 
@@ -66,7 +66,7 @@ class Content:
                 "correction": "Holm, within each family of comparisons",
             },
             "models": models,
-            "speed": {key: value for key, value in self.speed.items() if key != "models"},
+            "speed": {key: value for key, value in (self.speed or {}).items() if key != "models"},
             "comparisons": rounded([c.to_json() for c in self.comparisons]),
             "breakdowns": rounded([b.to_json() for b in self.breakdowns]),
         }
@@ -90,7 +90,7 @@ def read_content(
     # Scores first: reading them is cheap, and they are what is missing most often.
     scores = read_scores(models, inference_tag, test_sets, draws, seed)
     breakdowns = break_down(models, inference_tag, test_sets, scores)
-    measured = SPEED.read_path(speed) if speed else {}
+    measured = SPEED.read_path(speed) if speed else None
     rows = collect(models, inference_tag, test_sets, scores, measured, stock_tag)
     comparisons = compare(rows, test_sets, scores)
     about = inference_tag, test_sets, draws, seed

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar
 
-from espnet_kd.common.records import FACTS, GATE, STUDENT
+from espnet_kd.common.records import FACTS, GATE, STUDENT, Facts, Figures, GateResult, Student
 from espnet_kd.errors import UserError
 
 PROGRESSIVE = "progressive"
@@ -25,6 +25,7 @@ class OnPath(Protocol):
         """Number of parameters."""
 
 
+Number = TypeVar("Number", int, float)
 Named = TypeVar("Named", bound=OnPath)
 
 
@@ -47,8 +48,8 @@ class Lineage:
     steps: Optional[int] = None
     updates: Optional[int] = None
     seconds: Optional[float] = None
-    gate: Optional[Dict[str, Any]] = None
-    before_training: Optional[Dict[str, Any]] = None
+    gate: Optional[GateResult] = None
+    before_training: Optional[Figures] = None
 
 
 def lineage(exp: Path, first: Path) -> Lineage:
@@ -57,17 +58,17 @@ def lineage(exp: Path, first: Path) -> Lineage:
     Raises:
         UserError: a file is not what it should be, or a student is its own ancestor.
     """
-    student = STUDENT.read_if_there(exp) or {}
+    student = STUDENT.read_if_there(exp) or Student()
     # Runs before there were paths knew one.
     path = student.get("path") or (PROGRESSIVE if student else OTHER)
     ancestors, complete = _way(exp, first)
-    facts = [FACTS.read_if_there(folder) or {} for folder in ancestors]
+    facts = [FACTS.read_if_there(folder) or Facts() for folder in ancestors]
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
         steps=len(ancestors) if complete else None,
-        updates=_sum(facts, "updates") if complete else None,
-        seconds=_sum(facts, "train_seconds") if complete else None,
+        updates=_sum(fact.get("updates") for fact in facts) if complete else None,
+        seconds=_sum(fact.get("train_seconds") for fact in facts) if complete else None,
         gate=GATE.read_if_there(exp),
         before_training=student.get("before_training") or None,
     )
@@ -77,13 +78,14 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
     """Return the students from `exp` up to the first teacher, and whether all were found."""
     ancestors = [exp]
     while True:
-        student = STUDENT.read_if_there(ancestors[-1]) or {}
+        student = STUDENT.read_if_there(ancestors[-1]) or Student()
         if not student:
             # Beyond the first step: a teacher that is no student, where every way begins.
             return (ancestors[:-1], True) if len(ancestors) > 1 else (ancestors, False)
-        if not student.get("teacher"):
+        above = student.get("teacher")
+        if not above:
             return ancestors, True
-        teacher = Path(student["teacher"])
+        teacher = Path(above)
         if not teacher.is_dir():  # exp/ was moved: experiments lie side by side
             teacher = ancestors[-1].parent / teacher.name
         if teacher.resolve() == first.resolve():
@@ -96,10 +98,14 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
         ancestors.append(teacher)
 
 
-def _sum(facts: Iterable[Dict[str, Any]], key: str) -> Optional[Any]:
-    values = [fact.get(key) for fact in facts]
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+def _sum(values: Iterable[Optional[Number]]) -> Optional[Number]:
+    """Add values up; None if one is not known."""
+    total: Number = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
 
 
 def by_path(students: Iterable[Named]) -> Dict[str, List[Named]]:

@@ -2,8 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
+from espnet_kd.common.records import Epoch, Figures
 from espnet_kd.report.figures import panels, save
 from espnet_kd.report.rows import Row
 
@@ -37,7 +38,11 @@ def loss_curves(rows: Sequence[Row], path: Path) -> Path:
     return save(fig, path)
 
 
-def _curve(history: List[Dict[str, Any]], part: str, key: str) -> List[Tuple[int, float]]:
+def _figures(epoch: Epoch, part: str) -> Figures:
+    return epoch.get("train", {}) if part == "train" else epoch.get("valid", {})
+
+
+def _curve(history: List[Epoch], part: str, key: str) -> List[Tuple[int, float]]:
     """Return (epoch, value) where a value was recorded that a log scale can show."""
-    points = [(epoch["epoch"], epoch.get(part, {}).get(key)) for epoch in history]
+    points = [(epoch["epoch"], _figures(epoch, part).get(key)) for epoch in history]
     return [(e, v) for e, v in points if v is not None and math.isfinite(v) and v > 0]

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from espnet_kd.common.json_file import rounded
-from espnet_kd.common.records import DECODING, FACTS, HISTORY
+from espnet_kd.common.records import DECODING, FACTS, HISTORY, Epoch, Figures, GateResult, Speed
 from espnet_kd.deploy.artifact import count_parameters, of_experiment
 from espnet_kd.methods.protocol import OnDevice
 from espnet_kd.report.device_form import on_device
@@ -59,12 +59,12 @@ class Row:
     epochs: Optional[int]
     path_updates: Optional[int]
     path_seconds: Optional[float]
-    gate: Optional[Dict[str, Any]]
-    before_training: Optional[Dict[str, Any]]
+    gate: Optional[GateResult]
+    before_training: Optional[Figures]
     peak_memory_mb: Optional[float]
     device: Optional[str]
     summaries: Dict[str, Dict[str, List[float]]]
-    history: List[Dict[str, Any]]
+    history: List[Epoch]
 
     def to_json(self) -> Dict[str, Any]:
         """Return the row for `results.json`: plain containers, no noise digits."""
@@ -86,12 +86,12 @@ def collect(
     inference_tag: str,
     test_sets: Sequence[str],
     scores: Scores,
-    speed: Mapping[str, Any],
+    speed: Optional[Speed],
     stock_tag: Optional[str] = None,
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
 
-    `speed` is what `speed.json` holds, or empty; `stock_tag` names the directory of what ESPnet's
+    `speed` is what `speed.json` holds, or None; `stock_tag` names the directory of what ESPnet's
     own streaming gives.
 
     Raises:
@@ -110,7 +110,7 @@ def collect(
         artifact = of_experiment(m.dir, m.checkpoint)
         params = count_parameters(m.checkpoint)
         first = rows[0].params if rows else params.decoding
-        measured = speed.get("models", {}).get(m.name) or {}
+        measured = speed["models"].get(m.name) if speed else None
         facts = FACTS.read_if_there(m.dir) or {}
         past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
@@ -150,8 +150,8 @@ def collect(
                     t: {s: scores.summaries[m.name, t, s] for s in test_sets} for t in TYPES
                 },
                 history=HISTORY.read_if_there(m.dir) or [],
-                rtf={k: measured[k] for k in ("median", "p95")} if measured else None,
-                decode_memory_mb=measured.get("peak_memory_mb"),
+                rtf={"median": measured["median"], "p95": measured["p95"]} if measured else None,
+                decode_memory_mb=measured.get("peak_memory_mb") if measured else None,
                 hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
             )
         )

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from espnet_kd.common.records import FACTS, RESULTS, experiment
+from espnet_kd.common.records import FACTS, RESULTS, ReportedModel, Results, experiment
 from espnet_kd.errors import UserError
 from espnet_kd.report.caveats import FEW
 from espnet_kd.report.paths import PROGRESSIVE, pairs
@@ -170,7 +170,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     return Runs(names, first["test_sets"], models, list(left_out), errors, words, faults)
 
 
-def _check_own_trainings(runs: Dict[Path, Dict[str, Any]]) -> None:
+def _check_own_trainings(runs: Dict[Path, Results]) -> None:
     """Refuse runs that count one training twice; the first teacher may be shared."""
     exps: Dict[Path, Path] = {}
     seeds: Dict[Tuple[str, Any], Path] = {}
@@ -189,7 +189,7 @@ def _check_own_trainings(runs: Dict[Path, Dict[str, Any]]) -> None:
                 )
 
 
-def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedModel]:
+def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedModel]:
     """Return what all runs have, in the order of the first."""
     (where, first), *others = entries.items()
     models = [_model(first, name) for name in first if all(name in run for _, run in others)]
@@ -210,7 +210,7 @@ def _shared_models(entries: Dict[Path, Dict[str, Dict[str, Any]]]) -> List[SeedM
     return models
 
 
-def _model(run: Dict[str, Dict[str, Any]], name: str) -> SeedModel:
+def _model(run: Dict[str, ReportedModel], name: str) -> SeedModel:
     # Reports before there were paths knew one.
     path = None if name == next(iter(run)) else run[name].get("path", PROGRESSIVE)
     params = run[name]["params"]

@@ -119,10 +119,11 @@ def _before(row: Row) -> str:
 
 
 def _gate(row: Row) -> str:
-    gate = row.gate or {}
-    wers = [gate.get(key) for key in ("student_wer", "teacher_wer")]
-    known = f" ({wers[0]:.2f} against {wers[1]:.2f})" if None not in wers else ""
-    return f"{gate.get('verdict', UNKNOWN)}{known}"
+    if row.gate is None:
+        return UNKNOWN
+    student, teacher = row.gate.get("student_wer"), row.gate.get("teacher_wer")
+    both = student is not None and teacher is not None
+    return row.gate["verdict"] + (f" ({student:.2f} against {teacher:.2f})" if both else "")
 
 
 def error_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeacher) -> List[str]:

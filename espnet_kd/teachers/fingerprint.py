@@ -20,7 +20,7 @@ class _Head(TypedDict):
     sha256: str
 
 
-RECORD = Record("fingerprint.json", _Head, "make the cache again")
+RECORD: Record[Any] = Record("fingerprint.json", _Head, "make the cache again")
 
 
 @dataclasses.dataclass(frozen=True)
