@@ -81,7 +81,8 @@ def greedy_search(model: Any, enc: torch.Tensor, t_len: torch.Tensor) -> List[Li
         full = count == MOST_LABELS  # (n,)
         frame, count = frame + full.long(), torch.where(full, 0, count)  # (n,)
         some = emits.nonzero()[:, 0]  # (m,)
-        dec[some], state[some] = predictor.step(label[some], state[some])
+        new_dec, new_state = predictor.step(label[some], state[some])  # (m, J), (m, state_size)
+        dec[some], state[some] = new_dec.to(dec), new_state.to(state)  # autocast may differ
         left = frame < length  # (n,)
         if not bool(left.all()):
             row, frame, count, length, dec, state = (
