@@ -88,6 +88,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     if "effective_params" in facts:
         parts += f"; {facts['effective_params']:,} where factors are computed with"
+    if "mean_bits" in facts:
+        parts += f"; {facts['mean_bits']:.2f} bits a weight in {len(facts['bits'])} matrices"
     print(
         f"{stage.name}: {facts['params']:,} parameters ({parts}), "
         f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "

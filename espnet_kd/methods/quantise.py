@@ -192,7 +192,7 @@ class Quantise(Method):
             grids = grid.candidates(choice, conf.block)
             noises = grid.noise(weights, job.sample.curvature(job.teacher.net), grids)
             bits = grid.share_bits(noises, counts, conf.mean_bits)
-        report: Dict[str, Any] = {"effective_params": sizes.params}
+        report: Dict[str, Any] = {}
         if bits:
             report.update(bits=bits, mean_bits=grid.mean_bits(bits, counts))
         attached = {"bits": bits, "block": conf.block} if bits else {}
