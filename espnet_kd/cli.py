@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from typing import Any, NoReturn, Optional, Sequence
+from typing import Any, Dict, NoReturn, Optional, Sequence
 
 from espnet_kd.errors import program
 
@@ -19,6 +19,20 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)".strip()
 
 
+def values_of(words: Sequence[str], *options: str) -> Dict[str, str]:
+    """Pick the values of some options out of the words of another program's command line.
+
+    Args:
+        words: The command line.
+        options: Names of the options; those that are not there are left out.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in options:
+        parser.add_argument(option)
+    values = vars(parser.parse_known_args(list(words))[0])
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def check_configs(cmd: Optional[Sequence[str]], *options: str) -> None:
     """Read the YAML files that a command line of ESPnet's names, before ESPnet does.
 
@@ -31,13 +45,9 @@ def check_configs(cmd: Optional[Sequence[str]], *options: str) -> None:
     """
     from espnet_kd.common.yaml_file import read_yaml  # here: most command lines read no YAML
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in options:
-        parser.add_argument(option)
-    words = list(sys.argv[1:] if cmd is None else cmd)
-    for option, path in vars(parser.parse_known_args(words)[0]).items():
-        if path is not None:
-            read_yaml(path, f"--{option} names it")
+    words = sys.argv[1:] if cmd is None else cmd
+    for option, path in values_of(words, *options).items():
+        read_yaml(path, f"--{option} names it")
 
 
 class Parser(argparse.ArgumentParser):

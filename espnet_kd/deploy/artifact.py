@@ -90,8 +90,8 @@ class Parameters:
     """Numbers that a model has learnt.
 
     Attributes:
-        decoding: Those that decoding uses: encoder, decoder, joint network.
-        total: With the heads that only training uses (auxiliary CTC, LM).
+        decoding: Parameters that decoding uses: encoder, decoder, joint network.
+        total: Parameters with the heads that only training uses (auxiliary CTC, LM).
     """
 
     decoding: int

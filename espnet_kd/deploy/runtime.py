@@ -24,7 +24,7 @@ class Runtime(abc.ABC):
     """A model that is loaded, on one thread.
 
     Attributes:
-        artifact: Its files.
+        artifact: Files of the model.
         streaming: Whether it decodes chunk by chunk.
     """
 
@@ -37,7 +37,7 @@ class Runtime(abc.ABC):
         """Load a model.
 
         Args:
-            artifact: Its files.
+            artifact: Files of the model.
             options: Words of the command line of decoding, e.g. `--beam_size 4`.
 
         Raises:

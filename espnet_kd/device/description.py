@@ -23,7 +23,7 @@ Size = Annotated[int, 1]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the weights are from.
+    """Origin of the weights.
 
     Attributes:
         model: Name of the experiment.
@@ -40,7 +40,7 @@ class Description:
 
     Attributes:
         format: Number format of the weights, one of `FORMATS`.
-        sampling_rate: In hertz.
+        sampling_rate: Sampling rate in hertz.
         n_fft: Samples of a Fourier transform.
         win_length: Samples of the Hann window, which stands in the middle of them.
         hop_length: Samples from one frame to the next.
@@ -57,7 +57,7 @@ class Description:
             (layers, H) of an LSTM predictor.
         token_type: One of `TOKEN_TYPES`.
         predictor: One of `PREDICTORS`.
-        source: Where the weights are from.
+        source: Origin of the weights.
         bytes: Sizes of the files by name.
         parity: Figures of the comparison with the model that was exported, by name; null: not
             measured.

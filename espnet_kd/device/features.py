@@ -13,7 +13,7 @@ class FrontEnd:
     """Log-mel features: Hann window, power spectrum, mel filters, natural logarithm.
 
     Args:
-        description: Of the model that the features are for.
+        description: Description of the model that the features are for.
 
     Attributes:
         window: The Hann window, periodic. (win_length,)

@@ -22,7 +22,7 @@ States = Dict[str, np.ndarray]
 
 
 class Networks(Protocol):
-    """What a search and a recogniser need of a model.
+    """The part of a model that a search and a recogniser need.
 
     Attributes:
         description: Front end, chunks, sizes.

@@ -15,7 +15,7 @@ class OnnxRuntime(Runtime):
     """An exported folder.
 
     Args:
-        artifact: Its files.
+        artifact: Files of the model.
         recogniser: The model.
     """
 

@@ -54,7 +54,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """What was heard between two pauses.
+    """A segment: the words between two pauses.
 
     Attributes:
         text: Words with spaces between them.
@@ -78,7 +78,7 @@ class Recogniser:
 
     Args:
         networks: The model.
-        tokens: Its tokens, by label.
+        tokens: Tokens of the model, by label.
         beam: Number of hypotheses to keep; 1: greedy search.
     """
 
@@ -186,7 +186,7 @@ class Listener:
 
     Args:
         recogniser: The model.
-        pauses: When a segment ends.
+        pauses: Rules by which a segment ends.
     """
 
     def __init__(self, recogniser: Recogniser, pauses: Optional[Pauses] = None) -> None:

@@ -75,7 +75,7 @@ class GreedySearch:
 
         Args:
             enc: Projected encoder frames. (R, U, J)
-            rows: Which utterances they are of. (R,)
+            rows: Numbers of their utterances. (R,)
         """
         if not np.isfinite(enc).all():
             raise FloatingPointError("the encoder's output holds NaN or infinity")

@@ -20,13 +20,13 @@ RAW = {"int16": ("<i2", 32768.0), "int32": ("<i4", 2147483648.0), "float32": ("<
 
 @dataclasses.dataclass
 class Health:
-    """What was wrong with the samples of a source.
+    """Counts of samples of a source that were wrong.
 
     Attributes:
         samples: Number of samples, over all channels.
         none: NaN and infinite ones, taken for silence.
-        clipped: Those at full scale.
-        beyond: Those beyond full scale, limited to it.
+        clipped: Samples at full scale.
+        beyond: Samples beyond full scale, limited to it.
     """
 
     samples: int = 0
@@ -95,7 +95,7 @@ class Source:
 
     Args:
         blocks: Samples in [-1, 1]. (S, C) each
-        intake: What makes them mono at the model's rate.
+        intake: Converter to mono at the model's rate.
         live: Whether Ctrl-C ends the sound, and not the work on it.
     """
 
@@ -152,7 +152,7 @@ def from_raw(rate: int, channels: int, kind: str, target: int, channel: int = 0)
     """Read raw samples from standard input, as they come.
 
     Args:
-        rate: In hertz.
+        rate: Sampling rate in hertz.
         channels: Number of channels, interleaved.
         kind: One of `RAW`.
         target: Rate of the model.

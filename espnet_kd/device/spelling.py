@@ -48,7 +48,7 @@ def read_tokens(folder: Path) -> List[str]:
 
 
 class Spelling:
-    """What labels spell.
+    """The text that labels spell.
 
     Args:
         tokens: All tokens, by label.

@@ -22,7 +22,7 @@ class Transcription:
 
     Args:
         recogniser: The model.
-        pauses: When a segment ends.
+        pauses: Rules by which a segment ends.
         output_format: See `subtitles.FORMATS`.
         partials: Whether to write segments that go on; None: where a terminal reads them, and
             in JSON.
@@ -47,7 +47,7 @@ class Transcription:
 
         Args:
             source: The sound.
-            name: Its name, for messages.
+            name: Name of the source, for messages.
             show_name: Whether its lines hold the name.
         """
         self._run(source, name, Writer(self.format, name if show_name else None), sys.stdout)
@@ -57,7 +57,7 @@ class Transcription:
 
         Args:
             source: The sound.
-            name: Its name, for messages.
+            name: Name of the source, for messages.
             path: The file.
         """
         with atomic_open(path) as f:

@@ -9,7 +9,7 @@ from espnet_kd.device.description import Source
 
 
 class Chunks(NamedTuple):
-    """What a frame may see.
+    """The context that a frame may see.
 
     Attributes:
         chunk_size: Encoder frames of a chunk.
@@ -31,7 +31,7 @@ class Exportable:
         front: Fields of `device.description.Description` that say what its features are.
         mean: Subtracted from features; None: nothing. (F,)
         scale: Factors of features then; None: ones. (F,)
-        source: Where it is from.
+        source: Origin of the weights.
         left_chunks: Chunks to the left that it was trained to see; 0: all.
     """
 

@@ -23,7 +23,7 @@ class Graphs(NamedTuple):
 
     Attributes:
         source: The model.
-        chunks: Its chunks.
+        chunks: Chunks of the model.
         models: Graphs by file name.
         modules: The modules that they were traced from, by file name.
     """

@@ -141,8 +141,8 @@ def stored(model: ModelProto, names: Collection[str], half: bool = False) -> Mod
     Args:
         model: A graph, changed in place.
         names: Names of the arrays.
-        half: In half precision; otherwise as bytes, with a scale for each output channel of a
-            kernel, or each column of a table.
+        half: Whether in half precision; otherwise as bytes, with a scale for each output channel
+            of a kernel, or each column of a table.
     """
     graph, nodes = model.graph, []
     arrays = {a.name: a for a in graph.initializer if a.name in names}

@@ -107,8 +107,8 @@ class StreamingEncoder(torch.nn.Module):
 
         Args:
             x: Features; subsampling by s makes T of (T * s + s - 1). (B, T_in, F)
-            att: What each block attended to before, zeros at first. (N, B, L, D)
-            conv: What each depthwise convolution heard before, zeros at first.
+            att: Frames that each block attended to before, zeros at first. (N, B, L, D)
+            conv: Frames that each depthwise convolution heard before, zeros at first.
                 (N, B, D, K - 1)
             processed: Encoder frames before the chunk. (B,)
 
@@ -177,7 +177,7 @@ def attend(
     Args:
         module: ESPnet's, with either of its kinds of scores.
         query: The chunk. (B, T, D)
-        heard: What is left of it, and the chunk. (B, L + T, D)
+        heard: Rest of the past, and the chunk. (B, L + T, D)
         pos: See `positions`. (2 * T + L, D)
         hidden: True where nobody may look. (B, L + T)
 

@@ -1,4 +1,4 @@
-"""What an exported folder computes, against the model it is from.
+"""Parity of an exported folder with the model it is from.
 
 Encoder frames, chunk by chunk, against one forward of the whole utterance under the chunk mask;
 transcripts of both by greedy search, from the sound on: each with its own front end, encoder,
@@ -34,7 +34,7 @@ class Utterance:
 
     Attributes:
         samples: At the model's rate. (S,)
-        words: Its transcript; None: unknown.
+        words: Transcript; None: unknown.
     """
 
     samples: np.ndarray
@@ -120,7 +120,7 @@ def words_of(source: Exportable, labels: Sequence[int]) -> List[str]:
 
 @dataclasses.dataclass
 class Figures:
-    """What was measured of a folder; see `summary`."""
+    """Measurements of a folder; see `summary`."""
 
     encoder: float = 0.0
     largest: float = 1.0
@@ -169,7 +169,7 @@ def compare(
     Args:
         folders: Folders by name.
         reference: The model.
-        utterances: What they decode.
+        utterances: Utterances to decode.
     """
     models = {name: OnnxNetworks(folder) for name, folder in folders.items()}
     figures = {name: Figures() for name in folders}
@@ -212,7 +212,7 @@ def too_far(form: str, figures: Mapping[str, Any], margin: float) -> Optional[st
     """Say what of a folder is beyond the margin; None: nothing.
 
     Args:
-        form: Its number format.
+        form: Number format of the folder.
         figures: See `Figures.summary`.
         margin: Points of WER that it may be worse than the model in PyTorch.
     """

@@ -21,7 +21,7 @@ LISTENED = 8  # utterances on which logits are compared
 
 
 class Choice(NamedTuple):
-    """What stays float.
+    """Choice of the parts that stay float.
 
     Attributes:
         keep: Names of the parts.
@@ -59,11 +59,11 @@ def choose(
             figures = compare({form: path}, reference, valid)[form]
             return wer(figures.counts) or 0.0, wer(figures.reference) or 0.0
 
-        found, base = measured([])
-        if found <= base + margin:
-            return Choice([], {}, found, base)
+        quantised, base = measured([])
+        if quantised <= base + margin:
+            return Choice([], {}, quantised, base)
         noise = part_noise(graphs, form, valid[:LISTENED])
-        order, least, most, results = list(noise), 1, len(noise), {0: found}
+        order, least, most, results = list(noise), 1, len(noise), {0: quantised}
         while least < most:  # the fewest of the worst that are enough
             middle = (least + most) // 2
             results[middle] = measured(order[:middle])[0]

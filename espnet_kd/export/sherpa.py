@@ -121,7 +121,7 @@ def fbank(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
     """Compute features as sherpa-onnx does for a model of NeMo's.
 
     Args:
-        samples: In [-1, 1]. (S,)
+        samples: Samples in [-1, 1]. (S,)
         rate: Sampling rate in hertz.
         bins: F
 
@@ -260,7 +260,7 @@ def _graphs(
     for axis, name in (("channel", "att"), ("time", "conv")):
         for i, size in enumerate(shapes[name], 1):
             facts[f"cache_last_{axis}_dim{i}"] = size
-    batch, one = 2, 1
+    batch, single = 2, 1
     caches = [torch.zeros(batch, *shapes[name]) for name in ("att", "conv")]  # (B, N, ...)
     x = torch.zeros(batch, source.front["n_mels"], n_frames)  # (B, F, T)
     lengths = torch.full((batch,), n_frames)  # (B,)
@@ -276,8 +276,8 @@ def _graphs(
         ],
     )
     kind = LstmPredictor if source.lstm else StatelessPredictor
-    state = torch.zeros(layers, one, hidden)  # (layers, 1, H)
-    label = (torch.zeros(one, 1, dtype=torch.int32), torch.ones(one, dtype=torch.int32))
+    state = torch.zeros(layers, single, hidden)  # (layers, 1, H)
+    label = (torch.zeros(single, 1, dtype=torch.int32), torch.ones(single, dtype=torch.int32))
     states = [Port(n, {1: "B"}) for n in ("h", "c")]
     predictor = Traced(
         NemoPredictor(kind(source.model.decoder, network.lin_dec), vocabulary).eval(),
@@ -289,7 +289,7 @@ def _graphs(
             *(Port(n, {1: "B"}) for n in ("h_next", "c_next")),
         ],
     )
-    frame = torch.zeros(one, network.lin_out.in_features, 1)  # (1, J, 1)
+    frame = torch.zeros(single, network.lin_out.in_features, 1)  # (1, J, 1)
     joiner = Traced(
         NemoJoiner(Joiner(network)).eval(),
         (frame, frame),
@@ -346,7 +346,7 @@ def compare(
     Args:
         folder: The set of files.
         reference: The model in PyTorch.
-        utterances: What is decoded.
+        utterances: Utterances to decode.
 
     Returns:
         Share of transcripts that are equal, WER of sherpa-onnx and WER of PyTorch in percent,

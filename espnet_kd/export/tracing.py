@@ -27,7 +27,7 @@ class Port(NamedTuple):
     """An input or output of a graph.
 
     Attributes:
-        name: Its name.
+        name: Name of the port.
         axes: Names of the axes whose sizes are free, by number.
     """
 
@@ -36,7 +36,7 @@ class Port(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """What is needed to trace a module.
+    """All that is needed to trace a module.
 
     Attributes:
         module: The module.

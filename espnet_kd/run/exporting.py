@@ -1,8 +1,8 @@
 """Stage 20: models for devices, each compared with itself in PyTorch."""
 
-import argparse
 from typing import Dict, List, Tuple
 
+from espnet_kd.cli import values_of
 from espnet_kd.errors import check_choice
 from espnet_kd.fileio import read_table
 from espnet_kd.plan.student import PLANNED
@@ -80,8 +80,5 @@ def _export(recipe: Recipe, exp: str, maker: str) -> None:
 
 def _chunk_options(words: str) -> List[str]:
     """Return what of the options of decoding says how long chunks are."""
-    parser = argparse.ArgumentParser(add_help=False)
-    for option in ("--decoding_window", "--left_context"):
-        parser.add_argument(option)
-    values = vars(parser.parse_known_args(words.split())[0])
-    return [word for key, value in values.items() if value for word in (f"--{key}", value)]
+    values = values_of(words.split(), "--decoding_window", "--left_context")
+    return [word for key, value in values.items() for word in (f"--{key}", value)]
