@@ -8,6 +8,7 @@ import torch
 from espnet_kd.bin import export
 from espnet_kd.device.description import GRAPHS, read_description
 from espnet_kd.device.networks import OnnxNetworks
+from espnet_kd.device.recogniser import Listener, Pauses, Recogniser
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.exportable_model import Reference, load_exportable
@@ -184,3 +185,19 @@ def test_something_else_is_not_overwritten(graphs, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="something else than an exported model"):
         write_folder(graphs["lstm"], "float32", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+def test_streams_and_batches_hear_what_the_model_says(kind, graphs, sounds, tmp_path):
+    write_folder(graphs[kind], "float32", tmp_path / "model")
+    reference = Reference(graphs[kind].source, CHUNKS)
+    expected = [list(reference.run(sound)[2]) for sound in sounds]
+    recogniser = Recogniser.load(tmp_path / "model")
+    assert [text.labels for text in recogniser.decode_many(sounds)] == expected
+    for sound, labels in zip(sounds, expected):
+        listener = Listener(recogniser, Pauses(0.0, 0.0, 0.0))
+        for start in range(0, len(sound), 777):
+            listener.push(sound[start : start + 777])
+        assert listener.finish().labels == labels and labels
+    beam = Recogniser.load(tmp_path / "model", 3)
+    assert beam.decode_many(sounds) == [beam.decode(sound) for sound in sounds]
