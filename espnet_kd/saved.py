@@ -100,7 +100,7 @@ def check_finite(state: Mapping[str, torch.Tensor], where: object, hint: str) ->
     Args:
         state: Parameters and buffers of a model.
         where: The file or the model, for the message.
-        hint: What to do, the end of the message.
+        hint: Remedy, the end of the message.
 
     Raises:
         UserError: one of them holds NaN or infinity; names it.

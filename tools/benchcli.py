@@ -72,7 +72,7 @@ def get_parser(
         help="set of LibriSpeech whose lengths are taken, by default train-clean-5 below "
         "$ESPNET_KD_SHARED or ../shared/data, or stored quantiles where that is missing",
     )
-    add("--seed", type=int, default=0, help="of batch, weights and labels")
+    add("--seed", type=int, default=0, help="seed of batch, weights and labels")
     add("--csv", help="write the rows here")
     add("--json", help="write the rows here")
     add("--quick", action="store_true", help="small: does it work? Its figures mean nothing")

@@ -161,7 +161,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--plan", help="compression plan: measure one of its students instead")
     add("--student_config", help="training config of the students")
     add("--stage", type=int, default=1, help="number of the student")
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help="of the config")
+    add(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="change of the config"
+    )
     share = "of the batch's utterances; several: memory of the whole batch is extrapolated"
     add("--share", type=float, nargs="+", default=[1.0], help=share)
     add("--utilisation", type=float, default=0.1, help="share of a GPU's peak reached")

@@ -56,7 +56,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="keep only so many labels of each frame, around the teacher's path; 0: all",
     )
     parser.add_argument("--nj", type=positive_int, default=1, help="processes that share the work")
-    parser.add_argument("--job", type=positive_int, help="which of them this is, from 1")
+    parser.add_argument("--job", type=positive_int, help="number of this process, from 1")
     parser.add_argument(
         "--batch_bins",
         type=positive_int,

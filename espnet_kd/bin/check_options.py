@@ -22,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = recipe_parser("check_options", __doc__)
     add = parser.add_argument
     add("--known_stages", type=int, nargs="+", required=True, help="numbers of its stages")
-    add("--cmd_backend", default="local", help="where jobs run, as in cmd.sh")
+    add("--cmd_backend", default="local", help="place where jobs run, as in cmd.sh")
     return parser
 
 

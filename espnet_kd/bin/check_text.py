@@ -24,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--test_data", action="append", default=[], help="set to test on")
     parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
     parser.add_argument("--token_type", required=True, help="char, bpe or word")
-    parser.add_argument("--bpemodel", default="none", help="of token_type bpe")
+    parser.add_argument("--bpemodel", default="none", help="model of --token_type bpe")
     parser.add_argument("--config", required=True, help="training config")
     parser.add_argument(
         "--max_unk_share",

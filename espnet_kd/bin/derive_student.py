@@ -41,12 +41,12 @@ def get_parser() -> argparse.ArgumentParser:
     which.add_argument("--stage", type=int, help="stage of the plan, from 1")
     which.add_argument("--student", help="name of a student of any path")
     parser.add_argument("--teacher_exp", required=True, help="experiment of the teacher")
-    parser.add_argument("--teacher_model", default=model, help="its checkpoint")
+    parser.add_argument("--teacher_model", default=model, help="checkpoint in it")
     parser.add_argument(
         "--first_teacher_exp",
         help="experiment of the run's first teacher; by default the teacher's",
     )
-    parser.add_argument("--first_teacher_model", default=model, help="its checkpoint")
+    parser.add_argument("--first_teacher_model", default=model, help="checkpoint in it")
     parser.add_argument("--data", help="data directory (wav.scp, text) to measure models on")
     parser.add_argument(
         "--utterances", type=positive_int, default=48, help="utterances of --data that are used"

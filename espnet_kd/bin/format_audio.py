@@ -33,7 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="directory to write, such as dump/raw/X")
     parser.add_argument("--fs", type=sampling_rate, default="16k", help="sampling rate")
     parser.add_argument(
-        "--audio_format", choices=("flac", "wav"), default="flac", help="of what is written"
+        "--audio_format", choices=("flac", "wav"), default="flac", help="format of the files"
     )
     parser.add_argument("--nj", type=positive_int, default=1, help="parallel processes")
     parser.add_argument(
@@ -63,7 +63,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--text_symbols",
         choices=CHOICES,
         default="refuse",
-        help="what becomes of markup in transcripts, such as <noise> or [laughter]; keep: it is "
+        help="treatment of markup in transcripts, such as <noise> or [laughter]; keep: it is "
         "spelled out like a word",
     )
     parser.add_argument(

@@ -23,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="training config: samples of a frame")
     parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
     parser.add_argument("--token_type", required=True, choices=("char", "bpe"))
-    parser.add_argument("--bpemodel", default="none", help="of token_type bpe")
+    parser.add_argument("--bpemodel", default="none", help="model of --token_type bpe")
     parser.add_argument(
         "--out",
         required=True,

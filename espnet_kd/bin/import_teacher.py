@@ -18,7 +18,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fs", type=sampling_rate, default="16k", help="sampling rate of the recipe's audio"
     )
-    parser.add_argument("--token_dir", required=True, help="where the token list is to lie")
+    parser.add_argument("--token_dir", required=True, help="folder for the token list")
     parser.add_argument("--out", required=True, help="experiment directory to make")
     return parser
 

@@ -22,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
     parser.add_argument("--pid", type=positive_int, required=True, help="process that holds them")
-    parser.add_argument("--command", default="", help="its command, for messages")
+    parser.add_argument("--command", default="", help="command of the process, for messages")
     parser.add_argument(
         "--wait",
         type=seconds,

@@ -39,13 +39,13 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     model = "valid.loss_transducer.ave.pth"
     add("--teacher_exp", required=True, help="experiment of the teacher")
-    add("--teacher_model", default=model, help="its checkpoint")
+    add("--teacher_model", default=model, help="checkpoint in it")
     size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--target", help=f"size of the last student: {size}")
     which.add_argument("--plan", help="a plan that is there already; nothing is drafted")
     add("--stages", type=int, default=3, help="number of students")
-    add("--objective", default="collapsed", help="what of the teacher is matched")
+    add("--objective", default="collapsed", help="objective of every stage")
     add("--epochs", type=int, help="epochs of each student, by default those of --train_config")
     add("--train_config", help="training config for students; its batches are measured")
     add("--out", help="file for the plan, which is printed otherwise")

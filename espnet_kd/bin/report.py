@@ -28,7 +28,7 @@ from espnet_kd.report.words import answer
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
-    parser.add_argument("--exp", type=Path, required=True, help="where the report is written")
+    parser.add_argument("--exp", type=Path, required=True, help="folder to write the report in")
     parser.add_argument(
         "--model",
         action="append",
@@ -64,7 +64,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
-    parser.add_argument("--speed", type=Path, help="what measure_speed wrote; default: no RTF")
+    parser.add_argument(
+        "--speed", type=Path, help="speed.json of measure_speed; without it there is no RTF"
+    )
     add_bootstrap_options(parser)
     return parser
 

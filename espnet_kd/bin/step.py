@@ -34,7 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("--program", default="step", help="who says it")
+    add("--program", default="step", help="name for messages")
     add("--stage", default="", help="stage of the recipe, for messages")
     add("--scope", default="", help="options that run that stage and nothing else")
     add("--force", type=str2bool, default=False, help="do it in any case")

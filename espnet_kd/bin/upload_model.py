@@ -15,7 +15,7 @@ from espnet_kd.errors import run_main
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="what pack_model made")
+    parser.add_argument("--archive", type=Path, required=True, help="archive of pack_model")
     parser.add_argument("--repo", required=True, metavar="USER/NAME", help="made if not there")
     parser.add_argument("--dry_run", action="store_true", help="only print what would be uploaded")
     return parser

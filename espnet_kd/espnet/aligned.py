@@ -21,7 +21,7 @@ from espnet_kd.espnet.versions import subsampled_lengths
 
 @dataclass(frozen=True)
 class Grid:
-    """What a frame can hear.
+    """Context of a frame.
 
     Attributes:
         chunk_size: Encoder frames of a chunk.
@@ -104,7 +104,7 @@ class OnlineFeatures:
         """Return the features that are known now and were not before.
 
         Args:
-            samples: What has come in. (S,)
+            samples: Samples that have come in. (S,)
             is_final: Whether it is the last.
 
         Returns:
@@ -135,7 +135,7 @@ class AlignedStream:
 
     Args:
         model: A transducer in eval mode.
-        grid: What a frame can hear.
+        grid: Context of a frame.
     """
 
     def __init__(self, model: Any, grid: Grid) -> None:
@@ -162,7 +162,7 @@ class AlignedStream:
         """Return the encoder frames that are known now and were not before.
 
         Args:
-            samples: What has come in. (S,)
+            samples: Samples that have come in. (S,)
             is_final: Whether it is the last; then the next call begins an utterance.
 
         Returns:

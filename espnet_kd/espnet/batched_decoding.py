@@ -31,8 +31,8 @@ class BatchedDecoding:
 
     Args:
         model: A transducer in eval mode.
-        search: Its search.
-        grid: What a frame can hear; None: the whole utterance.
+        search: Search of the decoder.
+        grid: Context of a frame; None: the whole utterance.
     """
 
     def __init__(self, model: Any, search: BoundedBeamSearch, grid: Optional[Grid]) -> None:

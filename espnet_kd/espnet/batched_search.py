@@ -31,7 +31,7 @@ class _Prefix:
     """A label sequence.
 
     Attributes:
-        label: Its last label, 0 at the beginning.
+        label: Last label, 0 at the beginning.
         parent: The sequence before.
         children: Sequences with one label more.
         row: Place of its predictor's output in the bank; -1: not computed yet.

@@ -22,8 +22,8 @@ class DevWer:
     cache has taken its place) is loaded for the first validation.
 
     Args:
-        utterances: How many, over all processes; 0: none.
-        processes: That share a validation.
+        utterances: Number of utterances, over all processes; 0: none.
+        processes: Number of processes that share a validation.
     """
 
     def __init__(self, utterances: int, processes: int = 1) -> None:

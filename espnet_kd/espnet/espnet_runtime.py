@@ -14,7 +14,7 @@ class EspnetRuntime(Runtime):
     """An experiment of ESPnet's, on the CPU.
 
     Args:
-        artifact: Its files.
+        artifact: Files of the model.
         speech2text: The model.
     """
 

@@ -66,7 +66,7 @@ class Planned(NamedTuple):
 
     @property
     def on_device(self) -> OnDevice:
-        """What it takes on a device."""
+        """Numbers of a model on a device."""
         return self.device or OnDevice(self.sizes.params, FLOAT * self.sizes.params)
 
 

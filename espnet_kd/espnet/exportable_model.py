@@ -151,7 +151,7 @@ class Reference:
 
     Args:
         source: The model.
-        chunks: Its chunks.
+        chunks: Chunks of the model.
     """
 
     def __init__(self, source: Exportable, chunks: Chunks) -> None:

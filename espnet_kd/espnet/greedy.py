@@ -25,7 +25,7 @@ def count_errors(
 
     Args:
         model: A transducer in eval mode.
-        enc: Its encoder output. (B, T, D)
+        enc: Output of the encoder. (B, T, D)
         t_len: (B,)
         labels: The transcripts, B of them.
     """

@@ -17,7 +17,7 @@ class Predictor:
 
     Args:
         model: A transducer in eval mode.
-        device: Where it computes.
+        device: Device on which it computes.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Predictor:
 
         Args:
             labels: (n,)
-            state: Of the sequences before. (n, state_size)
+            state: States of the sequences before. (n, state_size)
 
         Returns:
             Projected output (n, J) and the state after it (n, state_size).

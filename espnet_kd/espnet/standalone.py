@@ -23,8 +23,8 @@ class Standalone(NamedTuple):
     """An experiment of ESPnet's standalone transducer.
 
     Attributes:
-        config: Its config, with the tokens themselves in `token_list`.
-        model: Its model.
+        config: Config of the model, with the tokens themselves in `token_list`.
+        model: Model of ESPnet's.
         stats: Statistics of `global_mvn`, as ESPnet's `.npz` holds them; None: of none.
     """
 

@@ -115,7 +115,7 @@ class TimedSpeech2Text(stock.Speech2Text):
         """Decode utterances of similar lengths at once.
 
         Args:
-            numbers: Of the utterances, among `keys`.
+            numbers: Places of the utterances among `keys`.
             speech: Samples of each. (S,)
 
         Returns:
@@ -197,7 +197,7 @@ def decode(
     Args:
         speech2text: The model.
         speech: Samples. (S,)
-        show: Is given the hypotheses after each chunk.
+        show: Function that is given the hypotheses after each chunk.
     """
     if not speech2text.streaming:
         return speech2text(speech)

@@ -53,7 +53,7 @@ class LowRankOptions(KeepsSizes):
         rank: Share of the full rank that every matrix keeps; None: the stage's `target` is
             shared out among them. 1: every matrix stays whole.
         where: Parts of the model whose matrices are factored.
-        by: What an error in a matrix counts: that of its `weight`s, or of its output on
+        by: Weight of an error in a matrix: that of its `weight`s, or of its output on
             utterances (`activation`).
     """
 

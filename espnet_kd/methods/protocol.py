@@ -1,4 +1,4 @@
-"""What a compression method is: four answers, and the types that they are made of.
+"""The contract of a compression method: four answers, and the types that they are made of.
 
 1. Its options in a stage of the plan (`method_conf`): a class of `spec.option.Options`.
 2. `prepare`: a student of a teacher: sizes, first weights, a report.
@@ -98,7 +98,7 @@ class Prepared:
 
 
 class OnDevice(NamedTuple):
-    """What the weights of a student take on a device.
+    """Size of a student's weights on a device.
 
     Attributes:
         params: Numbers.
@@ -228,7 +228,7 @@ class Method(abc.ABC):
         Args:
             stage: The stage of the plan.
             params: Parameters of the student in stock ESPnet.
-            first: Those of the run's first teacher.
+            first: Parameters of the run's first teacher.
             net: Builds the student, with random weights.
         """
         return OnDevice(params, FLOAT * params)

@@ -80,7 +80,7 @@ class QuantiseOptions(KeepsSizes):
             when each is rounded; None: all have as many.
         block: Inputs of an output channel that share a scale in matrices of 4 bits and
             fewer; 0: all. Matrices of more bits have a scale an output channel.
-        where: Which matrices.
+        where: Parts of the model whose matrices are quantised.
     """
 
     bits: Sequence[int] = option(

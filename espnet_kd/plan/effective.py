@@ -17,7 +17,7 @@ class Effective(NamedTuple):
 
     Attributes:
         students: All of them in their order.
-        chain: Those that are a step of the way down: without the ones that a gate did not
+        chain: Students that are a step of the way down: without the ones that a gate did not
             let pass.
         stopped: Whether a gate has ended the compression.
     """

@@ -28,7 +28,10 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
     add("--ablate", type=str2bool, default=False, help="add all ablations")
-    add("--students", help="where students are, <this>_<name>; the results of their gates count")
+    add(
+        "--students",
+        help="folders of students are <this>_<name>; the results of their gates count",
+    )
     add("--train_config", help="training config for students (YAML)")
 
 

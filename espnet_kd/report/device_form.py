@@ -1,4 +1,4 @@
-"""What a model takes on a device, where that is not what stock ESPnet loads."""
+"""Sizes of models on a device, where they are not those of what stock ESPnet loads."""
 
 from pathlib import Path
 from typing import Optional

@@ -27,7 +27,7 @@ class Content:
         comparisons: Comparisons with the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
         speed: Circumstances of the real-time factors: what `speed.json` holds, or None.
-        decoding: How chunks were decoded: `aligned`, `stock`; None: whole utterances, or unknown.
+        decoding: Decoding of chunks: `aligned`, `stock`; None: whole utterances, or unknown.
         stock_tag: Name of the directory of ESPnet's own streaming; None: it is not reported.
     """
 

@@ -39,9 +39,9 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     add("--data", type=Path, required=True, help="data directory of single sentences")
     add("--out", type=Path, required=True, help="data directory to make")
     add("--audio", type=Path, required=True, help="folder of the new sound files")
-    add("--conditions", nargs="+", default=DEFAULT, help="what to do with each utterance")
+    add("--conditions", nargs="+", default=DEFAULT, help="treatments of each utterance")
     add("--utts", type=int, default=10**9, help="utterances to take at most, evenly spaced")
-    add("--seed", type=int, default=1, help="of the faint noise")
+    add("--seed", type=int, default=1, help="seed of the faint noise")
     args = parser.parse_args(cmd)
     for condition in args.conditions:
         if not CONDITION.fullmatch(condition):

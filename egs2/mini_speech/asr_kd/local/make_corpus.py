@@ -50,7 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("--out", default="downloads/MiniSpeech", help="folder to make")
-    add("--seed", type=int, default=1, help="of everything that is drawn")
+    add("--seed", type=int, default=1, help="seed of everything that is drawn")
     add("--train_utts", type=int, default=2000, help="utterances of train")
     add("--dev_utts", type=int, default=160, help="utterances of dev")
     add("--test_utts", type=int, default=200, help="utterances of each test set")

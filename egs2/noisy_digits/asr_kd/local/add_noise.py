@@ -36,10 +36,10 @@ def get_parser() -> argparse.ArgumentParser:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--snr", type=int, nargs="+", help="every utterance at each ratio, in dB")
     how.add_argument("--snr_range", type=int, nargs=2, help="every utterance at a ratio between")
-    add("--talkers", type=int, default=6, help="who babble at a time")
+    add("--talkers", type=int, default=6, help="people who babble at a time")
     add("--utts", type=int, help="take that many utterances, evenly spaced (default: all)")
     add("--but", type=Path, help="leave out the utterances of this data directory")
-    add("--seed", type=int, default=1, help="of everything that is drawn")
+    add("--seed", type=int, default=1, help="seed of everything that is drawn")
     return parser
 
 
