@@ -17,39 +17,17 @@ from espnet_kd.methods.low_rank import PREFIX
 from espnet_kd.methods.matrices import MATRICES, chosen
 from espnet_kd.methods.protocol import device_file
 from espnet_kd.students.factors import Factored, product
-from tests.recipe.toy import (
-    TRAINING,
-    call,
-    inside,
-    train_words,
-    write_data,
-    write_teacher,
-    write_yaml,
-)
+from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
+from tests.recipe.toy import call, inside, train_words
 
-WORDS = "--plan plan.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
-WORDS += " --train_config train.yaml"
-MODEL = "valid.loss_transducer.ave.pth"
-EPOCHS = 3
 TARGET = 0.6
-
-
-def derive(out, stage, *more):
-    write_yaml("plan.yaml", {"stages": [{"name": "s", **stage}]})
-    return call("derive_student", [*WORDS.split(), *more, "--out", str(out)])
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Data, a teacher, a derived student, and its training that nobody interrupts."""
     with inside(tmp_path_factory.mktemp("low_rank")) as folder:
-        write_data()
-        write_teacher(Path("teacher"))
-        write_yaml("train.yaml", {**TRAINING, "max_epoch": EPOCHS})
+        write_place()
         stage = {"method": "low_rank", "target": TARGET, "objective": "full", "weight": 0.5}
         code, err = derive("student", stage)
         assert code == 0, err
@@ -61,13 +39,6 @@ def place(tmp_path_factory):
 @pytest.fixture
 def here(place, monkeypatch):
     monkeypatch.chdir(place)
-
-
-def train(out, *more):
-    words = train_words(
-        out, "--init_param", "student/init.pth", *more, config="student/student.yaml"
-    )
-    return call("train", words)
 
 
 def student_facts(out="student"):

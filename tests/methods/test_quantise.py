@@ -14,38 +14,20 @@ from espnet_kd.espnet.stock import build, forward_check, logits_of, read_model
 from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import device_file
 from espnet_kd.methods.quantise import USUAL
-from tests.recipe.toy import (
-    TRAINING,
-    call,
-    inside,
-    train_words,
-    write_data,
-    write_teacher,
-    write_yaml,
-)
-
-WORDS = "--plan plan.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
-WORDS += " --train_config train.yaml"
-MODEL = "valid.loss_transducer.ave.pth"
-EPOCHS = 3
+from tests.methods import toy_students
+from tests.methods.toy_students import EPOCHS, MODEL, WORDS, train, weights, write_place
+from tests.recipe.toy import call, inside, write_yaml
 
 
 def derive(out, stage, *more):
-    write_yaml("plan.yaml", {"stages": [{"name": "s", "method": "quantise", **stage}]})
-    return call("derive_student", [*WORDS.split(), *more, "--out", str(out)])
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
+    return toy_students.derive(out, {"method": "quantise", **stage}, *more)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Data and a teacher."""
     with inside(tmp_path_factory.mktemp("quantise")) as folder:
-        write_data()
-        write_teacher(Path("teacher"))
-        write_yaml("train.yaml", {**TRAINING, "max_epoch": EPOCHS})
+        write_place()
     return folder
 
 
@@ -63,13 +45,6 @@ def student(place):
 @pytest.fixture
 def here(place, monkeypatch):
     monkeypatch.chdir(place)
-
-
-def train(out, *more):
-    words = train_words(
-        out, "--init_param", "student/init.pth", *more, config="student/student.yaml"
-    )
-    return call("train", words)
 
 
 def student_conf(out="student"):

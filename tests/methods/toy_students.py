@@ -1,0 +1,42 @@
+"""A student of a method, derived and trained in seconds: the common part of tests of methods."""
+
+from pathlib import Path
+
+import torch
+
+from tests.recipe.toy import (
+    TRAINING,
+    call,
+    train_words,
+    write_data,
+    write_teacher,
+    write_yaml,
+)
+
+WORDS = "--plan plan.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
+WORDS += " --train_config train.yaml"
+MODEL = "valid.loss_transducer.ave.pth"
+EPOCHS = 3
+
+
+def write_place():
+    """Data, a teacher and a training config."""
+    write_data()
+    write_teacher(Path("teacher"))
+    write_yaml("train.yaml", {**TRAINING, "max_epoch": EPOCHS})
+
+
+def derive(out, stage, *more):
+    write_yaml("plan.yaml", {"stages": [{"name": "s", **stage}]})
+    return call("derive_student", [*WORDS.split(), *more, "--out", str(out)])
+
+
+def train(out, *more):
+    words = train_words(
+        out, "--init_param", "student/init.pth", *more, config="student/student.yaml"
+    )
+    return call("train", words)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
