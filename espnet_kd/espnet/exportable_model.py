@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from espnet2.asr_transducer.utils import TooShortUttError
 
 from espnet_kd.device.description import TOKEN_TYPES, Source
 from espnet_kd.errors import UserError, check_choice
@@ -166,7 +167,7 @@ class Reference:
 
         Returns:
             Features before normalisation (T_in, F), encoder frames in the joint space (T, J),
-            labels.
+            labels; nothing of an utterance that is too short for a frame.
         """
         model = self.source.model
         speech = torch.from_numpy(np.asarray(samples, np.float32))[None]  # (1, S)
@@ -174,7 +175,10 @@ class Reference:
         x = feats
         if model.normalize is not None:
             x, _ = model.normalize(feats.clone(), lengths)  # (1, T_in, F)
-        enc, t_len = encode(model.encoder, x, lengths, *self.chunks)  # (1, T, D)
+        try:
+            enc, t_len = encode(model.encoder, x, lengths, *self.chunks)  # (1, T, D)
+        except TooShortUttError:
+            return feats[0].numpy(), np.zeros((0, 0), np.float32), []
         labels = greedy_search(model, enc, t_len)[0]
         y = model.joint_network.lin_enc(enc)  # (1, T, J)
         return feats[0].numpy(), y[0].numpy(), labels

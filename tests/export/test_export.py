@@ -201,3 +201,11 @@ def test_streams_and_batches_hear_what_the_model_says(kind, graphs, sounds, tmp_
         assert listener.finish().labels == labels and labels
     beam = Recogniser.load(tmp_path / "model", 3)
     assert beam.decode_many(sounds) == [beam.decode(sound) for sound in sounds]
+
+
+def test_an_utterance_of_less_than_a_frame_says_nothing(graphs, tmp_path):
+    write_folder(graphs["lstm"], "float32", tmp_path / "model")
+    short = [Utterance(np.full(400, 0.1, np.float32), ["A"])]
+    reference = Reference(graphs["lstm"].source, CHUNKS)
+    figures = compare({"float32": tmp_path / "model"}, reference, short)["float32"].summary()
+    assert figures["equal_transcripts"] == 1 and figures["wer"] == figures["wer_torch"] == 100
