@@ -187,7 +187,7 @@ def test_a_second_run_skips_everything_and_says_so(run):
         assert printed.count(f"Stage 16: already done, skipped ({student})") == 2
         assert printed.count(f"skipped ({student}/{run.inference_tag}/test_seen)") == 2
         assert printed.count(f"skipped ({student}/{run.stock_tag}/test_seen)") == 2
-    assert "Training exp/" not in printed and "Decoding " not in printed
+    assert "Training exp/" not in printed and ") Decoding " not in printed
 
 
 def test_one_compression_stage_is_done_again_killed_and_ends_the_same(run, results):
