@@ -50,6 +50,9 @@ def write_demo(model: Path, out: Path, runtime: Optional[Path] = None) -> List[P
             sources[f"onnxruntime/{name}"] = runtime / name
             if not (runtime / name).is_file():
                 raise UserError(f"{runtime / name}: no such file; expected it of {RUNTIME}")
+        # A page that is half renewed has no model, rather than parts of two; it comes last.
+        (out / "model" / RECORD.file).unlink(missing_ok=True)
+        sources[f"model/{RECORD.file}"] = sources.pop(f"model/{RECORD.file}")
         for name, source in sources.items():
             with atomic_path(out / name) as tmp:
                 shutil.copyfile(source, tmp)
@@ -68,7 +71,7 @@ def fetch_runtime(folder: Path) -> Path:
     Raises:
         UserError: there is no npm, or it fails.
     """
-    command = ["npm", "pack", RUNTIME, "--silent", "--pack-destination", str(folder)]
+    command = ["npm", "pack", RUNTIME, "--loglevel=error", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     except FileNotFoundError:

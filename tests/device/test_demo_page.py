@@ -1,6 +1,8 @@
 """The web page: what is in its folder, and what a browser hears with it."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -38,6 +40,27 @@ def test_the_folder_is_whole_and_renewed(folder, runtime, tmp_path):
     names = {p.relative_to(tmp_path / "page").as_posix() for p in tmp_path.glob("page/**/*.*")}
     assert {"index.html", "app.js", "model/encoder.onnx", "model/tokens.txt"} < names
     assert {f"onnxruntime/{name}" for name in RUNTIME_FILES} < names
+
+
+def test_a_page_that_is_half_renewed_has_no_model(folder, runtime, tmp_path, monkeypatch):
+    write_demo(folder, tmp_path / "page", runtime)
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full_disk)
+    with pytest.raises(OSError):
+        write_demo(folder, tmp_path / "page", runtime)
+    assert not (tmp_path / "page/model/model.json").exists()
+
+
+def test_what_npm_says_is_passed_on(folder, tmp_path, monkeypatch):
+    npm = tmp_path / "npm"
+    npm.write_text('#!/bin/sh\n[ "$3" = --silent ] || echo "404 Not Found" >&2\nexit 1\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UserError, match="npm pack onnxruntime-web@.* failed: 404 Not Found; or"):
+        write_demo(folder, tmp_path / "page")
 
 
 def test_a_folder_of_somebody_else_is_left_alone(folder, runtime, tmp_path, monkeypatch):

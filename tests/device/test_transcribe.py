@@ -1,6 +1,8 @@
 """The command line: sources, formats, bad sound, and what it may not import."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 
 from espnet_kd.bin.transcribe import main
 from espnet_kd.device.recogniser import Word
-from espnet_kd.device.sources import Intake
+from espnet_kd.device.sources import Intake, Source
 from espnet_kd.device.subtitles import clock, cues
 
 pytest.importorskip("onnx")
@@ -144,16 +146,54 @@ def test_resampling_in_pieces_keeps_length_and_channels():
         (["{model}", "{model}/../talks", "--output_format", "srt"], "2 files: subtitles of more"),
         (["{model}", "a.wav", "--beam_size", "6"], "beam size 6: expected at most the number of"),
         (["{model}", "-", "--output_dir", "x"], "--output_dir: for files alone"),
+        (["{model}", "a.raw"], "a.raw: does not say its sampling rate and kind of samples; give"),
         (["{model}", "{model}/../a.wav", "--channel", "2"], "--channel 2: the source has 1 ch"),
     ],
 )
 def test_mistakes_are_one_line(folder, capsys, monkeypatch, tmp_path, words, message):
     monkeypatch.chdir(tmp_path)
     sys_words = [word.format(model=folder) for word in words]
-    if "a.wav" in words:
-        (tmp_path / "a.wav").touch()
+    for name in {"a.wav", "a.raw"} & set(words):
+        (tmp_path / name).touch()
     code, out, err = run(capsys, *sys_words)
     assert code == 1 and message in err and len(err.splitlines()) == 1
+
+
+def test_a_file_that_was_cut_off_or_has_no_length_is_told(folder, capsys, tmp_path, caplog):
+    (tmp_path / "cut.wav").write_bytes((folder.parent / "a.wav").read_bytes()[:-20000])
+    code, out, _ = run(capsys, folder, tmp_path / "cut.wav")
+    assert (code, out) == (0, "AB C\n")
+    assert "cut.wav: cut off (" in caplog.text and "; what is there was transcribed" in caplog.text
+    content = bytearray((folder.parent / "talks/a.flac").read_bytes())
+    content[21] &= 0xF0  # number of samples in STREAMINFO, 36 bits: 0 where a pipe was written
+    content[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(content)
+    code, out, err = run(capsys, folder, tmp_path / "piped.flac")
+    assert (code, out) == (1, "") and "piped.flac: no length in its header; encode it" in err
+
+
+def test_sound_of_another_rate_without_soxr(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    code, _, err = run(capsys, folder, folder.parent / "talks/a.flac")
+    assert code == 1 and "sound of 44100 Hz for a model of 16000 Hz needs soxr; install" in err
+
+
+def test_a_sound_file_is_no_raw_samples(folder, capsys, monkeypatch):
+    with open(folder.parent / "a.wav", "rb") as f:
+        monkeypatch.setattr(sys, "stdin", f)
+        code, out, err = run(capsys, folder, "-")
+    assert (code, out) == (1, "") and "stdin: a sound file, whose header would be taken" in err
+
+
+def test_ctrl_c_breaks_off_no_work_on_live_sound():
+    blocks = (np.full((10, 1), i / 10, np.float32) for i in range(9))
+    heard = []
+    for block in Source(blocks, Intake(16000, 16000), live=True):
+        heard.append(len(block))
+        if len(heard) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert heard == [10, 10, 0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class FakeMicrophone:
@@ -176,14 +216,15 @@ class FakeMicrophone:
         if not len(self.audio):
             raise KeyboardInterrupt
         block, self.audio = self.audio[:count], self.audio[count:]
-        return block, False
+        return block, not len(self.audio)
 
 
-def test_the_microphone_until_it_is_interrupted(folder, capsys, monkeypatch):
+def test_the_microphone_until_it_is_interrupted(folder, capsys, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone())
     monkeypatch.setattr(FakeMicrophone, "__enter__", lambda self: self)
     code, out, _ = run(capsys, folder, "--microphone", "--pause", "0.6")
     assert (code, out) == (0, "AB\nC\n")
+    assert "microphone: sound was lost, 1 times" in caplog.text
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     code, _, err = run(capsys, folder, "--microphone")
     assert code == 1 and "--microphone needs sounddevice and PortAudio" in err
