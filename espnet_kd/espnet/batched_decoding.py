@@ -121,13 +121,19 @@ class BatchedDecoding:
         hop = getattr(self.model.frontend, "hop_length", 1)
         return samples / hop / self.model.encoder.embed.subsampling_factor
 
-    def _search(self, enc: torch.Tensor, t_len: torch.Tensor) -> List[Decoded]:
+    def _search(
+        self, enc: torch.Tensor, t_len: torch.Tensor
+    ) -> List[Union[Decoded, FloatingPointError]]:
         if self.batched_search is not None:
             return self.batched_search(enc, t_len)
-        decoded = []
+        decoded: List[Union[Decoded, FloatingPointError]] = []
         for x, n in zip(enc, t_len.tolist()):
-            hyps = self.search(x[:n])
-            decoded.append((hyps, self.search.hit_limit))
+            try:
+                hyps = self.search(x[:n])
+                decoded.append((hyps, self.search.hit_limit))
+            except FloatingPointError as e:
+                self.search.reset_cache()
+                decoded.append(e)
         return decoded
 
     def _features(

@@ -12,13 +12,13 @@ batch. What saves the most time beside that:
 """
 
 import heapq
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from espnet2.asr_transducer.beam_search_transducer import Hypothesis
 
 from espnet_kd.device.search import A_FRAME, SPARE
-from espnet_kd.espnet.bounded_search import BoundedBeamSearch
+from espnet_kd.espnet.bounded_search import NO_NUMBERS, BoundedBeamSearch
 from espnet_kd.espnet.predictor import Predictor, is_batchable
 
 AHEAD = 4  # frames for which log-probabilities are computed at once
@@ -67,7 +67,7 @@ class _Utterance:
     def __init__(self, number: int, length: int, beam: int) -> None:
         self.number, self.length, self.beam = number, length, beam
         self.frame = self.expansions = self.order = 0
-        self.hit_limit = False
+        self.hit_limit = self.failed = False
         self.begin([(0.0, _Prefix(0, None, row=0))])
 
     def begin(self, hyps: List[Tuple[float, _Prefix]]) -> None:
@@ -84,7 +84,7 @@ class _Utterance:
         heapq.heappush(self.open, (-score, self.order, prefix, rank, base))
 
     def advance(self) -> Optional[_Prefix]:
-        """Go on until something must be computed; None: the utterance is finished."""
+        """Go on until something must be computed; None: the utterance is finished, or failed."""
         frame = self.frame
         while frame < self.length:
             minus, _, prefix, rank, base = self.open[0]
@@ -109,6 +109,9 @@ class _Utterance:
                 self.kept.append((score, node))
             else:
                 blank, best, _ = node.outcomes[frame - node.frame]
+                if blank != blank:  # NaN, with which no hypothesis is better than another
+                    self.failed = True
+                    return None
                 self.kept.append((score + blank, node))
                 self.push(score + best[0], node, 0, score)
             if len(self.kept) < self.beam and self.open:
@@ -147,7 +150,7 @@ class BatchedBeamSearch:
     @torch.no_grad()
     def __call__(
         self, enc: torch.Tensor, t_len: torch.Tensor
-    ) -> List[Tuple[List[Hypothesis], bool]]:
+    ) -> List[Union[Tuple[List[Hypothesis], bool], FloatingPointError]]:
         """Search all utterances.
 
         Args:
@@ -155,7 +158,8 @@ class BatchedBeamSearch:
             t_len: (B,)
 
         Returns:
-            For each utterance the best hypotheses, and whether it has come to the limit.
+            For each utterance the best hypotheses, and whether it has come to the limit; or that
+            the joint network's output holds no numbers.
         """
         self.enc = self.model.joint_network.lin_enc(enc)  # (B, T, J)
         self.predictor = Predictor(self.model, enc.device)
@@ -171,7 +175,10 @@ class BatchedBeamSearch:
                 self._predict([node for _, node in needed if node.row < 0])
                 self._join(needed)
             running = [u for u, _ in needed]
-        return [(self._best(u), u.hit_limit) for u in utterances]
+        return [
+            FloatingPointError(NO_NUMBERS) if u.failed else (self._best(u), u.hit_limit)
+            for u in utterances
+        ]
 
     def _best(self, utterance: _Utterance) -> List[Hypothesis]:
         hyps = [Hypothesis(score=s, yseq=prefix.labels()) for s, prefix in utterance.kept]

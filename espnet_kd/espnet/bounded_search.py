@@ -7,6 +7,8 @@ from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer, 
 
 from espnet_kd.device.search import A_FRAME, SPARE
 
+NO_NUMBERS = "the joint network's output holds NaN or infinity"
+
 
 class BoundedBeamSearch(BeamSearchTransducer):
     """`BeamSearchTransducer` whose search type `default` ends.
@@ -51,7 +53,8 @@ class BoundedBeamSearch(BeamSearchTransducer):
         """Search; see ESPnet's `BeamSearchTransducer.__call__`.
 
         Raises:
-            FloatingPointError: the encoder's output holds NaN or infinity.
+            FloatingPointError: the encoder's output holds NaN or infinity, or the joint
+                network's, with which the search would not end.
         """
         if self.search_cache is None:
             self._start()
@@ -91,6 +94,8 @@ class _Limited:
         logits, search = self.network(*args, **kwargs), self.search  # (1, V)
         search.expansions += 1
         if search.expansions > search.limit():
+            if not bool(torch.isfinite(logits).all()):
+                raise FloatingPointError(NO_NUMBERS)
             search.hit_limit = True
             logits = torch.full_like(logits, float("-inf"))
             logits[..., 0] = 0.0

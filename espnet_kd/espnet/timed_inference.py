@@ -5,12 +5,14 @@
 """
 
 import argparse
+import contextlib
 import functools
 import inspect
 import logging
 import math
 import resource
 import time
+import traceback
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -18,7 +20,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import humanfriendly
 import numpy as np
 import torch
-from espnet2.asr_transducer.beam_search_transducer import Hypothesis
+from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer, Hypothesis
+from espnet2.asr_transducer.decoder.rnn_decoder import RNNDecoder
 from espnet2.bin import asr_transducer_inference as stock
 from espnet2.fileio.datadir_writer import DatadirWriter
 from espnet2.tasks.asr_transducer import ASRTransducerTask
@@ -26,7 +29,7 @@ from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 
 from espnet_kd.common.records import DECODING
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, check_name
 from espnet_kd.espnet.aligned import AlignedStream, grid_of
 from espnet_kd.espnet.batched_decoding import BatchedDecoding
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
@@ -77,10 +80,17 @@ class TimedSpeech2Text(stock.Speech2Text):
             kwargs: ESPnet's arguments.
 
         Raises:
-            UserError: the model's file is damaged, or its weights hold NaN or infinity.
+            UserError: the model's file is damaged, its weights hold NaN or infinity, or it
+                cannot be decoded with these options.
         """
-        with checked_loads(AGAIN):
+        _check_search(kwargs.get("beam_search_config"))
+        with checked_loads(AGAIN), _search_in_one_line():
             super().__init__(*args, **kwargs)
+        if self.dtype != "float32" and isinstance(self.asr_model.decoder, RNNDecoder):
+            raise UserError(
+                f"--dtype {self.dtype}: ESPnet keeps the states of this model's predictor, an "
+                "RNN, in float32; take float32"
+            )
         if not kwargs.get("quantize_asr_model"):  # which keeps no tensors of floats
             where = kwargs.get("asr_model_file") or "the model"
             check_finite(self.asr_model.state_dict(), where, AGAIN)
@@ -103,8 +113,22 @@ class TimedSpeech2Text(stock.Speech2Text):
             self.batches = BatchedDecoding(self.asr_model, self.beam_search, grid)
 
     def __call__(self, speech: Any) -> List[Any]:
-        """Decode a whole utterance; see ESPnet's `Speech2Text.__call__`."""
-        return self._timed(super().__call__, speech, True)
+        """Decode a whole utterance; see ESPnet's `Speech2Text.__call__`.
+
+        Raises:
+            TooShortUttError: the utterance is shorter than half a window of the front end.
+        """
+        return self._timed(self._whole, speech, True)
+
+    def _whole(self, speech: Any) -> List[Any]:
+        stft = getattr(self.asr_model.frontend, "stft", None)
+        if stft is not None and len(speech) <= stft.n_fft // 2:  # which PyTorch cannot mirror
+            raise stock.TooShortUttError(
+                f"has {len(speech)} samples, needs more than {stft.n_fft // 2}",
+                len(speech),
+                stft.n_fft // 2,
+            )
+        return super().__call__(speech)
 
     def streaming_decode(self, speech: Any, is_final: bool = False) -> List[Any]:
         """Decode a chunk; see ESPnet's `Speech2Text.streaming_decode`."""
@@ -161,6 +185,14 @@ class TimedSpeech2Text(stock.Speech2Text):
         except FloatingPointError as e:
             name = self.keys[self.utterances] if self.keys else self.utterances + 1
             raise UserError(f"utterance {name}: {e}; check its audio, or {AGAIN}") from None
+        except RuntimeError as e:
+            if not self.streaming or self.stream is not None:
+                raise
+            reason = (str(e).splitlines() or [""])[0]
+            raise UserError(
+                f"ESPnet's own streaming fails with this model and decoding_window ({reason}); a "
+                "longer window may do, or --decoding aligned (of a recipe: --stock_wer false)"
+            ) from None
         finally:
             self.seconds += time.perf_counter() - start
             self.samples += len(speech)
@@ -351,7 +383,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
         "device": torch.cuda.get_device_name() if args.ngpu > 0 else cpu_name(),
         "threads": torch.get_num_threads(),
-        "streaming": bool(args.streaming),
+        "streaming": speech2text.streaming,
         "decoding": args.decoding,
         "hit_limit": cut,
     }
@@ -367,18 +399,55 @@ def _check_numbers(args: Namespace) -> None:
     config = args.asr_train_config
     tokens = read_yaml(config, "train the model first").get("token_list") if config else None
     vocabulary = len(tokens) if isinstance(tokens, list) else math.inf
+    # Below 0 ESPnet decodes whole utterances.
+    window = 1 if args.streaming and args.decoding_window == 0 else -math.inf
     for name, least, most in (
         ("ngpu", 0, 1),
         ("beam_size", 1, vocabulary),
         ("nbest", 1, math.inf),
         ("seed", 0, 2**32 - 1),
         ("num_workers", 0, math.inf),
+        ("decoding_window", window, math.inf),
     ):
         value = getattr(args, name)
         if not least <= value <= most:
             span = f"at most {most}" if value > most else f"at least {least}"
             what = ", the number of tokens," if name == "beam_size" and value > most else ""
             raise UserError(f"--{name} {value}: {span}{what} is possible")
+
+
+def _check_search(config: Any) -> None:
+    """Refuse a `beam_search_config` that is none.
+
+    Raises:
+        UserError: it is no mapping, or has a key that the search does not know.
+    """
+    if config is None:
+        return
+    if not isinstance(config, dict):
+        raise UserError(f"beam_search_config: expected a mapping, in a YAML file; found {config}")
+    taken = {"decoder", "joint_network", "beam_size", "lm", "lm_weight", "nbest"}
+    known = [k for k in inspect.signature(BeamSearchTransducer).parameters if k not in taken]
+    for key in config:
+        if key in taken:
+            raise UserError(f"beam_search_config: '{key}' is an option beside it, not in it")
+        check_name("beam_search_config: unknown key", key, known)
+
+
+@contextlib.contextmanager
+def _search_in_one_line() -> Iterator[None]:
+    """Tell settings of the search that ESPnet refuses while it is built.
+
+    Raises:
+        UserError: there are such settings.
+    """
+    try:
+        yield
+    except (AssertionError, NotImplementedError) as e:
+        raised_in = Path(traceback.extract_tb(e.__traceback__)[-1].filename).stem
+        if raised_in != BeamSearchTransducer.__module__.rpartition(".")[2]:
+            raise
+        raise UserError(f"beam_search_config: {' '.join(str(e).split())}") from None
 
 
 def sampling_rate(config: Namespace) -> int:

@@ -46,7 +46,7 @@ def decode(place, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
     state = torch.load(MODEL, weights_only=True)
 
-    def run(change=None, search=None, scp="dump/dev/wav.scp", damage=None):
+    def run(change=None, search=None, scp="dump/dev/wav.scp", damage=None, more=""):
         out, model = tmp_path / "out", tmp_path / "model.pth"
         weights = {name: tensor.clone() for name, tensor in state.items()}
         if change:
@@ -58,6 +58,7 @@ def decode(place, tmp_path, monkeypatch):
         words = ["--asr_train_config", "model/config.yaml", "--asr_model_file", str(model)]
         words += ["--config", str(tmp_path / "decode.yaml"), "--output_dir", str(out)]
         words += ["--data_path_and_name_and_type", f"{scp},speech,sound", "--beam_size", "4"]
+        words += more.split()
         code, err = call("decode", [*words, "--num_workers", "0", "--log_level", "ERROR"])
         if code:
             return code, err.splitlines()[-1]
@@ -123,6 +124,48 @@ def test_audio_that_is_no_numbers(decode, tmp_path):
     (tmp_path / "wav.scp").write_text(lines)
     code, line = decode(seldom_blank, scp=str(tmp_path / "wav.scp"))
     assert code == 1 and "utterance dev-02: the encoder's output holds NaN" in line
+
+
+def no_numbers(weights):
+    """Finite weights, infinite logits."""
+    weights["joint_network.lin_out.weight"].fill_(3e38)
+
+
+STREAMING = "--streaming true"
+STOCK = "--decoding stock"
+
+
+@pytest.mark.parametrize("more", ["", STREAMING, f"{STREAMING} {STOCK}"])
+def test_a_joint_network_that_computes_no_numbers(decode, more):
+    code, line = decode(no_numbers, more=more)
+    assert code == 1 and "the joint network's output holds NaN or infinity; check" in line
+
+
+@pytest.mark.parametrize(
+    "search, more, told",
+    [
+        ({"search_type": "foo"}, "", "beam_search_config: Specified search type (foo) is not"),
+        ({"search_type": "maes", "expansion_beta": 9}, "", "beam_search_config: beam_size (4) + "),
+        ({"search_type": "alsd", "streaming": True}, "", "ALSD is not available in streaming"),
+        ({"serach_type": "tsd"}, "", "unknown key 'serach_type' (did you mean 'search_type'?)"),
+        ({"nbest": 2}, "", "beam_search_config: 'nbest' is an option beside it, not in it"),
+        ({}, "--beam_search_config a=1", "beam_search_config: expected a mapping, in a YAML"),
+        ({}, "--dtype float16", "--dtype float16: ESPnet keeps the states"),
+        ({}, f"{STREAMING} --decoding_window 0", "--decoding_window 0: at least 1 is possible"),
+        ({}, f"{STREAMING} {STOCK} --decoding_window 40", "ESPnet's own streaming fails with"),
+    ],
+)
+def test_settings_that_espnet_cannot_decode_with(decode, search, more, told):
+    code, line = decode(seldom_blank, search, more=more)
+    assert code == 1 and told in line, line
+
+
+@pytest.mark.parametrize("more", ["", STOCK, "--quantize_asr_model true"])
+def test_an_utterance_too_short_to_be_mirrored(decode, tmp_path, more):
+    soundfile.write(tmp_path / "short.wav", [0.1] * 300, 16000)
+    (tmp_path / "wav.scp").write_text(f"dev-01 audio/dev-01.wav\nshort {tmp_path}/short.wav\n")
+    code, err, texts, facts = decode(seldom_blank, scp=str(tmp_path / "wav.scp"), more=more)
+    assert code == 0 and facts["utterances"] == 2 and texts[1] == "short <space>"
 
 
 @pytest.mark.parametrize("beam", [1, 4])
