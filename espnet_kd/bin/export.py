@@ -9,7 +9,9 @@ exit code is 3 if a format is beyond the margin. Any experiment of a streaming c
 """
 
 import argparse
+import importlib.util
 import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Tuple
 
@@ -96,10 +98,11 @@ def main(cmd=None) -> int:
         raise UserError(
             "--for sherpa-onnx needs --train: its features are measured on training utterances"
         )
-    _check_installed()
+    _check_installed(args)
     from espnet_kd.espnet.exportable_model import load_exportable
 
     source = load_exportable(Path(args.exp), args.checkpoint)
+    _check_place(args, source)
     return _export(args, source, _chunks(args, source))
 
 
@@ -121,13 +124,30 @@ def _chunks(args: argparse.Namespace, source: "Exportable") -> "Chunks":
     return chunks_for(source, sizes["decoding_window"] or WINDOW, sizes["left_context"])
 
 
-def _check_installed() -> None:
+def _check_installed(args: argparse.Namespace) -> None:
     """Refuse to begin without the packages of the extra `export`."""
-    import importlib.util
-
-    for package in ("onnx", "onnxruntime"):
+    packages = ["onnx", "onnxruntime"]
+    packages += ["onnx_ir"] if "int4" in args.format else []
+    packages += ["kaldi_native_fbank"] if args.runtime == "sherpa-onnx" else []
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is not installed; install it: pip install '.[export]'")
+
+
+def _check_place(args: argparse.Namespace, source: "Exportable") -> None:
+    """Refuse before the work what could not be written after it."""
+    from espnet_kd.export.folder import check_place
+    from espnet_kd.export.sherpa import check_features
+
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=out):
+        pass
+    if args.runtime == "sherpa-onnx":
+        check_features(source)
+        return
+    for form in args.format:
+        check_place(out / form)
 
 
 def _export(args: argparse.Namespace, source: "Exportable", chunks: "Chunks") -> int:
@@ -204,8 +224,12 @@ def _for_sherpa(
     for form, choice in choices.items():
         out = Path(args.out) / f"sherpa-onnx-{form}"
         sizes = sherpa.write_set(graphs, sounds, form, out, choice.keep)
+        text = f"{out}: {sum(sizes.values()):,} bytes; "
+        if importlib.util.find_spec("sherpa_onnx") is None:
+            print(f"{text}not compared: sherpa-onnx is not installed (pip install sherpa-onnx)")
+            continue
         equal, ours, theirs = sherpa.compare(out, reference, utterances)
-        text = f"{out}: {sum(sizes.values()):,} bytes; {100 * equal:.1f} % of {len(utterances)} "
+        text += f"{100 * equal:.1f} % of {len(utterances)} "
         text += "transcripts equal"
         if ours is not None and theirs is not None:
             text += f"; WER {ours:.2f} %, PyTorch {theirs:.2f} %"

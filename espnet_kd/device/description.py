@@ -136,6 +136,9 @@ def read_description(folder: Path) -> Description:
     Raises:
         UserError: there is none, it is damaged, or what it says cannot be.
     """
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{RECORD.file}"))
+    if inside and not (folder / RECORD.file).exists():
+        raise UserError(f"{folder}: name the folder of a format in it: {', '.join(inside)}")
     fields = RECORD.read(folder)
     return Description(**{**fields, "source": Source(**fields["source"])})
 

@@ -11,6 +11,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
+from espnet_kd.device.description import REMAKE
 from espnet_kd.device.features import FeatureStream, FrontEnd
 from espnet_kd.device.networks import Networks, OnnxNetworks, put_rows, rows_of
 from espnet_kd.device.search import BeamSearch, GreedySearch, Search, Text
@@ -102,13 +103,21 @@ class Recogniser:
         """
         networks = OnnxNetworks(folder, threads)
         tokens = read_tokens(folder)
-        # One step through all but the encoder: do the graphs and the tokens fit together?
-        dec, _ = networks.predict(np.zeros(1, np.int64), networks.start_predictor(1))  # (1, J)
-        width = networks.join(np.zeros_like(dec), dec).shape[-1]
+        # One frame: do `model.json`, the graphs and the tokens fit together?
+        d = networks.description
+        x = np.zeros((1, d.overlap + d.subsampling, d.n_mels), np.float32)  # (1, T, F)
+        try:
+            enc, _ = networks.encode(x, networks.start_encoder(1))  # (1, 1, J)
+            dec, _ = networks.predict(np.zeros(1, np.int64), networks.start_predictor(1))
+            width = networks.join(enc[:, 0], dec).shape[-1]
+        except Exception as e:  # onnxruntime has a class for each of its many reasons
+            raise UserError(
+                f"{folder}: model.json and the graphs do not fit together: {e}; {REMAKE}"
+            ) from None
         if width != len(tokens):
             raise UserError(
                 f"{folder / 'tokens.txt'}: {len(tokens)} tokens, but joiner.onnx scores {width}; "
-                "export the model again"
+                f"{REMAKE}"
             )
         if beam > width:  # as ESPnet
             raise UserError(f"beam size {beam}: expected at most the number of tokens, {width}")
@@ -155,7 +164,8 @@ class Recogniser:
             audio: Utterances. (S,) each
 
         Returns:
-            What `decode` gives of each.
+            What `decode` gives of each; of `int8` and `int4` nearly so, as the activations of a
+            batch are rounded together.
         """
         features = [self.front_end(samples) for samples in audio]  # (T, F) each
         greedy = GreedySearch(self.networks, len(audio)) if self.beam == 1 else None

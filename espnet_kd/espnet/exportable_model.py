@@ -169,7 +169,10 @@ class Reference:
             Features before normalisation (T_in, F), encoder frames in the joint space (T, J),
             labels; nothing of an utterance that is too short for a frame.
         """
-        model = self.source.model
+        model, front = self.source.model, self.source.front
+        nothing = np.zeros((0, 0), np.float32)  # (0, 0)
+        if len(samples) <= front["n_fft"] // 2:  # torch cannot mirror it
+            return nothing, nothing, []
         speech = torch.from_numpy(np.asarray(samples, np.float32))[None]  # (1, S)
         feats, lengths = model.frontend(speech, torch.tensor([len(samples)]))  # (1, T_in, F)
         x = feats
@@ -178,7 +181,7 @@ class Reference:
         try:
             enc, t_len = encode(model.encoder, x, lengths, *self.chunks)  # (1, T, D)
         except TooShortUttError:
-            return feats[0].numpy(), np.zeros((0, 0), np.float32), []
+            return feats[0].numpy(), nothing, []
         labels = greedy_search(model, enc, t_len)[0]
         y = model.joint_network.lin_enc(enc)  # (1, T, J)
         return feats[0].numpy(), y[0].numpy(), labels

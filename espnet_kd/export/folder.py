@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Collection, Dict, NamedTuple, Optional
 
 import torch
 
-from espnet_kd.device.description import GRAPHS, TOKENS, Description, write_description
+from espnet_kd.device.description import GRAPHS, RECORD, TOKENS, Description, write_description
 from espnet_kd.errors import UserError
 from espnet_kd.export import formats, tracing
 from espnet_kd.export.exportable import Chunks, Exportable
@@ -51,6 +51,22 @@ def trace_all(source: Exportable, chunks: Chunks) -> Graphs:
     return Graphs(source, chunks, models, modules)
 
 
+def check_place(out: Path) -> None:
+    """Refuse to replace what is no exported folder.
+
+    Raises:
+        UserError: `out` is something else.
+    """
+    if (
+        out.exists()
+        and not (out / RECORD.file).is_file()
+        and (not out.is_dir() or any(out.iterdir()))
+    ):
+        raise UserError(
+            f"{out}: there is something else than an exported model; name another --out"
+        )
+
+
 def write_folder(graphs: Graphs, form: str, out: Path, keep: Collection[str] = ()) -> Description:
     """Write the folder of a format; one of that name is replaced as a whole.
 
@@ -61,16 +77,10 @@ def write_folder(graphs: Graphs, form: str, out: Path, keep: Collection[str] = (
         keep: Parts whose matrices stay float, see `parts`.
 
     Raises:
-        UserError: `out` is something else than an exported folder.
+        UserError: see `check_place`.
     """
-    if (
-        out.exists()
-        and not (out / GRAPHS[0]).is_file()
-        and (not out.is_dir() or any(out.iterdir()))
-    ):
-        raise UserError(
-            f"{out}: there is something else than an exported model; name another --out"
-        )
+    check_place(out)
+    out = out.resolve()  # a link stays one
     out.parent.mkdir(parents=True, exist_ok=True)
     trial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:

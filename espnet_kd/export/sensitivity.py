@@ -93,7 +93,9 @@ def part_noise(graphs: Graphs, form: str, utterances: Sequence[Utterance]) -> Di
         path = Path(folder) / "model"
         write_folder(graphs, "float32", path)
         networks = OnnxNetworks(path)
+        least = networks.description.overlap + networks.description.subsampling
         heard = [FrontEnd(networks.description)(u.samples) for u in utterances]
+        heard = [features for features in heard if len(features) >= least]
         paths = [_path(networks, features) for features in heard]
         expected = [_logits(networks, f, p) for f, p in zip(heard, paths)]
         for part in everything:

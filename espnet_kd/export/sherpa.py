@@ -7,8 +7,6 @@ offset and a scale of each bin: these are measured on training utterances, and p
 encoder's graph. Source: sherpa-onnx 1.13.4, `online-transducer-nemo-model.cc`, `features.cc`.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 from espnet_kd.device.description import GRAPHS
+from espnet_kd.device.spelling import MARK, SPACE
 from espnet_kd.errors import UserError
 from espnet_kd.export import formats
 from espnet_kd.export.exportable import Chunks, Exportable
@@ -23,6 +22,7 @@ from espnet_kd.export.folder import Graphs, parts
 from espnet_kd.export.graphs import Joiner, LstmPredictor, StatelessPredictor, StreamingEncoder
 from espnet_kd.export.parity import Reference, Utterance, count, wer, words_of
 from espnet_kd.export.tracing import Port, Traced, state_shapes, streaming_encoder, traced
+from espnet_kd.fileio import atomic_open, atomic_path
 from espnet_kd.scoring.counts import Counts
 
 FILES = ("encoder.onnx", "decoder.onnx", "joiner.onnx")
@@ -220,23 +220,18 @@ def write_set(
         formats.name_weights(model, what.module)
         content = formats.converted(model, form, kept).SerializeToString(deterministic=True)
         sizes[name] = len(content)
-        _write(out / name, content)
-    tokens = "".join(f"{token} {i}\n" for i, token in enumerate(tokens_of(source.tokens)))
-    _write(out / "tokens.txt", tokens.encode())
+        with atomic_path(out / name) as tmp:
+            tmp.write_bytes(content)
+    tokens = tokens_of(source.tokens, source.token_type)
+    with atomic_open(out / "tokens.txt") as f:
+        f.writelines(f"{token} {i}\n" for i, token in enumerate(tokens))
     return sizes
 
 
-def tokens_of(tokens: Sequence[str]) -> List[str]:
-    """Return the tokens as sherpa-onnx wants them: blank last, spaces as `▁`."""
-    names = [token.replace("<space>", "\u2581") for token in tokens[1:]]
-    return [*names, "<blk>"]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as f:
-        f.write(content)
-    os.chmod(f.name, 0o644)
-    os.replace(f.name, path)
+def tokens_of(tokens: Sequence[str], token_type: str) -> List[str]:
+    """Return the tokens as sherpa-onnx wants them: blank last, `▁` for spaces, before words."""
+    before = MARK if token_type == "word" else ""
+    return [*(before + token.replace(SPACE, MARK) for token in tokens[1:]), "<blk>"]
 
 
 def _graphs(

@@ -72,6 +72,14 @@ def test_refuses_what_cannot_be(tmp_path, field, value, message):
     assert str(e.value).endswith("; export the model again")
 
 
+def test_the_folder_above_is_no_model(tmp_path):
+    for form in ("int8", "float32"):
+        (tmp_path / form).mkdir()
+        write_description(tmp_path / form, a_description())
+    with pytest.raises(UserError, match="name the folder of a format in it: float32, int8$"):
+        read_description(tmp_path)
+
+
 def test_a_file_that_was_cut_short_is_refused(tmp_path):
     for name in FILES:
         (tmp_path / name).write_bytes(b"x")

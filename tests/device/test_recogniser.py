@@ -125,3 +125,7 @@ def test_a_folder_that_is_damaged_is_refused_in_one_line(tmp_path):
     write_description(folder, type(description)(**{**vars(description), "bytes": sizes}))
     with pytest.raises(UserError, match="predictor.onnx: expected the inputs y, h, c, found 'y'"):
         Recogniser.load(folder)
+    states = {"att": [1, 9, 4], "conv": [1, 4, 2]}
+    write_description(folder, a_description(predictor="stateless", states=states, bytes=sizes))
+    with pytest.raises(UserError, match="model.json and the graphs do not fit together: "):
+        Recogniser.load(folder)

@@ -1,5 +1,7 @@
 """Exported graphs compute what the model computes, in all formats; what cannot be is refused."""
 
+import importlib.util
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,7 +14,7 @@ from espnet_kd.device.recogniser import Listener, Pauses, Recogniser
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.exportable_model import Reference, load_exportable
-from espnet_kd.export import formats
+from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, write_folder
 from espnet_kd.export.parity import Utterance, compare, encode_chunks, too_far
 from espnet_kd.export.sensitivity import choose
@@ -183,8 +185,45 @@ def test_beyond_the_margin():
 
 def test_something_else_is_not_overwritten(graphs, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
+    (tmp_path / "encoder.onnx").write_text("")  # of another program
     with pytest.raises(UserError, match="something else than an exported model"):
         write_folder(graphs["lstm"], "float32", tmp_path)
+
+
+def test_what_could_not_be_written_is_told_first(talkative, tmp_path, capsys, monkeypatch):
+    (tmp_path / "int8").mkdir()
+    (tmp_path / "int8/thesis.tex").write_text("")
+    words = ["--exp", str(talkative["lstm"]), "--checkpoint", "model.pth", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        export.main([*words, "--format", "float32", "int8"])
+    assert "int8: there is something else" in capsys.readouterr().err
+    assert not (tmp_path / "float32").exists()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnx_ir" else find(name)
+    )
+    with pytest.raises(SystemExit):
+        export.main([*words, "--format", "int4"])
+    assert "onnx_ir is not installed; install it: pip" in capsys.readouterr().err
+
+
+def test_a_link_to_a_folder_stays(graphs, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "float32").symlink_to("disk")
+    for _ in range(2):
+        write_folder(graphs["stateless"], "float32", tmp_path / "float32")
+    assert (tmp_path / "float32").is_symlink() and (tmp_path / "disk/model.json").is_file()
+
+
+def test_numbers_that_are_none_are_beyond_the_margin(graphs, utterances, tmp_path, monkeypatch):
+    def damaged(*_):
+        raise FloatingPointError
+
+    write_folder(graphs["lstm"], "float16", tmp_path / "model")
+    monkeypatch.setattr(parity, "transcribe", damaged)
+    reference = Reference(graphs["lstm"].source, CHUNKS)
+    figures = compare({"float16": tmp_path / "model"}, reference, utterances)["float16"].summary()
+    assert too_far("float16", figures, 200) == "the encoder's output is not finite"
 
 
 @pytest.mark.parametrize("kind", ["lstm", "stateless"])
@@ -205,7 +244,7 @@ def test_streams_and_batches_hear_what_the_model_says(kind, graphs, sounds, tmp_
 
 def test_an_utterance_of_less_than_a_frame_says_nothing(graphs, tmp_path):
     write_folder(graphs["lstm"], "float32", tmp_path / "model")
-    short = [Utterance(np.full(400, 0.1, np.float32), ["A"])]
+    short = [Utterance(np.full(size, 0.1, np.float32), ["A"]) for size in (400, 320)]
     reference = Reference(graphs["lstm"].source, CHUNKS)
     figures = compare({"float32": tmp_path / "model"}, reference, short)["float32"].summary()
     assert figures["equal_transcripts"] == 1 and figures["wer"] == figures["wer_torch"] == 100

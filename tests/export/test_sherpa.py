@@ -1,13 +1,17 @@
 """sherpa-onnx's own recogniser says what our search says of the same features."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
 
+from espnet_kd.bin import export
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.exportable_model import load_exportable
-from espnet_kd.export import sherpa
+from espnet_kd.export import parity, sherpa
 from espnet_kd.export.graphs import Joiner, LstmPredictor, StatelessPredictor
+from espnet_kd.export.sensitivity import Choice
 from espnet_kd.export.tracing import state_shapes, streaming_encoder
 from tests.espnet.tiny import tiny_config
 from tests.export.conftest import CHUNKS, write_talkative
@@ -58,6 +62,22 @@ def test_it_says_the_same(kind, graphs, sounds, tmp_path):
     assert len(set("".join(texts))) > 2  # more than a token that is always the same
     heard = [recogniser.text(sound, 0.5) for sound in sounds]
     assert heard == [text.strip() for text in texts]
+
+
+def test_words_have_spaces_between_them():
+    assert sherpa.tokens_of(["<blank>", "A", "<space>"], "char") == ["A", "\u2581", "<blk>"]
+    assert sherpa.tokens_of(["<blank>", "HE"], "word") == ["\u2581HE", "<blk>"]
+
+
+def test_without_it_its_files_are_written_all_the_same(graphs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(parity, "read_utterances", lambda *_: [])
+    monkeypatch.setattr(sherpa, "write_set", lambda *_: {"encoder.onnx": 1000})
+    monkeypatch.setattr(sherpa.Recogniser, "__init__", lambda *_: pytest.fail())
+    args = argparse.Namespace(train="", out=str(tmp_path))
+    choices = {"int8": Choice([], {}, None, None)}
+    assert export._for_sherpa(args, graphs["lstm"], None, choices, []) == []
+    assert "onnx-int8: 1,000 bytes; not compared: sherpa-onnx is not" in capsys.readouterr().out
 
 
 def test_features_that_it_does_not_have_are_refused(tmp_path):
