@@ -1,4 +1,4 @@
-"""Use of a packed model: a command and Python that give what was scored."""
+"""Use of a packed model with ESPnet alone: a command, and Python."""
 
 import shlex
 from typing import Any, Dict, List
@@ -15,7 +15,7 @@ OPTIONS = (
 
 
 def decoding_options(bundle: Bundle, words: str) -> Dict[str, Any]:
-    """Return what `Speech2Text` must be given to decode as the scores were made.
+    """Return what `Speech2Text` must be given to decode as the scores of ESPnet's own were made.
 
     Args:
         bundle: The files of the archive, with the decoding config.

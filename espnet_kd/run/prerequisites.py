@@ -75,6 +75,8 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         given = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
         for word in unknown_names(given, known, abbreviated=True):
             yield f"--{name}: unknown option --{word}{nearest(word, known or ())}"
+    if wanted((12, 16, 17)):
+        yield from _check_decoding(values)
     if imports and wanted((5,)):
         yield from _check_teacher(values)
     for name, numbers in (("pack_models", (18, 19)), ("export_models", (20,))):
@@ -105,6 +107,24 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     known = decoding_names() if name == "inference_config" else training_names()
     for key in unknown_names(config, known):
         yield f"{path}: unknown key '{key}'{nearest(key, known or ())}"
+
+
+def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:
+    """Refuse what the recipe has options for: they name the results and stand in the report."""
+    words = TrainingOptions()
+    words.add_words(values["inference_args"])
+    path = values["inference_config"]
+    try:
+        config = _config(path) if path and Path(path).is_file() else {}
+    except UserError:  # is told elsewhere
+        config = {}
+    streams = values["use_streaming"] == "true"
+    if "decoding" in words.options:
+        yield "--inference_args: --decoding is an option of the recipe; give it alone"
+    if not streams and "streaming" in words.options:  # for ESPnet any value is true
+        yield "--inference_args: --streaming is --use_streaming true in the recipe; give that"
+    elif not streams and config.get("streaming"):
+        yield f"{path}: streaming is --use_streaming true in the recipe; give that, too"
 
 
 def _check_training(path: str, option: str, words: str) -> Iterator[str]:

@@ -250,6 +250,20 @@ def test_configs(told):
     assert "unknown key 'beam'" in told_of("decode", b"beam: 3\n")[0]
 
 
+def test_how_chunks_are_decoded_is_said_by_options_of_the_recipe(told):
+    """Else results of chunks would be called, and reported as, those of whole utterances."""
+    (line,) = told(inference_args="--beam_size 2 --streaming true")
+    assert line == "--inference_args: --streaming is --use_streaming true in the recipe; give that"
+    (line,) = told(inference_args="--decoding stock", use_streaming="true")
+    assert line == "--inference_args: --decoding is an option of the recipe; give it alone"
+    Path("conf/decode.yaml").write_text("beam_size: 2\nstreaming: true\n")
+    assert told(use_streaming="true") == told(stop_stage="5") == []
+    (line,) = told()
+    assert line.startswith("conf/decode.yaml: streaming is --use_streaming true in the recipe")
+    Path("conf/decode.yaml").write_text("streaming: false\n")
+    assert told() == []
+
+
 def test_a_teacher_s_files(told):
     options = {"teacher_exp": "theirs", "teacher_model": "a.pth"}
     whole = Path("theirs/a.pth").read_bytes()
