@@ -17,6 +17,16 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
+DROP_TWICE = """(async () => {
+    const file = new File([await (await fetch('a.wav')).arrayBuffer()], 'a.wav');
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(file);
+    for (let i = 0; i < 2; i++) document.ondrop({ preventDefault() {}, dataTransfer });
+    const busy = () => document.getElementById('file').disabled;
+    do await new Promise(then => setTimeout(then, 20)); while (busy());
+})()"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     from tests.device.tone_model import write_tone_model
@@ -101,3 +111,8 @@ def test_a_browser_hears_what_the_runner_hears(folder, tmp_path):
         assert [line.split(maxsplit=1)[1] for line in shown.split("\n") if line] == expected
         assert "RTF" in window.evaluate("document.getElementById('status').textContent")
         assert window.evaluate("document.getElementById('file').disabled") is False
+        window.evaluate(DROP_TWICE)
+        shown = window.evaluate("document.getElementById('lines').innerText")
+        assert [line.split(maxsplit=1)[1] for line in shown.split("\n") if line] == expected
+        clean = "import('./features.js').then(m => Array.from(m.mono([[NaN, 3, .5], [1, 1, -.5]])))"
+        assert window.evaluate(clean) == [0.5, 1, 0]

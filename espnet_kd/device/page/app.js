@@ -1,17 +1,19 @@
 // The page: a dropped file or the microphone, a waveform, lines of text, the real-time factor.
 
+import { mono } from "./features.js";
 import { Listener, Model } from "./recogniser.js";
 
 const BLOCK = 0.1; // seconds
 const SHOWN = 10; // seconds of the waveform
 const $ = (id) => document.getElementById(id);
-let microphone = null; // {context, stream} while it is on
+let microphone = null; // {stop} while it is on
+let busy = true; // until the model is there
 
 export const model = Model.load("./model/");
 model.then(
   (m) => {
     $("name").textContent = `${m.d.source.model}, ${m.d.format}`;
-    $("file").disabled = $("microphone").disabled = false;
+    work(false);
     tell("Drop a sound file anywhere, or use the microphone.");
   },
   (error) => tell(`The model cannot be loaded: ${error.message}`));
@@ -76,24 +78,32 @@ class Session {
 export async function transcribe(bytes) {
   const m = await model, rate = m.d.sampling_rate;
   const sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes); // resamples
-  const mono = new Float32Array(sound.length);
-  for (let c = 0; c < sound.numberOfChannels; c++) {
-    sound.getChannelData(c).forEach((x, i) => { mono[i] += x / sound.numberOfChannels; });
-  }
-  const session = new Session(m), step = Math.round(BLOCK * rate);
-  for (let start = 0, blocks = 0; start < mono.length; start += step, blocks++) {
-    await session.push(mono.subarray(start, start + step));
+  const channels = Array.from({ length: sound.numberOfChannels }, (_, c) => sound.getChannelData(c));
+  const samples = mono(channels), session = new Session(m), step = Math.round(BLOCK * rate);
+  for (let start = 0, blocks = 0; start < samples.length; start += step, blocks++) {
+    await session.push(samples.subarray(start, start + step));
     if (blocks % 10 === 9) await new Promise((then) => setTimeout(then)); // the page is painted
   }
   return session.end();
 }
 
+// The model hears one sound at a time; meanwhile nothing but the microphone can be stopped.
+function work(on) {
+  busy = on;
+  $("file").disabled = on;
+  $("microphone").disabled = on && !microphone;
+}
+
 async function transcribeFile(file) {
+  if (busy) return;
+  work(true);
   try {
     await transcribe(await file.arrayBuffer());
   } catch (error) {
     tell(`${file.name}: ${error.message}`);
   }
+  $("file").value = ""; // the same file may be chosen again
+  work(false);
 }
 
 async function listen() {
@@ -117,17 +127,15 @@ async function listen() {
 }
 
 $("microphone").onclick = async () => {
+  const stop = microphone?.stop;
+  microphone = null;
+  work(true);
   try {
-    if (microphone) {
-      const { stop } = microphone;
-      microphone = null;
-      await stop();
-    } else {
-      await listen();
-    }
+    await (stop ? stop() : listen());
   } catch (error) {
     tell(`The microphone cannot be used: ${error.message}`);
   }
+  work(microphone !== null);
   $("microphone").textContent = microphone ? "Stop" : "Microphone";
 };
 $("file").onchange = ({ target }) => target.files[0] && transcribeFile(target.files[0]);

@@ -75,6 +75,17 @@ export class FeatureStream {
   }
 }
 
+// One channel of several, their mean, made of numbers in [-1, 1]: NaN is taken for silence.
+export function mono(channels) {
+  const sum = new Float32Array(channels[0].length);
+  for (const channel of channels) {
+    channel.forEach((x, i) => {
+      sum[i] += Number.isFinite(x) ? Math.max(-1, Math.min(1, x)) / channels.length : 0;
+    });
+  }
+  return sum;
+}
+
 function joined(a, b) {
   const both = new Float64Array(a.length + b.length);
   both.set(a);
