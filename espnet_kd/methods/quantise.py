@@ -53,7 +53,7 @@ def read_bits(where: str, value: Any) -> Tuple[int, ...]:
     """
     values = value if isinstance(value, list) else [value]
     for bits in values or [None]:
-        if isinstance(bits, bool) or bits not in (*BITS, FLOAT):
+        if type(bits) is not int or bits not in (*BITS, FLOAT):
             raise UserError(
                 f"{where}: expected {BITS[0]} to {BITS[-1]}, {FLOAT} (float), or a list of them, "
                 f"found {shown(value)}"

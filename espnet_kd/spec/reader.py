@@ -50,6 +50,8 @@ def _value(where: str, value: Any, facts: Option, kind: Any, default: Any) -> An
     if facts.read is not None:
         return facts.read(where, value)
     if facts.choices:
+        if kind is int:  # 32.0 and false are among 32 and 0 for Python
+            whole_number(where, value)
         check_choice(where, value, facts.choices)
         return value
     if value is None and default is None:

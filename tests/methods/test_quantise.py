@@ -182,6 +182,8 @@ def test_it_goes_on_after_a_kill_and_in_the_middle_of_an_export(
         ({}, "method_conf.bits: expected a number of bits (or 'mean_bits' too), found none"),
         ({"method_conf": {"bits": 1}}, "method_conf.bits: expected 2 to 8, 32 (float), or a list"),
         ({"method_conf": {"bits": 4.5}}, "method_conf.bits: expected 2 to 8"),
+        ({"method_conf": {"bits": 4.0}}, "method_conf.bits: expected 2 to 8"),
+        ({"method_conf": {"bits": 4, "block": 32.0}}, "block: expected a whole number"),
         ({"method_conf": {"bits": [4, 8]}}, "found 2 to choose from"),
         ({"method_conf": {"mean_bits": 1.5}}, "mean_bits: expected a number from 2 to 8"),
         ({"method_conf": {"mean_bits": 3, "bits": [4, 8]}}, "3 is no mean of [4, 8] ('bits')"),
