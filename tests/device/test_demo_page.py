@@ -114,5 +114,5 @@ def test_a_browser_hears_what_the_runner_hears(folder, tmp_path):
         window.evaluate(DROP_TWICE)
         shown = window.evaluate("document.getElementById('lines').innerText")
         assert [line.split(maxsplit=1)[1] for line in shown.split("\n") if line] == expected
-        clean = "import('./features.js').then(m => Array.from(m.mono([[NaN, 3, .5], [1, 1, -.5]])))"
-        assert window.evaluate(clean) == [0.5, 1, 0]
+        mixed = "import('./features.js').then(m => Array.from(m.mono([[NaN, 3, .5], [1, 1, -1]])))"
+        assert window.evaluate(mixed) == [0.5, 1, -0.25]
