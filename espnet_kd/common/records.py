@@ -250,7 +250,8 @@ def _check_results(results: Results) -> None:
         if not results[field]:
             raise UserError(f"{field}: expected at least one")
     for i, model in enumerate(results["models"]):
-        for field, values in (("wer", model["wer"]), ("wer_diff", model["wer_diff"])):
+        rates = {"wer": model["wer"], "wer_stock": model.get("wer_stock")}
+        for field, values in {**rates, "wer_diff": model["wer_diff"]}.items():
             for test_set in results["test_sets"]:
                 if values is not None and test_set not in values:
                     raise UserError(f"models[{i}].{field}: no value for '{test_set}'")

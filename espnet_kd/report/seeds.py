@@ -134,6 +134,13 @@ def read_runs(folders: Sequence[Path]) -> Runs:
                     f"{folder}/results.json: {key}: {run[key]}, but {where} has {first[key]}; "
                     "pool runs of the same test sets and decoding"
                 )
+        # A name that was given with --inference_tag does not say it.
+        ways = ["aligned" if r.get("decoding") == "aligned" else "other" for r in (run, first)]
+        if ways[0] != ways[1]:
+            raise UserError(
+                f"{folder}/results.json: {ways[0]} decoding, but {where} has {ways[1]} decoding; "
+                "pool runs of the same decoding"
+            )
     _check_own_trainings(runs)
     entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
     models = _shared_models(entries)

@@ -161,6 +161,7 @@ OTHER_SHAPES = [
     ("results.json", "models", ["m"], "models[0]: expected fields by name, found 'm'"),
     ("results.json", "models", [{**MODEL, "params": 0}], "models[0].params: expected at least 1"),
     ("results.json", "models", [{**MODEL, "wer": {}}], "models[0].wer: no value for 'test'"),
+    ("results.json", "models", [{**MODEL, "wer_stock": {}}], "models[0].wer_stock: no value for"),
     ("results.json", "test_sets", "test", "test_sets: expected a list, found 'test'"),
     ("results.json", "inference_tag", 3, "inference_tag: expected text, found '3'"),
     ("rtf.json", "audio_seconds", "3", "audio_seconds: expected a number, found '3'"),

@@ -236,7 +236,7 @@ def test_batches_are_of_similar_lengths_and_small_enough(tmp_path, monkeypatch):
     batched = BatchedDecoding(model, search, None)
     samples = [25 * FRAME] * 6 + [500 * FRAME] + [2 * FRAME] * 70
     sizes = [len(batch) for batch in batched.batches(samples)]
-    assert sizes == [64, 4, 4, 4, 1] or sum(sizes) == 77 and max(sizes) == 64 and sizes[-1] == 1
+    assert sizes == [64, 6, 4, 2, 1]  # the shortest first, whatever their order was
 
 
 @pytest.mark.parametrize("decoder", list(DECODERS))

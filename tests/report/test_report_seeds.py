@@ -143,6 +143,12 @@ def set_(name, *keys, value):
     return lambda runs: edit(runs / name, change)
 
 
+def test_reports_from_before_there_was_another_decoding_are_espnet_s(runs):
+    set_("seed2", "decoding", value="stock")(runs)
+    edit(runs / "seed3", lambda data: data.pop("decoding"))
+    assert run() == 0
+
+
 def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
     set_("seed2", "models", 2, "params", value=606)(runs)
     assert run() == 0
@@ -159,6 +165,10 @@ def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
         (
             set_("seed3", "inference_tag", value="other"),
             "seed3/results.json: inference_tag: other",
+        ),
+        (
+            set_("seed2", "decoding", value="aligned"),
+            "seed2/results.json: aligned decoding, but runs/seed1 has other decoding; pool",
         ),
         (other_references, "runs/seed3: stage2 was scored on other references of new than"),
         (
