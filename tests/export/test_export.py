@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from espnet_kd.bin import export
 from espnet_kd.device.description import GRAPHS, read_description
@@ -18,6 +19,7 @@ from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, write_folder
 from espnet_kd.export.parity import Utterance, compare, encode_chunks, too_far
 from espnet_kd.export.sensitivity import choose
+from espnet_kd.students.grid import Grid
 from tests.espnet.tiny import tiny_config
 from tests.export.conftest import CHUNKS, write_talkative
 
@@ -93,6 +95,22 @@ def test_a_matrix_that_is_kept_stays_float(graphs):
         for keep in ([], ["embed.output"], formats.matrices(model))
     ]
     assert sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_a_grid_of_few_bits_is_kept(bits):
+    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))  # (m, n)
+    weight = Grid(bits, 32).round(weight)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="w")
+    ports = [helper.make_tensor_value_info(n, 1, ["B", size]) for n, size in (("x", 50), ("y", 6))]
+    array = numpy_helper.from_array(weight.t().contiguous().numpy(), "w")
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [array])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(formats.converted(model, "int4").SerializeToString())
+    (heard,) = session.run(None, {"x": np.eye(50, dtype=np.float32)})
+    np.testing.assert_allclose(heard.T, weight.numpy(), atol=1e-6)
+    kept = formats.converted(model, "int4", ["w"])
+    assert [node.op_type for node in kept.graph.node] == ["MatMul"]
 
 
 def test_parts_are_those_of_blocks(graphs):
