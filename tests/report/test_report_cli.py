@@ -149,6 +149,8 @@ def test_espnets_own_streaming_stands_beside_ours(run_dir):
     data = json.loads((run_dir / "results.json").read_text())
     assert data["models"][0]["wer_stock"] is None and data["stock_tag"] is None
     assert "own streaming" not in (run_dir / "RESULTS.md").read_text()
+    assert run("--decoding=aligned") == 0  # nobody takes its rates for ESPnet's
+    assert "costs words; how many was not measured" in (run_dir / "RESULTS.md").read_text()
 
 
 def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
