@@ -10,6 +10,7 @@ the model's states begin anew behind it, so that hours take no more memory than 
 """
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -110,13 +111,22 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             args.raw_rate or rate, args.raw_channels, args.raw_format, rate, args.channel
         )
         work.to_stdout(source, "stdin", False)
+    failed = 0
     for i, path in enumerate(files):
-        source = from_file(path, rate, args.channel)
-        if targets:
-            work.to_file(source, str(path), targets[i])
-        else:
-            work.to_stdout(source, str(path), len(files) > 1)
+        try:
+            source = from_file(path, rate, args.channel)
+            if targets:
+                work.to_file(source, str(path), targets[i])
+            else:
+                work.to_stdout(source, str(path), len(files) > 1)
+        except UserError as e:
+            if len(files) == 1:
+                raise
+            failed += 1
+            logging.error(str(e))
     work.log_speed()
+    if failed:
+        raise UserError(f"{failed} of {len(files)} files were not transcribed, see above")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,10 @@ def from_file(path: Path, target: int, channel: int = 0) -> Source:
             f"{path}: does not say its sampling rate and kind of samples; give it to stdin, "
             "with - for its name and --raw_rate, --raw_channels, --raw_format"
         )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{ascii(str(path))}: its name is not UTF-8; rename it") from None
     with open(path, "rb"):  # whether it may be read; libsndfile says no more than 'System error'
         pass
     try:

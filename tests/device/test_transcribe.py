@@ -172,6 +172,19 @@ def test_a_file_that_was_cut_off_or_has_no_length_is_told(folder, capsys, tmp_pa
     assert (code, out) == (1, "") and "piped.flac: no length in its header; encode it" in err
 
 
+def test_a_bad_file_does_not_keep_others_from_being_heard(folder, capsys, tmp_path, caplog):
+    talks, texts = tmp_path / "talks", tmp_path / "texts"
+    talks.mkdir()
+    content = (folder.parent / "a.wav").read_bytes()
+    for name, sound in ((b"a", b"junk"), (b"b\xff", content), (b"c", content)):
+        with open(os.fsencode(talks) + b"/" + name + b".wav", "wb") as f:
+            f.write(sound)
+    code, _, err = run(capsys, folder, talks, "--output_dir", texts)
+    assert code == 1 and "2 of 3 files were not transcribed, see above" in err
+    assert "a.wav: not a sound file" in caplog.text and "its name is not UTF-8" in caplog.text
+    assert [path.name for path in texts.iterdir()] == ["c.txt"]
+
+
 def test_sound_of_another_rate_without_soxr(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "soxr", None)
     code, _, err = run(capsys, folder, folder.parent / "talks/a.flac")
