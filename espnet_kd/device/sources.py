@@ -287,6 +287,8 @@ def sound_files(paths: List[Path]) -> List[Path]:
             files += inside
         elif path.is_file():
             files.append(path)
+        elif path.exists():
+            raise UserError(f"{path}: neither a file nor a folder; pipe raw samples into -")
         else:
             raise UserError(f"{path}: no such file or folder")
     return files

@@ -141,6 +141,7 @@ def test_resampling_in_pieces_keeps_length_and_channels():
     [
         (["nowhere", "a.wav"], "nowhere/model.json: no such file; export the model again"),
         (["{model}", "nothing.wav"], "nothing.wav: no such file or folder"),
+        (["{model}", "/dev/null"], "/dev/null: neither a file nor a folder; pipe raw samples"),
         (["{model}", "{model}"], "no sound files in it"),
         (["{model}", "{model}/tokens.txt"], "tokens.txt: not a sound file that libsndfile reads"),
         (["{model}", "{model}/../talks", "--output_format", "srt"], "2 files: subtitles of more"),
