@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable
 
+from espnet_kd.errors import UserError
+
 # torch.cuda.is_available() through NVML: a CUDA context could not be taken into a fork.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
@@ -21,7 +23,9 @@ def in_child(function: Callable[[], Any]) -> Any:
     """Run a function in a forked process and return its (picklable) result.
 
     Raises:
-        RuntimeError: it raised an exception, or was killed, for example for its memory.
+        UserError: it raised one.
+        SystemExit: it ended with one, for example at an option that is wrong.
+        RuntimeError: it raised another exception, or was killed, for example for its memory.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -29,6 +33,8 @@ def in_child(function: Callable[[], Any]) -> Any:
     def run() -> None:
         try:
             sender.send((function(), None))
+        except (UserError, SystemExit) as e:
+            sender.send((None, e))
         except BaseException:
             sender.send((None, traceback.format_exc()))
 
@@ -40,6 +46,8 @@ def in_child(function: Callable[[], Any]) -> Any:
     except EOFError:
         result, error = None, "it ended without a result"
     child.join()
+    if isinstance(error, (UserError, SystemExit)):
+        raise error
     if error is not None:
         raise RuntimeError(f"a measuring process failed (exit code {child.exitcode}): {error}")
     return result

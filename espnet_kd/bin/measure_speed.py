@@ -15,6 +15,7 @@ from pathlib import Path
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import SPEED
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.deploy.artifact import is_exported, of_experiment, of_exported
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.report.models import parse_models
@@ -55,10 +56,14 @@ def main(cmd=None) -> None:
     for path in (path for artifact in models.values() for path in artifact.files.values()):
         if not path.is_file():
             raise UserError(f"{path}: no such file; train the model first (stage 11 or 16)")
-    words = shlex.split(args.inference_args)
+    try:
+        words = shlex.split(args.inference_args)
+    except ValueError as e:
+        raise UserError(f"--inference_args {args.inference_args}: {e}") from None
     if args.out.name != SPEED.file:
         raise UserError(f"--out {args.out}: the file must be called {SPEED.file}")
     if args.inference_config:
+        read_yaml(args.inference_config, "--inference_config names it")
         words = ["--config", args.inference_config, *words]
 
     from espnet_kd.deploy import speed  # imports numpy and, in the end, ESPnet

@@ -1,5 +1,6 @@
 """onnxruntime as a runtime: exported folders, decoded chunk by chunk as on a device."""
 
+import argparse
 from typing import Any, List, Optional, Sequence
 
 from espnet_kd.cli import new_parser, positive_int
@@ -7,6 +8,7 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.deploy.artifact import Artifact
 from espnet_kd.deploy.runtime import Runtime
 from espnet_kd.device.recogniser import Recogniser
+from espnet_kd.errors import UserError
 
 BEAM_SIZE = 5  # ESPnet's default
 
@@ -36,7 +38,10 @@ class OnnxRuntime(Runtime):
         parser.add_argument("--beam_size", type=positive_int)
         args, _ = parser.parse_known_args(list(options))
         config = read_yaml(args.config, "--config names it") if args.config else {}
-        beam = args.beam_size or positive_int(str(config.get("beam_size", BEAM_SIZE)))
+        try:
+            beam = args.beam_size or positive_int(str(config.get("beam_size", BEAM_SIZE)))
+        except argparse.ArgumentTypeError as e:
+            raise UserError(f"{args.config}: beam_size: {e}") from None
         return cls(artifact, Recogniser.load(artifact.files["encoder.onnx"].parent, beam))
 
     def decode(self, speech: Any) -> Optional[List[str]]:

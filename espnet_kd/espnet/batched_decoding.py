@@ -156,6 +156,11 @@ class BatchedDecoding:
             return out
         for x in speech:
             length = torch.tensor([len(x)], device=x.device)  # (1,)
+            try:
+                check_mirrored(frontend, len(x))
+            except TooShortUttError as e:
+                out.append(e)
+                continue
             feats_, feats_len = model._extract_feats(x[None], length)  # (1, T, F)
             too_short, limit = check_short_utt(factor, feats_.size(1))
             if too_short:
@@ -199,6 +204,22 @@ class BatchedDecoding:
             length = torch.tensor([len(x)], device=device)  # (1,)
             parts.append(encode(encoder, x[None], length, size, left)[0][0])  # (T, D)
         return _padded(parts)
+
+
+def check_mirrored(frontend: Any, samples: int) -> None:
+    """Refuse an utterance whose ends PyTorch cannot mirror.
+
+    Args:
+        frontend: Front end of the model.
+        samples: Length of the utterance.
+
+    Raises:
+        TooShortUttError: it is no longer than half a window.
+    """
+    stft = getattr(frontend, "stft", None)
+    if stft is not None and samples <= stft.n_fft // 2:
+        limit = stft.n_fft // 2
+        raise TooShortUttError(f"has {samples} samples, needs more than {limit}", samples, limit)
 
 
 def _padded(rows: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -31,7 +31,7 @@ from espnet_kd.common.records import DECODING
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.espnet.aligned import AlignedStream, grid_of
-from espnet_kd.espnet.batched_decoding import BatchedDecoding
+from espnet_kd.espnet.batched_decoding import BatchedDecoding, check_mirrored
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.reading import without_traceback
 from espnet_kd.fileio import read_table
@@ -121,13 +121,7 @@ class TimedSpeech2Text(stock.Speech2Text):
         return self._timed(self._whole, speech, True)
 
     def _whole(self, speech: Any) -> List[Any]:
-        stft = getattr(self.asr_model.frontend, "stft", None)
-        if stft is not None and len(speech) <= stft.n_fft // 2:  # which PyTorch cannot mirror
-            raise stock.TooShortUttError(
-                f"has {len(speech)} samples, needs more than {stft.n_fft // 2}",
-                len(speech),
-                stft.n_fft // 2,
-            )
+        check_mirrored(self.asr_model.frontend, len(speech))
         return super().__call__(speech)
 
     def streaming_decode(self, speech: Any, is_final: bool = False) -> List[Any]:
@@ -353,9 +347,12 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     for name, expected in (("batch_size", 1), ("model_tag", None)):
         if getattr(args, name) != expected:
             raise UserError(f"--{name}: only {expected} is served, found {getattr(args, name)}")
+    names = {name for _, name, _ in args.data_path_and_name_and_type}
+    if "speech" not in names or (len(names) > 1 and not args.allow_variable_data_keys):
+        raise UserError("--data_path_and_name_and_type: PATH,speech,sound is expected, once")
     if args.ngpu > 1:
         raise UserError(f"--ngpu: decoding takes one GPU at most, found {args.ngpu}")
-    _check_numbers(args)
+    check_numbers(args)
     logging.basicConfig(level=args.log_level, format=LOG)
     set_all_random_seed(args.seed)
     keys = list(read_table(args.key_file or args.data_path_and_name_and_type[0][0]))
@@ -390,7 +387,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     DECODING.write(Path(args.output_dir), facts)
 
 
-def _check_numbers(args: Namespace) -> None:
+def check_numbers(args: Namespace) -> None:
     """Refuse numbers that ESPnet cannot decode with; it says so by a traceback.
 
     Raises:

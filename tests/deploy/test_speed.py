@@ -133,3 +133,36 @@ def test_mistakes(tmp_path, capsys):
     err = capsys.readouterr().err
     assert f"{exp}/valid.loss_transducer.ave.pth: no such checkpoint; train" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("--beam_size 1000", "--beam_size 1000: at most 7, the number of tokens, is possible"),
+        ("--beam_size x", "options of decoding: argument --beam_size: invalid int value: 'x'"),
+        ("--foo 3", "options of decoding: unrecognized arguments: --foo 3"),
+        ("--note 'x", "--inference_args --note 'x: No closing quotation"),
+        ("--decoding stock --streaming true --decoding_window 40", "ESPnet's own streaming fails"),
+    ],
+)
+def test_mistakes_in_the_options_of_decoding(tmp_path, capsys, words, told):
+    """The process in which memory is measured says them as this one would."""
+    config = tiny_config(non_linguistic_symbols=None, cleaner=None, g2p=None)
+    exp = write_experiment(tmp_path / "m", config)
+    data = write_set(tmp_path / "d", 1)
+    with pytest.raises(SystemExit) as exit_:
+        measure_speed.main(
+            [f"--model=m={exp}", "--inference_model=model.pth", f"--data={data}",
+             f"--inference_args={words}", f"--out={tmp_path / 'speed.json'}"]
+        )  # fmt: skip
+    assert exit_.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert told in last, last
+
+
+def test_mistakes_of_an_exported_model_s_options(tmp_path):
+    (tmp_path / "decode.yaml").write_text("beam_size: x\n")
+    with pytest.raises(UserError, match=r"decode.yaml: beam_size: 'x' is not a whole number"):
+        runtime_class("onnx").load(
+            Artifact("onnx", "", {}, ()), [f"--config={tmp_path}/decode.yaml"]
+        )

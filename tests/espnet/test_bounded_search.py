@@ -4,6 +4,7 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -150,6 +151,7 @@ def test_a_joint_network_that_computes_no_numbers(decode, more):
         ({"serach_type": "tsd"}, "", "unknown key 'serach_type' (did you mean 'search_type'?)"),
         ({"nbest": 2}, "", "beam_search_config: 'nbest' is an option beside it, not in it"),
         ({}, "--beam_search_config a=1", "beam_search_config: expected a mapping, in a YAML"),
+        ({}, "--data_path_and_name_and_type a,b,sound", "--data_path_and_name_and_type: "),
         ({}, "--dtype float16", "--dtype float16: ESPnet keeps the states"),
         ({}, f"{STREAMING} --decoding_window 0", "--decoding_window 0: at least 1 is possible"),
         ({}, f"{STREAMING} {STOCK} --decoding_window 40", "ESPnet's own streaming fails with"),
@@ -166,6 +168,13 @@ def test_an_utterance_too_short_to_be_mirrored(decode, tmp_path, more):
     (tmp_path / "wav.scp").write_text(f"dev-01 audio/dev-01.wav\nshort {tmp_path}/short.wav\n")
     code, err, texts, facts = decode(seldom_blank, scp=str(tmp_path / "wav.scp"), more=more)
     assert code == 0 and facts["utterances"] == 2 and texts[1] == "short <space>"
+    two_channels = np.zeros((9000, 2))  # are computed one by one
+    soundfile.write(tmp_path / "stereo.wav", two_channels, 16000)
+    lines = "".join(f"{name} {tmp_path}/{name}.wav\n" for name in ("short", "stereo"))
+    (tmp_path / "wav.scp").write_text(lines)
+    if not more:
+        code, err, texts, _ = decode(seldom_blank, scp=str(tmp_path / "wav.scp"))
+        assert code == 0 and texts[0] == "short <space>"
 
 
 @pytest.mark.parametrize("beam", [1, 4])
