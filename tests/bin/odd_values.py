@@ -1,4 +1,4 @@
-"""Every option of every command line, given values that make no sense.
+"""Options of command lines, those of `GOOD`, given values that make no sense.
 
     python -m tests.bin.odd_values [VERB...]        # all values; prints what ends in a traceback
 
@@ -52,6 +52,8 @@ GOOD = {
     "lock": "--pid 1 exp/held",
     "make_tokens": "--text dump/dev/text --token_type char --out data/made",
     "manifest": "--check exp/kd",
+    "measure_speed": "--model t=teacher --inference_model model.pth --data dump/dev "
+    "--out exp/speed.json",
     "pack_model": "--results exp/results.json --model teacher",
     "perturb_speed": "--data dump/dev --out dump/fast",
     "plan": f"{TEACHER} --target 0.6 --stages 2 --train_config train.yaml --no_estimate",
@@ -239,7 +241,7 @@ def main() -> int:
         write_state()
         kept = Path(f"{folder}.kept")
         shutil.copytree(folder, kept, symlinks=True)
-        for verb in sys.argv[1:] or verbs():
+        for verb in sys.argv[1:] or GOOD:
             good = good_words(verb)
             for option, value in cases(verb, VALUES):
                 run = call(verb, words_with(good, option, value))
