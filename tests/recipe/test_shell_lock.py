@@ -100,7 +100,9 @@ def test_however_a_run_ends_it_leaves_no_record(recipe, end):
         recipe.error(stage=11, asr_stats_dir="none", asr_exp="exp/new")
         assert not (recipe.dir / "none").exists() and not (recipe.dir / "exp/new").exists()
     else:
+        before = signal.signal(end, signal.SIG_DFL)  # under nohup the run would inherit "ignored"
         run, _ = started(recipe, "train", env=SLOW, **TRAIN)
+        signal.signal(end, before)
         run.send_signal(end)
         run.communicate(timeout=PATIENCE)
     assert records(recipe) == []
