@@ -17,7 +17,15 @@ from espnet_kd.methods.low_rank import PREFIX
 from espnet_kd.methods.matrices import MATRICES, chosen
 from espnet_kd.methods.protocol import device_file
 from espnet_kd.students.factors import Factored, product
-from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
+from tests.methods.toy_students import (
+    EPOCHS,
+    MODEL,
+    assert_derived_alike,
+    derive,
+    train,
+    weights,
+    write_place,
+)
 from tests.recipe.toy import call, inside, train_words
 
 TARGET = 0.6
@@ -101,16 +109,7 @@ def test_whole_rank_is_the_teacher_trained_on(here, tmp_path):
         "retrain": {"method": "retrain"},
         "today": {"student": {}},
     }
-    for name, stage in stages.items():
-        code, err = derive(tmp_path / name, {**stage, "objective": "none"})
-        assert code == 0, err
-    want = weights(tmp_path / "today/init.pth")
-    config = (tmp_path / "today/student.yaml").read_text()
-    for name in stages:
-        state = weights(tmp_path / name / "init.pth")
-        assert list(state) == list(want)
-        assert all(torch.equal(state[key], want[key]) for key in want), name
-        assert (tmp_path / name / "student.yaml").read_text() == config
+    assert_derived_alike(tmp_path, stages)
 
 
 def test_what_is_trained_are_the_factors(here):

@@ -128,20 +128,11 @@ def logits_sum(model):
 
 def test_32_bits_or_no_matrix_is_the_teacher_trained_on(here, tmp_path):
     stages = {
-        "neutral": {"method_conf": {"bits": 32}},
-        "nowhere": {"method_conf": {"bits": 4, "where": []}},
+        "neutral": {"method": "quantise", "method_conf": {"bits": 32}},
+        "nowhere": {"method": "quantise", "method_conf": {"bits": 4, "where": []}},
         "retrain": {"method": "retrain"},
     }
-    for name, stage in stages.items():
-        code, err = derive(tmp_path / name, {**stage, "objective": "none"})
-        assert code == 0, err
-    want = weights(tmp_path / "retrain/init.pth")
-    config = (tmp_path / "retrain/student.yaml").read_text()
-    for name in stages:
-        state = weights(tmp_path / name / "init.pth")
-        assert list(state) == list(want)
-        assert all(torch.equal(state[key], want[key]) for key in want), name
-        assert (tmp_path / name / "student.yaml").read_text() == config
+    toy_students.assert_derived_alike(tmp_path, stages)
 
 
 def test_it_goes_on_after_a_kill_and_in_the_middle_of_an_export(

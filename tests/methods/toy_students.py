@@ -40,3 +40,17 @@ def train(out, *more):
 
 def weights(path):
     return torch.load(path, weights_only=True)
+
+
+def assert_derived_alike(folder, stages):
+    """Every stage derives, file by file, what the last of them does."""
+    for name, stage in stages.items():
+        code, err = derive(folder / name, {**stage, "objective": "none"})
+        assert code == 0, err
+    want = weights(folder / name / "init.pth")
+    config = (folder / name / "student.yaml").read_text()
+    for name in stages:
+        state = weights(folder / name / "init.pth")
+        assert list(state) == list(want)
+        assert all(torch.equal(state[key], want[key]) for key in want), name
+        assert (folder / name / "student.yaml").read_text() == config
