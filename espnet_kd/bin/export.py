@@ -4,18 +4,20 @@
         --data dump/raw/test --valid dump/raw/valid --out exp/kd_stage3/exported
 
 Writes a folder for each format, and compares what it computes with the model in PyTorch. The
-exit code is 3 if a format is beyond the margin. Any experiment of a streaming conformer of
-`espnet2.asr_transducer` can be exported. docs/device.md describes formats and folders.
+exit code is 3 if a format is beyond the margin; its `model.json` says so, too. Any experiment
+of a streaming conformer of `espnet2.asr_transducer` can be exported. docs/device.md describes
+formats and folders.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Tuple
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
-from espnet_kd.cli import new_parser, positive_int
+from espnet_kd.cli import new_parser, positive_int, whole
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.device.description import FORMATS
 from espnet_kd.errors import UserError, run_main, shown
@@ -78,7 +80,10 @@ def get_parser() -> argparse.ArgumentParser:
         "--train", help="training set (with --for sherpa-onnx): its features are measured anew"
     )
     parser.add_argument(
-        "--utterances", type=int, default=0, help="at most so many of each set; 0: all"
+        "--utterances",
+        type=whole,
+        default=500,
+        help="at most so many of each set, spread evenly over it; 0: all",
     )
     parser.add_argument(
         "--wer_margin", type=float, default=0.5, help="points of WER that a format may lose"
@@ -90,8 +95,6 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd=None) -> int:
     """Export, compare, and say on a line for each format what came of it."""
     args = get_parser().parse_args(cmd)
-    if args.utterances < 0:
-        raise UserError(f"--utterances: expected 0 or more, found {args.utterances}")
     if not args.wer_margin >= 0:
         raise UserError(f"--wer_margin: expected 0 or more, found {args.wer_margin}")
     if args.runtime == "sherpa-onnx" and not args.train:
@@ -153,13 +156,12 @@ def _check_place(args: argparse.Namespace, source: "Exportable") -> None:
 def _export(args: argparse.Namespace, source: "Exportable", chunks: "Chunks") -> int:
     from espnet_kd.espnet.exportable_model import Reference
     from espnet_kd.export.folder import trace_all
-    from espnet_kd.export.parity import noise, read_utterances
+    from espnet_kd.export.parity import Utterances, noise
     from espnet_kd.export.sensitivity import choose
 
     rate, most = source.front["sampling_rate"], args.utterances
-    utterances = [u for data in args.data or () for u in read_utterances(Path(data), rate, most)]
-    utterances = utterances or noise(rate)
-    valid = read_utterances(Path(args.valid), rate, most) if args.valid else []
+    heard = Utterances([Path(data) for data in args.data or ()], rate, most)
+    valid = Utterances([Path(args.valid)] if args.valid else [], rate, most)
     reference, graphs = Reference(source, chunks), trace_all(source, chunks)
     choices = {}
     for form in dict.fromkeys(args.format):
@@ -173,7 +175,7 @@ def _export(args: argparse.Namespace, source: "Exportable", chunks: "Chunks") ->
                 f"{choices[form].wer_float:.2f} %; stays float: {kept}"
             )
     write = _for_sherpa if args.runtime == "sherpa-onnx" else _for_onnxruntime
-    problems = write(args, graphs, reference, choices, utterances)
+    problems = write(args, graphs, reference, choices, heard or noise(rate))
     for name, problem in problems:
         print(f"{name}: beyond the margin: {problem}")
     return BEYOND if problems else 0
@@ -184,25 +186,28 @@ def _for_onnxruntime(
     graphs: "Graphs",
     reference: "Reference",
     choices: "Dict[str, Choice]",
-    utterances: "List[Utterance]",
+    utterances: "Sequence[Utterance]",
 ) -> "List[Tuple[str, str]]":
     """Write a folder for each format; return what of which is beyond the margin."""
-    from espnet_kd.export.folder import with_parity, write_folder
+    from espnet_kd.export.folder import new_folder, with_parity, write_files
     from espnet_kd.export.parity import compare, line, too_far
 
-    folders = {form: Path(args.out) / form for form in choices}
-    described = {
-        form: write_folder(graphs, form, folders[form], choice.keep)
-        for form, choice in choices.items()
-    }
     problems = []
-    for form, figures in compare(folders, reference, utterances).items():
-        summary = figures.summary()
-        with_parity(folders[form], described[form], summary)
-        print(line(str(folders[form]), described[form], summary))
-        problem = too_far(form, summary, args.wer_margin)
-        if problem:
-            problems.append((str(folders[form]), problem))
+    with contextlib.ExitStack() as folders:  # they take their places when all are compared
+        places = {form: Path(args.out) / form for form in choices}
+        trials = {form: folders.enter_context(new_folder(out)) for form, out in places.items()}
+        described = {
+            form: write_files(graphs, form, trials[form], choice.keep)
+            for form, choice in choices.items()
+        }
+        for form, figures in compare(trials, reference, utterances).items():
+            summary, out = figures.summary(), str(places[form])
+            summary["known_utterances"] = getattr(utterances, "known", None)
+            print(line(out, described[form], summary))
+            problem = too_far(form, summary, args.wer_margin)
+            with_parity(trials[form], described[form], summary, problem or "")
+            if problem:
+                problems.append((out, problem))
     return problems
 
 
@@ -211,15 +216,14 @@ def _for_sherpa(
     graphs: "Graphs",
     reference: "Reference",
     choices: "Dict[str, Choice]",
-    utterances: "List[Utterance]",
+    utterances: "Sequence[Utterance]",
 ) -> "List[Tuple[str, str]]":
     """Write sherpa-onnx's files for each format, and let it decode with them."""
     from espnet_kd.export import sherpa
-    from espnet_kd.export.parity import read_utterances
+    from espnet_kd.export.parity import Utterances
 
     source = graphs.source
-    rate = source.front["sampling_rate"]
-    training = read_utterances(Path(args.train), rate, sherpa.MEASURED)
+    training = Utterances([Path(args.train)], source.front["sampling_rate"], sherpa.MEASURED)
     sounds, problems = [utterance.samples for utterance in training], []
     for form, choice in choices.items():
         out = Path(args.out) / f"sherpa-onnx-{form}"

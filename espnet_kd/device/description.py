@@ -5,6 +5,7 @@ The exporter writes it and every runtime reads it. Beside it lie `encoder.onnx`,
 """
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated, Dict, List, Optional
 
@@ -61,6 +62,7 @@ class Description:
         bytes: Sizes of the files by name.
         parity: Figures of the comparison with the model that was exported, by name; null: not
             measured.
+        beyond: Reason why the comparison ended beyond the margin; empty: it did not.
     """
 
     format: str
@@ -82,6 +84,7 @@ class Description:
     source: Source
     bytes: Dict[str, Size]
     parity: Dict[str, Optional[float]] = dataclasses.field(default_factory=dict)
+    beyond: str = ""
 
     @property
     def overlap(self) -> int:
@@ -151,6 +154,8 @@ def write_description(folder: Path, description: Description) -> None:
 def check_files(folder: Path, description: Description) -> None:
     """Compare the sizes of the files of an exported folder with what `model.json` says.
 
+    A model that was beyond the margin when it was exported is used all the same: the log says so.
+
     Raises:
         UserError: a file is not there, or was cut short or exchanged.
     """
@@ -163,3 +168,5 @@ def check_files(folder: Path, description: Description) -> None:
                 f"{path}: {path.stat().st_size:,} bytes, but {size:,} by model.json: cut short "
                 f"or of another export; copy the folder again, or {REMAKE}"
             )
+    if description.beyond:
+        logging.warning(f"{folder} was beyond the margin when exported: {description.beyond}")

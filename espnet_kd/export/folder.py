@@ -1,11 +1,11 @@
 """The exported folder of a model and format: graphs, tokens, `model.json`."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Collection, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Collection, Dict, Iterator, NamedTuple, Optional
 
 import torch
 
@@ -67,6 +67,47 @@ def check_place(out: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of another as a whole, if the block succeeds.
+
+    What exports that were killed have left is removed.
+
+    Args:
+        out: The folder to be; one of that name is replaced.
+
+    Raises:
+        UserError: see `check_place`.
+    """
+    check_place(out)
+    out = out.resolve()  # a link stays one
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{out.name}.*.tmp"):
+        if not _runs(left.name.split(".")[-2]):
+            shutil.rmtree(left, ignore_errors=True)
+    trial = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    trial.mkdir()
+    try:
+        yield trial
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(trial, out)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def _runs(process: str) -> bool:
+    """Tell whether a process of that number, not this one, runs."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def write_folder(graphs: Graphs, form: str, out: Path, keep: Collection[str] = ()) -> Description:
     """Write the folder of a format; one of that name is replaced as a whole.
 
@@ -79,28 +120,22 @@ def write_folder(graphs: Graphs, form: str, out: Path, keep: Collection[str] = (
     Raises:
         UserError: see `check_place`.
     """
-    check_place(out)
-    out = out.resolve()  # a link stays one
-    out.parent.mkdir(parents=True, exist_ok=True)
-    trial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        for name, model in graphs.models.items():
-            kept = [
-                n for part, nodes in parts(graphs, name).items() if part in keep for n in nodes
-            ]
-            (trial / name).write_bytes(
-                formats.converted(model, form, kept).SerializeToString(deterministic=True)
-            )
-        with open(trial / TOKENS, "w", encoding="utf-8") as f:
-            f.writelines(f"{token} {i}\n" for i, token in enumerate(graphs.source.tokens))
-        sizes = {name: (trial / name).stat().st_size for name in (*GRAPHS, TOKENS)}
-        description = _description(graphs.source, graphs.chunks, form, sizes)
-        write_description(trial, description)
-        os.chmod(trial, 0o755)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(trial, out)
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
+    with new_folder(out) as folder:
+        return write_files(graphs, form, folder, keep)
+
+
+def write_files(graphs: Graphs, form: str, folder: Path, keep: Collection[str]) -> Description:
+    """Write the files of a format into a folder; see `write_folder`."""
+    for name, model in graphs.models.items():
+        kept = [n for part, nodes in parts(graphs, name).items() if part in keep for n in nodes]
+        (folder / name).write_bytes(
+            formats.converted(model, form, kept).SerializeToString(deterministic=True)
+        )
+    with open(folder / TOKENS, "w", encoding="utf-8") as f:
+        f.writelines(f"{token} {i}\n" for i, token in enumerate(graphs.source.tokens))
+    sizes = {name: (folder / name).stat().st_size for name in (*GRAPHS, TOKENS)}
+    description = _description(graphs.source, graphs.chunks, form, sizes)
+    write_description(folder, description)
     return description
 
 
@@ -140,6 +175,8 @@ def _description(
     )
 
 
-def with_parity(out: Path, description: Description, figures: Dict[str, Optional[float]]) -> None:
-    """Add the figures of a comparison to a folder's `model.json`."""
-    write_description(out, dataclasses.replace(description, parity=figures))
+def with_parity(
+    folder: Path, description: Description, figures: Dict[str, Optional[float]], beyond: str
+) -> None:
+    """Add to a folder's `model.json` what a comparison says of it."""
+    write_description(folder, dataclasses.replace(description, parity=figures, beyond=beyond))

@@ -5,6 +5,7 @@ transcripts of both by greedy search, from the sound on: each with its own front
 predictor, joiner and search.
 """
 
+import copy
 import dataclasses
 import time
 from pathlib import Path
@@ -42,35 +43,55 @@ class Utterance:
     words: Optional[List[str]]
 
 
-def read_utterances(data: Path, rate: int, most: int = 0) -> List[Utterance]:
-    """Read utterances of a data directory.
+class Utterances(Sequence[Utterance]):
+    """Utterances of data directories, whose sound is read anew whenever they are asked for.
 
     Args:
-        data: Folder with `wav.scp`, `text` and `utt2spk`, as in `dump/raw/`.
+        folders: Folders with `wav.scp`, `text` and `utt2spk`, as in `dump/raw/`.
         rate: Sampling rate of the model.
-        most: Number of utterances, spread over the whole; 0: all.
+        most: Number of utterances of each, spread evenly over the whole; 0: all.
+
+    Attributes:
+        known: Number of utterances that the folders hold.
 
     Raises:
-        UserError: a file cannot be read or has another sampling rate.
+        UserError: a table cannot be read; later, a file cannot, or has another sampling rate.
     """
-    tables = read_data_dir(data)
-    names = list(tables["wav.scp"])
-    if most and most < len(names):
-        names = [names[i * len(names) // most] for i in range(most)]
-    utterances = []
-    for name in names:
-        path = tables["wav.scp"][name]
+
+    def __init__(self, folders: Sequence[Path], rate: int, most: int = 0) -> None:
+        self.rate, self.known = rate, 0
+        self._places: List[Tuple[Path, str, str, List[str]]] = []
+        for folder in folders:
+            tables = read_data_dir(folder)
+            names = list(tables["wav.scp"])
+            self.known += len(names)
+            if most and most < len(names):
+                names = [names[i * len(names) // most] for i in range(most)]
+            for name in names:
+                words = tables["text"][name].split()
+                self._places.append((folder, name, tables["wav.scp"][name], words))
+
+    def __len__(self) -> int:
+        """Return the number of utterances."""
+        return len(self._places)
+
+    def __getitem__(self, which: Any) -> Any:
+        """Read an utterance, or return a part of them that is read later."""
+        if isinstance(which, slice):
+            part = copy.copy(self)
+            part._places = self._places[which]
+            return part
+        folder, name, path, words = self._places[which]
         try:
             samples, header = read_audio(path)
         except BadAudio as e:
-            raise UserError(f"{data}/wav.scp: '{name}' ({path}): {e}") from None
-        if header.rate != rate:
+            raise UserError(f"{folder}/wav.scp: '{name}' ({path}): {e}") from None
+        if header.rate != self.rate:
             raise UserError(
-                f"{data}/wav.scp: '{name}' has {header.rate} Hz, the model {rate} Hz; give a set "
-                "as stage 3 makes it (dump/raw/...)"
+                f"{folder}/wav.scp: '{name}' has {header.rate} Hz, the model {self.rate} Hz; give "
+                "a set as stage 3 makes it (dump/raw/...)"
             )
-        utterances.append(Utterance(samples, tables["text"][name].split()))
-    return utterances
+        return Utterance(samples, words)
 
 
 def noise(rate: int) -> List[Utterance]:
@@ -239,10 +260,12 @@ def too_far(form: str, figures: Mapping[str, Any], margin: float) -> Optional[st
 def line(name: str, description: Any, figures: Mapping[str, Any]) -> str:
     """Say on a line what came of a format."""
     size = sum(description.bytes.values())
+    count, known = figures["utterances"], figures.get("known_utterances")
+    more = f" (of {known:,} there)" if known and known > count else ""
     text = (
         f"{name}: {size:,} bytes; encoder off by {figures['encoder_difference']:.1e} "
         f"(scale {figures['encoder_scale']:.1f}); {100 * figures['equal_transcripts']:.1f} % of "
-        f"{figures['utterances']:.0f} transcripts equal"
+        f"{count:.0f} transcripts equal{more}"
     )
     if figures["wer"] is not None:
         text += f"; WER {figures['wer']:.2f} %, PyTorch {figures['wer_torch']:.2f} %"

@@ -1,11 +1,13 @@
 """Stage 20: models for devices, each compared with itself in PyTorch."""
 
+import os
 from typing import Dict, List, Tuple
 
 from espnet_kd.cli import values_of
 from espnet_kd.errors import check_choice
 from espnet_kd.fileio import read_table
 from espnet_kd.plan.student import PLANNED
+from espnet_kd.run.jobs import JobError
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.students import read_students
 
@@ -18,7 +20,7 @@ def export_models(recipe: Recipe) -> None:
 
     Raises:
         UserError: a model is not known or not there.
-        JobError: an export has failed, or is beyond the margin.
+        JobError: an export has failed, or is beyond the margin (when all formats are made).
     """
     for folder, maker in _chosen(recipe):
         _export(recipe, folder, maker)
@@ -48,34 +50,51 @@ def _export(recipe: Recipe, exp: str, maker: str) -> None:
     sets = [*settings.scored_sets, settings.valid_set]
     for name in sets:
         recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
-    formats = " ".join(settings.export_formats)
     chunks = _chunk_options(settings.inference_args)
-    words = [f"text:--export_formats={formats}", f"text:--inference_args={' '.join(chunks)}"]
+    limit = settings.export_utterances
+    words = [f"text:--inference_args={' '.join(chunks)}", f"text:--export_utterances={limit}"]
     words += [f"table:{settings.inference_config}"] if settings.inference_config else []
     words += [f"file:{exp}/config.yaml", f"file:{exp}/{checkpoint}"]
     words += [f"data:{settings.data(name)}" for name in sets]
-    words += [f"out:{form}/*" for form in settings.export_formats]
-    if recipe.needed(out, "export", words):
-        command = recipe.python("export", "--exp", exp, "--checkpoint", checkpoint)
-        command += ["--format", *settings.export_formats, "--out", out, *chunks]
-        if settings.inference_config:
-            command += ["--inference_config", settings.inference_config]
-        command += ["--data", *(settings.data(name) for name in settings.scored_sets)]
-        command += ["--valid", settings.valid_dir]
-        log = f"{out}/export.log"
-        recipe.log(f"Exporting {exp} ({formats}), log: {log}")
-        recipe.submit(recipe.commands.decode, log, command)
-        with open(log, encoding="utf-8", errors="replace") as f:
-            lines = [line.rstrip("\n") for line in f if line.startswith(f"{out}/")]
-        recipe.log_path = ""
-        for line in lines:
+    command = recipe.python("export", "--exp", exp, "--checkpoint", checkpoint, "--out", out)
+    command += [*chunks, "--utterances", str(limit)]
+    if settings.inference_config:
+        command += ["--inference_config", settings.inference_config]
+    command += ["--data", *(settings.data(name) for name in settings.scored_sets)]
+    command += ["--valid", settings.valid_dir]
+    failed: Dict[str, JobError] = {}  # the log of each format that is beyond the margin
+    for form in settings.export_formats:
+        if not recipe.needed(out, f"export_{form}", [*words, f"out:{form}/*"]):
+            continue
+        log = f"{out}/export.{form}.log"
+        recipe.log(f"Exporting {exp} ({form}), log: {log}")
+        try:
+            recipe.submit(recipe.commands.decode, log, [*command, "--format", form])
+            recipe.done(out, f"export_{form}")
+        except JobError as e:
+            if not _lines(log, f"{out}/{form}: beyond the margin: "):
+                raise
+            failed[log] = e
+        for line in _lines(log, f"{out}/"):
             recipe.log(line)
-        recipe.done(out, "export")
-    sounds = read_table(f"{settings.data(settings.scored_sets[0])}/wav.scp")
-    recipe.log(
-        f"Transcribe a file: {settings.python} -m espnet_kd.bin.transcribe "
-        f"{out}/{settings.export_formats[-1]} {next(iter(sounds.values()))}"
-    )
+    recipe.log_path = " ".join(failed)
+    within = [f for f in settings.export_formats if f"{out}/export.{f}.log" not in failed]
+    if within:
+        sounds = read_table(f"{settings.data(settings.scored_sets[0])}/wav.scp")
+        recipe.log(
+            f"Transcribe a file: {settings.python} -m espnet_kd.bin.transcribe "
+            f"{out}/{within[-1]} {next(iter(sounds.values()))}"
+        )
+    for error in failed.values():
+        raise error
+
+
+def _lines(log: str, start: str) -> List[str]:
+    """Return the lines of a log that begin with some text; none where there is no log."""
+    if not os.path.isfile(log):
+        return []
+    with open(log, encoding="utf-8", errors="replace") as f:
+        return [line.rstrip("\n") for line in f if line.startswith(start)]
 
 
 def _chunk_options(words: str) -> List[str]:

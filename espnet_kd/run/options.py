@@ -137,6 +137,7 @@ OPTIONS: Dict[str, Option] = {
     "hf_dry_run": _bool(),
     # Devices
     "export_formats": Option("formats"),
+    "export_utterances": _whole("500"),
     "export_models": Option("names"),
 }
 

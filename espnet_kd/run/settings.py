@@ -97,6 +97,7 @@ class Settings:
     report_note: str
     export_formats: Words
     export_models: Words
+    export_utterances: int
     base_train_set: str
     data_feats: str
     token_list: str

@@ -42,6 +42,8 @@ from espnet_kd.run.training_options import ESPNET_EPOCHS, TrainingOptions
 #   resume  an interrupted one goes on; a finished one is removed first
 #   train   an interrupted or too short one goes on; a finished one is not made again unasked
 KINDS = ("again", "note", "derive", "fresh", "resume", "train")
+# What names another folder for a step, where that is an option.
+ELSEWHERE = {"decode": "keep both under another --inference_tag"}
 NEEDED, FINISHED, REFRESH = "needed", "finished", "refresh"
 
 
@@ -154,7 +156,7 @@ def decide(new: Record, force: bool = False) -> Decision:
     if different and new.kind != "note":
         raise UserError(
             f"stage {new.stage} was done in {new.folder} with other options ({different[0]}); "
-            f"{_redo(new)} redoes it, or choose another directory"
+            f"{_redo(new)} redoes it, or {ELSEWHERE.get(new.step, 'choose another directory')}"
         )
     if missing:
         unnamed = [n for n in done.sources if n not in new.sources]

@@ -1,10 +1,12 @@
 """Exported graphs compute what the model computes, in all formats; what cannot be is refused."""
 
 import importlib.util
+import os
 
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 import torch
 from onnx import helper, numpy_helper
 
@@ -17,7 +19,7 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.exportable_model import Reference, load_exportable
 from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, write_folder
-from espnet_kd.export.parity import Utterance, compare, encode_chunks, too_far
+from espnet_kd.export.parity import Utterance, Utterances, compare, encode_chunks, too_far
 from espnet_kd.export.sensitivity import choose
 from espnet_kd.students.grid import Grid
 from tests.espnet.tiny import tiny_config
@@ -189,8 +191,21 @@ def test_command_line(talkative, tmp_path, capsys):
     assert "100.0 % of 2 transcripts equal" in lines[0]
     described = read_description(tmp_path / "int8")
     assert described.format == "int8" and described.source.model == "lstm"
-    assert described.parity["wer"] is None
+    assert described.parity["wer"] is None and not described.beyond
     assert described.bytes["encoder.onnx"] == (tmp_path / "int8/encoder.onnx").stat().st_size
+
+
+def test_what_is_beyond_the_margin_is_told_by_whoever_loads_it(
+    talkative, tmp_path, monkeypatch, capsys, caplog
+):
+    monkeypatch.setattr(parity, "too_far", lambda *_: "WER is 9 points higher")
+    words = ["--exp", str(talkative["stateless"]), "--checkpoint", "model.pth", "--out"]
+    with pytest.raises(SystemExit) as end:
+        export.main([*words, str(tmp_path)])
+    assert end.value.code == 3
+    assert "float32: beyond the margin: WER is 9" in capsys.readouterr().out
+    Recogniser.load(tmp_path / "float32")
+    assert "was beyond the margin when exported: WER is 9 points higher" in caplog.text
 
 
 def test_beyond_the_margin():
@@ -223,6 +238,36 @@ def test_what_could_not_be_written_is_told_first(talkative, tmp_path, capsys, mo
     with pytest.raises(SystemExit):
         export.main([*words, "--format", "int4"])
     assert "onnx_ir is not installed; install it: pip" in capsys.readouterr().err
+
+
+def test_what_a_killed_export_left_is_removed(graphs, tmp_path):
+    (tmp_path / ".int8.999999999.tmp").mkdir()
+    (tmp_path / ".int8.999999999.tmp/encoder.onnx").write_text("")
+    (tmp_path / f".int8.{os.getppid()}.tmp").mkdir()  # of one that runs
+    write_folder(graphs["stateless"], "int8", tmp_path / "int8")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"int8", f".int8.{os.getppid()}.tmp"}
+
+
+def test_utterances_are_spread_over_a_set_and_read_late(tmp_path, sounds):
+    for name in "ab":
+        write_set(tmp_path / name, [f"u{i}" for i in range(5)], tmp_path / "sound.wav")
+    some = Utterances([tmp_path / "a", tmp_path / "b"], 16000, 2)
+    assert (len(some), some.known) == (4, 10)
+    with pytest.raises(UserError, match="a/wav.scp: 'u0'"):
+        next(iter(some))
+    soundfile.write(tmp_path / "sound.wav", sounds[0], 16000)
+    assert [utterance.words for utterance in some] == [["u0"], ["u2"]] * 2
+    assert [utterance.words for utterance in some[:3]] == [["u0"], ["u2"], ["u0"]]
+    with pytest.raises(UserError, match="'u0' has 16000 Hz, the model 8000 Hz"):
+        next(iter(Utterances([tmp_path / "a"], 8000)))
+
+
+def write_set(folder, names, sound):
+    folder.mkdir()
+    for table, word in (("wav.scp", str(sound)), ("utt2spk", "s"), ("text", None)):
+        lines = [f"{name} {word or name}\n" for name in names]
+        (folder / table).write_text("".join(lines))
 
 
 def test_a_link_to_a_folder_stays(graphs, tmp_path):

@@ -71,7 +71,7 @@ def test_words_have_spaces_between_them():
 
 def test_without_it_its_files_are_written_all_the_same(graphs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(parity, "read_utterances", lambda *_: [])
+    monkeypatch.setattr(parity, "Utterances", lambda *_: [])
     monkeypatch.setattr(sherpa, "write_set", lambda *_: {"encoder.onnx": 1000})
     monkeypatch.setattr(sherpa.Recogniser, "__init__", lambda *_: pytest.fail())
     args = argparse.Namespace(train="", out=str(tmp_path))

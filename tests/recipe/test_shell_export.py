@@ -19,31 +19,46 @@ def test_the_last_student_is_exported_once(recipe):
     assert "Stage 20: nothing to do (--export_formats is empty)" in recipe.ok(**EXPORT)
     assert not recipe.calls()
     printed = recipe.ok(**EXPORT, **BOTH, inference_args="--left_context 48 --beam_size 1")
-    [call] = recipe.calls()
+    calls = recipe.calls()
+    assert [value(call, "--format") for call in calls] == ["float32", "int8"]
+    call = calls[1]
     assert value(call, "--exp") == "exp/kd_small" and value(call, "--left_context") == "48"
-    at = call.index("--format")
-    assert call[at + 1 : at + 5] == ["float32", "int8", "--out", "exp/kd_small/exported"]
-    assert value(call, "--valid") == "dump/raw/dev"
+    assert value(call, "--out") == "exp/kd_small/exported"
+    assert value(call, "--valid") == "dump/raw/dev" and value(call, "--utterances") == "500"
     assert call[call.index("--data") + 1 :][:2] == ["dump/raw/test_a", "dump/raw/test_b"]
     assert "exp/kd_small/exported/int8: 100.0 % of 3 transcripts equal" in printed
     assert "espnet_kd.bin.transcribe exp/kd_small/exported/int8 " in printed
 
     again = recipe.ok(**EXPORT, **BOTH, inference_args="--left_context 48 --beam_size 4")
     assert "Stage 20: already done, skipped" in again and not recipe.calls()
-    recipe.ok(**EXPORT, export_formats="int4", inference_args="--left_context 48")
-    assert recipe.verbs() == ["export"]  # other formats are other input
+    recipe.ok(**EXPORT, export_formats="float32 int4", inference_args="--left_context 48")
+    [call] = recipe.calls()
+    assert value(call, "--format") == "int4"  # each format by itself
+
+
+def test_formats_beyond_the_margin_are_told_when_all_are_made(recipe):
+    wanted = {"export_formats": "float16 int8 int4", "export_models": "mid"}
+    done = recipe.run({"STUB_BEYOND": "int8"}, **EXPORT, **wanted)
+    calls = recipe.calls()
+    assert [value(call, "--format") for call in calls] == ["float16", "int8", "int4"]
+    assert "espnet_kd.bin.transcribe exp/kd_mid/exported/int4 " in done.stdout
+    assert "(exit code 3), log: exp/kd_mid/exported/export.int8.log" in done.stderr
+    recipe.ok(**EXPORT, **wanted)  # only that is made again
+    assert [value(call, "--format") for call in recipe.calls()] == ["int8"]
 
 
 def test_models_are_named_as_in_the_report(recipe):
     recipe.ok(**EXPORT, **BOTH, export_models="teacher big")
     calls = recipe.calls()
-    assert [value(call, "--exp") for call in calls] == ["exp/teacher", "exp/kd_big"]
+    folders = [value(call, "--exp") for call in calls]
+    assert folders == ["exp/teacher"] * 2 + ["exp/kd_big"] * 2
     error = recipe.error(**EXPORT, export_formats="int9")
     assert "--export_formats 'int9' is not one of float32, float16, int8, int4" in error
     assert "--export_models: no model 'huge'" in recipe.error(
         **EXPORT, **BOTH, export_models="huge"
     )
     env = {"STUB_FAIL": "espnet_kd.bin.export:exp/kd_mid"}
-    error = recipe.run(env, **EXPORT, **BOTH, export_models="mid").stderr
+    options = {**BOTH, "export_utterances": 7}
+    error = recipe.run(env, **EXPORT, **options, export_models="mid").stderr
     assert "stage 20 (export of models for devices) failed" in error
-    assert "log: exp/kd_mid/exported/export.log" in error
+    assert "log: exp/kd_mid/exported/export.float32.log" in error

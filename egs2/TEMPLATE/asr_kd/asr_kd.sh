@@ -93,6 +93,7 @@ hf_dry_run=false
 # Devices
 export_formats=
 export_models=
+export_utterances=500
 
 stage_titles=(
     [1]="data: local/data.sh makes data/<set>"
@@ -214,6 +215,8 @@ Options, with the values they have now:
     --export_formats  # Of float32 float16 int8 int4, none: no export (${export_formats}).
     --export_models   # Models to export, by their names in the report, none: the last student of
                       # the plan (${export_models}).
+    --export_utterances  # An export is compared on at most so many of each set, 0: all
+                         # (${export_utterances}).
 END
 }
 
