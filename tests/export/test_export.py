@@ -99,6 +99,19 @@ def test_a_matrix_that_is_kept_stays_float(graphs):
     assert sizes[0] < sizes[1] < sizes[2]
 
 
+def test_sums_of_int8_do_not_overflow_on_any_processor(graphs):
+    """AVX2 adds two products of an unsigned and a signed byte in 16 signed bits, with saturation."""
+    model = formats.converted(graphs["lstm"].models[GRAPHS[0]], "int8")
+    matrices = {n.input[1] for n in model.graph.node if n.op_type == "MatMulInteger"}
+    largest = [
+        np.abs(numpy_helper.to_array(array).astype(int)).max()
+        for array in model.graph.initializer
+        if array.name in matrices
+    ]
+    assert len(largest) == len(matrices) > 0 and min(largest) > 32
+    assert 2 * 255 * max(largest) < 2**15
+
+
 @pytest.mark.parametrize("bits", [4, 3])
 def test_a_grid_of_few_bits_is_kept(bits):
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))  # (m, n)

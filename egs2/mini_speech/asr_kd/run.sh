@@ -16,6 +16,6 @@ exec ./asr_kd.sh \
     --train_set train \
     --valid_set dev \
     --test_sets "test_seen test_new test_pauses" \
-    --export_formats "float32 float16" \
+    --export_formats "float32 int8" \
     --report_note "SYNTHETIC speech: text-to-speech made by the recipe itself, no recordings of people." \
     "$@"
