@@ -1,8 +1,8 @@
 """ONNX graphs in fewer bytes: float16, int8, int4.
 
     float16  weights are stored in half precision; sums are computed in single precision
-    int8     products with a matrix by integers (onnxruntime's dynamic quantisation, weights per
-             channel and of 7 bits); kernels of convolutions and tables of labels are stored as bytes
+    int8     products with a matrix by integers (onnxruntime's dynamic quantisation, weights of 7
+             bits per channel); kernels of convolutions and tables of labels are stored as bytes
     int4     products with a matrix by weights of 4 bits, in blocks of 32 with a scale each; the
              rest as in int8; a grid that training has chosen is kept
 
