@@ -17,6 +17,7 @@ from espnet_kd.cli import (
     share,
     str2bool,
 )
+from espnet_kd.data.audio_source import announce
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.format import Settings, format_audio, remove, unused_files
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
@@ -89,6 +90,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     bad = BadItems(args.data, args.max_bad_share)
     tables = read_data_dir(args.data, bad)
     tables["text"] = clean_transcripts(tables["text"], args.text_symbols, args.data)
+    announce(tables["wav.scp"].values(), f"{args.data}/wav.scp")
     # What the sources hold decides which files of an earlier run are still right.
     files = audio_files(args.data, may_miss=True)
     tables[NAME] = lines_of(tables["wav.scp"], files)

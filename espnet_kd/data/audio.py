@@ -9,6 +9,7 @@ from typing import Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import soundfile
 
+from espnet_kd.data.audio_source import BadSource, is_file, opened
 from espnet_kd.data.whole import behind, cut_off
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_path
@@ -39,7 +40,7 @@ class Header(NamedTuple):
 
 
 def read_header(path: PathLike) -> Header:
-    """Read a sound file's header without decoding the audio.
+    """Read the header of a sound file, or of what an entry of `wav.scp` stands for.
 
     Raises:
         BadAudio: unreadable, no audio inside, cut off, or longer than it says.
@@ -52,7 +53,7 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
     """Decode a sound file to mono float32; several channels are averaged.
 
     Args:
-        path: The file.
+        path: The file, or an entry of `wav.scp` that stands for one (see `audio_source`).
         part: Frames to decode; None: all.
 
     Returns:
@@ -129,6 +130,10 @@ def encode(path: PathLike, audio: np.ndarray, rate: int, audio_format: str) -> N
 def _reading(path: PathLike) -> Iterator[soundfile.SoundFile]:
     """Open a sound file; every way in which libsndfile fails becomes `BadAudio`."""
     try:
+        if not is_file(path):
+            with opened(path) as content, soundfile.SoundFile(content) as f:
+                yield f
+            return
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise BadAudio("not a file")  # a named pipe would be waited for
@@ -136,6 +141,8 @@ def _reading(path: PathLike) -> Iterator[soundfile.SoundFile]:
             raise BadAudio("zero-length")
         with soundfile.SoundFile(path) as f:
             yield f
+    except BadSource as e:
+        raise BadAudio(str(e)) from None
     except OSError as e:
         raise BadAudio(f"unreadable ({e.strerror})") from None
     except (soundfile.SoundFileError, TypeError) as e:  # TypeError: headerless .raw
@@ -144,14 +151,16 @@ def _reading(path: PathLike) -> Iterator[soundfile.SoundFile]:
 
 
 def _header(f: soundfile.SoundFile, path: PathLike) -> Header:
-    missing = cut_off(path, f.format)
+    with opened(path) as content:
+        missing = cut_off(content, f.format)
     if missing:
         raise BadAudio(f"cut off ({missing})")
     if f.frames <= 0:
         raise BadAudio("zero-length by its header")
     if f.frames > MAX_FRAMES:
         raise BadAudio("no length in its header; encode it again")
-    more = behind(path, f.format, f.frames)
+    with opened(path) as content:
+        more = behind(content, f.format, f.frames)
     if more:
         raise BadAudio(f"longer than its header says ({more}); encode it again")
     return Header(f.frames, f.samplerate, f.channels, f.format)

@@ -27,6 +27,7 @@ from espnet_kd.data.audio import (
     resample,
     resampled_frames,
 )
+from espnet_kd.data.audio_source import is_file
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.identity import (
     MISSING,
@@ -99,7 +100,7 @@ def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: Ba
         there) of the usable utterances.
 
     Raises:
-        UserError: a wrong sampling rate, a `wav.scp` with pipes, too many bad files.
+        UserError: a wrong sampling rate, too many bad files.
     """
     label = bad.where
     total, before = len(tables["wav.scp"]) + bad.count, bad.count
@@ -221,7 +222,8 @@ def format_one(job: Job) -> Result:
             raise BadAudio(f"too short ({samples} samples)")
         plain = header.rate == settings.rate and job.speed == 1
         whole = len(part) == header.frames
-        if plain and whole and header.channels == 1 and header.format in FAST_FORMATS:
+        usable = header.channels == 1 and header.format in FAST_FORMATS and is_file(path)
+        if plain and whole and usable:
             if settings.check_audio:
                 decode(path)
             return _made(job, job.source, samples, "kept", start)

@@ -1,6 +1,7 @@
 """Which audio a data directory refers to: the checksum of every sound file, kept in `utt2audio`.
 
-A line of `utt2audio` is `<utt> <sha256> <size> <mtime ns> <ctime ns> <path>`. A file is read
+A line of `utt2audio` is `<utt> <sha256> <size> <mtime ns> <ctime ns> <path>`; for a command in
+`wav.scp` the checksum is that of its words and of the files among them. A file is read
 again only if its path, size or times differ from its line, so that asking once more costs one
 `stat` a file. The ctime is compared because `cp -p` and `rsync -t` restore the mtime of what
 they put in a file's place, and nothing restores a ctime.
@@ -18,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional
 
+from espnet_kd.data import audio_source
 from espnet_kd.errors import UserError
-from espnet_kd.fileio import PathLike, file_digest, read_table, write_table
+from espnet_kd.fileio import PathLike, read_table, write_table
 from espnet_kd.progress import track
 
 NAME = "utt2audio"
@@ -46,8 +48,8 @@ def audio_state(data_dir: PathLike, may_miss: bool = False) -> str:
             own, for directories whose reader skips bad files itself.
 
     Raises:
-        UserError: no `wav.scp`, no file but a pipe in it, a file that cannot be read, or one
-            that stage 3 made and that is damaged.
+        UserError: no `wav.scp`, a file that cannot be read, or one that stage 3 made and that is
+            damaged.
     """
     data_dir = Path(data_dir)
     record = read_record(data_dir)
@@ -76,10 +78,9 @@ def audio_files(
         record: Content of its `utt2audio`, if that has been read.
 
     Raises:
-        UserError: no file but a pipe, a file that cannot be read, or one that stage 3 made and
-            that is damaged.
+        UserError: a file that cannot be read, or one that stage 3 made and that is damaged.
     """
-    wav = read_table(Path(data_dir) / "wav.scp")
+    wav = audio_source.read_wav_scp(data_dir)
     record = read_record(data_dir) if record is None else record
     users = {path: utt for utt, path in wav.items()}  # one of each file
     now = dict(zip(users, _map(_times, users)))
@@ -89,7 +90,6 @@ def audio_files(
         if line.endswith(now[path]) and now[path]:
             now[path] = line
         else:
-            refuse_no_file(utt, path)
             unread.append(path)
     if unread:
         lines = track(_map(describe, unread), f"checksum {data_dir}", len(unread), unit="files")
@@ -122,8 +122,8 @@ def describe(path: str) -> str:
     try:
         if not times:
             raise FileNotFoundError(path)
-        digest = file_digest(path)
-    except OSError:
+        digest = audio_source.digest(path)
+    except (OSError, audio_source.BadSource):
         return f"{MISSING} -1 0 0 {path}"
     if abs(time.time_ns() - int(times.split(" ", 4)[3])) < TICK_NS:
         times = f" -1 0 0 {path}"  # times of no file: it is read again next time
@@ -152,24 +152,6 @@ def lines_of(wav: Mapping[str, str], files: Mapping[str, str]) -> Dict[str, str]
     return {utt: by_path[path] for utt, path in wav.items() if path in by_path}
 
 
-def refuse_no_file(utt: str, path: str) -> None:
-    """Refuse what Kaldi takes for audio, and this recipe does not.
-
-    Raises:
-        UserError: a command to be run for the audio, or a place in an archive.
-    """
-    if path.endswith("|"):
-        what = "a pipe"
-    elif re.search(r"\.ark:\d+(\[.*\])?$", path) and not os.path.exists(path):
-        what = "a part of a Kaldi archive"
-    else:
-        return
-    raise UserError(
-        f"wav.scp: '{utt}' is {what} ({path}); this recipe reads sound files only: write its "
-        "output to files in local/data.sh"
-    )
-
-
 def read_record(data_dir: PathLike) -> Dict[str, str]:
     """Read `utt2audio`; a damaged one is as if it were not there, since it can be made anew."""
     try:
@@ -195,13 +177,17 @@ def _differs(old: Optional[str], new: str) -> bool:
 
 def _times(path: str) -> str:
     """Return how a line of `utt2audio` ends; nothing for what has no content to compare."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a path with a NUL
-        return ""
-    if not stat.S_ISREG(status.st_mode):
-        return ""
-    return f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {path}"
+    size = mtime = ctime = 0
+    for file in audio_source.depends_on(path):  # of a command none may be seen
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):  # ValueError: a path with a NUL
+            return ""
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        size += status.st_size
+        mtime, ctime = max(mtime, status.st_mtime_ns), max(ctime, status.st_ctime_ns)
+    return f" {size} {mtime} {ctime} {path}"
 
 
 def _map(work: Callable[[str], str], paths: Iterable[str]) -> Iterator[str]:

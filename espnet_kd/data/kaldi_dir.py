@@ -1,11 +1,13 @@
 """A Kaldi data directory as a dict of tables: `{"wav.scp": {utt: path}, "text": ...}`."""
 
 import contextlib
+import logging
 import re
 from pathlib import Path
 from typing import Container, Dict, List, Mapping, Optional
 
 from espnet_kd.data import identity
+from espnet_kd.data.audio_source import read_wav_scp
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.segments import by_utterance, refuse_choice_of_channel
 from espnet_kd.errors import UserError
@@ -25,7 +27,8 @@ LACKS = {
 def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     """Read a data directory.
 
-    `spk2utt` is not read: it follows from `utt2spk`. With `segments`, `wav.scp` of the result
+    `spk2utt` is read where there is no `utt2spk` only; without both each utterance has a speaker
+    of its own. With `segments`, `wav.scp` of the result
     is keyed by utterance, too, and each utterance is a part of the recording of its name.
 
     Args:
@@ -41,8 +44,10 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such data directory; run the stage that makes it first")
-    names = [*NEEDED, *(name for name in OPTIONAL if (path / name).exists())]
-    tables = {name: read_table(path / name) for name in names}
+    names = ["text", *(name for name in OPTIONAL if (path / name).exists())]
+    tables = {"wav.scp": read_wav_scp(path), **{name: read_table(path / name) for name in names}}
+    made = bad is not None and not (path / "utt2spk").exists()  # in a directory of the user's
+    tables["utt2spk"] = _speakers(path, tables["text"]) if made else read_table(path / "utt2spk")
     refuse_choice_of_channel(path, tables["wav.scp"])
     record = identity.read_record(path)
     if "segments" in tables:
@@ -60,6 +65,16 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     if record:  # it may lack some of the utterances: what is not known is looked up
         tables[identity.NAME] = identity.lines_of(tables["wav.scp"], record)
     return tables
+
+
+def _speakers(path: Path, text: Mapping[str, str]) -> Dict[str, str]:
+    """Make `utt2spk`."""
+    if (path / "spk2utt").exists():
+        logging.warning(f"{path}: no utt2spk; made of spk2utt")
+        speakers = read_table(path / "spk2utt").items()
+        return {utt: speaker for speaker, utts in speakers for utt in utts.split()}
+    logging.warning(f"{path}: no utt2spk; each utterance is taken for a speaker of its own")
+    return {utt: utt for utt in text}
 
 
 def _complete(tables: Tables, path: Path, bad: Optional[BadItems]) -> Tables:

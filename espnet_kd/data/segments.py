@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Dict, Mapping, NamedTuple, Tuple
 
 from espnet_kd.data.audio import BadAudio, Header, read_header
+from espnet_kd.data.audio_source import is_command
 from espnet_kd.errors import UserError
 
 OVERSHOOT = 0.5  # seconds that an end may lie behind the recording's, as Kaldi allows it
@@ -116,6 +117,8 @@ def refuse_choice_of_channel(folder: Path, wav: Mapping[str, str]) -> None:
     if not table.exists():
         return
     for recording, path in wav.items():
+        if is_command(path):  # which chooses itself, as sph2pipe's `-c 1` does
+            continue
         try:
             channels = read_header(path).channels
         except BadAudio:

@@ -13,8 +13,6 @@ import re
 import struct
 from typing import BinaryIO, Callable, Dict, List, Optional
 
-from espnet_kd.fileio import PathLike
-
 # What is written to a pipe cannot know its length: ffmpeg leaves 2**32 - 1, sox 2**31 - 4096.
 UNKNOWN = 0x7FFFF000
 OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
@@ -24,39 +22,38 @@ APPENDED, APPENDED_SHARE = 4096, 0.05
 FLAC_TAIL = 2**16  # bytes, in which the last frame begins
 
 
-def cut_off(path: PathLike, audio_format: str) -> str:
+def cut_off(f: BinaryIO, audio_format: str) -> str:
     """Return what is missing of a file, or nothing.
 
     Args:
-        path: The sound file.
+        f: The sound file, open.
         audio_format: libsndfile's name of its format, such as `WAV`.
     """
-    with open(path, "rb") as f:
-        size = os.fstat(f.fileno()).st_size
-        if audio_format == "OGG":
-            return "" if _ogg_ends(f, size) else "its last Ogg page is not the end of the stream"
-        end = PROMISED[audio_format](f) if audio_format in PROMISED else None
+    size = f.seek(0, os.SEEK_END)
+    if audio_format == "OGG":
+        return "" if _ogg_ends(f, size) else "its last Ogg page is not the end of the stream"
+    f.seek(0)
+    end = PROMISED[audio_format](f) if audio_format in PROMISED else None
     return f"{size} of {end} bytes" if end is not None and end > size else ""
 
 
-def behind(path: PathLike, audio_format: str, frames: int) -> str:
+def behind(f: BinaryIO, audio_format: str, frames: int) -> str:
     """Return what a file holds behind the length that its header gives, or nothing.
 
     Args:
-        path: The sound file.
+        f: The sound file, open.
         audio_format: See `cut_off`.
         frames: Length by its header.
     """
-    with open(path, "rb") as f:
-        size = os.fstat(f.fileno()).st_size
-        if audio_format == "FLAC":
-            held = _flac_frames(f, size, frames)
-            return f"{held} samples, {frames} by its header" if held > frames else ""
-        end = _riff(f) if PROMISED.get(audio_format) is _riff else None
-        if end is None or size - end <= max(APPENDED, APPENDED_SHARE * size):
-            return ""
-        if _is_chunk(f, end + end % 2, size):
-            return ""
+    size = f.seek(0, os.SEEK_END)
+    if audio_format == "FLAC":
+        held = _flac_frames(f, size, frames)
+        return f"{held} samples, {frames} by its header" if held > frames else ""
+    end = _riff(f) if PROMISED.get(audio_format) is _riff else None
+    if end is None or size - end <= max(APPENDED, APPENDED_SHARE * size):
+        return ""
+    if _is_chunk(f, end + end % 2, size):
+        return ""
     return f"{size} bytes, {end} by its header"
 
 

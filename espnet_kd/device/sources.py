@@ -191,7 +191,8 @@ def from_file(path: Path, target: int, channel: int = 0) -> Source:
     if sound.frames > MAX_FRAMES:
         raise UserError(f"{path}: no length in its header; encode it again")
     intake = Intake(sound.samplerate, target, channel)
-    intake.health.missing = cut_off(path, sound.format)
+    with open(path, "rb") as raw:
+        intake.health.missing = cut_off(raw, sound.format)
 
     def blocks() -> Iterator[np.ndarray]:
         with sound:

@@ -91,7 +91,7 @@ CASES = [
     (
         replace("data/train/wav.scp", ".flac", ".flac |"),
         FORMAT,
-        ["is a pipe", "sound files only"],
+        ["1 entries run 'corpus/", "which is not installed", "name sound files instead"],
     ),
     (nothing, FILTER.replace("dump/train", "data/train"), ["no utt2num_samples; run the stage"]),
     (nothing, FILTER + " --max_wav_duration 0.15", ["would drop 4 of 4 utter", "4 too long"]),

@@ -33,13 +33,13 @@ def write_file(path, content):
 def read(monkeypatch):
     """The files whose content was read, in order."""
     paths = []
-    digest = identity.file_digest
+    digest = identity.audio_source.file_digest
 
     def count(path):
         paths.append(str(path))
         return digest(path)
 
-    monkeypatch.setattr(identity, "file_digest", count)
+    monkeypatch.setattr(identity.audio_source, "file_digest", count)
     monkeypatch.setattr(identity, "TICK_NS", 0)
     return paths
 
@@ -182,10 +182,18 @@ def test_a_file_that_is_not_there_is_named(spoil, data):
     assert missing == audio_state(data, may_miss=True) != whole
 
 
-def test_a_pipe_is_refused(data):
-    write_table("data/wav.scp", {"utt1": "sph2pipe a.sph |"})
-    with pytest.raises(UserError, match="'utt1' is a pipe"):
-        audio_state(data)
+def test_a_command_is_its_words_and_the_files_that_it_reads(data):
+    def state(command):
+        write_table("data/wav.scp", {"utt1": command})
+        return audio_state(data)
+
+    first = state("sox audio/1.wav -t wav - |")
+    shutil.copy("audio/1.wav", "moved")
+    assert state("sox moved -t wav - |") == first  # of the same content
+    assert state("sox -R audio/1.wav -t wav - |") != first != state("sox audio/2.wav -t wav - |")
+    with open("audio/1.wav", "wb") as f:
+        f.write(b"another")
+    assert state("sox audio/1.wav -t wav - |") != first
 
 
 def test_a_directory_that_cannot_be_written(data, caplog, monkeypatch):
