@@ -1,11 +1,13 @@
 """A streaming transducer that can be exported, and its chunks."""
 
 import dataclasses
+import functools
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 
 from espnet_kd.device.description import Source
+from espnet_kd.students.grid import grid_of
 
 
 class Chunks(NamedTuple):
@@ -48,6 +50,12 @@ class Exportable:
     def subsampling(self) -> int:
         """Feature frames of an encoder frame."""
         return self.model.encoder.embed.subsampling_factor
+
+    @functools.cached_property
+    def rounded(self) -> bool:
+        """Whether weights lie on a grid, as `quantise` trains them."""
+        weights = (weight for weight in self.model.parameters() if weight.dim() > 1)
+        return any(grid_of(weight) is not None for weight in weights)
 
     @property
     def lstm(self) -> bool:

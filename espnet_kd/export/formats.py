@@ -4,7 +4,9 @@
     int8     products with a matrix by integers (onnxruntime's dynamic quantisation, weights of 7
              bits per channel); kernels of convolutions and tables of labels are stored as bytes
     int4     products with a matrix by weights of 4 bits, in blocks of 32 with a scale each; the
-             rest as in int8; a grid that training has chosen is kept
+             rest as in int8
+
+A model that was trained on a grid keeps it (`exact.py`).
 
 Convolutions are computed with floats in all of them: as integers they are slower, and the
 depthwise ones lose most (docs/device.md).
@@ -20,16 +22,12 @@ import numpy as np
 import torch
 
 from espnet_kd.errors import UserError
+from espnet_kd.export.exact import ACCURACY, BLOCK, SMALLEST, keep_codes
 from espnet_kd.export.tracing import quiet
-from espnet_kd.students.grid import Grid, candidates
 
 if TYPE_CHECKING:  # it comes with an extra
     import onnx
     from onnx import ModelProto, NodeProto, TensorProto
-
-BLOCK = 32  # weights of 4 bits that share a scale
-ACCURACY = 4  # products of 4 bits by integers, where the processor has them
-SMALLEST = 256  # numbers of an array that is worth a conversion
 
 
 def name_weights(model: ModelProto, module: torch.nn.Module) -> None:
@@ -70,13 +68,17 @@ def matrices(model: ModelProto) -> List[str]:
     ]
 
 
-def converted(model: ModelProto, form: str, keep: Collection[str] = ()) -> ModelProto:
+def converted(
+    model: ModelProto, form: str, keep: Collection[str] = (), rounded: bool = False
+) -> ModelProto:
     """Return a graph in another number format.
 
     Args:
         model: A graph of floats, left as it is.
         form: One of `device.description.FORMATS`.
         keep: Names of products whose matrices stay float.
+        rounded: Whether the model was trained on a grid: int8 and int4 take its codes as they
+            are, and leave float what training has left.
     """
     import onnx
 
@@ -84,6 +86,9 @@ def converted(model: ModelProto, form: str, keep: Collection[str] = ()) -> Model
         raise UserError(f"format: '{form}' is not one of {', '.join(CONVERT)}")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    if rounded and form in ("int8", "int4"):
+        keep_codes(copy, keep, four_bits=form == "int4")
+        return slim(copy)
     return slim(CONVERT[form](copy, list(keep)))
 
 
@@ -123,7 +128,6 @@ def _int8(model: ModelProto, keep: List[str]) -> ModelProto:
 def _int4(model: ModelProto, keep: List[str]) -> ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    keep_grids(model, keep)
     with quiet():
         quantizer = MatMulNBitsQuantizer(
             model,
@@ -134,53 +138,6 @@ def _int4(model: ModelProto, keep: List[str]) -> ModelProto:
         )
         quantizer.process()
     return _int8(quantizer.model.model, matrices(quantizer.model.model))
-
-
-def keep_grids(model: ModelProto, keep: Collection[str]) -> None:
-    """Take the very codes of matrices that lie on a grid of few bits since their training.
-
-    A quantiser would lay another grid over that of `methods/quantise.py`, whose ends are others,
-    and lose as much again as rounding did.
-
-    Args:
-        model: A graph of floats, changed in place.
-        keep: Names of products to leave as they are.
-    """
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    arrays = {array.name: array for array in graph.initializer}
-    known = set()
-    for node in [n for n in graph.node if n.name in matrices(model) and n.name not in keep]:
-        name = node.input[1]
-        weight = torch.from_numpy(numpy_helper.to_array(arrays[name]).T.copy())  # (m, n)
-        grid = _grid_of(weight)
-        if grid is None:
-            continue
-        if name not in known:
-            known.add(name)
-            scales = grid.scales(weight)  # (m, blocks)
-            codes = (grid.blocks(grid.codes(weight, scales)) + 8).to(torch.uint8)
-            packed = codes[..., ::2] | codes[..., 1::2] << 4  # (m, blocks, BLOCK / 2)
-            for part, values in (("codes", packed), ("scales", scales.flatten())):
-                graph.initializer.append(numpy_helper.from_array(values.numpy(), f"{name}/{part}"))
-        node.op_type, node.domain = "MatMulNBits", "com.microsoft"
-        node.input[:] = [node.input[0], f"{name}/codes", f"{name}/scales"]
-        facts = {"K": weight.size(1), "N": weight.size(0), "bits": 4, "block_size": BLOCK}
-        facts["accuracy_level"] = ACCURACY
-        node.attribute.extend(helper.make_attribute(key, fact) for key, fact in facts.items())
-    for name in known:
-        graph.initializer.remove(arrays[name])
-    if known and not any(opset.domain == "com.microsoft" for opset in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-
-
-def _grid_of(weight: torch.Tensor) -> Optional[Grid]:
-    """Return the grid of at most 4 bits that all of a matrix (m, n) lies on; None: it does not."""
-    for grid in candidates([4, 3, 2], BLOCK).values():
-        if torch.equal(grid.round(weight), weight):
-            return grid
-    return None
 
 
 CONVERT: Dict[str, Callable[[ModelProto, List[str]], ModelProto]] = {

@@ -215,14 +215,16 @@ class LstmPredictor(torch.nn.Module):
     Args:
         decoder: ESPnet's `RNNDecoder` of LSTMs.
         project: The joint network's projection of predictor outputs.
+        fold: See `folded`.
     """
 
-    def __init__(self, decoder: Any, project: torch.nn.Linear) -> None:
+    def __init__(self, decoder: Any, project: torch.nn.Linear, fold: bool = True) -> None:
         super().__init__()
         self.table, self.first = folded(
             decoder.embed.weight,
             decoder.rnn[0].weight_ih_l0,
             decoder.rnn[0].bias_ih_l0 + decoder.rnn[0].bias_hh_l0,
+            fold,
         )
         self.layers, self.project = decoder.rnn, project
 
@@ -262,11 +264,12 @@ class StatelessPredictor(torch.nn.Module):
     Args:
         decoder: ESPnet's `StatelessDecoder`.
         project: The joint network's projection of predictor outputs.
+        fold: See `folded`.
     """
 
-    def __init__(self, decoder: Any, project: torch.nn.Linear) -> None:
+    def __init__(self, decoder: Any, project: torch.nn.Linear, fold: bool = True) -> None:
         super().__init__()
-        self.table, self.project = folded(decoder.embed.weight, project.weight, project.bias)
+        self.table, self.project = folded(decoder.embed.weight, project.weight, project.bias, fold)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """Look up the last label: (B,) to (B, J)."""
@@ -275,7 +278,7 @@ class StatelessPredictor(torch.nn.Module):
 
 
 def folded(
-    table: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor]
+    table: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor], fold: bool = True
 ) -> Tuple[torch.nn.Parameter, Optional[torch.nn.Linear]]:
     """Multiply an embedding by the layer behind it, where that makes fewer numbers.
 
@@ -283,12 +286,13 @@ def folded(
         table: (V, n)
         weight: (m, n)
         bias: (m,)
+        fold: Whether it may be: products of numbers on two grids lie on none.
 
     Returns:
         Table (V, m) and nothing, or the table as it was and the layer.
     """
     with torch.no_grad():
-        if table.size(0) * weight.size(0) < table.numel() + weight.numel():
+        if fold and table.size(0) * weight.size(0) < table.numel() + weight.numel():
             whole = table.double() @ weight.double().t()  # (V, m)
             whole = whole if bias is None else whole + bias.double()
             return torch.nn.Parameter(whole.float(), False), None

@@ -218,7 +218,8 @@ def write_set(
     for name, (what, facts) in zip(FILES, _graphs(source, chunks, mean, scale)):
         model = traced(what, facts)
         formats.name_weights(model, what.module)
-        content = formats.converted(model, form, kept).SerializeToString(deterministic=True)
+        converted = formats.converted(model, form, kept, source.rounded)
+        content = converted.SerializeToString(deterministic=True)
         sizes[name] = len(content)
         with atomic_path(out / name) as tmp:
             tmp.write_bytes(content)
@@ -270,12 +271,13 @@ def _graphs(
             *(Port(n, first) for n in ("encoded_lengths", *(f"{n}_next" for n in ins))),
         ],
     )
-    kind = LstmPredictor if source.lstm else StatelessPredictor
+    kind: Any = LstmPredictor if source.lstm else StatelessPredictor
     state = torch.zeros(layers, single, hidden)  # (layers, 1, H)
     label = (torch.zeros(single, 1, dtype=torch.int32), torch.ones(single, dtype=torch.int32))
     states = [Port(n, {1: "B"}) for n in ("h", "c")]
+    heard = kind(source.model.decoder, network.lin_dec, not source.rounded)
     predictor = Traced(
-        NemoPredictor(kind(source.model.decoder, network.lin_dec), vocabulary).eval(),
+        NemoPredictor(heard, vocabulary).eval(),
         (*label, state, state),
         [Port("targets", first), Port("target_length", first), *states],
         [

@@ -94,9 +94,10 @@ def predictor(source: Exportable) -> Traced:
     network, decoder = source.model.joint_network, source.model.decoder
     label = (torch.zeros(2, dtype=torch.long),)  # (B,)
     y, d = Port("y", {0: "B"}), Port("d", {0: "B"})
+    kind: Any = LstmPredictor if source.lstm else StatelessPredictor
+    module = kind(decoder, network.lin_dec, fold=not source.rounded).eval()
     if not source.lstm:
-        return Traced(StatelessPredictor(decoder, network.lin_dec).eval(), label, [y], [d])
-    module = LstmPredictor(decoder, network.lin_dec).eval()
+        return Traced(module, label, [y], [d])
     state = torch.zeros(len(decoder.rnn), 2, decoder.output_size)  # (layers, B, H)
     states = [Port(name, {1: "B"}) for name in ("h", "c")]
     outputs = [d, *(Port(f"{p.name}_out", p.axes) for p in states)]

@@ -16,6 +16,7 @@ import torch
 # small weights of a block than on its largest; at 5 bits and above it hardly matters.
 ENDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 FEW = 4  # bits
+BLOCKS = (0, 16, 32, 64, 128)  # inputs that may share a scale; 0: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,3 +185,13 @@ def mean_bits(bits: Mapping[str, int], counts: Mapping[str, int]) -> float:
 def candidates(values: Sequence[int], block: int) -> Dict[int, Grid]:
     """Return the grid of each number of bits: blocks for few bits, rows for more."""
     return {bits: Grid(bits, block if bits <= FEW else 0) for bits in values}
+
+
+def grid_of(weight: torch.Tensor) -> Optional[Grid]:
+    """Return the grid that all of a weight lies on, after `quantise`; None: there is none."""
+    grids = [Grid(bits, block) for bits in range(2, FEW + 1) for block in BLOCKS]
+    for grid in [*grids, *(Grid(bits) for bits in range(FEW + 1, 9))]:
+        # Most weights lie on none: the first row is enough to know it.
+        if all(torch.equal(grid.round(w), w) for w in (weight[:1], weight)):
+            return grid
+    return None

@@ -1,5 +1,6 @@
 """Exported graphs compute what the model computes, in all formats; what cannot be is refused."""
 
+import dataclasses
 import importlib.util
 import os
 
@@ -18,10 +19,10 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.exportable_model import Reference, load_exportable
 from espnet_kd.export import formats, parity
-from espnet_kd.export.folder import parts, write_folder
+from espnet_kd.export.folder import parts, trace_all, write_folder
 from espnet_kd.export.parity import Utterance, Utterances, compare, encode_chunks, too_far
 from espnet_kd.export.sensitivity import choose
-from espnet_kd.students.grid import Grid
+from espnet_kd.students.grid import Grid, grid_of
 from tests.espnet.tiny import tiny_config
 from tests.export.conftest import CHUNKS, write_talkative
 
@@ -100,7 +101,7 @@ def test_a_matrix_that_is_kept_stays_float(graphs):
 
 
 def test_sums_of_int8_do_not_overflow_on_any_processor(graphs):
-    """AVX2 adds two products of an unsigned and a signed byte in 16 signed bits, with saturation."""
+    """AVX2 adds two products of an unsigned and a signed byte in 16 bits, with saturation."""
     model = formats.converted(graphs["lstm"].models[GRAPHS[0]], "int8")
     matrices = {n.input[1] for n in model.graph.node if n.op_type == "MatMulInteger"}
     largest = [
@@ -112,20 +113,59 @@ def test_sums_of_int8_do_not_overflow_on_any_processor(graphs):
     assert 2 * 255 * max(largest) < 2**15
 
 
-@pytest.mark.parametrize("bits", [4, 3])
-def test_a_grid_of_few_bits_is_kept(bits):
-    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))  # (m, n)
-    weight = Grid(bits, 32).round(weight)
-    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="w")
-    ports = [helper.make_tensor_value_info(n, 1, ["B", size]) for n, size in (("x", 50), ("y", 6))]
-    array = numpy_helper.from_array(weight.t().contiguous().numpy(), "w")
-    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [array])
+@pytest.mark.parametrize("grid", [Grid(8), Grid(5), Grid(4, 32), Grid(3, 16), Grid(2)])
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_a_grid_of_few_bits_is_kept(grid, form):
+    draw = torch.Generator().manual_seed(0)
+    weight = grid.round(torch.randn(6, 50, generator=draw))  # (m, n)
+    kernel = grid.round(torch.randn(6, 6, 9, generator=draw))
+    table = grid.round(torch.randn(70, 6, generator=draw))
+    assert grid_of(weight) == grid and grid_of(torch.randn(6, 50)) is None
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="w"),
+        helper.make_node("Conv", ["x_", "k"], ["z"], pads=[4, 4]),
+        helper.make_node("Gather", ["t", "i"], ["r"]),
+    ]
+    shapes = {"x": ["B", 50], "x_": ["B", 6, "T"], "y": ["B", 6], "z": ["B", 6, "T"]}
+    ports = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    ports += [helper.make_tensor_value_info("i", 7, ["B"])]
+    ports += [helper.make_tensor_value_info("r", 1, ["B", 6])]
+    arrays = {"w": weight.t().contiguous(), "k": kernel, "t": table}
+    initial = [numpy_helper.from_array(array.numpy(), name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "g", [*ports[:2], ports[4]], [*ports[2:4], ports[5]], initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    session = onnxruntime.InferenceSession(formats.converted(model, "int4").SerializeToString())
-    (heard,) = session.run(None, {"x": np.eye(50, dtype=np.float32)})
-    np.testing.assert_allclose(heard.T, weight.numpy(), atol=1e-6)
-    kept = formats.converted(model, "int4", ["w"])
-    assert [node.op_type for node in kept.graph.node] == ["MatMul"]
+    exact = formats.converted(model, form, rounded=True)
+    session = onnxruntime.InferenceSession(exact.SerializeToString())
+    sounds = torch.randn(2, 6, 20, generator=draw).numpy()
+    labels = np.array([3, 69])
+    matrix, heard, rows = session.run(
+        None, {"x": np.eye(50, dtype=np.float32), "x_": sounds, "i": labels}
+    )
+    exactly = form == "int8" or grid.bits > 4
+    np.testing.assert_allclose(matrix.T, weight.numpy(), atol=0 if exactly else 1e-6)
+    expected = torch.nn.functional.conv1d(torch.from_numpy(sounds), kernel, padding=4)
+    np.testing.assert_allclose(heard, expected.numpy(), atol=1e-5)
+    assert np.array_equal(rows, table.numpy()[labels])
+    kinds = [node.op_type for node in formats.converted(model, form, ["w"], True).graph.node]
+    assert "MatMul" in kinds and "MatMulNBits" not in kinds
+
+
+def test_a_student_of_few_bits_says_what_it_said_in_training(talkative, utterances, tmp_path):
+    source = load_exportable(talkative["lstm"], "model.pth")
+    assert not source.rounded
+    with torch.no_grad():
+        for name, weight in source.model.named_parameters():
+            if weight.dim() > 1 and "depthwise" not in name:
+                weight.copy_(Grid(6 if "blocks" in name else 8).round(weight))
+    rounded = dataclasses.replace(source)
+    assert rounded.rounded
+    write_folder(trace_all(rounded, CHUNKS), "int8", tmp_path / "int8")
+    reference = Reference(rounded, CHUNKS)
+    figures = compare({"int8": tmp_path / "int8"}, reference, utterances)["int8"].summary()
+    assert too_far("float32", figures, 0) is None  # it is no further off
+    write_folder(trace_all(source, CHUNKS), "float32", tmp_path / "float32")
+    sizes = [(tmp_path / form / GRAPHS[0]).stat().st_size for form in ("int8", "float32")]
+    assert sizes[0] < sizes[1]
 
 
 def test_parts_are_those_of_blocks(graphs):
