@@ -47,6 +47,11 @@ def get_parser() -> argparse.ArgumentParser:
         help="experiment of the run's first teacher; by default the teacher's",
     )
     parser.add_argument("--first_teacher_model", default=model, help="checkpoint in it")
+    parser.add_argument(
+        "--template",
+        help="training config of a conformer: what the first student of a teacher that cannot be "
+        "cut is like, sizes apart",
+    )
     parser.add_argument("--data", help="data directory (wav.scp, text) to measure models on")
     parser.add_argument(
         "--utterances", type=positive_int, default=48, help="utterances of --data that are used"
@@ -84,16 +89,18 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         Path(args.data) if args.data else None,
         args.utterances,
         plan.stages,
+        Path(args.template) if args.template else None,
     )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     if "effective_params" in facts:
         parts += f"; {facts['effective_params']:,} where factors are computed with"
     if "mean_bits" in facts:
         parts += f"; {facts['mean_bits']:.2f} bits a weight in {len(facts['bits'])} matrices"
+    kept = f"blocks {facts['kept_blocks']}" if facts["kept_blocks"] else "none of the blocks"
     print(
         f"{stage.name}: {facts['params']:,} parameters ({parts}), "
-        f"{100 * facts['compression']:.1f} % smaller than the first teacher; blocks "
-        f"{facts['kept_blocks']} of {args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml"
+        f"{100 * facts['compression']:.1f} % smaller than the first teacher; {kept} of "
+        f"{args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml"
     )
 
 

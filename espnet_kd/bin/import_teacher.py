@@ -18,6 +18,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fs", type=sampling_rate, default="16k", help="sampling rate of the recipe's audio"
     )
+    parser.add_argument(
+        "--template", help="training config of a conformer, for a teacher that cannot be cut"
+    )
     parser.add_argument("--token_dir", required=True, help="folder for the token list")
     parser.add_argument("--out", required=True, help="experiment directory to make")
     return parser
@@ -36,6 +39,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             args.fs,
             Path(args.token_dir),
             Path(args.out),
+            Path(args.template) if args.template else None,
         )
     )
 

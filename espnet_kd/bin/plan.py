@@ -40,6 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     model = "valid.loss_transducer.ave.pth"
     add("--teacher_exp", required=True, help="experiment of the teacher")
     add("--teacher_model", default=model, help="checkpoint in it")
+    add("--template", help="training config of a conformer, for a teacher that cannot be cut")
     size = "a share of the teacher's parameters, a number of them, or a size such as '1.8 MB'"
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--target", help=f"size of the last student: {size}")
@@ -85,7 +86,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, table
 
-    model = read_model(Path(args.teacher_exp), args.teacher_model)
+    template = Path(args.template) if args.template else None
+    model = read_model(Path(args.teacher_exp), args.teacher_model, template)
     teacher = Planned(model.config, model.sizes)
     text = ""
     if args.plan:

@@ -4,8 +4,11 @@ In reading order:
 
     versions         every difference between the supported ESPnet versions
 
+    whole_encoder    encoders without a chunk mask: whole utterances, and their frames
+    offline          transducers of `espnet2.asr` as standalone ones
     encode           features once, encoders under one chunk mask
     teacher          a trained transducer, frozen
+    first_conformer  the first student of a teacher that cannot be cut
     stock            ESPnet's own models: built, read, run once for a check
     layers           pairs of encoder blocks
     terms            the terms of the loss, one by one
@@ -43,6 +46,7 @@ In reading order:
     aligned          streaming in chunks on training's grid, nothing dropped
     batched_search   ESPnet's beam search for many utterances at once
     batched_decoding utterances decoded in batches
+    any_transducer   ESPnet's `Speech2Text` for teachers of any kind
     timed_inference  stock inference with a clock around it
     espnet_runtime   ESPnet as a runtime of deploy/runtime.py
 """

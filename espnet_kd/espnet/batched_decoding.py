@@ -16,6 +16,7 @@ from espnet_kd.espnet.aligned import Grid, enhances, frames_of
 from espnet_kd.espnet.batched_search import BatchedBeamSearch
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.whole_encoder import WholeEncoder
 
 MOST = 64  # utterances of a batch
 PAIRS = 4_000_000  # of frames that attend to each other, of a batch: what memory it takes
@@ -40,9 +41,10 @@ class BatchedDecoding:
         known = BatchedBeamSearch.knows(search)
         self.batched_search = BatchedBeamSearch(search, model) if known else None
         encoder = model.encoder
-        blocks = encoder.encoders.blocks
-        # Padding would reach the last frames of shorter utterances.
-        self.pads = not encoder.embed.vgg_like and not any(isinstance(b, Conv1d) for b in blocks)
+        # Padding would reach the last frames of shorter utterances, unless each is heard alone.
+        self.pads = isinstance(encoder, WholeEncoder) or not (
+            encoder.embed.vgg_like or any(isinstance(b, Conv1d) for b in encoder.encoders.blocks)
+        )
 
     def batches(self, samples: Sequence[int]) -> Iterator[List[int]]:
         """Yield the numbers of the utterances of each batch, of similar length.

@@ -23,6 +23,7 @@ MODEL_KEYS = (
     "decoder_conf",
     "joint_network_conf",
 )
+OFFLINE_KEYS = ("encoder", "joint_net_conf")  # which configs of `espnet2.asr` have, too
 
 
 def fingerprint_of(
@@ -49,11 +50,13 @@ def fingerprint_of(
 def lattice_fields(model: ESPnetASRTransducerModel) -> Dict[str, Any]:
     """Digest what teacher and student must share."""
     embed = model.encoder.embed
+    # Of a front end that no student has, the frames are no student's either.
+    vgg_like = None if embed.vgg_like is None else bool(embed.vgg_like)
     features = {key: _plain(value) for key, value in front_end(model).items()}
     return {
         "tokens": list_digest(list(model.token_list)),
         "features": features,
-        "subsampling": {"factor": embed.subsampling_factor, "vgg_like": bool(embed.vgg_like)},
+        "subsampling": {"factor": embed.subsampling_factor, "vgg_like": vgg_like},
     }
 
 
@@ -71,7 +74,9 @@ def teacher_fields(config: Optional[Path], checkpoint: Optional[Path]) -> Dict[s
         fields["teacher_model"] = file_digest(checkpoint)
     if config is not None:
         raw_config = read_yaml(config, "a teacher is needed")
-        fields["teacher_config"] = list_digest({key: raw_config.get(key) for key in MODEL_KEYS})
+        made_of = {key: raw_config.get(key) for key in MODEL_KEYS}
+        made_of.update({key: raw_config[key] for key in OFFLINE_KEYS if key in raw_config})
+        fields["teacher_config"] = list_digest(made_of)
     return fields
 
 

@@ -14,7 +14,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.cache_data import Item, Utterances, plan_batches, read_samples
 from espnet_kd.espnet.cache_fingerprint import fingerprint_of
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
-from espnet_kd.espnet.versions import subsampled_lengths
+from espnet_kd.espnet.whole_encoder import frames_of
 from espnet_kd.lattice import node_stats
 from espnet_kd.lattice.visits import occupancy
 from espnet_kd.progress import Progress
@@ -128,7 +128,7 @@ def _estimate(
     frames = torch.tensor(
         [one_second + (two_seconds - one_second) * (samples[item] / rate - 1) for item in chosen]
     )
-    t_len = subsampled_lengths(model.encoder.embed, frames.long())
+    t_len = frames_of(model.encoder, frames.long())
     total = sum(
         record_bytes(int(t), len(utterances.labels(item)), band) + len(item[1]) + 1
         for item, t in zip(chosen, t_len)

@@ -9,6 +9,8 @@ import torch
 import yaml
 
 from espnet_kd.common.records import STUDENT
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.first_conformer import first_weights
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.espnet.stock import build, forward_check, read_model
@@ -106,6 +108,7 @@ def derive(
     data: Optional[Path] = None,
     utterances: int = 48,
     planned: Sequence[Stage] = (),
+    template: Optional[Path] = None,
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`.
 
@@ -120,6 +123,8 @@ def derive(
         data: Directory with wav.scp and text to measure on; None: nothing is measured.
         utterances: Number of utterances.
         planned: All stages of the plan, which are checked too.
+        template: Training config of a conformer: the first student of a teacher that cannot be
+            cut is as it says.
 
     Returns:
         The contents of `student.json`.
@@ -127,17 +132,19 @@ def derive(
     Raises:
         UserError: see the functions above.
     """
-    teacher = read_model(teacher_exp, teacher_model)
+    teacher = read_model(teacher_exp, teacher_model, template)
     same = teacher_exp.resolve() == first_exp.resolve()
-    first = teacher if same else read_model(first_exp, first_model)
+    first = teacher if same else read_model(first_exp, first_model, template)
     check_plan(planned, first.sizes, base)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files
+    if teacher.taught_by is not None:
+        _check_first(stage)
     sample = None
     if data is not None:
         chunk_size = stage.kd_conf(base).valid_chunk_size
-        sample = Sample(teacher.net, files[0], data, utterances, chunk_size)
+        sample = Sample(teacher.teacher, files[0], data, utterances, chunk_size)
     sizes = sizes_by_way(stage, first.sizes, out) if stage.stages_above else None
     job = Job(stage, teacher, first.sizes, sample, build, sizes)
     prepared = method_named(stage.method).prepare(job)
@@ -149,6 +156,8 @@ def derive(
         method_conf = config["method_conf"] = {"method": stage.method, **method_conf}
     state = prepared.state
     if state is not None:
+        if teacher.taught_by is not None:
+            state = first_weights(state, build(config).state_dict(), teacher.taught_by)
         state = _without_dropped_heads(state, config)
     net = forward_check(config, state, method_conf)
     taught = state is not None or config["kd_conf"].get("objective", "none") != "none"
@@ -162,7 +171,8 @@ def derive(
         "first_teacher": str(first_exp),
         "init": stage.init,
         "labels": stage.labels,
-        "kept_blocks": prepared.kept,
+        # A stand-in's blocks are nobody's.
+        "kept_blocks": prepared.kept if teacher.taught_by is None else [],
         "params": student.params,
         "params_by_part": student.count(),
         "teacher_params": teacher.sizes.params,
@@ -172,7 +182,7 @@ def derive(
         **prepared.report,
     }
     if sample is not None:
-        facts["before_training"] = _before_training(sample, teacher.net, net)
+        facts["before_training"] = _before_training(sample, teacher.teacher, net)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
         save_tensors(net.state_dict(), tmp, torch.save)
@@ -180,6 +190,21 @@ def derive(
     with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
     return facts
+
+
+def _check_first(stage: Stage) -> None:
+    """Refuse what asks for blocks of a teacher that cannot be cut.
+
+    Raises:
+        UserError: the stage measures them, or keeps its teacher's sizes.
+    """
+    plain = {"method": "cut", "blocks": "spaced", "units": "weight", "allocate": "rule"}
+    for key, value in plain.items():
+        if getattr(stage, key) != value:
+            raise UserError(
+                f"{stage.where}.{key}: '{getattr(stage, key)}' needs a teacher that can be cut; "
+                f"say '{value}' for its first student"
+            )
 
 
 def _before_training(

@@ -7,6 +7,7 @@ from espnet2.asr_transducer.encoder.encoder import Encoder
 from espnet2.asr_transducer.utils import TooShortUttError, check_short_utt
 
 from espnet_kd.espnet.versions import run_blocks, subsampled_lengths
+from espnet_kd.espnet.whole_encoder import WholeEncoder
 
 
 def draw_chunk_size(encoder: Encoder, n_frames: int) -> Optional[int]:
@@ -59,7 +60,7 @@ def encode(
     """Encode features under a given chunk size; padding never counts.
 
     Args:
-        encoder: ESPnet's encoder.
+        encoder: ESPnet's encoder. A `WholeEncoder` has full context always.
         feats: (B, T_in, F)
         feats_len: (B,)
         chunk_size: Frames a chunk; None or 0: full context.
@@ -72,6 +73,8 @@ def encode(
     Raises:
         TooShortUttError: an utterance is too short for the subsampling.
     """
+    if isinstance(encoder, WholeEncoder):
+        return encoder(feats, feats_len)
     shortest = int(feats_len.min())
     too_short, limit = check_short_utt(encoder.embed.subsampling_factor, shortest)
     if too_short:

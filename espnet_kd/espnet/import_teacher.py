@@ -3,7 +3,7 @@
 import argparse
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping, Optional
 
 import numpy as np
 import torch
@@ -14,11 +14,21 @@ from espnet_kd.common.records import FACTS
 from espnet_kd.data.bpe import check_pieces
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.standalone import find_file, read_standalone, roots_of, with_stats
-from espnet_kd.espnet.stock import sizes_of
+from espnet_kd.espnet.stock import model_of
 from espnet_kd.fileio import atomic_open, atomic_path, file_digest, save_tensors
+from espnet_kd.methods.protocol import Model
+from espnet_kd.saved import load_state
+from espnet_kd.spec.teacher_kinds import only_teaches
 
 
-def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Path) -> str:
+def import_teacher(
+    exp: Path,
+    checkpoint: str,
+    fs: str,
+    token_dir: Path,
+    out: Path,
+    template: Optional[Path] = None,
+) -> str:
     """Copy a trained transducer to where the recipe's own teacher would be.
 
     Nothing is written into the user's directory. Paths in the copied config (token list,
@@ -31,12 +41,14 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         fs: Sampling rate of the recipe, e.g. `16k`.
         token_dir: Folder for the recipe's token list and BPE model.
         out: The experiment to make.
+        template: Training config of a conformer, see `read_model`; None: a teacher that cannot
+            be cut is refused.
 
     Returns:
         A line that says what was imported.
 
     Raises:
-        UserError: not a standalone conformer transducer; config, checkpoint, token list, BPE
+        UserError: it cannot teach (`spec.teacher_kinds`); config, checkpoint, token list, BPE
             model and statistics do not fit together; another sampling rate; or a file that
             the config names is missing.
     """
@@ -55,7 +67,8 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
         bpe = find_file(config_file, "bpemodel", config.get("bpemodel"), roots_of(exp))
         check_pieces(bpe, local["token_list"], f"{config_file}: token_list")
         local["bpemodel"] = str(token_dir / "bpe.model")
-    sizes = sizes_of(model, local)
+    # Statistics are not in their place yet.
+    known = model_of(model, {**local, "normalize": None}, config_file, template)
 
     out.mkdir(parents=True, exist_ok=True)
     token_dir.mkdir(parents=True, exist_ok=True)
@@ -68,16 +81,25 @@ def import_teacher(exp: Path, checkpoint: str, fs: str, token_dir: Path, out: Pa
     with atomic_open(token_dir / "tokens.txt") as f:
         f.writelines(f"{token}\n" for token in local["token_list"])
     with atomic_path(out / checkpoint) as tmp:
-        save_tensors(model.state_dict(), tmp, torch.save)
+        # Ours are not ESPnet's names where the encoder is wrapped.
+        cut = known.taught_by is None
+        state = model.state_dict() if cut else load_state(exp / checkpoint)
+        save_tensors(state, tmp, torch.save)
     origin = {"imported_from": str(exp), "checkpoint": checkpoint}
     FACTS.write(out, {**origin, "checkpoint_sha256": file_digest(exp / checkpoint)})
     with atomic_open(out / "config.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(local, f, sort_keys=False, allow_unicode=True)
     return (
-        f"imported {exp}/{checkpoint}: {sizes.params:,} parameters, "
-        f"{sizes.in_words()}, {sizes.vocab} tokens ({config.get('token_type')}), "
+        f"imported {exp}/{checkpoint}: {known.sizes.params:,} parameters, "
+        f"{_in_words(known, config)}, {known.sizes.vocab} tokens ({config.get('token_type')}), "
         f"{rate} Hz"
     )
+
+
+def _in_words(model: Model, config: Mapping[str, Any]) -> str:
+    if model.taught_by is None:
+        return model.sizes.in_words()
+    return f"which teach but are not cut ({only_teaches(config)})"
 
 
 def _rate(fs: Any, where: str) -> int:

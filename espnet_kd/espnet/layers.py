@@ -8,6 +8,7 @@ from espnet2.asr_transducer.encoder.encoder import Encoder
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.versions import hidden_of
+from espnet_kd.espnet.whole_encoder import WholeEncoder
 from espnet_kd.losses import encoder_distance
 
 Pairs = Sequence[Sequence[int]]  # (the student's block, the teacher's), from 0
@@ -32,6 +33,11 @@ def layer_projections(student: Encoder, teacher: Encoder, pairs: Pairs) -> torch
             "kd_conf.layers: encoder_conf.main_conf.blockdrop_rate is "
             f"{student.encoders.blockdrop_rate}: a block that is dropped has no output to "
             "compare; set it to 0"
+        )
+    if pairs and isinstance(teacher, WholeEncoder):
+        raise UserError(
+            "kd_conf.layers: the teacher's encoder hears whole utterances, and its blocks are no "
+            "partners of a student's; leave it out"
         )
     for pair in pairs:
         for who, encoder, number in zip(("student", "teacher"), (student, teacher), pair):

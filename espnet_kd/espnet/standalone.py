@@ -17,6 +17,7 @@ from espnet_kd.data.feature_stats import read_stats
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.saved import load_state
+from espnet_kd.spec.teacher_kinds import check_teacher
 
 
 class Standalone(NamedTuple):
@@ -42,8 +43,8 @@ def read_standalone(exp: Path, checkpoint: str, options: "tuple[str, str]") -> S
         options: Options that name the two, for messages.
 
     Raises:
-        UserError: not a standalone transducer; config, checkpoint, token list and statistics
-            do not fit together; or a file that the config names is missing.
+        UserError: it cannot teach (`spec.teacher_kinds`); config, checkpoint, token list and
+            statistics do not fit together; or a file that the config names is missing.
     """
     config_file = exp / "config.yaml"
     config = _read(config_file, options[0])
@@ -56,12 +57,7 @@ def read_standalone(exp: Path, checkpoint: str, options: "tuple[str, str]") -> S
 
 def _read(path: Path, option: str) -> Dict[str, Any]:
     config = read_yaml(path, f"{option} names an ESPnet experiment (exp/asr_...)")
-    if "joint_network_conf" not in config:
-        task = "espnet2.asr" if "ctc_conf" in config else "another task"
-        raise UserError(
-            f"{path}: not a standalone transducer ({task}); it must come from "
-            "espnet2.bin.asr_transducer_train"
-        )
+    check_teacher(config, path)
     return config
 
 

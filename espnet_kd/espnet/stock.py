@@ -12,24 +12,50 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.first_conformer import stand_in
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import Attached, Model
+from espnet_kd.spec.teacher_kinds import only_teaches
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.model_config import architecture_of
 
 CLOSE = 1e-4  # of the largest logit: how far trained and decoded form may be apart
 
 
-def read_model(exp: Path, checkpoint: str) -> Model:
+def read_model(exp: Path, checkpoint: str, template: Optional[Path] = None) -> Model:
     """Load an experiment's config and checkpoint, checked against each other.
 
+    Args:
+        exp: The experiment.
+        checkpoint: File name of a checkpoint in it.
+        template: Training config of a conformer, for teachers that cannot be cut; None: these
+            are refused.
+
     Raises:
-        UserError: see `load_transducer` and `architecture_of`.
+        UserError: see `load_transducer`, `architecture_of` and `stand_in`.
     """
     model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
     config = read_yaml(exp / "config.yaml", "a teacher is needed")
-    return Model(config, model, sizes_of(model, config))
+    return model_of(model, config, exp / "config.yaml", template)
+
+
+def model_of(
+    model: ESPnetASRTransducerModel,
+    config: Dict[str, Any],
+    path: Path,
+    template: Optional[Path] = None,
+) -> Model:
+    """Return a built model with sizes, its own or those of its stand-in; see `read_model`."""
+    reason = only_teaches(config)
+    if reason is None:
+        return Model(config, model, sizes_of(model, config))
+    if template is None:
+        raise UserError(
+            f"{path}: {reason}; it can teach a conformer, which a training config describes: "
+            "name one with --template"
+        )
+    return stand_in(model, config, template, build)
 
 
 def sizes_of(model: ESPnetASRTransducerModel, config: Mapping[str, Any]) -> Architecture:

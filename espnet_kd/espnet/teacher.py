@@ -14,40 +14,51 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.mixed_precision import lstm_of_torch
+from espnet_kd.espnet.offline import build_offline, renamed
+from espnet_kd.espnet.whole_encoder import WholeEncoder, compare_frames, is_whole
 from espnet_kd.lattice import Joint
 from espnet_kd.saved import load_state
+from espnet_kd.spec.teacher_kinds import check_teacher, is_offline
 
 
 def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
-    """Load a standalone ESPnet transducer and check that the two files belong together.
+    """Load an ESPnet transducer and check that the two files belong together.
 
-    ESPnet itself loads with `strict=False`: a checkpoint of another model leaves random
-    weights behind without a word.
+    One of `espnet2.asr` is loaded as a standalone one (`offline`). ESPnet itself loads with
+    `strict=False`: a checkpoint of another model leaves random weights behind without a word.
 
     Args:
         config: The experiment's `config.yaml`.
         checkpoint: A `.pth` of the same experiment.
 
     Raises:
-        UserError: a file is missing or unreadable, or parameters are missing, no numbers, or
-            of other shapes than the config asks for.
+        UserError: a file is missing or unreadable, it cannot teach (`spec.teacher_kinds`), or
+            parameters are missing, no numbers, or of other shapes than the config asks for.
     """
     needs = "a teacher needs a config.yaml and a .pth"
-    read_yaml(config, needs)  # before ESPnet does
+    raw_config = read_yaml(config, needs)  # before ESPnet does
+    offline = is_offline(raw_config)
+    if offline:
+        check_teacher(raw_config, config)
     if not Path(checkpoint).is_file():
         raise UserError(f"{checkpoint}: no such file; {needs}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, _ = ASRTransducerTask.build_model_from_file(config, None, "cpu")
+            if offline:
+                model = build_offline(raw_config)
+            else:
+                model, _ = ASRTransducerTask.build_model_from_file(config, None, "cpu")
+    except UserError as e:
+        raise UserError(f"{config}: {e}") from None
     except FileNotFoundError as e:
         raise UserError(f"{config}: names {e.filename}, which is not there") from e
     except Exception as e:  # ESPnet checks little of a config: anything may come of a wrong one
         raise UserError(
-            f"{config}: not the config of a standalone ESPnet transducer "
-            f"(espnet2.bin.asr_transducer_train): {type(e).__name__}: {e}"
+            f"{config}: not the config of {_kind(offline)}: {type(e).__name__}: {e}"
         ) from e
     state = load_state(checkpoint)
+    state = renamed(state) if offline else state
     wanted = model.state_dict()
     for name in wanted:
         if name not in state:
@@ -62,7 +73,16 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
     if extra:
         raise UserError(f"{checkpoint}: holds '{extra[0]}', which {config} does not have")
     model.load_state_dict({name: state[name] for name in wanted})
+    if is_whole(model.encoder):
+        features = model.frontend.output_size() if model.frontend else raw_config["input_size"]
+        model.encoder = WholeEncoder(model.encoder, features, model.encoder.output_size)
     return model
+
+
+def _kind(offline: bool) -> str:
+    if offline:
+        return "an ESPnet transducer (espnet2.bin.asr_train)"
+    return "a standalone ESPnet transducer (espnet2.bin.asr_transducer_train)"
 
 
 class FrozenTeacher:
@@ -88,11 +108,13 @@ class FrozenTeacher:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model = model.requires_grad_(False).eval()
+        self.offset = 0  # frames that it makes more than the student
         self.name = name
         self.dtype = dtype
         self._lower()
         for module in self.model.modules():
-            if hasattr(module, "attn"):
+            # Layers of `espnet2.asr` give the name to a module of theirs.
+            if hasattr(module, "attn") and not isinstance(module.attn, torch.nn.Module):
                 module.register_forward_hook(_forget_attention)
 
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -122,13 +144,13 @@ class FrozenTeacher:
                 f"token lists differ: the {self.name} has {len(self.model.token_list)} tokens, "
                 f"the student {len(student.token_list)}"
             )
-        factors = [m.encoder.embed.subsampling_factor for m in (self.model, student)]
-        vgg = [m.encoder.embed.vgg_like for m in (self.model, student)]
-        if factors[0] != factors[1] or vgg[0] != vgg[1]:
-            raise UserError(
-                f"subsampling differs: {self.name} {factors[0]} (vgg_like {vgg[0]}), student "
-                f"{factors[1]} (vgg_like {vgg[1]}); both must make the same frames"
-            )
+        if isinstance(self.model.encoder, WholeEncoder):
+            apart = compare_frames(self.model.encoder, student.encoder)
+            if apart.offset is None:
+                raise UserError(f"subsampling differs: the {self.name} makes {apart.example}")
+            self.offset = apart.offset
+        else:
+            self._check_subsampling(student)
         fronts = [front_end(m) for m in (self.model, student)]
         for key in fronts[0]:
             if fronts[0][key] != fronts[1].get(key):
@@ -136,6 +158,15 @@ class FrozenTeacher:
                     f"front ends differ: {key} is {fronts[0][key]} for the {self.name}, "
                     f"{fronts[1].get(key)} for the student"
                 )
+
+    def _check_subsampling(self, student: ESPnetASRTransducerModel) -> None:
+        factors = [m.encoder.embed.subsampling_factor for m in (self.model, student)]
+        vgg = [m.encoder.embed.vgg_like for m in (self.model, student)]
+        if factors[0] != factors[1] or vgg[0] != vgg[1]:
+            raise UserError(
+                f"subsampling differs: {self.name} {factors[0]} (vgg_like {vgg[0]}), student "
+                f"{factors[1]} (vgg_like {vgg[1]}); both must make the same frames"
+            )
 
     @torch.no_grad()
     def encode(
@@ -146,18 +177,29 @@ class FrozenTeacher:
         Args:
             feats: Features before normalisation; they are left as they are. (B, T_in, F)
             feats_len: (B,)
-            chunk_size: Encoder frames a chunk; None: full context.
+            chunk_size: Encoder frames a chunk; None: full context, which those that hear
+                whole utterances have in any case.
 
         Returns:
-            Encoder output (B, T, D) and its lengths (B,).
+            Encoder output (B, T, D) and its lengths (B,), the student's frames: where it makes
+            a constant number more, the last are left out, or the last one is repeated.
         """
         model = self.model
         if model.training:
             raise RuntimeError("the teacher was put into training mode")
+        if not model.encoder.dynamic_chunk_training:
+            chunk_size = None
         if model.normalize is not None:
             feats, feats_len = model.normalize(feats.clone(), feats_len)  # writes in place
         with self._precision(feats):
-            return encode(model.encoder, feats.to(self._dtype_of(feats)), feats_len, chunk_size)
+            feats = feats.to(self._dtype_of(feats))
+            enc, t_len = encode(model.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+        if self.offset == 0:
+            return enc, t_len
+        wanted = t_len - self.offset  # (B,)
+        frame = torch.arange(int(wanted.max()), device=enc.device)  # (T,)
+        frame = frame[None].minimum(t_len[:, None] - 1)  # (B, T)
+        return enc.gather(1, frame[..., None].expand(-1, -1, enc.size(2))), wanted
 
     @torch.no_grad()
     def joint(

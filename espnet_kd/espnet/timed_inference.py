@@ -31,6 +31,7 @@ from espnet_kd.common.records import DECODING
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.espnet.aligned import AlignedStream, grid_of
+from espnet_kd.espnet.any_transducer import any_transducer
 from espnet_kd.espnet.batched_decoding import BatchedDecoding, check_mirrored
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.reading import without_traceback
@@ -84,7 +85,7 @@ class TimedSpeech2Text(stock.Speech2Text):
                 cannot be decoded with these options.
         """
         _check_search(kwargs.get("beam_search_config"))
-        with checked_loads(AGAIN), _search_in_one_line():
+        with checked_loads(AGAIN), _search_in_one_line(), any_transducer(kwargs):
             super().__init__(*args, **kwargs)
         if self.dtype != "float32" and isinstance(self.asr_model.decoder, RNNDecoder):
             raise UserError(

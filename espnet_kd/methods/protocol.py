@@ -41,13 +41,29 @@ if TYPE_CHECKING:
     State = Dict[str, torch.Tensor]
 
 
+Build = Callable[[Dict[str, Any]], Any]  # a stock ESPnet model of a config
+
+
 @dataclasses.dataclass
 class Model:
-    """A trained transducer and its sizes."""
+    """A trained transducer and its sizes.
+
+    Attributes:
+        config: Config of the model.
+        net: The model that students are cut from.
+        sizes: Its sizes.
+        taught_by: The teacher, where `net` only stands in for one that cannot be cut.
+    """
 
     config: Dict[str, Any]
     net: torch.nn.Module
     sizes: Architecture
+    taught_by: Optional[torch.nn.Module] = None
+
+    @property
+    def teacher(self) -> torch.nn.Module:
+        """The model that teaches."""
+        return self.net if self.taught_by is None else self.taught_by
 
     @property
     def causal(self) -> bool:
@@ -73,7 +89,7 @@ class Job:
     teacher: Model
     first: Architecture
     sample: Optional[Any]
-    build: Callable[[Dict[str, Any]], torch.nn.Module]
+    build: Build
     sizes: Optional[Architecture] = None
 
 

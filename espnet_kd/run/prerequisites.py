@@ -10,6 +10,7 @@ from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
+from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import read_training
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
@@ -193,12 +194,7 @@ def _teacher_rate(path: Path) -> Optional[int]:
     from espnet_kd.cli import sampling_rate
 
     config = read_yaml(path, "--teacher_exp names an ESPnet experiment (exp/asr_...)")
-    if "joint_network_conf" not in config:
-        task = "espnet2.asr" if "ctc_conf" in config else "another task"
-        raise UserError(
-            f"{path}: not a standalone transducer ({task}); the teacher must come from "
-            "espnet2.bin.asr_transducer_train"
-        )
+    check_teacher(config, path)
     if config.get("input_size") is not None:
         return None
     frontend = config.get("frontend_conf")

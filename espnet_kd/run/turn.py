@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional
 
 from espnet_kd.common.records import STUDENT
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import judge
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
 from espnet_kd.run.training import is_trained, train_model
+from espnet_kd.spec.teacher_kinds import only_teaches
 
 
 class TrainingSet(NamedTuple):
@@ -121,6 +123,9 @@ class Turn:
             "out:init.pth",
             "out:student.json",
         ]
+        template = self._template()
+        if template and student.plan.teacher is None:
+            words.append(f"config:{template}")
         verdict = recipe.decide(folder, "derive", words, self._force).verdict
         if verdict == "finished":
             return
@@ -135,6 +140,8 @@ class Turn:
             *("--data", settings.valid_dir),
             *("--out", folder),
         )
+        if template:
+            command += ["--template", template]
         if verdict == "refresh":
             command += ["--training_only", "true"]
         log = f"{folder}/derive.log"
@@ -142,6 +149,11 @@ class Turn:
         # What was derived stands on one line, after what ESPnet says when it is imported.
         recipe.line_of_log(f"{student.name}: ", f"derived, log: {log}")
         recipe.done(folder, "derive")
+
+    def _template(self) -> str:
+        """Name the config of what stands in for a first teacher that cannot be cut; or ''."""
+        config = read_yaml(f"{self.settings.asr_exp}/config.yaml", "a teacher is needed")
+        return "" if only_teaches(config) is None else self.settings.asr_config
 
     def labels(self) -> TrainingSet:
         """Return what the student is trained on: transcripts, or what its teacher makes of it.

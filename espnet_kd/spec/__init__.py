@@ -12,6 +12,7 @@ In reading order:
     target           a student's size as one number
     size_table       the one table of sizes: names, grids, units that are cut
     named_sizes      sizes by ESPnet's names
+    teacher_kinds    what a teacher may be, and which teachers are cut
     distillation     `kd_conf`
     training_config  the students' training config, of which ESPnet knows most
     gate             when a student may become a teacher

@@ -7,8 +7,8 @@ standalone transducer's config.
 import copy
 from typing import Any, Dict, Mapping, Sequence
 
-from espnet_kd.errors import UserError
 from espnet_kd.spec.size_table import IN_BLOCK
+from espnet_kd.spec.teacher_kinds import check_cuttable
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.predictors import PREDICTORS
 
@@ -24,25 +24,10 @@ def architecture_of(config: Mapping[str, Any], features: int, vocab: int) -> Arc
     Raises:
         UserError: the model is not one that we can shrink, naming what it has instead.
     """
+    check_cuttable(config)
     encoder = config.get("encoder_conf") or {}
     body = encoder.get("body_conf") or []
     blocks = [b for b in body for _ in range(b.get("num_blocks") or 1)]
-    if not blocks:
-        raise UserError("encoder_conf.body_conf: no blocks; a conformer transducer is needed")
-    for b in blocks:
-        if b.get("block_type") != "conformer":
-            raise UserError(
-                f"encoder_conf.body_conf: block_type '{b.get('block_type')}' cannot be "
-                "distilled yet; all blocks must be 'conformer'"
-            )
-        for key in (axis.key for axis in IN_BLOCK if not axis.per_block):
-            if b.get(key) != blocks[0].get(key):
-                raise UserError(
-                    f"encoder_conf.body_conf: {key} differs between blocks "
-                    f"({blocks[0].get(key)}, {b.get(key)}); all must be alike"
-                )
-    if (encoder.get("main_conf") or {}).get("simplified_att_score"):
-        raise UserError("encoder_conf.main_conf.simplified_att_score: true is not supported")
     front = encoder.get("input_conf") or {}
     block = blocks[0]
     conv_size = front.get("conv_size") or block["hidden_size"]
@@ -53,10 +38,6 @@ def architecture_of(config: Mapping[str, Any], features: int, vocab: int) -> Arc
     elif not isinstance(conv_size, int):
         conv_size = conv_size[0]
     decoder = config.get("decoder") or "rnn"
-    if decoder not in PREDICTORS:
-        raise UserError(
-            f"decoder: '{decoder}' cannot be distilled yet; use {' or '.join(PREDICTORS)}"
-        )
     joint = config.get("joint_network_conf") or {}
     return Architecture(
         features=features,

@@ -292,7 +292,7 @@ def _changed(path, value):
 @pytest.mark.parametrize(
     "path, value, message",
     [
-        (("decoder",), "rwkv", "'rwkv' cannot be distilled yet"),
+        (("decoder",), "rwkv", "'rwkv' cannot be cut"),
         (("encoder_conf", "main_conf", "simplified_att_score"), True, "simplified_att_score"),
         (("encoder_conf", "body_conf", 0, "block_type"), "ebranchformer", "must be 'conformer'"),
         (("encoder_conf", "body_conf"), [], "no blocks"),

@@ -411,7 +411,7 @@ if begin_stage 5; then
             call ${train_cmd} "${current_log}" ${python} -m espnet_kd.bin.import_teacher \
                 --teacher_exp "${teacher_exp}" \
                 --teacher_model "${teacher_model}" --fs "${fs}" \
-                --token_dir "${token_dir}" --out "${asr_exp}"
+                --template "${asr_config}" --token_dir "${token_dir}" --out "${asr_exp}"
             log "$(grep "^imported " "${current_log}" || echo "imported, log: ${current_log}")"
             current_log=
             # All later stages look for one file name in every model's directory.
