@@ -2,6 +2,7 @@
 
 In reading order:
 
+    type_checks      ESPnet imported in half the time
     versions         every difference between the supported ESPnet versions
 
     whole_encoder    encoders without a chunk mask: whole utterances, and their frames
@@ -50,3 +51,7 @@ In reading order:
     timed_inference  stock inference with a clock around it
     espnet_runtime   ESPnet as a runtime of deploy/runtime.py
 """
+
+from espnet_kd.espnet.type_checks import spare_espnet
+
+spare_espnet()

@@ -129,9 +129,9 @@ def write_files(graphs: Graphs, form: str, folder: Path, keep: Collection[str]) 
     for name, model in graphs.models.items():
         kept = [n for part, nodes in parts(graphs, name).items() if part in keep for n in nodes]
         (folder / name).write_bytes(
-            formats.converted(
-                model, form, kept, graphs.source.rounded
-            ).SerializeToString(deterministic=True)
+            formats.converted(model, form, kept, graphs.source.rounded).SerializeToString(
+                deterministic=True
+            )
         )
     with open(folder / TOKENS, "w", encoding="utf-8") as f:
         f.writelines(f"{token} {i}\n" for i, token in enumerate(graphs.source.tokens))
