@@ -1,9 +1,9 @@
 """ESPnet imported without typeguard's rewriting of its functions.
 
 For each function that asks for checks of its arguments' types, typeguard parses and compiles the
-whole module again. ESPnet asks for that hundreds of times, and so does inflect, which ESPnet 202511
-imports through g2p_en: eleven of the nineteen CPU seconds that a process took to begin. Our command
-lines check what users write themselves.
+whole module again. ESPnet asks for that hundreds of times, and so does inflect, which ESPnet
+202511 imports through g2p_en: eleven of the nineteen CPU seconds that a process took to begin.
+Our command lines check what users write themselves.
 """
 
 import functools
