@@ -23,7 +23,7 @@ Rooms, in reading order:
     plan/      the students of a plan: gates, other paths, sizes, manifest
     methods/   what a compression method is; one a file                     torch only
     espnet/    Task, model, trainer, version differences: all that knows ESPnet
-    data/      LibriSpeech layout -> Kaldi-style data directories -> dump/raw
+    data/      corpora -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap
     report/    exp/results.json, exp/RESULTS.md, plots
     run/       one run of the recipe: options, jobs, may finished work be used again; stages 10-20

@@ -1,7 +1,8 @@
 """Check all options of asr_kd.sh, and what the stages to run need, before the first stage.
 
 Every mistake is one line; all of them are told at once. Exit code 1 if there is any. Without a
-mistake the names that follow from the options are printed, `name=value` a line.
+mistake the names that follow from the options are printed, `name=value` a line; with `option:`
+before it an option of the recipe that one of ESPnet's gives another value.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import sys
 from typing import Optional, Sequence
 
 from espnet_kd.errors import UserError, run_main
+from espnet_kd.run.espnet_options import judge
 from espnet_kd.run.names import names_of, values_to_check
 from espnet_kd.run.options import check_values, stages_to_run
 from espnet_kd.run.prerequisites import check_needs
@@ -22,6 +24,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser = recipe_parser("check_options", __doc__)
     add = parser.add_argument
     add("--known_stages", type=int, nargs="+", required=True, help="numbers of its stages")
+    help_ = "name=value of an option that the recipe has not"
+    add("--unknown", action="append", default=[], help=help_)
     add("--cmd_backend", default="local", help="place where jobs run, as in cmd.sh")
     return parser
 
@@ -31,8 +35,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Check."""
     args = get_parser().parse_args(cmd)
     options = recipe_options(args)
+    given = [word.partition("=") for word in args.unknown]
+    verdict = judge([(name, value if sign else None) for name, sign, value in given], options)
+    options.update(verdict.taken)
     values = values_to_check(options)
-    problems = list(check_values(values, args.known_stages))
+    problems = [*verdict.problems, *check_values(values, args.known_stages)]
     if not problems:
         stages = stages_to_run(values, args.known_stages)
         problems = list(check_needs(values, stages, args.cmd_backend))
@@ -42,6 +49,13 @@ def main(cmd: Optional[Sequence[str]] = None) -> int:
     for problem in dict.fromkeys(problems):
         print(f"{args.program}: error: {' '.join(problem.split())}", file=sys.stderr)
     if not problems:
+        if verdict.ignored:
+            print(
+                f"{args.program}: options that change nothing here: {', '.join(verdict.ignored)}",
+                file=sys.stderr,
+            )
+        for name, value in verdict.taken.items():
+            print(f"option:{name}={value}")
         for name, value in names_of(options).items():
             print(f"{name}={value}")
     return 1 if problems else 0

@@ -22,8 +22,9 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.format import Settings, format_audio, remove, unused_files
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
-from espnet_kd.data.transcripts import CHOICES, clean_transcripts
+from espnet_kd.data.transcripts import CHOICES, clean_transcripts, read_symbols
 from espnet_kd.errors import run_main
+from espnet_kd.espnet.text_cleaner import text_cleaner
 from espnet_kd.fileio import atomic_open
 
 
@@ -68,6 +69,15 @@ def get_parser() -> argparse.ArgumentParser:
         "spelled out like a word",
     )
     parser.add_argument(
+        "--cleaner",
+        default="none",
+        help="cleaner of transcripts, as in ESPnet (tacotron, jaconv, vietnamese, korean_cleaner, "
+        "whisper_en, whisper_basic), or module:function; all sets are learnt and scored cleaned",
+    )
+    parser.add_argument(
+        "--nlsyms_txt", default="none", help="file of words to be taken out, such as <noise>"
+    )
+    parser.add_argument(
         "--force",
         type=str2bool,
         default=False,
@@ -89,7 +99,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     )  # fmt: skip
     bad = BadItems(args.data, args.max_bad_share)
     tables = read_data_dir(args.data, bad)
-    tables["text"] = clean_transcripts(tables["text"], args.text_symbols, args.data)
+    clean = None if args.cleaner == "none" else text_cleaner(args.cleaner)
+    removed = set() if args.nlsyms_txt == "none" else read_symbols(args.nlsyms_txt)
+    tables["text"] = clean_transcripts(
+        tables["text"], args.text_symbols, args.data, clean, removed
+    )
     announce(tables["wav.scp"].values(), f"{args.data}/wav.scp")
     # What the sources hold decides which files of an earlier run are still right.
     files = audio_files(args.data, may_miss=True)

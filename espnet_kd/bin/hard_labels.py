@@ -22,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--speech_shape", required=True, help="lengths of its utterances")
     parser.add_argument("--config", required=True, help="training config: samples of a frame")
     parser.add_argument("--token_list", required=True, help="tokens.txt of the models")
-    parser.add_argument("--token_type", required=True, choices=("char", "bpe"))
+    parser.add_argument("--token_type", required=True, choices=("char", "bpe", "word"))
     parser.add_argument("--bpemodel", default="none", help="model of --token_type bpe")
     parser.add_argument(
         "--out",

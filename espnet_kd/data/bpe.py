@@ -3,7 +3,7 @@
 import io
 import re
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 from espnet_kd.data.tokens import write_token_list
 from espnet_kd.errors import UserError
@@ -13,7 +13,14 @@ MAX_BYTES = 4192  # of a sentence, by default of sentencepiece
 META_PIECES = 3  # <unk>, <s>, </s>: replaced by ESPnet's <blank>, <unk>, <sos/eos>
 
 
-def make_bpe(sentences: List[str], vocabulary: int, mode: str, out: Path) -> None:
+def make_bpe(
+    sentences: List[str],
+    vocabulary: int,
+    mode: str,
+    out: Path,
+    coverage: float = 1.0,
+    symbols: Sequence[str] = (),
+) -> None:
     """Train a BPE model; write `bpe.model`, `bpe.vocab` and, last, `tokens.txt` to `out`.
 
     Args:
@@ -21,6 +28,8 @@ def make_bpe(sentences: List[str], vocabulary: int, mode: str, out: Path) -> Non
         vocabulary: Size of the token list, special tokens included.
         mode: `unigram` or `bpe`.
         out: The directory.
+        coverage: Share of the text's characters that get tokens; the others become `<unk>`.
+        symbols: Words that are tokens as they are.
 
     Raises:
         UserError: the text cannot give a vocabulary of this size.
@@ -35,7 +44,8 @@ def make_bpe(sentences: List[str], vocabulary: int, mode: str, out: Path) -> Non
             # Below 4 sentencepiece has no room for its own and fails without a reason.
             vocab_size=max(vocabulary, 4),
             model_type=mode,
-            character_coverage=1.0,
+            character_coverage=coverage,
+            user_defined_symbols=list(symbols),
             input_sentence_size=100000000,
             # Longer ones would be passed over without a word.
             max_sentence_length=max(MAX_BYTES, *(len(s.encode()) for s in sentences)),

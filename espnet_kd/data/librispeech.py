@@ -68,8 +68,12 @@ def find_corpus(corpus: str) -> Path:
     if (root / "LibriSpeech").is_dir():
         root = root / "LibriSpeech"
     if not _folders(root):
+        there = sorted(path.name for path in root.iterdir())[:8]
+        what = "the corpus folder is empty"
+        if there:
+            what = f"no folder in it (but {' '.join(there)})"
         raise UserError(
-            f"{root}: the corpus folder is empty; it must hold <set>/<speaker>/<chapter>"
+            f"{root}: {what}; it must hold <set>/<speaker>/<chapter>. Other corpora: --corpus DIR"
         )
     return root
 

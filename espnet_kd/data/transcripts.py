@@ -4,10 +4,11 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from typing import Callable, Dict, List, Mapping
+from typing import Callable, Container, Dict, List, Mapping, Optional, Set
 
 from espnet_kd.data.tokens import BLANK, SOS_EOS, SPACE, UNK
 from espnet_kd.errors import UserError
+from espnet_kd.fileio import PathLike, read_table
 
 CHOICES = ("refuse", "remove", "keep")
 # <noise>, [laughter], {breath}: no language has them as words.
@@ -27,7 +28,13 @@ ODD: Dict[str, Callable[[str], bool]] = {
 }
 
 
-def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dict[str, str]:
+def clean_transcripts(
+    texts: Mapping[str, str],
+    symbols: str,
+    label: str,
+    clean: Optional[Callable[[str], str]] = None,
+    removed: Container[str] = (),
+) -> Dict[str, str]:
     """Return the transcripts with one blank between words.
 
     Whatever Unicode calls white space parts words, as it does in scoring. Other characters are
@@ -38,6 +45,8 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
         symbols: Treatment of markup such as `<noise>`: `refuse`, `remove` or `keep`, that is,
             spell it out like any word.
         label: Name of the data directory, for messages.
+        clean: Makes of a transcript the one that is learnt and scored; None: it is that.
+        removed: Words that are taken out, such as `<noise>`, whatever `symbols` says.
 
     Raises:
         UserError: there is markup, and it is to be refused, or is a name of ESPnet's tokens; or
@@ -47,8 +56,12 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
     odd: Dict[str, List[str]] = {}  # what -> utterances
     marks: Counter = Counter()
     marked: Dict[str, str] = {}  # symbol -> utterance
+    left_out: Counter = Counter()
     for utt, text in texts.items():
         words = " ".join(text.split())
+        if removed:
+            left_out.update(word for word in words.split() if word in removed)
+            words = " ".join(word for word in words.split() if word not in removed)
         if not text.isascii():
             for what, applies in ODD.items():
                 if applies(text):
@@ -60,12 +73,16 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
             marked.update({symbol: utt for symbol in some if symbol not in marked})
             if symbols == "remove":
                 words = " ".join(SYMBOL.sub(" ", words).split())
+        if clean is not None:
+            words = " ".join(clean(words).split())
         cleaned[utt] = words
     if not any(cleaned.values()):
         raise UserError(
             f"{label}/text: none of {len(texts)} transcripts holds a word; a line is "
             "'<utterance> <transcript>'"
         )
+    if left_out:
+        logging.warning(f"{label}/text: took out {_counted(left_out)}")
     for what, utts in odd.items():
         logging.warning(
             f"{label}/text: {len(utts)} of {len(texts)} transcripts hold {what} (e.g. {utts[0]})"
@@ -73,6 +90,19 @@ def clean_transcripts(texts: Mapping[str, str], symbols: str, label: str) -> Dic
     if marks:
         _symbols(marks, marked, symbols, label)
     return cleaned
+
+
+def read_symbols(path: PathLike) -> Set[str]:
+    """Read the words that are no language, such as `<noise>`, one a line.
+
+    Raises:
+        UserError: No such file, or not UTF-8.
+    """
+    return set(read_table(path)) - RESERVED
+
+
+def _counted(words: Counter) -> str:
+    return ", ".join(f"{word} {n} times" for word, n in words.most_common(NAMED))
 
 
 def _symbols(marks: Counter, marked: Dict[str, str], symbols: str, label: str) -> None:

@@ -3,6 +3,7 @@
 In reading order:
 
     options        options of `asr_kd.sh` as data, and what is wrong with a value
+    espnet_options  those of ESPnet's asr.sh that the recipe has not
     places         paths and names that the recipe can use
     names          names of folders that follow from the options
     espnet_names   names of ESPnet's options

@@ -9,6 +9,7 @@ decodes its first utterance.
 
 import glob
 import os
+import shlex
 from typing import List, Optional, Sequence
 
 from espnet_kd.errors import UserError
@@ -16,6 +17,7 @@ from espnet_kd.fileio import atomic_path
 from espnet_kd.run.jobs import job_words
 from espnet_kd.run.recipe import Recipe, count_lines
 
+LOCAL_SCORE = "local/score.sh"  # what else a corpus wants to know of each model
 JOINED = ("token", "token_int", "score", "text")  # what jobs leave, each for its utterances
 
 
@@ -125,6 +127,8 @@ def score_model(
             files = ["--ref", f"{data}/text", "--hyp", f"{folder}/text", "--out", folder]
             recipe.call(recipe.python("score", *files))
             recipe.done(folder, "score")
+    if sets is None and os.access(LOCAL_SCORE, os.X_OK):  # as in ESPnet
+        recipe.call([LOCAL_SCORE, *shlex.split(settings.local_score_opts), exp])
 
 
 def why_not_scored(recipe: Recipe, exp: str, tag: str) -> Optional[str]:

@@ -37,7 +37,7 @@ def names_of(options: Mapping[str, str]) -> Dict[str, str]:
         token_name = f"bpe{options['nbpe']}"
         token_folder = f"bpe_{options['bpemode']}{options['nbpe']}"
     else:
-        token_name = token_folder = "char"
+        token_name = token_folder = options["token_type"]
     names["token_dir"] = names["token_dir"] or f"data/{lang}token_list/{token_folder}"
     config = _stem(options["asr_config"])
     tag = f"{config}_raw_{lang}{token_name}{_tag_of(options['asr_args'])}{perturbed}"

@@ -22,10 +22,12 @@ from typing import (
 )
 
 from espnet_kd.errors import UserError, nearest
+from espnet_kd.espnet.text_cleaner import NAMES as CLEANERS
 from espnet_kd.run.places import name_problem, path_problem
 
 LARGEST = 10**9  # no count of a recipe is larger, and a shell reckons with it
 BOOLEANS = ("true", "false")
+ESPNET_STAGES = (6, 7, 8, 9)  # of ESPnet's asr.sh, which the recipe has not
 
 
 class Option(NamedTuple):
@@ -75,6 +77,8 @@ OPTIONS: Dict[str, Option] = {
     "python": Option("text", "python3", needed=True),
     "seed": _whole("", 0, 2**32 - 1, needed=False),
     # Data
+    "corpus": Option("source"),
+    "data": Option("choice", choices=("csv", "tsv", "jsonl", "folder", "kaldi")),
     "local_data_opts": Option("quoted"),
     "speed_perturb_factors": Option("speeds"),
     "audio_format": Option("choice", "flac", choices=("flac", "wav"), needed=True),
@@ -82,6 +86,8 @@ OPTIONS: Dict[str, Option] = {
     "resample": _bool(),
     "max_bad_share": Option("share", "0.02", needed=True),
     "text_symbols": Option("choice", "refuse", choices=("refuse", "remove", "keep"), needed=True),
+    "cleaner": Option("cleaner", "none", needed=True),
+    "nlsyms_txt": Option("file", "none", needed=True),
     "max_dropped_share": Option("share", "0.1", needed=True),
     "min_wav_duration": Option("number", "0.1", 0, 86400, needed=True),
     "max_wav_duration": Option("number", "20", 0, 86400, needed=True),
@@ -90,9 +96,12 @@ OPTIONS: Dict[str, Option] = {
     "test_sets": Option("names", needed=True),
     "lang": Option("name", "noinfo", needed=True),
     # Tokens
-    "token_type": Option("choice", "bpe", choices=("char", "bpe"), needed=True),
+    "token_type": Option("choice", "bpe", choices=("char", "bpe", "word"), needed=True),
     "nbpe": _whole("30", 1),
     "bpemode": Option("choice", "unigram", choices=("unigram", "bpe"), needed=True),
+    "bpe_char_cover": Option("number", "1.0", 0.9, 1, needed=True),
+    "bpe_nlsyms": Option("text"),
+    "bpe_train_text": Option("file"),
     "max_unk_share": Option("share", "0.02", needed=True),
     "token_dir": Option("path", made_of=("lang", "asr_exp")),
     # Teacher
@@ -129,6 +138,7 @@ OPTIONS: Dict[str, Option] = {
     "decoding": Option("choice", "aligned", choices=("aligned", "stock"), needed=True),
     "stock_wer": _bool("true"),
     "report_note": Option("text"),
+    "local_score_opts": Option("quoted"),
     # Pack and upload
     "pack_models": Option("names"),
     "model_license": Option("name"),
@@ -187,9 +197,12 @@ def _together(
         if number("stage") > number("stop_stage"):
             yield f"--stage {values['stage']} is after --stop_stage {values['stop_stage']}"
         for word in dict.fromkeys(values["skip_stages"].split()):
+            if int(word) in ESPNET_STAGES:  # of language models: there are none
+                continue
             if int(word) not in known_stages:
                 stages = ", ".join(map(str, known_stages))
-                yield f"--skip_stages {word}: no such stage; there are {stages}"
+                hint = " (pack and upload are 18 and 19)" if word in ("14", "15") else ""
+                yield f"--skip_stages {word}: no such stage; there are {stages}{hint}"
     if right("compression_stage", "stop_compression_stage"):
         first, last = values["compression_stage"], values["stop_compression_stage"]
         if int(first) > int(last):
@@ -209,6 +222,10 @@ def _together(
         yield from _sets(values)
     if right("teacher_exp") and values["teacher_exp"] and not os.path.isdir(values["teacher_exp"]):
         yield f"--teacher_exp {values['teacher_exp']}: no such directory"
+    if values["data"] and not values["corpus"]:
+        yield f"--data {values['data']} needs --corpus, the file or folder to read"
+    if values["corpus"] and values["local_data_opts"]:
+        yield "--local_data_opts are for local/data.sh, which --corpus takes the place of"
     if right("paths", "ablate", "kd_args"):
         plain = (values["paths"].split(), values["ablate"]) == (["progressive"], "false")
         words = [word.partition("=")[0] for word in values["kd_args"].split()]
@@ -266,6 +283,8 @@ def _check_choice(value: str, option: Option) -> Optional[str]:
     if value in option.choices:
         return None
     words = ", ".join(option.choices[:-1]) + f" or {option.choices[-1]}"
+    if value == "phn":
+        words += " (phonemes that the transcripts are written in are words)"
     return f"must be {words}, not {value!r}"
 
 
@@ -357,6 +376,24 @@ def _check_name(value: str, option: Option) -> Optional[str]:
     return name_problem(value)
 
 
+def _check_file(value: str, option: Option) -> Optional[str]:
+    if value == "none" or os.path.isfile(value):
+        return path_problem(value)
+    return f"{value}: no such file"
+
+
+def _check_cleaner(value: str, option: Option) -> Optional[str]:
+    if value == "none" or value in CLEANERS or re.fullmatch(r"[\w.]+:\w+", value):
+        return None
+    names = ", ".join(CLEANERS)
+    return f"is none, {names} or module:function, not {value!r}{nearest(value, CLEANERS)}"
+
+
+def _check_source(value: str, option: Option) -> Optional[str]:
+    there = os.path.exists(os.path.expanduser(value))
+    return None if there else f"{value}: no such file or folder"
+
+
 def _check_text(value: str, option: Option) -> Optional[str]:
     return None
 
@@ -378,6 +415,9 @@ KINDS: Dict[str, Kind] = {
     "formats": _check_formats,
     "repo": _check_repo,
     "path": _check_path,
+    "source": _check_source,
+    "file": _check_file,
+    "cleaner": _check_cleaner,
     "text": _check_text,
 }
 

@@ -95,6 +95,7 @@ class Settings:
     decoding: str
     stock_wer: bool
     report_note: str
+    local_score_opts: str
     export_formats: Words
     export_models: Words
     export_utterances: int

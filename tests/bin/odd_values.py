@@ -48,6 +48,7 @@ GOOD = {
     "format_audio": "--data dump/dev --out dump/flac",
     "hard_labels": "--hyp dump/dev/text --data dump/dev --speech_shape stats/dev/speech_shape "
     "--config train.yaml --token_list tokens.txt --token_type char --out exp/labels",
+    "import_corpus": "--corpus corpus --data folder --out data/imported",
     "import_teacher": f"{TEACHER} --fs 16k --token_dir data/tokens --out exp/imported",
     "lock": "--pid 1 exp/held",
     "make_tokens": "--text dump/dev/text --token_type char --out data/made",

@@ -92,3 +92,15 @@ def test_importing_no_espnet_and_no_torch():
     code = "import sys\n" + "".join(f"import espnet_kd.bin.{verb}\n" for verb in verbs)
     code += "assert not {'torch', 'espnet2', 'scipy', 'soxr'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_symbols_are_tokens_and_rare_characters_are_not(tmp_path, ok):
+    lines = [f"u{n} the <noise> words\n" for n in range(200)]
+    (tmp_path / "text").write_text("".join([*lines, "v Z\n"]))
+    (tmp_path / "symbols").write_text("<noise>\n")
+    for symbols in "<noise>", tmp_path / "symbols":
+        out = tmp_path / f"out{len(str(symbols))}"
+        ok("make_tokens", "--text", tmp_path / "text", "--nbpe", 13, "--bpe_nlsyms", symbols,
+           "--bpe_char_cover", "0.99", "--out", out)  # fmt: skip
+        tokens = (out / "tokens.txt").read_text().splitlines()
+        assert "<noise>" in tokens and "Z" not in tokens

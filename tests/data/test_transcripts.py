@@ -1,6 +1,7 @@
 """Stage 3: what becomes of the transcripts."""
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,48 @@ def test_what_is_odd_is_kept_and_named(text, words, caplog):
     assert clean_transcripts(texts, "refuse", "set") == texts
     (message,) = caplog.messages
     assert "set/text: 2 of 3 transcripts" in message and words in message and "(e.g. b)" in message
+
+
+@pytest.fixture
+def shouted(tmp_path, monkeypatch):
+    """A data directory of two utterances, with a module of a cleaner beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    Path("data").mkdir()
+    soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 3200), 16000)
+    for name, value in ("wav.scp", "a.wav"), ("text", "Mr. <spk> one <noise> [uh] 2"):
+        Path("data", name).write_text(f"a {value}\nb {value}\n")
+    functions = "def up(t): return t.upper()", "def no(t): return 3", "def bad(t): t.x"
+    Path("mine.py").write_text("\n".join(functions))
+    Path("symbols").write_text("<noise>\n<spk>\n")
+    return "format_audio", "--data", "data", "--out", "out"
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ("--cleaner mine:up --nlsyms_txt symbols --text_symbols remove", "MR. ONE 2"),
+        ("--nlsyms_txt symbols --text_symbols keep", "Mr. one [uh] 2"),
+        ("--cleaner tacotron --text_symbols remove", "MISTER ONE TWO"),
+    ],
+)
+def test_transcripts_are_cleaned(words, text, shouted, ok):
+    ok(*shouted, *words.split())
+    assert read_table("out/text") == {"a": text, "b": text}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--cleaner mine:gone", "--cleaner mine:gone: module 'mine' has no attribute 'gone'"),
+        ("--cleaner nowhere:f", "--cleaner nowhere:f: No module named 'nowhere'"),
+        ("--cleaner mine:no", "--cleaner mine:no: makes int of 'Mr."),
+        ("--cleaner mine:bad", "--cleaner mine:bad: fails on 'Mr. <spk>"),
+        ("--cleaner tacotrn", "--cleaner: 'tacotrn' is not one of none, tacotron"),
+        ("--nlsyms_txt gone", "gone: no such file"),
+        ("--nlsyms_txt symbols", "symbols in the transcripts: [uh] 2 times"),
+    ],
+)
+def test_a_cleaner_that_fails_is_one_line(words, message, shouted, cli):
+    code, err = cli(*shouted, *words.split())
+    assert code == 1 and message in err.splitlines()[-1], err

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from shell_recipe import REPO, TEMPLATE, Recipe
@@ -26,10 +27,15 @@ def run(recipe, *words):
     [
         (["--stge", "3"], "unknown option --stge (did you mean '--stage'?)"),
         (["--inference-njobs", "3"], "(did you mean '--inference_nj'?)"),
+        (["--infrence_nj", "3"], "(did you mean '--inference_nj'?)"),
+        (["--lm_confg", "x"], "unknown option --lm_confg; --help lists them all"),
+        (["--asr_task", "asr"], "--asr_task 'asr': models here are those of espnet2.bin.asr_tra"),
+        (["--skip_stages", "14"], "16, 17, 18, 19, 20 (pack and upload are 18 and 19)"),
         (["--qqqqqqqqqq", "3"], "unknown option --qqqqqqqqqq; --help lists them all"),
         (["--PATH", "/"], "unknown option --PATH"),
         (["--current_stage", "1"], "unknown option --current_stage"),
         (["--stage"], "option --stage needs a value"),
+        (["--use_lm"], "option --use_lm needs a value"),
         (["--force", "yes"], "--force must be true or false, not 'yes'"),
         (["--use-streaming=1"], "--use-streaming must be true or false, not '1'"),
         (["--stage", "two"], "--stage must be a whole number, not 'two'"),
@@ -39,7 +45,7 @@ def run(recipe, *words):
         (["--valid_set", ""], "--valid_set is required"),
         (["--max_bad_share", "2"], "--max_bad_share must be a share between 0 and 1, e.g. 0.02"),
         (["--local_data_opts", "--a 'b"], "--local_data_opts has a quote that is not closed: --a"),
-        (["--token_type", "word"], "--token_type must be char or bpe, not 'word'"),
+        (["--token_type", "phn"], "--token_type must be char, bpe or word (phonemes that"),
     ],
 )
 def test_a_mistake_is_one_line(recipe, words, message):
@@ -66,12 +72,12 @@ def test_help_lists_every_stage_and_option_with_its_value(recipe):
     assert "(conf/compression.yaml)" in done.stdout
 
 
-@pytest.mark.parametrize("corpus", ["librispeech", "mini_speech"])
+@pytest.mark.parametrize("corpus", ["librispeech", "mini_speech", "own_corpus"])
 def test_run_sh_hands_its_defaults_and_the_users_options_on(corpus):
     folder = REPO / "egs2" / corpus / "asr_kd"
     done = subprocess.run(
-        ["./run.sh", "--nj", "7", "--help"],
-        cwd=folder,
+        [folder / "run.sh", "--nj", "7", "--help"],
+        cwd="/",
         capture_output=True,
         text=True,
         timeout=120,
@@ -139,4 +145,37 @@ def test_a_scale_that_is_not_known():
     folder = REPO / "egs2/librispeech/asr_kd"
     done = subprocess.run(["./run.sh", "--data_scale"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "run.sh: error: --data_scale must be mini, 100 or 960, not ''\n"
+    assert done.stderr == "run.sh: error: --data_scale must be mini, small, 100 or 960, not ''\n"
+
+
+def test_the_options_of_an_espnet_recipe_are_taken(recipe):
+    """Those of a `run.sh` for `--asr_task asr_transducer`, such as LibriSpeech's."""
+    Path(recipe.dir, "pretrained.pth").touch()
+    words = [
+        "--asr_task", "asr_transducer", "--lang", "en", "--nj", "16", "--feats_type", "raw",
+        "--audio_format", "flac.ark", "--max_wav_duration", "30", "--use_lm", "false",
+        "--lm_config", "conf/tuning/train_lm.yaml", "--lm_train_text", "data/lm.txt",
+        "--asr-config", "conf/train_teacher.yaml", "--skip_eval", "true", "--skip_upload_hf=true",
+        "--eval_valid_set", "true", "--pretrained_model", "pretrained.pth", "--use_k2", "false",
+        "--num_splits_asr", "4", "--stop_stage", "5", "--skip_stages", "6 7 8 9",
+    ]  # fmt: skip
+    done = run(recipe, *SETS, "--token_type", "char", "--ngpu", "0", *words)
+    said = done.stderr.splitlines()[0]
+    assert said == (
+        "asr_kd.sh: options that change nothing here: --audio_format flac.ark (written as flac), "
+        "--asr_task asr_transducer, --feats_type raw, --use_lm false, --lm_config "
+        "conf/tuning/train_lm.yaml, --lm_train_text data/lm.txt, --use_k2 false, "
+        "--num_splits_asr 4"
+    )
+    assert "Stages to run" in done.stdout
+
+
+def test_all_that_is_refused_is_told_at_once(recipe):
+    words = "--use_lm true --use_ngram=true --qqq --stage x --feats_type fbank"
+    done = run(recipe, *SETS, *words.split())
+    assert done.returncode == 1 and done.stdout == ""
+    lines = [line.removeprefix("asr_kd.sh: error: ") for line in done.stderr.splitlines()]
+    assert [line.split(":")[0] for line in lines] == [
+        "--use_lm 'true'", "--use_ngram 'true'", "unknown option --qqq; --help lists them all",
+        "--feats_type 'fbank'", "--stage must be a whole number, not 'x'",
+    ]  # fmt: skip

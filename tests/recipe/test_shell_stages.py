@@ -236,7 +236,7 @@ def test_a_stage_before_the_one_it_needs(recipe, missing, options, message):
         ({"stage": 6, "stop_stage": 9}, "no stage to run"),
         ({"num_nodes": 2}, "--num_nodes 2 needs a scheduler"),
         ({"python": "no_such_python"}, "no_such_python (not found) cannot import espnet_kd"),
-        ({"test_sets": "test_a more"}, "local/data.sh made no data/more"),
+        ({"test_sets": "test_a more"}, "stage 1 made no data/more"),
     ],
 )
 def test_bad_input(recipe, options, message):
@@ -256,7 +256,8 @@ def test_a_failing_tool_ends_the_run_with_stage_and_log(recipe):
     assert done.returncode == 3
     assert done.stderr.splitlines() == [
         "data.sh: error: no such corpus",
-        "asr_kd.sh: error: stage 1 (data: local/data.sh makes data/<set>) failed (exit code 3)",
+        "asr_kd.sh: error: stage 1 (data: local/data.sh, or --corpus, makes data/<set>) failed "
+        "(exit code 3)",
     ]
     fail = {"STUB_FAIL": "espnet_kd.bin.train:exp/kd_mid"}
     shutil.rmtree(recipe.dir / "exp/kd_mid")

@@ -176,7 +176,7 @@ CASES = [
     ),
     ({"local_data_opts": "--a 'b"}, "--local_data_opts has a quote that is not closed: --a 'b"),
     ({"skip_stages": "2,4"}, "--skip_stages takes stage numbers, not '2,4'"),
-    ({"skip_stages": "6"}, "--skip_stages 6: no such stage; there are 1, 2, 3, 4, 5, 10, 11"),
+    ({"skip_stages": "6 14"}, "--skip_stages 14: no such stage; there are 1, 2, 3, 4, 5, 10, 11"),
     ({"stage": "5", "stop_stage": "4"}, "--stage 5 is after --stop_stage 4"),
     ({"compression_stage": "3", "stop_compression_stage": "2"}, "--compression_stage 3 is after"),
     ({"paths": "progresive"}, "--paths unknown path 'progresive' (did you mean 'progressive'?)"),

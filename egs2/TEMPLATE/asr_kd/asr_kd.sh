@@ -26,6 +26,8 @@ python=python3
 seed=
 
 # Data
+corpus=
+data=
 local_data_opts=
 speed_perturb_factors=
 audio_format=flac
@@ -33,6 +35,8 @@ fs=16k
 resample=false
 max_bad_share=0.02
 text_symbols=refuse
+cleaner=none
+nlsyms_txt=none
 min_wav_duration=0.1
 max_wav_duration=20
 max_dropped_share=0.1
@@ -45,6 +49,9 @@ lang=noinfo
 token_type=bpe
 nbpe=30
 bpemode=unigram
+bpe_char_cover=1.0
+bpe_nlsyms=
+bpe_train_text=
 token_dir=
 max_unk_share=0.02
 
@@ -82,6 +89,7 @@ use_streaming=false
 decoding=aligned
 stock_wer=true
 report_note=
+local_score_opts=
 
 # Pack and upload
 pack_models=
@@ -96,7 +104,7 @@ export_models=
 export_utterances=500
 
 stage_titles=(
-    [1]="data: local/data.sh makes data/<set>"
+    [1]="data: local/data.sh, or --corpus, makes data/<set>"
     [2]="speed perturbation of the training set"
     [3]="audio: data/<set> to dump/raw at one sampling rate"
     [4]="removal of too short and too long utterances"
@@ -140,6 +148,10 @@ Options, with the values they have now:
     --seed           # Seed of the trainings (default: the one in their configs) (${seed}).
 
     # Data
+    --corpus                 # File or folder of a corpus, read by stage 1 in the place of
+                             # local/data.sh; sets that it lacks are split off (${corpus}).
+    --data                   # Kind of it: csv, tsv, jsonl, folder (sounds with a .txt beside
+                             # each) or kaldi (also an ESPnet dump); none: guess (${data}).
     --local_data_opts        # Options of local/data.sh; values with spaces in single quotes
                              # (${local_data_opts}).
     --speed_perturb_factors  # E.g. "0.9 1.0 1.1"; none: no perturbation (${speed_perturb_factors}).
@@ -149,6 +161,10 @@ Options, with the values they have now:
     --max_bad_share          # Share of a set's utterances that may be unusable (${max_bad_share}).
     --text_symbols           # Markup in transcripts, such as <noise>: refuse, remove, or keep,
                              # which spells it out (${text_symbols}).
+    --cleaner                # Of transcripts, as in ESPnet (tacotron, jaconv, vietnamese,
+                             # korean_cleaner, whisper_en, whisper_basic), or a function of yours,
+                             # module:function; all sets are learnt and scored so (${cleaner}).
+    --nlsyms_txt             # File of words taken out of them, such as <noise> (${nlsyms_txt}).
     --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
     --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
     --max_dropped_share      # Share of a training set's utterances, or hours, that these two, or
@@ -159,9 +175,13 @@ Options, with the values they have now:
     --lang                   # Language, part of directory names (${lang}).
 
     # Tokens
-    --token_type  # char or bpe (${token_type}).
+    --token_type  # char, bpe or word (${token_type}).
     --nbpe        # Number of BPE tokens (${nbpe}).
     --bpemode     # unigram or bpe (${bpemode}).
+    --bpe_char_cover  # Share of the characters that BPE tokens cover (${bpe_char_cover}).
+    --bpe_nlsyms  # Words that are BPE tokens as they are: a,b or a file (${bpe_nlsyms}).
+    --bpe_train_text  # Kaldi text that BPE tokens are made of, none: the training set's
+                      # (${bpe_train_text}).
     --token_dir   # Directory of the token list (${token_dir}).
     --max_unk_share  # Share of a training or validation set's characters that the tokens may
                      # not be able to write (${max_unk_share}).
@@ -203,6 +223,8 @@ Options, with the values they have now:
     --stock_wer            # With aligned chunks: decode the test sets as ESPnet does, too, so that
                            # the report and the cards have that WER as well (${stock_wer}).
     --report_note          # A sentence for the head of the report (${report_note}).
+    --local_score_opts     # Options of local/score.sh, which, if there is one, is run with each
+                           # scored experiment as its last word (${local_score_opts}).
 
     # Pack and upload
     --pack_models     # Models to pack, by their names in the report, none: all (${pack_models}).
@@ -221,6 +243,7 @@ END
 }
 
 run_command="./asr_kd.sh$(printf ' %q' "$@")" # for the report
+unknown_options=() # of ESPnet's asr.sh, perhaps: espnet_kd/run/espnet_options.py knows them
 # shellcheck source=scripts/parse_options.sh
 . scripts/parse_options.sh
 # shellcheck source=scripts/messages.sh
@@ -250,9 +273,15 @@ base_train_set=
 for name in $(_known_options); do options+=("--${name}=${!name}"); done
 # shellcheck disable=SC2086
 implied=$(${python} -m espnet_kd.bin.check_options --program "${0##*/}" \
-    --cmd_backend "${cmd_backend}" --known_stages "${!stage_titles[@]}" "${options[@]}") ||
-    { explained=true; exit 1; }
-while IFS='=' read -r name value; do printf -v "${name}" '%s' "${value}"; done <<<"${implied}"
+    --cmd_backend "${cmd_backend}" --known_stages "${!stage_titles[@]}" "${options[@]}" \
+    "${unknown_options[@]/#/--unknown=}") || { explained=true; exit 1; }
+while IFS='=' read -r name value; do
+    case "${name}" in
+    # Made of options of ESPnet's: as if it had been given so.
+    option:*) name=${name#option:} options+=("--${name}=${value}") ;;
+    esac
+    printf -v "${name}" '%s' "${value}"
+done <<<"${implied}"
 
 # by_python VERB WORDS...: do a stage, or a part of it, which says itself what goes wrong.
 by_python() {
@@ -313,9 +342,16 @@ mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
 
 # ------------------------------------------------------------------ data
 if begin_stage 1; then
-    [ -x local/data.sh ] || die "stage 1 runs local/data.sh, which is not there (or not executable)"
-    mapfile -t words < <(named_corpora)
-    words+=("local_data_opts=${local_data_opts}")
+    words=("local_data_opts=${local_data_opts}")
+    if [ -n "${corpus}" ]; then
+        words+=("source:corpus=${corpus%/}" ${data:+"source:data=${data}"})
+        if [ -f "${corpus}" ]; then words+=("table:${corpus}"); fi
+    else
+        [ -x local/data.sh ] ||
+            die "stage 1 runs local/data.sh, which is not there (or not executable);" \
+                "--corpus names a corpus to be read without it"
+        mapfile -t -O 1 words < <(named_corpora)
+    fi
     # shellcheck disable=SC2086
     for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
         # A set that is missing, although the stage is done, has been asked for since.
@@ -325,12 +361,20 @@ if begin_stage 1; then
         # Split as a shell would: a value with spaces stands in quotes. The names of the sets
         # are handed on, for a script that can make any set by its name.
         mapfile -t data_options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
-        call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
-            max_bad_share="${max_bad_share}" python="${python}" local/data.sh "${data_options[@]}"
+        if [ -n "${corpus}" ]; then
+            # shellcheck disable=SC2086
+            call ${python} -m espnet_kd.bin.import_corpus --corpus "${corpus}" --data "${data}" \
+                --train_set "${base_train_set}" --valid_set "${valid_set}" \
+                --test_sets "${test_sets}" --max_bad_share "${max_bad_share}"
+        else
+            call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
+                max_bad_share="${max_bad_share}" python="${python}" local/data.sh \
+                "${data_options[@]}"
+        fi
         # shellcheck disable=SC2086
         for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
             [ -s "data/${dset}/wav.scp" ] ||
-                die "local/data.sh made no data/${dset};" \
+                die "stage 1 made no data/${dset};" \
                     "check --train_set, --valid_set, --test_sets and --local_data_opts"
         done
         step_done data data
@@ -357,6 +401,9 @@ if begin_stage 2; then
 fi
 
 if begin_stage 3; then
+    text_words=() # a record of before there were these options goes on
+    if [ "${cleaner}" != none ]; then text_words+=("cleaner=${cleaner}"); fi
+    if [ "${nlsyms_txt}" != none ]; then text_words+=("table:${nlsyms_txt}"); fi
     for dset in "${all_sets[@]}"; do
         maker=1
         if [ -n "${speed_perturb_factors}" ] && [ "${dset}" = "${train_set}" ]; then maker=2; fi
@@ -366,12 +413,13 @@ if begin_stage 3; then
         case "${dset}" in "${train_set}" | "${valid_set}") out="${data_feats}/org/${dset}" ;; esac
         if step_needed "${out}" format_audio \
             "fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" \
-            "text_symbols=${text_symbols}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk \
+            "text_symbols=${text_symbols}" "${text_words[@]}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk \
             out:utt2audio; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.format_audio --data "data/${dset}" --out "${out}" \
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
                 --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}" \
+                --cleaner "${cleaner}" --nlsyms_txt "${nlsyms_txt}" \
                 --force "${force}"
             step_done "${out}" format_audio
         fi
@@ -422,14 +470,21 @@ if begin_stage 5; then
         fi
     else
         need "${data_feats}/${train_set}/text" 4
+        text=${bpe_train_text:-${data_feats}/${train_set}/text}
         # Another training set would make other tokens under the same name.
         bpe=()
-        [ "${token_type}" != bpe ] || bpe=(out:bpe.model)
+        if [ "${token_type}" = bpe ]; then
+            bpe=(out:bpe.model ${bpe_nlsyms:+"bpe_nlsyms=${bpe_nlsyms}"})
+            if [ "${bpe_char_cover}" != 1.0 ]; then bpe+=("bpe_char_cover=${bpe_char_cover}"); fi
+        else
+            text=${data_feats}/${train_set}/text
+        fi
         if step_needed "${token_dir}" make_tokens \
             "train_set=${train_set}" "token_type=${token_type}" "nbpe=${nbpe}" "bpemode=${bpemode}" \
-            "table:${data_feats}/${train_set}/text" out:tokens.txt "${bpe[@]}"; then
+            "table:${text}" out:tokens.txt "${bpe[@]}"; then
             # shellcheck disable=SC2086
-            call ${python} -m espnet_kd.bin.make_tokens --text "${data_feats}/${train_set}/text" \
+            call ${python} -m espnet_kd.bin.make_tokens --text "${text}" \
+                --bpe_char_cover "${bpe_char_cover}" --bpe_nlsyms "${bpe_nlsyms}" \
                 --token_type "${token_type}" --nbpe "${nbpe}" --bpemode "${bpemode}" --out "${token_dir}"
             step_done "${token_dir}" make_tokens
         fi

@@ -4,6 +4,7 @@ set -e
 set -u
 set -o pipefail
 
+cd "$(dirname "$0")"
 exec ./asr_kd.sh \
     --lang en \
     --ngpu 0 \

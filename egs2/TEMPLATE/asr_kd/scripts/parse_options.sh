@@ -3,7 +3,8 @@
 #
 # An option is a variable that is set before this file is sourced and that the help text
 # names. `help_message` is a function (then it shows the values given so far) or a variable.
-# A variable that holds true or false accepts only true or false.
+# A variable that holds true or false accepts only true or false. Where `unknown_options` is an
+# array, options that are none are put there as `name=value`, or `name`, and not refused.
 
 _help() {
     if declare -F help_message >/dev/null; then
@@ -60,6 +61,16 @@ while [ $# -gt 0 ]; do
     _name=${_name%%=*}
     _variable=${_name//-/_}
     if ! grep -qxF -e "${_variable}" <<<"${_options}"; then
+        if declare -p unknown_options >/dev/null 2>&1; then
+            _given=${1#--}
+            if [[ "$1" != *=* && $# -ge 2 && "$2" != --* ]]; then
+                _given+="=$2"
+                shift
+            fi
+            unknown_options+=("${_given}")
+            shift
+            continue
+        fi
         _nearest=$(_nearest_option "${_variable}" <<<"${_options}")
         [ -z "${_nearest}" ] || _nearest=" (did you mean '--${_nearest}'?)"
         _option_error "unknown option --${_name}${_nearest}; --help lists them all"
@@ -85,4 +96,4 @@ while [ $# -gt 0 ]; do
     esac
     printf -v "${_variable}" '%s' "${_value}"
 done
-unset _options _name _variable _value _nearest
+unset _options _name _variable _value _nearest _given

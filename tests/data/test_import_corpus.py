@@ -1,0 +1,216 @@
+"""Corpora of one's own: tables, folders, Kaldi directories; which sets are made of them."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_kd.data.corpus_split import split_off
+from espnet_kd.fileio import read_table
+
+RATE = 16000
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A folder `c` with 40 sounds of 8 speakers, `c/<speaker>/<n>.wav`."""
+    monkeypatch.chdir(tmp_path)
+    audio = 0.1 * np.random.default_rng(0).standard_normal(3200)
+    for n in range(40):
+        path = Path(f"c/s{n % 8}/{n}.wav")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, audio, RATE)
+    return sorted(Path("c").rglob("*.wav"))
+
+
+def write_csv(path, rows, head="audio,text,speaker", line="{0},THE WORDS,{1}"):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lines = [head, *(line.format(p.absolute(), p.parent.name) for p in rows)]
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
+def sets(*names):
+    return {name: read_table(f"data/{name}/text") for name in names or ("train", "dev", "test")}
+
+
+def speakers(name):
+    return set(read_table(f"data/{name}/utt2spk").values())
+
+
+def test_a_csv_is_split_by_speaker(corpus, ok, caplog):
+    caplog.set_level(logging.INFO)
+    write_csv("t.csv", corpus)
+    ok("import_corpus", "--corpus", "t.csv")
+    assert [len(table) for table in sets().values()] == [30, 5, 5]
+    assert not speakers("dev") & speakers("train") and not speakers("dev") & speakers("test")
+    assert "no set 'dev' is given: 5 utterances of it, 1 of 8 speakers" in caplog.text
+    assert all(utt.startswith(("s0-", "s1-", "s2-", "s3-", "s4-", "s5-", "s6-", "s7-"))
+               for utt in sets()["train"])  # fmt: skip
+    first = sets()
+    write_csv("t.csv", corpus[::-1])
+    ok("import_corpus", "--corpus", "t.csv")
+    assert sets() == first
+    ok("format_audio", "--data", "data/dev", "--out", "dump/dev")
+
+
+def test_without_speakers_it_is_said(corpus, ok, caplog):
+    write_csv("t.csv", corpus, "audio,text", "{0},A")
+    ok("import_corpus", "--corpus", "t.csv", "--data", "csv")
+    assert [len(table) for table in sets().values()] == [32, 4, 4]
+    assert "the same voices may be in all sets" in caplog.text
+
+
+def test_common_voice(corpus, ok):
+    clips = Path("cv/clips")
+    clips.mkdir(parents=True)
+    for n, name in enumerate(("train", "dev", "test", "validated", "other")):
+        lines = ["client_id\tpath\tsentence\tup_votes"]
+        for path in corpus[n * 5 : n * 5 + 5]:
+            shutil.copy(path, clips / f"cv_{path.name}")
+            lines.append(f'{path.parent.name}\tcv_{path.name}\t"Quoted" it\'s, so\t2')
+        Path(f"cv/{name}.tsv").write_text("\ufeff" + "\n".join(lines))
+    ok("import_corpus", "--corpus", "cv")
+    assert {name: len(table) for name, table in sets().items()} == dict.fromkeys(sets(), 5)
+    assert set(sets()["train"].values()) == {'"Quoted" it\'s, so'}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_nemo_manifests_with_parts_of_files(as_list, corpus, ok):
+    for name in "train", "validation":
+        rows = [
+            {"audio_filepath": str(corpus[0].absolute()), "offset": n / 20, "duration": 0.05,
+             "text": f"words {n}"} for n in range(4)
+        ]  # fmt: skip
+        text = json.dumps(rows) if as_list else "\n".join(map(json.dumps, rows))
+        Path("m").mkdir(exist_ok=True)
+        Path(f"m/{name}_manifest.json").write_text(text)
+    ok("import_corpus", "--corpus", "m")
+    assert len(sets("dev")["dev"]) == 4 and len(sets("train")["train"]) == 3  # one to test
+    ok("format_audio", "--data", "data/dev", "--out", "dump/dev")
+    assert set(read_table("dump/dev/utt2num_samples").values()) == {"800"}
+
+
+def test_hugging_face_rows(corpus, ok):
+    names = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
+    rows = [
+        {"audio": {"path": path.name, "bytes": None}, "transcription": "A", "split": name}
+        for path, name in zip(corpus, names)
+    ]
+    for path in corpus:
+        shutil.copy(path, path.name)
+    Path("metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ok("import_corpus", "--corpus", "metadata.jsonl")
+    assert [len(table) for table in sets().values()] == [20, 10, 10]
+
+
+@pytest.mark.parametrize("by_sets", [False, True])
+def test_a_folder_with_texts_beside_the_sounds(by_sets, corpus, ok):
+    for n, path in enumerate(corpus):
+        path.with_suffix(".txt").write_text("the words\nof it\n")
+        if by_sets:
+            folder = Path("d", ("train", "valid", "Test")[min(n // 10, 2)], path.parent.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in path, path.with_suffix(".txt"):
+                shutil.copy(file, folder / file.name)
+    ok("import_corpus", "--corpus", "d" if by_sets else "c", "--data", "folder")
+    counts = [len(table) for table in sets().values()]
+    assert counts == ([10, 10, 20] if by_sets else [30, 5, 5])
+    assert set(sets()["dev"].values()) == {"the words of it"}
+    assert "s0" in speakers("train") | speakers("dev") | speakers("test")
+
+
+def test_kaldi_directories_from_another_place(corpus, ok, tmp_path, monkeypatch):
+    for name in "train", "dev":
+        folder = Path("asr1/dump/raw", name)
+        folder.mkdir(parents=True)
+        Path("asr1/audio").mkdir(exist_ok=True)
+        for path in corpus[:3]:
+            shutil.copy(path, f"asr1/audio/{path.name}")
+        wav = [f"u{path.stem} cat audio/{path.name} |" for path in corpus[:2]]
+        wav.append(f"u3 audio/{corpus[2].name}")
+        (folder / "wav.scp").write_text("\n".join(wav) + "\n")
+        (folder / "text").write_text("".join(f"{line.split()[0]} A B\n" for line in wav))
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    ok("import_corpus", "--corpus", "../asr1", "--test_sets", "dev")
+    assert sets("train").keys() == {"train"} and not Path("data/test").exists()
+    ok("format_audio", "--data", "data/train", "--out", "dump/train")
+
+
+def test_commands_of_a_download_are_not_run(corpus, cli):
+    folder = Path("downloads/train")
+    folder.mkdir(parents=True)
+    (folder / "wav.scp").write_text("a cat x |\n")
+    (folder / "text").write_text("a A\n")
+    code, err = cli("import_corpus", "--corpus", "downloads")
+    assert code == 1 and "lies in a folder of downloads: none is run" in err
+    write_csv("t.csv", [])
+    Path("t.csv").write_text("audio,text\ntouch x |,A\n" + "c/s0/0.wav,A\n" * 5)
+    code, err = cli("import_corpus", "--corpus", "t.csv")
+    assert code == 1 and "commands are taken from wav.scp of Kaldi directories only" in err
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_video_goes_through_ffmpeg(missing, corpus, cli, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None if missing else f"/bin/{name}")
+    for path in corpus:
+        path.rename(path.with_suffix(".m4a"))
+    write_csv("t.csv", [path.with_suffix(".m4a") for path in corpus])
+    code, err = cli("import_corpus", "--corpus", "t.csv")
+    if missing:
+        assert code == 1 and "is decoded by ffmpeg, which is not installed; install it, or" in err
+    else:
+        entry = next(iter(read_table("data/train/wav.scp").values()))
+        assert code == 0 and entry.startswith("ffmpeg -nostdin -v error -i /")
+
+
+WRONG = {
+    "gone.csv": (None, "no such file or folder"),
+    "empty.csv": ("", "no row in it"),
+    "head.csv": ("audio,text\n", "no row in it"),
+    "names.csv": ("sound,words\na,b\n", "no column of audio files; there are 'sound', 'words'"),
+    "twice.csv": ("audio,audio\na,b\n", "a column's name stands there twice"),
+    "fields.csv": ("audio,text\na,b, c\n", "fields.csv:2: 3 fields, where the first line names 2"),
+    "quote.csv": ('audio,text\na,"b\n', "quote.csv:2: "),
+    "latin.csv": (b"audio,text\na,\xe9\n", "latin.csv:2: not UTF-8; save it as UTF-8"),
+    "x.jsonl": ('{"audio": "a"}\n{"audio"\n', "x.jsonl:2: not JSON"),
+    "l.jsonl": ('["a"]\n', "l.jsonl:1: 'a'; an object with named fields is needed"),
+    "t.jsonl": ('{"audio": "a", "offset": "x", "end": 3}', "t.jsonl:1: start is 'x'; seconds"),
+    "o.jsonl": ('{"audio": "a", "start": 3, "end": 3}', "the end, 3 s, is not behind the start"),
+    "text.csv": ("audio,words\nc/s0/0.wav,A\n", "1 utterances without a transcript"),
+    "file.csv": ("audio,text\nno.wav,A\n", "1 sound files that are not there"),
+    "few.csv": ("audio,text\nc/s0/0.wav,A\n", "1 utterances cannot be split into 3 sets"),
+    "sets.csv": ("audio,text,split\nc/s0/0.wav,A,x\n", "no row of its column of sets is 'train'"),
+    "a.txt": ("", "neither a folder nor a .csv, .tsv, .jsonl or .json"),
+    "empty": ({}, "the folder is empty"),
+    "docs": ({"a.pdf": "", "b.doc": ""}, "no sound file among its 2 files (.doc, .pdf)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_read_is_one_line(name, corpus, cli):
+    content, words = WRONG[name]
+    if isinstance(content, dict):
+        Path(name).mkdir()
+        for file, text in content.items():
+            Path(name, file).write_text(text)
+    elif content is not None:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, err = cli("import_corpus", "--corpus", name)
+    assert code == 1 and words in err.splitlines()[-1], err
+    assert not Path("data").exists()
+
+
+def test_no_set_is_empty_however_few_there_are():
+    for count in range(3, 30):
+        for speakers_ in (1, 2, 3, 4, 7):
+            items = list(range(count))
+            parts = split_off(items, lambda n, s=speakers_: f"s{n % s}", ["dev", "test"], "c")
+            assert all(parts[name] for name in ("", "dev", "test"))
+            assert sorted(sum(parts.values(), [])) == items
+            assert len(parts[""]) >= count / 3
