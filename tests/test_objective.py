@@ -135,7 +135,8 @@ def test_gradcheck(objective):
         losses = distillation_losses(Joint(*parts), teacher, *LATTICE, objective, budget=1)
         return losses.rnnt, losses.kd
 
-    assert torch.autograd.gradcheck(loss, student[:4])
+    # Along random directions: the reference above is compared number by number.
+    assert torch.autograd.gradcheck(loss, student[:4], fast_mode=True)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=IDS)
