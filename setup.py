@@ -5,9 +5,11 @@ already has ESPnet as it is. The exact sets that were tested are in `constraints
 `make` uses them.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 
@@ -96,7 +98,23 @@ def long_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
+class WithRecipe(build_py):
+    """Put a recipe folder into the wheel, from which espnet_kd.bin.new_recipe makes others."""
+
+    def run(self) -> None:
+        """Copy the package, then the recipe."""
+        super().run()
+        source = HERE / "egs2/own_corpus/asr_kd"
+        if self.editable_mode or not source.is_dir():
+            return
+        target = Path(self.build_lib, "espnet_kd/recipe")
+        shutil.rmtree(target, ignore_errors=True)
+        made = shutil.ignore_patterns("exp", "data", "dump", "downloads", "small", "mini")
+        shutil.copytree(source, target, ignore=made)
+
+
 setup(
+    cmdclass={"build_py": WithRecipe},
     name="espnet_kd",
     version=version(),
     description="Progressive knowledge distillation of streaming ESPnet transducers",

@@ -228,7 +228,7 @@ def announce(values: Iterable[str], where: str) -> None:
         UserError: A program is not installed, or a command has no words.
     """
     programs: Dict[str, List[str]] = {}
-    for value in values:
+    for value in dict.fromkeys(values):  # a recording may stand there for each of its utterances
         if not is_command(value):
             continue
         commands = commands_of(value)

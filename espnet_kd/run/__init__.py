@@ -29,5 +29,6 @@ In reading order:
     turn           one turn of stage 16: a student from derivation to manifest
     reporting      stage 17
     exporting      stage 20
+    recipe_folder  a recipe folder that stands alone
     stage_main     what the command lines of whole stages share
 """

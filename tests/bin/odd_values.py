@@ -55,6 +55,7 @@ GOOD = {
     "manifest": "--check exp/kd",
     "measure_speed": "--model t=teacher --inference_model model.pth --data dump/dev "
     "--out exp/speed.json",
+    "new_recipe": "exp/new",
     "pack_model": "--results exp/results.json --model teacher",
     "perturb_speed": "--data dump/dev --out dump/fast",
     "plan": f"{TEACHER} --target 0.6 --stages 2 --train_config train.yaml --no_estimate",

@@ -44,6 +44,7 @@ import time  # noqa: E402
 
 REPO = str(pathlib.Path(__file__).resolve().parents[2])
 AUDIO = "wav.scp", "text", "utt2spk"
+CONFIG = "encoder_conf: {body_conf: [{block_type: conformer}]}\n"  # of a teacher that can be cut
 EPOCHS = 2  # of a training, if nobody asks for more
 
 
@@ -82,7 +83,7 @@ def train(args):
         return
     print("[progress] train: 1/2 epoch", flush=True)
     print("not for the terminal")
-    write(f"{out}/config.yaml", "")
+    write(f"{out}/config.yaml", CONFIG)
     write(f"{out}/facts.json", json.dumps({"epochs": int(args.get("max_epoch", EPOCHS))}))
     trained = [args["config"], args.get("seed"), args.get("max_epoch")]
     write(f"{out}/valid.loss_transducer.ave.pth", str(trained))
@@ -156,7 +157,7 @@ def cache_teacher(args):
 def import_teacher(args):
     kind = "bpe" if "/bpe_" in args["token_dir"] else "char"
     make_tokens({"out": args["token_dir"], "token_type": kind})
-    write(args["out"] + "/config.yaml", "")
+    write(args["out"] + "/config.yaml", CONFIG)
     write(args["out"] + "/facts.json", '{"epochs": 1}')
     write(f"{args['out']}/{args['teacher_model']}", "")
 

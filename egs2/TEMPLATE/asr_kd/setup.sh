@@ -6,18 +6,29 @@ set -u
 set -o pipefail
 
 if [ $# -ne 1 ] || [[ "$1" == -* ]]; then
-    echo "Usage: $0 <target-dir>, e.g. $0 egs2/my_corpus/asr_kd" >&2
+    echo "Usage: $0 <target-dir>, e.g. $0 egs2/my_corpus/asr_kd; elsewhere, as in an ESPnet" \
+        "checkout, the folder is a copy that stands alone" >&2
     [ "${1:-}" = --help ] && exit 0
     exit 2
 fi
 dir=${1%/}
-if [ ! -d "${dir}/../../TEMPLATE/asr_kd" ] && [ ! -d "$(dirname "$(dirname "${dir}")")/TEMPLATE/asr_kd" ]; then
-    echo "${0##*/}: error: ${dir} must be egs2/<corpus>/asr_kd beside egs2/TEMPLATE/asr_kd" >&2
-    exit 1
-fi
 if [ -e "${dir}/run.sh" ]; then
     echo "${0##*/}: error: ${dir}/run.sh is there already; nothing was changed" >&2
     exit 1
+fi
+if [ ! -d "${dir}/../../TEMPLATE/asr_kd" ] && [ ! -d "$(dirname "$(dirname "${dir}")")/TEMPLATE/asr_kd" ]; then
+    own=$(dirname "$(readlink -f "$0")")/../../own_corpus/asr_kd
+    if [ ! -d "${own}" ]; then
+        echo "${0##*/}: error: ${dir} must be egs2/<corpus>/asr_kd beside egs2/TEMPLATE/asr_kd" >&2
+        exit 1
+    fi
+    mkdir -p "${dir}"
+    for path in "${own}"/*; do
+        # Not what runs have left there.
+        case "${path##*/}" in exp | data | dump | downloads) ;; *) cp -rL "${path}" "${dir}/" ;; esac
+    done
+    echo "Made ${dir}: a copy that stands alone. ./run.sh --corpus DIR, or write local/data.sh."
+    exit 0
 fi
 
 mkdir -p "${dir}/conf" "${dir}/local"
@@ -28,9 +39,10 @@ done
 for file in ../../TEMPLATE/asr_kd/conf/*.conf; do
     ln -sfn "../${file}" "conf/${file##*/}"
 done
-# A start for the configs: those of another corpus.
+# A start for the configs: those of the demo, for few hours; conf/large has others.
+if [ -d ../../librispeech ]; then ln -sfn ../../../librispeech/asr_kd/conf conf/large; fi
 for name in train_teacher train_student compression decode; do
-    file=../../librispeech/asr_kd/conf/${name}.yaml
+    file=../../mini_speech/asr_kd/conf/${name}.yaml
     if [ -f "${file}" ]; then cp -n "${file}" conf/; fi
 done
 
@@ -42,7 +54,7 @@ set -o pipefail
 
 ./asr_kd.sh \
     --lang en \
-    --token_type bpe --nbpe 500 \
+    --token_type char \
     --train_set train \
     --valid_set dev \
     --test_sets "test" \

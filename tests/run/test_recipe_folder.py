@@ -1,0 +1,50 @@
+"""Recipe folders made outside this repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espnet_kd.bin import new_recipe
+from espnet_kd.errors import UserError
+from espnet_kd.run.recipe_folder import make_recipe
+
+REPO = Path(__file__).parents[2]
+
+
+def check(folder):
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    there = {path.name for path in folder.iterdir()}
+    assert {"run.sh", "asr_kd.sh", "path.sh", "cmd.sh", "db.sh", "scripts", "conf"} <= there
+    assert not there & {"exp", "data", "dump"}
+    assert (folder / "conf/train_teacher.yaml").is_file() and os.access(folder / "run.sh", os.X_OK)
+    done = subprocess.run(
+        [folder / "run.sh", "--nj", "7", "--help"], cwd="/", capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "statistics (7)" in done.stdout, done.stderr
+
+
+def test_a_folder_stands_alone(tmp_path, capsys):
+    folder = tmp_path / "my/asr_kd"
+    with pytest.raises(SystemExit) as end:
+        new_recipe.main([str(folder)])
+    assert end.value.code == 0 and f"made {folder}; now" in capsys.readouterr().out
+    check(folder)
+    with pytest.raises(UserError, match="is there already; nothing was changed"):
+        make_recipe(folder)
+
+
+def test_setup_in_a_checkout_of_espnet(tmp_path):
+    folder = tmp_path / "espnet/egs2/my/asr_kd"
+    (tmp_path / "espnet/egs2/TEMPLATE/asr1").mkdir(parents=True)
+    setup = REPO / "egs2/TEMPLATE/asr_kd/setup.sh"
+    subprocess.run([setup, folder], check=True, capture_output=True)
+    check(folder)
+
+
+def test_the_wheel_carries_the_recipe(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path / "lib"]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+    check(tmp_path / "lib/espnet_kd/recipe")
