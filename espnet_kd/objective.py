@@ -13,8 +13,8 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
-from espnet_kd.lattice import Joint, node_stats, rnnt_loss
-from espnet_kd.lattice.visits import best_path, occupancy
+from espnet_kd.lattice import Band, Grid, Joint, band_around
+from espnet_kd.lattice.visits import LEAST, best_path, occupancy
 from espnet_kd.losses import (
     FullKL,
     Seen,
@@ -40,25 +40,53 @@ class Posteriors(NamedTuple):
     three: torch.Tensor
     weight: Optional[torch.Tensor] = None
 
+    def held_arcs(self) -> torch.Tensor:
+        """Return log p of {blank, next label}, next to none where nothing is held.
+
+        (B, T, U + 1, 2)
+        """
+        two = self.three[..., :2]
+        if self.weight is None:
+            return two
+        return two.masked_fill((self.weight == 0)[..., None], LEAST)
+
 
 Teacher = Union[Joint, Posteriors]
-Lattice = Tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # labels, t_len, u_len
 Teachers = Sequence[Tuple[Teacher, float]]  # each with its share of the distillation loss
+
+
+class BandFacts(NamedTuple):
+    """Facts of the band of a batch.
+
+    Attributes:
+        kept: Share of the teacher's occupancy inside. ()
+        nodes: Share of the lattices' nodes inside. ()
+        rows: Mean rows of a frame. ()
+        inside: Share of the student's path mass inside, exactly; None where the whole lattice
+            was not walked over. (B,)
+    """
+
+    kept: torch.Tensor
+    nodes: torch.Tensor
+    rows: torch.Tensor
+    inside: Optional[torch.Tensor] = None
 
 
 class Losses(NamedTuple):
     """Losses of each utterance in nats.
 
     Attributes:
-        rnnt: -log P(y | x). (B,)
+        rnnt: -log P(y | x), with a band that of the paths inside. (B,)
         kd: Distillation loss; None without a teacher. (B,)
         agreement: Agreement with the (first) teacher, a share without gradient: see
             `losses.agreement`; None without a teacher. (B,)
+        band: Facts of the band, without gradient; None without one.
     """
 
     rnnt: torch.Tensor
     kd: Optional[torch.Tensor]
     agreement: Optional[torch.Tensor] = None
+    band: Optional[BandFacts] = None
 
 
 def distillation_losses(
@@ -70,6 +98,7 @@ def distillation_losses(
     objective: Objective = DEFAULT,
     fastemit_lambda: float = 0.0,
     budget: Optional[int] = None,
+    measure_band: bool = False,
 ) -> Losses:
     """Compute the RNN-T loss and the distillation loss of a batch.
 
@@ -78,83 +107,165 @@ def distillation_losses(
     Args:
         student: The student's projected joint network.
         teacher: The teacher's; `Posteriors` of a cache; several as [(teacher, share), ...]:
-            the distillation loss is then the sum of share * loss; None: no distillation.
+            the distillation loss is then the sum of share * loss; None: no distillation, and
+            no band.
         labels: Padded with anything in [0, V). (B, U)
         t_len: Frames of each utterance, the same for both models. (B,)
         u_len: Labels of each utterance. (B,)
         objective: Options of the distillation loss.
         fastemit_lambda: See `lattice.rnnt_loss`; the RNN-T term only.
         budget: Bytes of a chunk: see `lattice.node_stats`.
+        measure_band: Whether the losses are of the whole lattice in spite of a band, and
+            `band.inside` says what share of the student's paths the band would hold.
 
     Returns:
         Differentiable with respect to the student.
 
     Raises:
-        ValueError: an objective that a cache cannot serve, or shapes that do not fit.
+        ValueError: an objective that a cache cannot serve, options that do not go together, or
+            shapes that do not fit.
     """
-    lattice = (labels, t_len, u_len)
+    whole = Grid(labels, t_len, u_len, budget)
     teachers = _with_shares(teacher)
     if not teachers:
-        stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
-        return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), None)
+        return Losses(whole.loss(whole.stats(student), fastemit_lambda), None)
     for each, _ in teachers:
         _check(student, each, objective)
+    paths = None
+    if objective.lattice == "band":
+        paths = _paths(teachers[0][0], whole, objective)
+    grid = whole
+    if paths is not None and not measure_band and not paths.band.is_whole:
+        grid = whole.inside(paths.band)  # of all nodes the whole lattice gives the same bits
     if objective.objective == "full_sum":
-        return _full_sum(student, teachers, lattice, fastemit_lambda, budget)
+        losses = _full_sum(student, teachers, grid, paths, fastemit_lambda)
+    else:
+        losses = _by_nodes(student, teachers, grid, paths, objective, fastemit_lambda)
+    return losses if paths is None else losses._replace(band=_facts(losses, student, grid, paths))
 
+
+def _by_nodes(
+    student: Joint,
+    teachers: Teachers,
+    grid: Grid,
+    paths: Optional["_Paths"],
+    objective: Objective,
+    fastemit_lambda: float,
+) -> Losses:
+    """Compute the losses of an objective that compares nodes; see `distillation_losses`."""
+    whole, t_len, u_len = grid.inside(None), grid.t_len, grid.u_len
     tau = objective.temperature
     hot = student.tempered(tau)
     # A divergence of the vocabulary is computed by the walk itself: a walk for each teacher.
     in_walk = objective.objective in ("full", "top_k")
     if not in_walk:
-        stats = node_stats(hot, *lattice, budget=budget)
+        stats = grid.stats(hot)
     kd: Any = 0.0  # (B,) from the first teacher on
     agrees: Optional[torch.Tensor] = None
-    for each, share in teachers:
-        plain = None if objective.nodes == "all" else _posteriors(each, lattice, budget)
-        weight = _node_weight(each, plain, lattice, objective)  # (B, T, U + 1) or None
+    for i, (each, share) in enumerate(teachers):
+        known = paths if i == 0 else None
+        plain = None if known is None else known.plain
+        if plain is None and objective.nodes != "all":
+            plain = _posteriors(each, whole)
+        weight = grid.take(_node_weight(each, plain, known, whole, objective))
         if plain and tau == 1 and not in_walk and objective.frame_shift == 0:
             each = plain  # the same walk would give the same numbers
         each = _shift(each, objective.frame_shift)
         each = each.tempered(tau) if isinstance(each, Joint) else each
         if in_walk:
             assert isinstance(each, Joint)  # `_check` lets no cache in
-            seen = Seen(each, labels) if agrees is None else None
-            stats = node_stats(hot, *lattice, _over_tokens(each, objective, seen), budget)
-            nodes = stats[..., 3]  # (B, T, U + 1)
+            seen = Seen(each, grid.labels, u_len, grid.band) if agrees is None else None
+            stats = grid.stats(hot, _over_tokens(each, objective, seen))
+            nodes = stats[..., 3]  # (B, T, U + 1) or (N,)
             theirs = None if seen is None else Posteriors(seen.three)
         else:
-            theirs = _posteriors(each, lattice, budget)
-            nodes = collapsed_kl(stats, theirs.three, objective.divergence)  # (B, T, U + 1)
+            theirs = _posteriors(each, grid)
+            nodes = collapsed_kl(stats, theirs.three, objective.divergence)  # as above
         if agrees is None and theirs is not None:
-            agrees = agreement(stats, theirs.three, t_len, u_len, theirs.weight)
-        reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight)  # (B,)
+            agrees = _agreement(stats, theirs, grid, paths)
+        reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight, grid.band)  # (B,)
         kd = kd + share * (tau**2 * reduced)
     if tau != 1:  # the RNN-T loss is that of the other lattice
-        stats = node_stats(student, *lattice, budget=budget)
-    return Losses(rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda), kd, agrees)
+        stats = grid.stats(student)
+    return Losses(grid.loss(stats, fastemit_lambda), kd, agrees)
 
 
 def _full_sum(
     student: Joint,
     teachers: Teachers,
-    lattice: Lattice,
+    grid: Grid,
+    paths: Optional["_Paths"],
     fastemit_lambda: float,
-    budget: Optional[int],
 ) -> Losses:
     """Compute the losses of the objective `full_sum`; see `distillation_losses`."""
-    _, t_len, u_len = lattice
-    stats = node_stats(student, *lattice, budget=budget)  # (B, T, U + 1, 3)
-    rnnt = rnnt_loss(stats[..., :2], t_len, u_len, fastemit_lambda)  # (B,)
+    stats = grid.stats(student)  # (B, T, U + 1, 3) or (N, 3)
+    rnnt = grid.loss(stats, fastemit_lambda)  # (B,)
+    # FastEmit changes the gradient of the RNN-T loss, not of the distance.
+    own = rnnt if fastemit_lambda == 0 else grid.loss(stats)  # (B,)
     kd = torch.zeros_like(rnnt)  # (B,)
     agrees: Optional[torch.Tensor] = None
-    for each, share in teachers:
-        three, held = _posteriors(each, lattice, budget)
-        target = rnnt_loss(three[..., :2], t_len, u_len)  # (B,)
-        kd = kd + share * full_sum(rnnt, target, t_len, u_len)
+    for i, (each, share) in enumerate(teachers):
+        theirs = _posteriors(paths.plain if paths is not None and i == 0 else each, grid)
+        target = grid.loss(theirs.three)  # (B,)
+        kd = kd + share * full_sum(own, target, grid.t_len, grid.u_len)
         if agrees is None:
-            agrees = agreement(stats, three, t_len, u_len, held)
+            agrees = _agreement(stats, theirs, grid, paths)
     return Losses(rnnt, kd, agrees)
+
+
+class _Paths(NamedTuple):
+    """The paths of the teacher that a band is made around.
+
+    Attributes:
+        plain: Its posteriors on the whole lattice.
+        visits: Probability that a path visits a node. (B, T, U + 1)
+        best: One on the best path, else zero. (B, T, U + 1)
+        band: The band.
+    """
+
+    plain: Posteriors
+    visits: torch.Tensor
+    best: torch.Tensor
+    band: Band
+
+
+def _paths(teacher: Teacher, whole: Grid, objective: Objective) -> _Paths:
+    """Find out where the teacher's paths go."""
+    plain = _posteriors(teacher, whole)
+    two, lengths = plain.held_arcs(), (whole.t_len, whole.u_len)
+    visits, best = occupancy(two, *lengths), best_path(two, *lengths)  # (B, T, U + 1) each
+    limits = objective.band_kept, objective.band_rows
+    return _Paths(plain, visits, best, band_around(visits, best, *lengths, *limits))
+
+
+@torch.no_grad()
+def _facts(losses: Losses, student: Joint, grid: Grid, paths: _Paths) -> BandFacts:
+    """Tell how much a band holds, of the student's paths too if the whole lattice was walked."""
+    visits, band = paths.visits, paths.band
+    nodes = (grid.t_len * (grid.u_len + 1)).sum()  # ()
+    inside = None
+    if grid.band is None:
+        banded = grid.inside(band)
+        # Walking over the band again costs little beside what was done.
+        inside = (losses.rnnt - banded.loss(banded.stats(student))).exp().clamp_max(1.0)  # (B,)
+        inside = inside.nan_to_num(0.0)  # neither the band nor the lattice has a path
+    return BandFacts(
+        band.take(visits).sum() / visits.sum(),
+        len(band.place) / nodes,
+        len(band.place) / grid.t_len.sum(),
+        inside,
+    )
+
+
+def _agreement(
+    stats: torch.Tensor, theirs: Posteriors, grid: Grid, paths: Optional[_Paths]
+) -> torch.Tensor:
+    """Compute the agreement on the nodes that count. (B,)"""
+    path = None
+    if grid.band is not None:
+        assert paths is not None  # a band is made around them
+        path = grid.band.take(paths.best)  # (N,)
+    return agreement(stats, theirs.three, grid.t_len, grid.u_len, theirs.weight, grid.band, path)
 
 
 def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher, float]]:
@@ -175,29 +286,38 @@ def _over_tokens(
     return TopKKL(teacher, objective.top_k, objective.divergence, seen)
 
 
-def _posteriors(teacher: Teacher, lattice: Lattice, budget: Optional[int]) -> Posteriors:
-    """The teacher's collapsed posteriors, cached or walked for."""
+@torch.no_grad()
+def _posteriors(teacher: Teacher, grid: Grid) -> Posteriors:
+    """The teacher's collapsed posteriors at the nodes that count, cached or walked for."""
     if isinstance(teacher, Posteriors):
-        return teacher
-    return Posteriors(node_stats(teacher.detach(), *lattice, budget=budget))
+        three = grid.take(teacher.three)
+        assert three is not None
+        return Posteriors(three, grid.take(teacher.weight))
+    return Posteriors(grid.stats(teacher.detach()))
 
 
 def _node_weight(
     teacher: Teacher,
     plain: Optional[Posteriors],
-    lattice: Lattice,
+    paths: Optional[_Paths],
+    whole: Grid,
     objective: Objective,
 ) -> Optional[torch.Tensor]:
     """Return the weight of each node of the student's lattice; None: all alike. (B, T, U + 1)
 
-    `plain` are the teacher's posteriors where the nodes are chosen by its paths.
+    `plain` are the teacher's posteriors where the nodes are chosen by its paths, and `paths`
+    the paths themselves where they are known.
     """
-    _, t_len, u_len = lattice
+    t_len, u_len = whole.t_len, whole.u_len
     weight = teacher.weight if isinstance(teacher, Posteriors) else None
-    if plain is not None:
-        three, held = plain
-        visits = occupancy if objective.nodes == "occupancy" else best_path
-        weight = visits(three[..., :2], t_len, u_len)  # (B, T, U + 1)
+    if objective.nodes != "all":
+        assert plain is not None
+        held = plain.weight
+        if paths is not None:
+            weight = paths.visits if objective.nodes == "occupancy" else paths.best
+        else:
+            visits = occupancy if objective.nodes == "occupancy" else best_path
+            weight = visits(plain.three[..., :2], t_len, u_len)  # (B, T, U + 1)
         weight = weight if held is None else weight * held
     if objective.frame_shift == 0:
         return weight
@@ -228,6 +348,9 @@ def _shift(teacher: Teacher, shift: int) -> Teacher:
 
 
 def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:
+    clash = objective.clash()
+    if clash is not None:
+        raise ValueError(": ".join(clash))
     size = (*student.enc.shape[:2], student.dec.size(1))
     if isinstance(teacher, Posteriors):
         if objective.objective in ("full", "top_k") or objective.temperature != 1:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from espnet_kd.errors import UserError
 from espnet_kd.lattice import Joint, node_mask, node_stats
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
+from espnet_kd.spec.distillation import read_kd_conf
 from tests.lattice.materialised import logits_of, random_joint, random_labels, three_of
 from tests.lattice.test_visits import all_paths
 
@@ -244,6 +246,19 @@ def test_nothing_flows_into_the_teacher():
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=IDS)
+def test_fastemit_is_a_matter_of_the_rnnt_loss_alone(objective):
+    student, teacher = joints()
+    plain, fast = (
+        distillation_losses(student, teacher, *LATTICE, objective, fastemit_lambda=x)
+        for x in (0.0, 0.5)
+    )
+    for loss, same in ((lambda x: x.kd, True), (lambda x: x.rnnt, False)):
+        a, b = (torch.autograd.grad(loss(x).sum(), student[:4], retain_graph=True)[0]
+                for x in (plain, fast))  # fmt: skip
+        assert torch.equal(a, b) == same
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=IDS)
 def test_several_teachers_are_a_mix(objective):
     """Loss and gradient of the mix are the mix of both; a share of 1 is that teacher alone."""
     student, teacher = joints()
@@ -280,6 +295,26 @@ def test_wrong_options_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "full_sum", "temperature": 2.0},
+        {"objective": "full_sum", "nodes": "occupancy"},
+        {"objective": "full_sum", "normalize": "sum"},
+        {"objective": "full_sum", "frame_shift": 1},
+        {"objective": "full_sum", "divergence": "reverse"},
+        {"lattice": "band", "frame_shift": 1},
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(options):
+    name = list(options)[-1]
+    with pytest.raises(ValueError, match=f"^{name}: found '.*', which .* has no use for"):
+        distillation_losses(*joints(), *LATTICE, Objective(**options))
+    conf = {"objective": "collapsed", "teacher_config": "a", "teacher_model": "b", **options}
+    with pytest.raises(UserError, match=f"^plan.{name}: found '.*', which .* has no use for"):
+        read_kd_conf(conf).complete("plan")
+
+
+@pytest.mark.parametrize(
     "objective, walks",
     [(Objective("collapsed"), 2), (Objective("collapsed", nodes="occupancy"), 2)]
     + [(Objective("collapsed", nodes="one_best", frame_shift=1), 3), (Objective("full"), 1)],
@@ -291,7 +326,7 @@ def test_no_lattice_is_walked_twice_for_the_same_numbers(monkeypatch, objective,
         calls.append(args)
         return node_stats(*args, **kwargs)
 
-    monkeypatch.setattr("espnet_kd.objective.node_stats", counted)
+    monkeypatch.setattr("espnet_kd.lattice.grid.node_stats", counted)
     distillation_losses(*joints(), *LATTICE, objective)
     assert len(calls) == walks
 

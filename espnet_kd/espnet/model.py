@@ -11,6 +11,7 @@ from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.band_watch import BandWatch
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
@@ -37,6 +38,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     method_conf: Mapping[str, Any] = {}  # what its method was attached with
     callbacks: Sequence[Callback] = ()  # of its method
+    band_watch: BandWatch  # of `lattice: band`
     updates: int = 0  # of the student so far; the trainer counts them
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
     batch_names: Sequence[str] = ()  # utterances whose statistics are collected
@@ -73,6 +75,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
             frozen.check_fits(model)
         model.options = options
         model.terms = [term for term in TERMS if term.wanted(model)]
+        model.band_watch = BandWatch()
         if teacher is not None:
             _check_warp(model, options)
             for term in model.terms:

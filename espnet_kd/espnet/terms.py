@@ -57,14 +57,15 @@ class Outputs:
     @functools.cached_property
     def lattice(self) -> Losses:
         """The losses on the lattice, all from one walk."""
-        return distillation_losses(
-            self.joint,
-            self.teachers,
-            self.labels,
-            self.t_len,
-            self.u_len,
-            self.model.options,
-            self.model.fastemit_lambda,
+        arguments = self.joint, self.teachers, self.labels, self.t_len, self.u_len
+        options, fastemit = self.model.options, self.model.fastemit_lambda
+        if options.lattice == "full" or self.teachers is None:
+            return distillation_losses(*arguments, options, fastemit)
+        if not self.model.training:  # checkpoints are chosen by the exact loss
+            whole = options.changed(lattice="full", band_kept=0.999, band_rows=0)
+            return distillation_losses(*arguments, whole, fastemit)
+        return self.model.band_watch.losses(
+            lambda whole: distillation_losses(*arguments, options, fastemit, measure_band=whole)
         )
 
 
@@ -109,7 +110,10 @@ class LatticeDistillation(Term):
         """Return lambda and the share of equal choices."""
         assert out.lattice.agreement is not None  # there are teachers
         weight = torch.tensor(self.weight(out.model))  # ()
-        return {"kd_weight": weight, "agreement": out.lattice.agreement.mean()}
+        stats = {"kd_weight": weight, "agreement": out.lattice.agreement.mean()}
+        if out.lattice.band is not None:
+            stats.update(out.model.band_watch.stats(out.lattice.band))
+        return stats
 
 
 class CtcDistillation(Term):

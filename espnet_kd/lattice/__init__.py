@@ -7,12 +7,25 @@ In reading order:
     stats       the walk: a few numbers a node out, one gradient back
     recursion   the RNN-T forward-backward recursion on two of those numbers
     visits      which nodes its paths visit, by these two
-    nodes       which nodes belong to an utterance
+    banded      a band of each lattice around such paths
+    banded_recursion    the recursion inside it
+    grid        whole lattices or bands, behind one interface
+    nodes       which nodes belong to an utterance, and their next labels
 """
 
+from espnet_kd.lattice.banded import Band, band_around
+from espnet_kd.lattice.grid import Grid
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import node_mask
 from espnet_kd.lattice.recursion import rnnt_loss
 from espnet_kd.lattice.stats import node_stats
 
-__all__ = ["Joint", "node_mask", "node_stats", "rnnt_loss"]
+__all__ = [
+    "Band",
+    "Grid",
+    "Joint",
+    "band_around",
+    "node_mask",
+    "node_stats",
+    "rnnt_loss",
+]

@@ -1,15 +1,65 @@
 """Cut the lattices of a batch into pieces of a bounded size."""
 
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Protocol, Sequence
+
+import torch
+
+
+class Nodes(Protocol):
+    """Some nodes of a batch's lattices, n of them, in one order throughout."""
+
+    def sums(self, enc: torch.Tensor, dec: torch.Tensor) -> torch.Tensor:
+        """Add up the projections of each node. (B, T, D), (B, U + 1, D) -> (n, D)"""
+
+    def add_grad(self, grad: torch.Tensor, d_enc: torch.Tensor, d_dec: torch.Tensor) -> None:
+        """Add the gradient of `sums` (n, D) to d_enc (B, T, D) and d_dec (B, U + 1, D)."""
+
+    def labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the next label of each node. (B, U + 1) -> (n,)"""
+
+    def take(self, nodes: torch.Tensor) -> torch.Tensor:
+        """Return these of all nodes that are kept. -> (n, ...)"""
+
+    def put(self, nodes: torch.Tensor, values: torch.Tensor) -> None:
+        """Write values (n, ...) to their places among all nodes that are kept."""
 
 
 class Chunk(NamedTuple):
-    """Frames t0..t1 of utterance b, rows 0..rows - 1: (t1 - t0) * rows nodes."""
+    """Frames t0..t1 of utterance b, rows u0..u0 + rows - 1: (t1 - t0) * rows nodes."""
 
     b: int
     t0: int
     t1: int
     rows: int
+    u0: int = 0
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self.u0, self.u0 + self.rows)
+
+    def sums(self, enc: torch.Tensor, dec: torch.Tensor) -> torch.Tensor:
+        """Add up the projections of each node. (B, T, D), (B, U + 1, D) -> (n, D)"""
+        z = enc[self.b, self.t0 : self.t1, None] + dec[self.b, None, self._rows]
+        return z.reshape(-1, z.size(-1))  # no view: of transposed inputs it is none
+
+    def add_grad(self, grad: torch.Tensor, d_enc: torch.Tensor, d_dec: torch.Tensor) -> None:
+        """Add the gradient of `sums` (n, D) to d_enc (B, T, D) and d_dec (B, U + 1, D)."""
+        grid = grad.reshape(self.t1 - self.t0, self.rows, -1)  # (t, rows, D)
+        d_enc[self.b, self.t0 : self.t1] += grid.sum(1)
+        d_dec[self.b, self._rows] += grid.sum(0)
+
+    def labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the next label of each node. (B, U + 1) -> (n,)"""
+        return labels[self.b, self._rows].expand(self.t1 - self.t0, -1).reshape(-1)
+
+    def take(self, nodes: torch.Tensor) -> torch.Tensor:
+        """Return these of the nodes of a batch. (B, T, U + 1, ...) -> (n, ...)"""
+        return nodes[self.b, self.t0 : self.t1, self._rows].flatten(0, 1)
+
+    def put(self, nodes: torch.Tensor, values: torch.Tensor) -> None:
+        """Write values (n, ...) to their places in (B, T, U + 1, ...)."""
+        place = nodes[self.b, self.t0 : self.t1, self._rows]  # (t, rows, ...)
+        place.copy_(values.view(place.shape))
 
 
 def chunks(

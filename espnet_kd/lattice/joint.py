@@ -1,10 +1,14 @@
 """The joint network as a lattice walk needs it: already projected."""
 
-from typing import Callable, NamedTuple, Optional
+import functools
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import torch
 
-from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.chunks import Nodes
+
+# Activations that are another function at each call while they are trained.
+RANDOM = (torch.nn.modules.dropout._DropoutNd, torch.nn.RReLU)
 
 
 class Joint(NamedTuple):
@@ -15,7 +19,8 @@ class Joint(NamedTuple):
         dec: Projected predictor output, `lin_dec(decoder_out)`. (B, U + 1, D)
         weight: Output layer. (V, D)
         bias: (V,)
-        activation: Elementwise; None is tanh, which is the fastest.
+        activation: A function of each node's (D,); None is tanh, which is the fastest. One with
+            parameters must be a `torch.nn.Module`, which then get their gradients.
     """
 
     enc: torch.Tensor
@@ -24,23 +29,76 @@ class Joint(NamedTuple):
     bias: torch.Tensor
     activation: Optional[Callable[[torch.Tensor], torch.Tensor]] = None
 
-    def hidden(self, chunk: Chunk) -> torch.Tensor:
-        """Compute activation(enc + dec) at the nodes of a chunk. (n, D)"""
-        z = self._sum(chunk)
-        return z.tanh_() if self.activation is None else self.activation(z)
+    def hidden(self, nodes: Nodes) -> torch.Tensor:
+        """Compute activation(enc + dec) at some nodes. (n, D)"""
+        z = nodes.sums(self.enc, self.dec)
+        return z.tanh_() if self.activation is None else self._activate(z)
 
-    def hidden_grad(self, chunk: Chunk, hidden: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-        """Turn the gradient of `hidden` into that of enc + dec. (n, D) -> (n, D)"""
+    def hidden_grad(
+        self, nodes: Nodes, hidden: torch.Tensor, grad: torch.Tensor
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """Turn the gradient of `hidden` into that of enc + dec, and of `parameters`.
+
+        Args:
+            nodes: Which nodes.
+            hidden: Their hidden layer. (n, D)
+            grad: Its gradient; overwritten. (n, D)
+
+        Returns:
+            (n, D), and a gradient for each parameter of the activation.
+        """
         if self.activation is None:
-            return grad.mul_(1 - hidden.to(grad.dtype).square())
+            return grad.mul_(1 - hidden.to(grad.dtype).square()), []
         with torch.enable_grad():
-            z = self._sum(chunk).requires_grad_()
-            return torch.autograd.grad(self.activation(z), z, grad.to(z.dtype))[0].to(grad.dtype)
+            z = nodes.sums(self.enc, self.dec).requires_grad_()
+            # Of a copy: an activation that works in place would overwrite a leaf.
+            out = self._activate(z.clone())
+            d_z, *d = torch.autograd.grad(out, [z, *self.parameters()], grad.to(out.dtype))
+        return d_z.to(grad.dtype), d
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the output layer; float32 or better. (n, D) -> (n, V)"""
         out = torch.addmm(self.bias, hidden, self.weight.t())
         return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def parameters(self) -> List[torch.Tensor]:
+        """List the parameters of the activation that want a gradient."""
+        if not isinstance(self.activation, torch.nn.Module):
+            return []
+        return [x for x in self.activation.parameters() if x.requires_grad]
+
+    def check_activation(self) -> None:
+        """Refuse an activation that the walk would give a wrong gradient.
+
+        Raises:
+            ValueError: it hides parameters, or is another function at each call.
+        """
+        if self.activation is None:
+            return
+        if isinstance(self.activation, torch.nn.Module):
+            for module in self.activation.modules():
+                if isinstance(module, RANDOM) and module.training:
+                    raise ValueError(
+                        f"activation: {type(module).__name__} gives other values each time, and "
+                        "the lattice is walked over twice; put it into evaluation mode"
+                    )
+            return
+        with torch.enable_grad():
+            probe = self.activation(self.enc.detach().new_zeros(1, self.enc.size(2)))  # (1, D)
+        if probe.requires_grad:
+            raise ValueError(
+                "activation: has parameters, which would get no gradient; give it as a "
+                "torch.nn.Module"
+            )
+
+    def in_one_dtype(self) -> "Joint":
+        """Return the same joint network in one dtype: autocast's where it is on."""
+        dtype = functools.reduce(torch.promote_types, (x.dtype for x in self[:4]))
+        device = self.enc.device.type
+        if dtype == torch.float32 and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        enc, dec, weight, bias = (part.to(dtype) for part in self[:4])
+        return Joint(enc, dec, weight, bias, self.activation)
 
     def tempered(self, temperature: float) -> "Joint":
         """Return the joint network whose logits are divided by `temperature`."""
@@ -53,7 +111,10 @@ class Joint(NamedTuple):
         enc, dec, weight, bias = (part.detach() for part in self[:4])
         return Joint(enc, dec, weight, bias, self.activation)
 
-    def _sum(self, chunk: Chunk) -> torch.Tensor:
-        b, t0, t1, rows = chunk
-        z = self.enc[b, t0:t1, None] + self.dec[b, None, :rows]  # (t1 - t0, rows, D)
-        return z.view(-1, z.size(-1))
+    def _activate(self, z: torch.Tensor) -> torch.Tensor:
+        """Apply the activation in the dtype of its parameters, if it has any. (n, D)"""
+        assert self.activation is not None
+        if not isinstance(self.activation, torch.nn.Module):
+            return self.activation(z)
+        dtype = next((x.dtype for x in self.activation.parameters()), z.dtype)
+        return self.activation(z.to(dtype)).to(z.dtype)

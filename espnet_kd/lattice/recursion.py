@@ -15,7 +15,7 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 
@@ -67,13 +67,50 @@ class _Recursion(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, log_probs, t_len, u_len, fastemit):
+        ways = _Ways.of(log_probs, t_len, u_len)
+        ctx.fastemit, ctx.T, ctx.dtype = fastemit, log_probs.size(1), log_probs.dtype
+        ctx.save_for_backward(*ways)
+        return -ways.log_p.to(ctx.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        ways = _Ways(*ctx.saved_tensors)
+        # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
+        scale = torch.where(torch.isfinite(ways.log_p), -grad.double(), 0.0)[:, None, None]
+        out = ways.occupancies(ctx.T, ctx.dtype, scale, scale * (1.0 + ctx.fastemit))
+        return out, None, None, None
+
+
+class _Ways(NamedTuple):
+    """The forward variables of a batch.
+
+    Attributes:
+        alpha: log of the sum over all ways to a node, row u = -1 too. (T + U + 1, B, U + 2)
+        blank: log p(blank), sheared. (T + U, B, U + 1)
+        label: log p(next label), row u = -1 too. (T + U, B, U + 2)
+        log_p: log P(y | x). (B,)
+        t_len: (B,)
+        u_len: (B,)
+    """
+
+    alpha: torch.Tensor
+    blank: torch.Tensor
+    label: torch.Tensor
+    log_p: torch.Tensor
+    t_len: torch.Tensor
+    u_len: torch.Tensor
+
+    @classmethod
+    def of(cls, log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> "_Ways":
+        """Run the recursion forwards; see `rnnt_loss`."""
         B, T, U1, _ = log_probs.shape
         t = torch.arange(T, device=log_probs.device)  # (T,)
         u = torch.arange(U1, device=log_probs.device)  # (U + 1,)
         in_time = (t < t_len[:, None])[:, :, None]  # (B, T, 1)
         # Occupancies are exponentials of differences of sums over hundreds of arcs: float32
         # would leave three or four digits of them. A node has two numbers only.
-        ctx.dtype, log_probs = log_probs.dtype, log_probs.double()
+        log_probs = log_probs.double()
         blank = log_probs[..., 0].masked_fill(~(in_time & (u <= u_len[:, None])[:, None]), NEG_INF)
         label = log_probs[..., 1].masked_fill(~(in_time & (u < u_len[:, None])[:, None]), NEG_INF)
         blank = _skew(blank, NEG_INF).contiguous()  # (T + U, B, U + 1)
@@ -86,31 +123,38 @@ class _Recursion(torch.autograd.Function):
         at_u, below = alpha[:, :, 1:], alpha[:, :, :-1]
         _sweep(at_u[1:], at_u[:-1], blank, below[:-1], label[:, :, :-1])
         log_p = at_u[-1].gather(1, u_len[:, None])[:, 0]  # (B,)
-        ctx.fastemit, ctx.T = fastemit, T
-        ctx.save_for_backward(alpha, blank, label, log_p, t_len, u_len)
-        return -log_p.to(ctx.dtype)
+        return cls(alpha, blank, label, log_p, t_len, u_len)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        alpha, blank, label, log_p, t_len, u_len = ctx.saved_tensors
-        alpha, label = alpha[:-1, :, 1:], label[:, :, 1:]  # (T + U, B, U + 1)
+    def occupancies(
+        self, T: int, dtype: torch.dtype, of_blank: torch.Tensor, of_label: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute how likely a path takes each arc.
+
+        Args:
+            T: Frames of the result.
+            dtype: Type of the result.
+            of_blank: Factor of the arcs of blank. (B, 1, 1)
+            of_label: Factor of the others. (B, 1, 1)
+
+        Returns:
+            (B, T, U + 1, 2)
+        """
+        blank, t_len, u_len = self.blank, self.t_len, self.u_len
+        alpha, label = self.alpha[:-1, :, 1:], self.label[:, :, 1:]  # (T + U, B, U + 1)
         n_diag, B, U1 = blank.shape
         beta = blank.new_full((n_diag + 1, B, U1 + 1), NEG_INF)  # row u = U + 1 too
         beta[-1].scatter_(1, u_len[:, None], 0.0)
         at_u, above = beta[:, :, :-1], beta[:, :, 1:]
         _sweep(at_u[:-1], at_u[1:], blank, above[1:], label, backwards=True)
-        # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
-        scale = torch.where(torch.isfinite(log_p), -grad.double(), 0.0)[:, None, None]
-        log_p = log_p.masked_fill(~torch.isfinite(log_p), float("inf"))[:, None]
-        out = torch.empty((B, ctx.T, U1, 2), dtype=ctx.dtype, device=grad.device)
+        log_p = self.log_p.masked_fill(~torch.isfinite(self.log_p), float("inf"))[:, None]
+        out = torch.empty((B, T, U1, 2), dtype=dtype, device=blank.device)
         # In place: these few arrays are most of what a small vocabulary's loss takes.
         occ = (alpha + blank).add_(at_u[1:])  # (T + U, B, U + 1)
         _after_the_end(occ, t_len, u_len, NEG_INF)
-        out[..., 0] = scale * _unskew(occ.sub_(log_p).exp_(), ctx.T)
+        out[..., 0] = of_blank * _unskew(occ.sub_(log_p).exp_(), T)
         torch.add(alpha, label, out=occ).add_(above[1:])
-        out[..., 1] = scale * (1.0 + ctx.fastemit) * _unskew(occ.sub_(log_p).exp_(), ctx.T)
-        return out, None, None, None
+        out[..., 1] = of_label * _unskew(occ.sub_(log_p).exp_(), T)
+        return out
 
 
 def _after_the_end(
@@ -135,6 +179,29 @@ def check_lattice(shape: Sequence[int], t_len: torch.Tensor, u_len: torch.Tensor
         raise ValueError(f"t_len must lie in [1, {T}]: got {t_len.tolist()}")
     if int(u_len.min()) < 0 or int(u_len.max()) > U1 - 1:
         raise ValueError(f"u_len must lie in [0, {U1 - 1}]: got {u_len.tolist()}")
+
+
+@torch.no_grad()
+def arc_occupancies(
+    log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor
+) -> torch.Tensor:
+    """Compute the probability that a path takes the arcs of a node, blank and label.
+
+    Args:
+        log_probs: log p(blank) and log p(next label) of each node. (B, T, U + 1, 2)
+        t_len: Frames of each utterance. (B,)
+        u_len: Labels of each utterance. (B,)
+
+    Returns:
+        Zero in the padding, and for an utterance without any path. (B, T, U + 1, 2)
+
+    Raises:
+        ValueError: a length lies outside the lattice.
+    """
+    check_lattice(log_probs.shape, t_len, u_len)
+    ways = _Ways.of(log_probs, t_len.long(), u_len.long())
+    once = torch.ones(len(t_len), 1, 1, dtype=torch.float64, device=log_probs.device)
+    return ways.occupancies(log_probs.size(1), log_probs.dtype, once, once)
 
 
 def rnnt_loss(

@@ -8,13 +8,14 @@ a function of those few numbers (the RNN-T loss, every distillation objective) i
 ordinary autograd on a (B, T, U + 1, 3) tensor.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
 import torch
-import torch.nn.functional as F
 
-from espnet_kd.lattice.chunks import Chunk, chunks
+from espnet_kd.lattice.banded import Band
+from espnet_kd.lattice.chunks import Chunk, Nodes, chunks
 from espnet_kd.lattice.joint import Joint
+from espnet_kd.lattice.nodes import next_labels
 from espnet_kd.lattice.recursion import check_lattice
 
 NEG_INF = float("-inf")
@@ -25,11 +26,11 @@ DEFAULT_BUDGET = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 class Divergence(Protocol):
     """A divergence from a teacher that needs more of a node than its three classes."""
 
-    def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
-        """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
+    def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
+        """Divergence of some nodes. log_q: (n, V) -> (n,)"""
 
     def add_grad(
-        self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+        self, nodes: Nodes, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
     ) -> None:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V).
 
@@ -44,8 +45,12 @@ def node_stats(
     u_len: torch.Tensor,
     divergence: Optional[Divergence] = None,
     budget: Optional[int] = None,
+    band: Optional[Band] = None,
 ) -> torch.Tensor:
     """Compute log p of {blank, next label, rest} at every node; differentiable.
+
+    Under autocast it is computed in autocast's dtype, forwards and backwards alike, wherever
+    `backward` is called.
 
     Args:
         joint: The projected joint network.
@@ -55,114 +60,160 @@ def node_stats(
         divergence: Adds a fourth number a node.
         budget: Bytes that a chunk may take; results do not depend on it. By default what
             suits the device.
+        band: The nodes that count; None: all.
 
     Returns:
         float32 or float64; zero in the padding; -inf for the label of the row u = U, which
-        has none. (B, T, U + 1, 3), or (B, T, U + 1, 4) with a divergence.
+        has none. (B, T, U + 1, 3), or (B, T, U + 1, 4) with a divergence; in a band (N, 3) or
+        (N, 4).
 
     Raises:
-        ValueError: a length lies outside the lattice.
+        ValueError: a length lies outside the lattice, or the activation has no right gradient.
     """
     if budget is None:
         budget = DEFAULT_BUDGET.get(joint.enc.device.type, DEFAULT_BUDGET["cuda"])
-    return _Walk.apply(*joint, labels.long(), t_len, u_len, divergence, budget)
+    size = (*joint.enc.shape[:2], joint.dec.size(1))
+    check_lattice(size, t_len, u_len)
+    joint.check_activation()
+    joint = joint.in_one_dtype()
+    label = next_labels(labels, u_len, size[2])  # (B, U + 1)
+    # As Python numbers, once: chunks are planned on the host.
+    lengths = t_len.tolist(), u_len.tolist()
+    # Arrays of (n, V) that are alive together: logits, and three more with a teacher.
+    arrays = 1 if divergence is None else 4
+    width = arrays * joint.weight.size(0) + 2 * joint.enc.size(2)
+    dtype = torch.promote_types(joint.enc.dtype, torch.float32)
+    plan = _Plan(
+        joint.activation, label, divergence, lengths, width * dtype.itemsize, budget, band
+    )
+    return _Walk.apply(plan, *joint[:4], *joint.parameters())
+
+
+class _Plan(NamedTuple):
+    """What a walk is made of, but for the tensors that get gradients.
+
+    Attributes:
+        activation: The joint network's.
+        label: Next label of each row; blank where there is none. (B, U + 1)
+        divergence: The source of a fourth number, if there is one.
+        lengths: Frames and labels of each utterance.
+        node_bytes: Bytes that one node takes.
+        budget: Bytes that a chunk may take.
+        band: The nodes that count; None: all.
+    """
+
+    activation: Any
+    label: torch.Tensor
+    divergence: Optional[Divergence]
+    lengths: Tuple[List[int], List[int]]
+    node_bytes: int
+    budget: int
+    band: Optional[Band]
+
+    def pieces(self) -> Iterator[Nodes]:
+        """Walk over all nodes that count."""
+        if self.band is None:
+            return chunks(*self.lengths, self.node_bytes, self.budget)
+        return self.band.pieces(self.node_bytes, self.budget)
+
+    def changes(
+        self, stats: torch.Tensor, d_stats: torch.Tensor
+    ) -> Iterator[Tuple[Nodes, "_Change"]]:
+        """Walk over all nodes at which the loss changes, with how it does."""
+        if self.band is not None:
+            change = _Change.of(stats, d_stats)
+            for piece in self.band.pieces(self.node_bytes, self.budget):
+                yield piece, change.at(slice(piece.start, piece.stop))
+            return
+        for chunk in chunks(*self.lengths, self.node_bytes, self.budget):
+            b, t0, t1, rows, _ = chunk
+            if t0 == 0:  # the next utterance
+                extent = slice(self.lengths[0][b]), slice(rows)
+                change = _Change.of(stats[b][extent], d_stats[b][extent])
+                live = change.live_rows()
+            u0, u1 = min(u for u, _ in live[t0:t1]), max(u for _, u in live[t0:t1])
+            if u0 < u1:
+                yield (
+                    Chunk(b, t0, t1, u1 - u0, u0),
+                    change.at((slice(t0, t1), slice(u0, u1))),
+                )
 
 
 class _Walk(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, enc, dec, weight, bias, activation, labels, t_len, u_len, divergence, budget):
-        joint = Joint(enc, dec, weight, bias, activation)
-        size = (*enc.shape[:2], dec.size(1), 3 if divergence is None else 4)
+    def forward(ctx, plan, enc, dec, weight, bias, *parameters):
+        joint = Joint(enc, dec, weight, bias, plan.activation)
+        kept = 3 if plan.divergence is None else 4
+        size = (*enc.shape[:2], dec.size(1)) if plan.band is None else (len(plan.band.place),)
         dtype = torch.promote_types(enc.dtype, torch.float32)
-        stats = torch.zeros(size, dtype=dtype, device=enc.device)  # (B, T, U + 1, 3 or 4)
-        check_lattice(size, t_len, u_len)
-        # As Python numbers, once: chunks are planned on the host.
-        lengths = t_len.tolist(), u_len.tolist()
-        # Arrays of (n, V) that are alive together: logits, and three more with a teacher.
-        arrays = 1 if divergence is None else 4
-        node_bytes = stats.element_size() * (arrays * weight.size(0) + 2 * enc.size(2))
-        for chunk in chunks(*lengths, node_bytes, budget):
-            logits = joint.logits(joint.hidden(chunk))  # (n, V)
-            node = stats[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, U + 1, 3 or 4)
-            if divergence is not None:
-                logits = logits.log_softmax(-1)  # as good as any other logits of the node
-                node[..., 3] = divergence.value(chunk, logits).view(node.shape[:2])
-            node[..., :3] = three_log_probs(logits, labels, chunk)
-        ctx.save_for_backward(enc, dec, weight, bias, labels, u_len, stats)
-        ctx.activation, ctx.divergence = activation, divergence
-        ctx.lengths, ctx.node_bytes, ctx.budget = lengths, node_bytes, budget
+        stats = torch.zeros((*size, kept), dtype=dtype, device=enc.device)
+        with torch.autocast(enc.device.type, enabled=False):
+            for nodes in plan.pieces():
+                logits = joint.logits(joint.hidden(nodes))  # (n, V)
+                values = logits.new_empty(len(logits), kept)  # (n, 3 or 4)
+                if plan.divergence is not None:
+                    logits = logits.log_softmax(-1)  # as good as any other logits of the node
+                    values[:, 3] = plan.divergence.value(nodes, logits)
+                values[:, :3] = three_log_probs(logits, nodes.labels(plan.label))
+                nodes.put(stats, values)
+        ctx.save_for_backward(enc, dec, weight, bias, stats)
+        ctx.plan = plan
         return stats
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_stats):
-        enc, dec, weight, bias, labels, u_len, stats = ctx.saved_tensors
-        joint = Joint(enc, dec, weight, bias, ctx.activation)
+    def backward(ctx, d_stats):
+        *parts, stats = ctx.saved_tensors
+        enc, dec, weight, bias = parts
+        joint = Joint(*parts, ctx.plan.activation)
         # Sums over many chunks: float32 or better, whatever the inputs are.
-        d_enc, d_dec, d_weight, d_bias = (
-            torch.zeros_like(x, dtype=stats.dtype) for x in (enc, dec, weight, bias)
-        )
-        # Next label of each row; blank stands for the label that the rows u >= U do not have.
-        row = torch.arange(stats.size(2), device=stats.device)  # (U + 1,)
-        label = F.pad(labels, (0, len(row)))[:, : len(row)]  # (B, U + 1)
-        label = label.masked_fill(row >= u_len.to(row.device)[:, None], 0)
-        for chunk in chunks(*ctx.lengths, ctx.node_bytes, ctx.budget):
-            b, t0, t1, rows = chunk
-            if t0 == 0:  # the next utterance
-                extent = slice(ctx.lengths[0][b]), slice(rows)
-                change = _Change.of(stats[b][extent], grad_stats[b][extent])
-                live = change.live_rows()
-            u0, u1 = min(u for u, _ in live[t0:t1]), max(u for _, u in live[t0:t1])
-            if u0 >= u1:
-                continue  # no gradient at all
-            part, chunk = joint._replace(dec=dec[:, u0:]), Chunk(b, t0, t1, u1 - u0)
-            z = part.hidden(chunk)  # (n, D)
-            change_of_part = change.at(slice(t0, t1), slice(u0, u1))
-            grad = _grad_logits(
-                part.logits(z), change_of_part, label[b, u0:u1], chunk, ctx.divergence
-            )
-            d_bias += grad.sum(0)
-            grad = grad.to(weight.dtype)  # (n, V)
-            if d_weight.dtype == grad.dtype:
-                d_weight.addmm_(grad.t(), z)
-            else:
-                d_weight += grad.t() @ z
-            d_z = (grad @ weight).to(stats.dtype)  # (n, D)
-            d_z = part.hidden_grad(chunk, z, d_z).view(t1 - t0, u1 - u0, -1)
-            d_enc[b, t0:t1] += d_z.sum(1)
-            d_dec[b, u0:u1] += d_z.sum(0)
-        grads = (
-            g.to(x.dtype)
-            for g, x in zip((d_enc, d_dec, d_weight, d_bias), (enc, dec, weight, bias))
-        )
-        return (*grads, *[None] * 6)
+        parameters = joint.parameters()
+        sums = [
+            torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, stats.dtype), device=x.device)
+            for x in (*parts, *parameters)
+        ]
+        d_enc, d_dec, d_weight, d_bias, *d_parameters = sums
+        with torch.autocast(enc.device.type, enabled=False):
+            for nodes, change in ctx.plan.changes(stats, d_stats):
+                z = joint.hidden(nodes)  # (n, D)
+                label = nodes.labels(ctx.plan.label)  # (n,)
+                grad = _grad_logits(joint.logits(z), change, label, nodes, ctx.plan.divergence)
+                d_bias += grad.sum(0)
+                grad = grad.to(weight.dtype)  # (n, V)
+                if d_weight.dtype == grad.dtype:
+                    d_weight.addmm_(grad.t(), z)
+                else:
+                    d_weight += grad.t() @ z
+                d_z = (grad @ weight).to(stats.dtype)  # (n, D)
+                d_z, d = joint.hidden_grad(nodes, z, d_z)
+                nodes.add_grad(d_z, d_enc, d_dec)
+                for total, part in zip(d_parameters, d):
+                    total += part
+        return (None, *(g.to(x.dtype) for g, x in zip(sums, (*parts, *parameters))))
 
 
-def three_log_probs(logits: torch.Tensor, labels: torch.Tensor, chunk: Chunk) -> torch.Tensor:
-    """Compute log p of {blank, next label, rest} at the nodes of a chunk.
+def three_log_probs(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Compute log p of {blank, next label, rest} at some nodes.
 
     The rest is summed, not 1 - p(blank) - p(label), which would cancel; the normaliser
     follows from the three, so that the vocabulary is passed over once.
 
     Args:
         logits: Overwritten. (n, V)
-        labels: (B, U)
-        chunk: Frames and rows of the nodes.
+        label: Next label; blank where there is none. (n,)
 
     Returns:
-        (t1 - t0, rows, 3)
+        (n, 3)
     """
-    grid = logits.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, U + 1, V)
-    label = labels[chunk.b, : chunk.rows - 1, None].expand(grid.size(0), -1, 1)  # (t, U, 1)
-    three = torch.empty((*grid.shape[:2], 3), dtype=logits.dtype, device=logits.device)
-    three[..., 0] = grid[..., 0]
-    three[:, :-1, 1:2] = grid[:, :-1].gather(-1, label)
-    three[:, -1, 1] = NEG_INF
-    grid[..., 0] = NEG_INF
-    grid[:, :-1].scatter_(-1, label, NEG_INF)
+    three = logits.new_empty(len(logits), 3)
+    three[:, 0] = logits[:, 0]
+    index = label[:, None]  # (n, 1)
+    three[:, 1:2] = logits.gather(-1, index).masked_fill_(index == 0, NEG_INF)
+    logits[:, 0] = NEG_INF
+    logits.scatter_(-1, index, NEG_INF)
     # logsumexp in place. Where nothing is left for the rest, the largest is -inf.
-    largest = grid.amax(-1, keepdim=True).clamp_min_(torch.finfo(grid.dtype).min)
-    three[..., 2] = grid.sub_(largest).exp_().sum(-1).log_().add_(largest[..., 0])
+    largest = logits.amax(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).min)
+    three[:, 2] = logits.sub_(largest).exp_().sum(-1).log_().add_(largest[:, 0])
     return three.sub_(three.logsumexp(-1, keepdim=True))
 
 
@@ -170,9 +221,10 @@ class _Change(NamedTuple):
     """The loss's change with the logits of nodes, but for the divergence.
 
     With d_c the gradient of log q(c), c in {blank, label, rest}, and s their sum:
-    blank and label v: d_v - s q_v; any other v: (d_rest / q_rest - s) q_v.
+    blank and label v: d_v - s q_v; any other v: (d_rest / q_rest - s) q_v. Where a class has
+    nearly all, d_c - s q_c would cancel: it is d_c (1 - q_c) less what the other two have of s.
 
-    All are (T, U + 1) of one utterance.
+    All are (T, U + 1) of one utterance, or (N,) of a band.
     """
 
     log_blank: torch.Tensor
@@ -187,23 +239,26 @@ class _Change(NamedTuple):
 
     @classmethod
     def of(cls, stats: torch.Tensor, d: torch.Tensor) -> "_Change":
-        """Derive it from what the first walk kept and its gradient. (T, U + 1, 3 or 4) each"""
+        """Derive it from what the first walk kept and its gradient. (..., 3 or 4) each"""
         log_blank, log_label, log_rest = stats[..., :3].unbind(-1)
         # The row u = U has no label: its gradient is not used.
         d_blank, d_rest = d[..., 0], d[..., 2]
         d_label = torch.where(log_label > NEG_INF, d[..., 1], 0.0)
         # Far from all likely paths an occupancy is nothing beside the largest in any sum, down
         # to denormal numbers, which processors are slow at. Such nodes are left out.
-        size = torch.stack([d_blank, d_label, d_rest]).abs().amax(0)  # (T, U + 1)
+        size = torch.stack([d_blank, d_label, d_rest]).abs().amax(0)  # (...)
         dust = size < size.amax() * torch.finfo(size.dtype).eps ** 2
         d_blank, d_label, d_rest = (x.masked_fill(dust, 0.0) for x in (d_blank, d_label, d_rest))
+        q_blank, q_label, q_rest = (x.exp() for x in (log_blank, log_label, log_rest))
         s = d_blank + d_label + d_rest
-        others = d_rest * (-log_rest).exp() - s if bool((log_rest > -60.0).all()) else None
+        others = None
+        if bool((log_rest > -60.0).all()):
+            others = d_rest * (q_blank + q_label) / q_rest - d_blank - d_label
         return cls(
             log_blank,
             log_rest,
-            d_blank - s * log_blank.exp(),
-            d_label - s * log_label.exp(),
+            d_blank * (q_label + q_rest) - (d_label + d_rest) * q_blank,
+            d_label * (q_blank + q_rest) - (d_blank + d_rest) * q_label,
             d_rest,
             s,
             others,
@@ -211,10 +266,10 @@ class _Change(NamedTuple):
             bool((log_blank == NEG_INF).any()),
         )
 
-    def at(self, frames: slice, rows: slice) -> "_Change":
-        """Take a part."""
+    def at(self, part: Any) -> "_Change":
+        """Take some nodes, by an index of all of them. -> (n,)"""
         parts: Dict[str, Any] = {
-            name: None if x is None else x[frames, rows]
+            name: None if x is None else x[part].reshape(-1)
             for name, x in self._asdict().items()
             if name != "mute"
         }
@@ -237,38 +292,36 @@ def _grad_logits(
     logits: torch.Tensor,
     change: _Change,
     label: torch.Tensor,
-    chunk: Chunk,
+    nodes: Nodes,
     divergence: Optional[Divergence],
 ) -> torch.Tensor:
     """Turn gradients of a node's few numbers into that of its logits.
 
     Args:
         logits: Overwritten. (n, V)
-        change: Gradients of the chunk's nodes.
-        label: Next label of each row; blank where there is none. (rows,)
-        chunk: Frames and rows of the nodes.
+        change: Gradients of these nodes.
+        label: Next label; blank where there is none. (n,)
+        nodes: Which nodes they are.
         divergence: The source of the fourth number.
 
     Returns:
         (n, V)
     """
-    grid = logits.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, U + 1, V)
     # log q = logits - log Z, and log Z follows from the blank, if that can be said at all.
-    log_z = grid.logsumexp(-1) if change.mute else grid[..., 0] - change.log_blank  # (t, rows)
-    grid.sub_(log_z[..., None])
+    log_z = logits.logsumexp(-1) if change.mute else logits[:, 0] - change.log_blank  # (n,)
+    logits.sub_(log_z[:, None])
     kept = logits.clone() if divergence is not None else None  # (n, V)
     if change.others is not None:
-        grid.exp_().mul_(change.others[..., None])
+        logits.exp_().mul_(change.others[:, None])
     else:
         # Where the rest has next to nothing, 1 / q(rest) overflows; q(v) / q(rest) does not.
-        least = torch.finfo(grid.dtype).min
-        share = (grid - change.log_rest.clamp_min(least)[..., None]).clamp_max_(0.0).exp_()
-        share.mul_(change.d_rest[..., None])
-        torch.sub(share, grid.exp_().mul_(change.s[..., None]), out=grid)
-    index = label[:, None].expand(grid.size(0), -1, 1)  # (t, rows, 1)
-    grid.scatter_(-1, index, change.at_label[..., None])
-    grid[..., 0] = change.at_blank
+        least = torch.finfo(logits.dtype).min
+        share = (logits - change.log_rest.clamp_min(least)[:, None]).clamp_max_(0.0).exp_()
+        share.mul_(change.d_rest[:, None])
+        torch.sub(share, logits.exp_().mul_(change.s[:, None]), out=logits)
+    logits.scatter_(-1, label[:, None], change.at_label[:, None])
+    logits[:, 0] = change.at_blank
     if divergence is not None:
         assert kept is not None and change.d_divergence is not None  # it gives four numbers
-        divergence.add_grad(chunk, kept, change.d_divergence.reshape(-1), logits)
+        divergence.add_grad(nodes, kept, change.d_divergence, logits)
     return logits

@@ -4,6 +4,7 @@ from typing import Optional
 
 import torch
 
+from espnet_kd.lattice.banded import Band
 from espnet_kd.lattice.visits import LEAST, best_path
 
 
@@ -14,6 +15,8 @@ def agreement(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     held: Optional[torch.Tensor] = None,
+    band: Optional[Band] = None,
+    path: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
     """Compute on which share of the teacher's best path both choose alike.
 
@@ -23,18 +26,25 @@ def agreement(
 
     Args:
         student: log p of {blank, next label, rest}, as the objective compares them: at its
-            temperature. (B, T, U + 1, 3)
-        teacher: The same of the teacher. (B, T, U + 1, 3)
-        t_len: (B,)
-        u_len: (B,)
-        held: 0 where a cache holds nothing of the teacher; None: it holds all.
-            (B, T, U + 1)
+            temperature. (B, T, U + 1, 3), or (N, 3) of a band
+        teacher: The same of the teacher.
+        t_len: Frames of each utterance. (B,)
+        u_len: Labels of each utterance. (B,)
+        held: 0 where a cache holds nothing of the teacher, which is left out; None: it holds
+            all. (B, T, U + 1) or (N,)
+        band: The nodes that count; None: all.
+        path: The teacher's best path, which a band alone does not say. (N,)
 
     Returns:
-        From 0 to 1. (B,)
+        From 0 to 1; 1 where nothing of the path is held. (B,)
     """
+    if path is None:
+        two = teacher[..., :2]
+        if held is not None:
+            two = two.masked_fill((held == 0)[..., None], LEAST)
+        path = best_path(two, t_len, u_len)  # (B, T, U + 1)
     if held is not None:
-        teacher = teacher.masked_fill((held == 0)[..., None], LEAST)
-    path = best_path(teacher[..., :2], t_len, u_len)  # (B, T, U + 1)
-    same = student[..., :3].argmax(-1) == teacher.argmax(-1)  # (B, T, U + 1)
-    return (path * same).sum((1, 2)) / path.sum((1, 2))
+        path = path * (held > 0)
+    same = path * (student[..., :3].argmax(-1) == teacher.argmax(-1))
+    alike, nodes = (x.sum((1, 2)) if band is None else band.sums(x) for x in (same, path))
+    return torch.where(nodes > 0, alike / nodes.clamp_min(1), 1.0)

@@ -4,12 +4,14 @@ Panchapagesan et al. 2020, "Efficient knowledge distillation for RNN-transducer 
 (arXiv 2011.06110), eq. 5-7: O(T * U) numbers of the teacher instead of O(T * U * V).
 """
 
-from typing import cast
+from typing import Optional, cast
 
 import torch
 
-from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.banded import Band
+from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
+from espnet_kd.lattice.nodes import next_labels
 from espnet_kd.losses.kl import divergence
 
 
@@ -36,25 +38,32 @@ class Seen:
 
     Args:
         teacher: The teacher's projected joint network.
-        labels: (B, U)
+        labels: Labels. (B, U)
+        u_len: Labels of each utterance. (B,)
+        band: The nodes that count; None: all.
 
     Attributes:
         three: As `node_stats` would give them, where the walk has been; no more precise than
-            1 - p(blank) - p(label) for the rest. (B, T, U + 1, 3)
+            1 - p(blank) - p(label) for the rest. (B, T, U + 1, 3), or (N, 3) of a band
     """
 
-    def __init__(self, teacher: Joint, labels: torch.Tensor) -> None:
-        self.labels = labels.long()
-        size = (*teacher.enc.shape[:2], teacher.dec.size(1), 3)
-        self.three = torch.zeros(size, dtype=torch.float32, device=teacher.enc.device)
+    def __init__(
+        self,
+        teacher: Joint,
+        labels: torch.Tensor,
+        u_len: torch.Tensor,
+        band: Optional[Band] = None,
+    ) -> None:
+        size = (*teacher.enc.shape[:2], teacher.dec.size(1))
+        self.labels = next_labels(labels, u_len, size[2])  # (B, U + 1)
+        place = size if band is None else (len(band.place),)
+        self.three = torch.zeros(*place, 3, dtype=torch.float32, device=teacher.enc.device)
 
-    def keep(self, chunk: Chunk, log_p: torch.Tensor) -> None:
-        """Take what is known of a chunk. log_p: (n, V)"""
-        grid = log_p.view(chunk.t1 - chunk.t0, chunk.rows, -1)  # (t, rows, V)
-        nodes = self.three[chunk.b, chunk.t0 : chunk.t1, : chunk.rows]  # (t, rows, 3)
-        label = self.labels[chunk.b, : chunk.rows - 1, None]  # (rows - 1, 1)
-        nodes[..., 0] = grid[..., 0]
-        nodes[:, :-1, 1:2] = grid[:, :-1].gather(-1, label.expand(len(grid), -1, 1))
-        nodes[:, -1, 1] = float("-inf")
-        rest = 1 - nodes[..., :2].exp().sum(-1)  # (t, rows)
-        nodes[..., 2] = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()
+    def keep(self, nodes: Nodes, log_p: torch.Tensor) -> None:
+        """Take what is known of some nodes. log_p: (n, V)"""
+        label = nodes.labels(self.labels)[:, None]  # (n, 1)
+        two = torch.cat([log_p[:, :1], log_p.gather(-1, label)], -1)  # (n, 2)
+        two[:, 1:].masked_fill_(label == 0, float("-inf"))
+        rest = 1 - two.exp().sum(-1, keepdim=True)  # (n, 1)
+        rest = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()
+        nodes.put(self.three, torch.cat([two, rest], -1))

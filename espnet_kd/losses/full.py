@@ -4,7 +4,7 @@ from typing import Optional
 
 import torch
 
-from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
@@ -27,21 +27,21 @@ class FullKL:
     def __init__(self, teacher: Joint, kind: str = "forward", seen: Optional[Seen] = None) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
-        self.teacher = teacher.detach()
+        self.teacher = teacher.detach().in_one_dtype()
         self.kind, self.seen = kind, seen
 
-    def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
-        """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
-        log_p = self._log_p(chunk)  # (n, V)
+    def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
+        """Divergence of some nodes. log_q: (n, V) -> (n,)"""
+        log_p = self._log_p(nodes)  # (n, V)
         if self.seen is not None:
-            self.seen.keep(chunk, log_p)
+            self.seen.keep(nodes, log_p)
         return divergence(log_p, log_q, self.kind)
 
     def add_grad(
-        self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+        self, nodes: Nodes, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
     ) -> None:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
-        log_p = self._log_p(chunk)  # (n, V)
+        log_p = self._log_p(nodes)  # (n, V)
         weight = weight[:, None]  # (n, 1)
         if self.kind == "symmetric":
             weight = weight / 2
@@ -50,9 +50,13 @@ class FullKL:
             # Left out, as in the value: what the teacher can never say.
             excess = (log_q - log_p).masked_fill_(log_p == NEG_INF, 0.0)
             excess.clamp_min_(torch.finfo(excess.dtype).min)  # 0 * log 0 is 0
-            grad.add_(weight * q * (excess - (q * excess).sum(-1, keepdim=True)))
+            # Counted from the student's likeliest token: where that has nearly all, its excess
+            # less the mean would cancel.
+            excess.sub_(excess.gather(-1, log_q.argmax(-1, keepdim=True)))
+            excess.sub_((q * excess).sum(-1, keepdim=True))
+            grad.add_(excess.mul_(q).mul_(weight))
         if self.kind != "reverse":
-            grad.add_(weight * log_q.exp()).sub_(weight * log_p.exp())
+            grad.add_(log_q.exp_().mul_(weight)).sub_(log_p.exp_().mul_(weight))
 
-    def _log_p(self, chunk: Chunk) -> torch.Tensor:
-        return self.teacher.logits(self.teacher.hidden(chunk)).log_softmax(-1)  # (n, V)
+    def _log_p(self, nodes: Nodes) -> torch.Tensor:
+        return self.teacher.logits(self.teacher.hidden(nodes)).log_softmax(-1)  # (n, V)

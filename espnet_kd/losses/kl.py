@@ -48,6 +48,9 @@ class _KL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, log_p, log_q):
         ctx.save_for_backward(log_p, log_q)
+        d = log_p - log_q
+        if _all_near(d):  # as it is nearly always
+            return torch.expm1(-d).add_(d).mul_(log_p.exp()).sum(-1)
         log_p, log_q, empty = _filled(log_p, log_q)
         p, d = log_p.exp(), log_p - log_q
         near = torch.expm1(-d).add_(d).mul_(p)  # NaN where p is 0, which is not near
@@ -68,6 +71,18 @@ class _KL(torch.autograd.Function):
             d_q = torch.where(log_q - log_p < 0.5, d_q, log_q.exp() - log_p.exp())
             d_q = d_q.mul_(grad[..., None]).masked_fill_(empty, 0.0)
         return d_p, d_q
+
+
+def _all_near(d: torch.Tensor) -> bool:
+    """Tell whether p (exp(-d) - 1 + d) can be computed as it is written. d: (..., C)
+
+    Not where exp overflows, or where p vanishes beside a q that does not. A GPU is not asked:
+    the host would have to wait for it.
+    """
+    if d.is_cuda or not d.numel():
+        return False
+    least, most = d.aminmax()
+    return -30.0 < float(least) and float(most) < 30.0  # NaN is not
 
 
 def _filled(log_p: torch.Tensor, log_q: torch.Tensor) -> Tuple[torch.Tensor, ...]:

@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 
 import torch
 
-from espnet_kd.lattice.chunks import Chunk
+from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
@@ -34,37 +34,42 @@ class TopKKL:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
         if not 1 <= k < teacher.weight.size(0):
             raise ValueError(f"k must lie in [1, {teacher.weight.size(0)}): got {k}")
-        self.teacher, self.k, self.kind, self.seen = teacher.detach(), k, kind, seen
+        self.teacher = teacher.detach().in_one_dtype()
+        self.k, self.kind, self.seen = k, kind, seen
 
-    def value(self, chunk: Chunk, log_q: torch.Tensor) -> torch.Tensor:
-        """Divergence of each node of the chunk. log_q: (n, V) -> (n,)"""
-        log_p, index = self._classes(chunk, self.seen)
+    def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
+        """Divergence of some nodes. log_q: (n, V) -> (n,)"""
+        log_p, index = self._classes(nodes, self.seen)
         return divergence(log_p, _gather(log_q, index), self.kind)
 
     def add_grad(
-        self, chunk: Chunk, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+        self, nodes: Nodes, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
     ) -> None:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
-        log_p, index = self._classes(chunk)
+        log_p, index = self._classes(nodes)
         with torch.enable_grad():  # of k + 1 numbers a node: autograd is cheap
             classes = _gather(log_q, index).requires_grad_()
             loss = (weight * divergence(log_p, classes, self.kind)).sum()
             (d,) = torch.autograd.grad(loss, classes)  # (n, k + 1)
-        # d_v - s q_v for a class of its own, (d_rest / q_rest - s) q_v for the others.
-        s, d_rest = d.sum(-1, keepdim=True), d[:, -1:]  # (n, 1)
-        rest = classes.detach()[:, -1:].clamp_min(torch.finfo(log_q.dtype).min)  # (n, 1)
-        share = (log_q - rest).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
+        # d_c - s q_c for each class. They sum to nothing, which says the likeliest class's
+        # own without cancelling where it has nearly all.
+        classes = classes.detach()
+        d = d - d.sum(-1, keepdim=True) * classes.exp()
+        top = classes.argmax(-1, keepdim=True)  # (n, 1)
+        d.scatter_(1, top, 0.0).scatter_(1, top, -d.sum(-1, keepdim=True))
+        rest = classes[:, -1:].clamp_min(torch.finfo(log_q.dtype).min)  # (n, 1)
+        share = log_q.sub_(rest).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
         share.scatter_(1, index, 0.0)
-        grad.addcmul_(share, d_rest).addcmul_(log_q.exp(), s, value=-1)
+        grad.addcmul_(share, d[:, -1:])
         grad.scatter_add_(1, index, d[:, :-1].to(grad.dtype))
 
     def _classes(
-        self, chunk: Chunk, seen: Optional[Seen] = None
+        self, nodes: Nodes, seen: Optional[Seen] = None
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """The teacher's log-probabilities (n, k + 1) and its tokens (n, k)."""
-        log_p = self.teacher.logits(self.teacher.hidden(chunk)).log_softmax(-1)  # (n, V)
+        log_p = self.teacher.logits(self.teacher.hidden(nodes)).log_softmax(-1)  # (n, V)
         if seen is not None:
-            seen.keep(chunk, log_p)
+            seen.keep(nodes, log_p)
         index = log_p.topk(self.k, dim=-1).indices
         return _gather(log_p, index), index
 

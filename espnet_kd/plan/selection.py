@@ -61,7 +61,7 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     base, plan = read_config(args.train_config), plan or load_plan(args.plan)
     with lines_in_messages(plan.path, plan.lines):
         for stage in plan.stages:
-            stage.kd_conf(base).check_layers(stage.where)
+            stage.kd_conf(base).check_together(stage.where)
     epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate)
     return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs)

@@ -7,9 +7,9 @@ another as typed objects (`Options.over`); what was read is not checked a second
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.option import FromCache, Options, known_options, option
 from espnet_kd.spec.reader import read
 from espnet_kd.spec.values import MOST, block_pairs, schedule
@@ -45,6 +45,10 @@ class Objective(Options):
             t - frame_shift: a streaming student emits later than a full-context teacher.
             Frames without a partner count nothing.
         top_k: k of `top_k`.
+        lattice: `full`, or `band`: RNN-T loss and distillation are restricted to the rows of
+            each frame that the teacher's paths visit, exact inside (`lattice.banded`).
+        band_kept: Share of a frame's visits that the band keeps at least.
+        band_rows: Instead, rows of a frame that the band has at least; 0: by `band_kept`.
     """
 
     objective: str = option(
@@ -87,6 +91,45 @@ class Objective(Options):
         published=True,
     )
     top_k: int = option(8, "k of `objective: top_k`", least=1, published=True)
+    lattice: str = option(
+        "full",
+        "the whole lattice, or in training only the rows of each frame where the teacher's paths "
+        "go: less time and memory",
+        choices=("full", "band"),
+        published=True,
+    )
+    band_kept: float = option(
+        0.999,
+        "share of the teacher's paths in a frame that `lattice: band` keeps at least",
+        least=0.5,
+        most=1,
+        published=True,
+    )
+    band_rows: int = option(
+        0,
+        "rows of a frame that `lattice: band` has at least, instead; 0: as many as `band_kept` "
+        "wants",
+        least=0,
+        published=True,
+    )
+
+    def clash(self) -> Optional[Tuple[str, str]]:
+        """Return an option that would be passed over in silence, and why; None: there is none.
+
+        Numbers of what is not chosen, such as `top_k` with another objective, may stand there.
+        """
+        idle: Dict[str, str] = {}
+        if self.objective == "full_sum":
+            names = ("divergence", "temperature", "normalize", "nodes", "frame_shift")
+            idle = dict.fromkeys(names, "objective 'full_sum'")
+        if self.objective != "none" and self.lattice == "band":
+            idle["frame_shift"] = "lattice 'band', which lies around the teacher's own frames,"
+        defaults = {field.name: field.default for field in dataclasses.fields(Objective)}
+        for name, where in idle.items():
+            value = getattr(self, name)
+            if value != defaults[name]:
+                return name, f"found {shown(value)}, which {where} has no use for; leave it out"
+        return None
 
     def __post_init__(self) -> None:
         # For those who write Python: what YAML holds has been read before.
@@ -224,15 +267,18 @@ class Distillation(Objective):
             x0, y0 = x1, y1
         return self.weight * y0
 
-    def check_layers(self, where: str) -> None:
-        """Refuse layers without their weight, and the other way round.
+    def check_together(self, where: str) -> None:
+        """Refuse layers without their weight, and what the objective has no use for.
 
         Args:
             where: Name of the place, for messages.
 
         Raises:
-            UserError: one of the two is missing.
+            UserError: options that do not go together.
         """
+        clash = self.clash()
+        if clash is not None:
+            raise UserError(f"{where}.{': '.join(clash)}")
         if (self.layers is None) != (self.layer_weight == 0):
             raise UserError(
                 f"{where}: layers {self.layers} with layer_weight {self.layer_weight}: give both "
@@ -248,7 +294,7 @@ class Distillation(Objective):
         Raises:
             UserError: options that do not go together, such as an objective without a teacher.
         """
-        self.check_layers(where)
+        self.check_together(where)
         if self.distils and self.teacher_cache:
             self._check_for_cache(where)
             return dataclasses.replace(self, teacher_features="clean")

@@ -327,7 +327,8 @@ def test_another_subsampling_is_refused(tmp_path):
 
 @pytest.mark.parametrize("objective", ["collapsed", "full", "top_k", "full_sum"])
 def test_under_autocast_losses_and_gradients_stay_finite(kd, batch, objective):
-    options = {**kd, "objective": objective, "top_k": 2, "nodes": "occupancy"}
+    nodes = "all" if objective == "full_sum" else "occupancy"
+    options = {**kd, "objective": objective, "top_k": 2, "nodes": nodes}
     student = build(tiny_config(), options, seed=9).eval()
     exact = student(**batch)[1]
     with autocast("cpu", torch.bfloat16):
@@ -339,3 +340,30 @@ def test_under_autocast_losses_and_gradients_stay_finite(kd, batch, objective):
     for name, p in student.named_parameters():
         assert p.grad is not None and p.grad.dtype == torch.float32, name
         assert torch.isfinite(p.grad).all(), name
+
+
+def test_in_a_band_the_loss_is_that_of_the_paths_inside(kd, batch):
+    """A whole batch first; then the band. Validation and checkpoints know the whole lattice."""
+    options = {**kd, "objective": "collapsed"}
+    plain = build(tiny_config(), options, seed=9)
+    banded = build(tiny_config(), {**options, "lattice": "band", "band_kept": 0.6}, seed=9)
+    banded.load_state_dict(plain.state_dict())
+    for model in (plain, banded):
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    losses = []
+    for model in (plain, banded, banded):
+        torch.manual_seed(0)
+        losses.append(model(**batch)[1])
+        banded.band_watch.inside = 1.0
+    whole, first, second = losses
+    assert whole["loss_transducer"] == first["loss_transducer"] and first["band_whole"] == 1
+    assert second["band_whole"] == 0 and second["band_nodes"] < 1
+    assert second["loss_transducer"] > first["loss_transducer"]  # of fewer paths
+    assert {"band_kept", "band_rows", "band_inside", "band_gap"} <= set(second)
+    banded.load_state_dict(plain.state_dict())  # running means included
+    valid = [model.eval()(**batch)[1] for model in (plain, banded)]
+    assert valid[0]["loss_transducer"] == valid[1]["loss_transducer"]
+    assert "band_kept" not in valid[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from espnet_kd.lattice import node_stats
+from espnet_kd.lattice.visits import best_path
 from espnet_kd.losses import agreement
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.materialised import logits_of, three_of
@@ -55,13 +56,29 @@ def test_what_a_cache_does_not_hold_is_no_part_of_the_path():
     got = distillation_losses(student, Posteriors(band, held), *LATTICE).agreement
     torch.testing.assert_close(got[1:], whole[1:])
     forbidden = torch.where((held == 0)[..., None], -1e3, three)
-    expected = agreement(node_stats(student, *LATTICE), forbidden, T_LEN, U_LEN)
-    torch.testing.assert_close(got, expected)
+
+    def on_held_nodes(student, teacher, held):
+        """Of the best path among what is held, the nodes that are."""
+        path = best_path(teacher[..., :2], T_LEN, U_LEN) * held
+        same = (student.argmax(-1) == teacher.argmax(-1)) * path
+        return same.sum((1, 2)) / path.sum((1, 2))
+
+    stats = node_stats(student, *LATTICE)
+    torch.testing.assert_close(got, on_held_nodes(stats, forbidden, held))
     # Shifted in time, the teacher's rows and what it holds of them move together.
     objective = Objective(frame_shift=1)
     got = distillation_losses(student, Posteriors(band, held), *LATTICE, objective).agreement
-    expected = agreement(node_stats(student, *LATTICE), shifted(forbidden, 1), T_LEN, U_LEN)
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(got, on_held_nodes(stats, shifted(forbidden, 1), shifted(held, 1)))
+
+
+def test_a_model_agrees_with_itself_whatever_a_cache_holds():
+    """The rows that it lacks are no disagreement."""
+    model, _ = joints()
+    three = node_stats(model, *LATTICE).detach()
+    for seed in range(5):
+        held = torch.rand(three.shape[:3], generator=torch.Generator().manual_seed(seed)) < 0.5
+        band = Posteriors(three.masked_fill(~held[..., None], 0.0), held.to(three.dtype))
+        assert distillation_losses(model, band, *LATTICE).agreement.tolist() == [1.0] * B
 
 
 def test_there_is_none_without_a_teacher():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet_kd.lattice import Joint, node_stats
-from espnet_kd.losses import FullKL, collapsed_kl, divergence, reduce_nodes
+from espnet_kd.losses import FullKL, TopKKL, collapsed_kl, divergence, reduce_nodes
 from tests.lattice.materialised import logits_of, random_joint, random_labels, three_of
 
 B, T, U, V = 3, 47, 31, 123
@@ -160,3 +160,38 @@ def test_close_to_the_teacher_float32_keeps_its_digits(kind):
     ):
         torch.testing.assert_close(a.double(), c, rtol=1e-4, atol=1e-12)
         torch.testing.assert_close(b, c, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("objective", ["full", "top_k", "collapsed"])
+@pytest.mark.parametrize("kind", ["forward", "reverse", "symmetric"])
+@pytest.mark.parametrize("scale", [30.0, 300.0])
+def test_a_student_that_is_sure_keeps_its_digits(objective, kind, scale):
+    """Logits beyond 100, held exactly: what float32 loses of the gradient is seen alone.
+
+    Where one token has nearly all, what the gradient of its logit is made of cancels.
+    """
+    torch.manual_seed(0)
+    n, v = 12, 7
+    logits = [(scale * torch.randn(n, v)).round() for _ in range(2)]
+    labels = torch.ones(1, 1, dtype=torch.long)
+    lattice = labels, torch.tensor([n]), torch.tensor([1])
+
+    def joint(table, dtype):
+        # Frame t chooses row t of the table: sums of one product are exact.
+        enc = 40.0 * torch.eye(n, dtype=dtype)[None] - 20.0  # tanh is -1 or 1
+        weight = (table.t() / 2).to(dtype).requires_grad_()
+        return Joint(enc, torch.zeros(1, 2, n, dtype=dtype), weight, table.sum(0).to(dtype) / 2)
+
+    grads = []
+    for dtype in (torch.float32, torch.float64):
+        student, teacher = (joint(table, dtype) for table in logits)
+        if objective == "collapsed":
+            nodes = collapsed_kl(
+                node_stats(student, *lattice), node_stats(teacher, *lattice).detach(), kind
+            )
+        else:
+            kl = FullKL(teacher, kind) if objective == "full" else TopKKL(teacher, 2, kind)
+            nodes = node_stats(student, *lattice, kl)[..., 3]
+        grads.append(torch.autograd.grad(nodes.sum(), student.weight)[0].double())
+    got, want = grads
+    assert (got - want).norm() <= 1e-5 * want.norm() + 1e-12
