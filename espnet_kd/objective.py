@@ -201,13 +201,13 @@ def _full_sum(
     stats = grid.stats(student)  # (B, T, U + 1, 3) or (N, 3)
     rnnt = grid.loss(stats, fastemit_lambda)  # (B,)
     # FastEmit changes the gradient of the RNN-T loss, not of the distance.
-    own = rnnt if fastemit_lambda == 0 else grid.loss(stats)  # (B,)
+    plain = rnnt if fastemit_lambda == 0 else grid.loss(stats)  # (B,)
     kd = torch.zeros_like(rnnt)  # (B,)
     agrees: Optional[torch.Tensor] = None
     for i, (each, share) in enumerate(teachers):
         theirs = _posteriors(paths.plain if paths is not None and i == 0 else each, grid)
         target = grid.loss(theirs.three)  # (B,)
-        kd = kd + share * full_sum(own, target, grid.t_len, grid.u_len)
+        kd = kd + share * full_sum(plain, target, grid.t_len, grid.u_len)
         if agrees is None:
             agrees = _agreement(stats, theirs, grid, paths)
     return Losses(rnnt, kd, agrees)

@@ -210,7 +210,9 @@ def test_a_cache_serves_as_well_as_the_teacher(objective):
         return
     a = distillation_losses(student, teacher, *LATTICE, objective).kd
     b = distillation_losses(student, cached, *LATTICE, objective).kd
-    torch.testing.assert_close(a, b, rtol=0, atol=0)
+    # A node that lies elsewhere in a vector register may differ in its last bit.
+    rtol = 1e-14 if objective.frame_shift else 0
+    torch.testing.assert_close(a, b, rtol=rtol, atol=0)
 
 
 def test_nodes_that_a_cache_does_not_hold_count_nothing():
@@ -326,7 +328,7 @@ def test_no_lattice_is_walked_twice_for_the_same_numbers(monkeypatch, objective,
         calls.append(args)
         return node_stats(*args, **kwargs)
 
-    monkeypatch.setattr("espnet_kd.lattice.grid.node_stats", counted)
+    monkeypatch.setattr("espnet_kd.lattice.counted.node_stats", counted)
     distillation_losses(*joints(), *LATTICE, objective)
     assert len(calls) == walks
 

@@ -41,13 +41,16 @@ def interleaved(
     done: Callable[[], None] = lambda: None,
 ) -> Dict[str, List[float]]:
     """Time functions in turn, `repeats` rounds. Seconds of every run, by name."""
+    # One thread's own time: what other programs take of the machine does not count.
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     seconds: Dict[str, List[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             synchronize(device)
-            start = time.perf_counter()
+            start = clock()
             function()
             synchronize(device)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
             done()
     return seconds

@@ -12,6 +12,7 @@ In reading order:
     first_conformer  the first student of a teacher that cannot be cut
     stock            ESPnet's own models: built, read, run once for a check
     layers           pairs of encoder blocks
+    band_watch       whether a student stays in its teacher's band
     terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses
     predictor        a predictor for many label sequences at once

@@ -9,12 +9,12 @@ In reading order:
     visits      which nodes its paths visit, by these two
     banded      a band of each lattice around such paths
     banded_recursion    the recursion inside it
-    grid        whole lattices or bands, behind one interface
+    counted     whole lattices or bands, behind one interface
     nodes       which nodes belong to an utterance, and their next labels
 """
 
 from espnet_kd.lattice.banded import Band, band_around
-from espnet_kd.lattice.grid import Grid
+from espnet_kd.lattice.counted import Grid
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import node_mask
 from espnet_kd.lattice.recursion import rnnt_loss
