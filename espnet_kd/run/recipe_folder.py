@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Tuple
 
 import espnet_kd
 from espnet_kd.errors import UserError
@@ -35,7 +36,7 @@ def make_recipe(target: Path) -> None:
         raise UserError(f"{target}: is there already; nothing was changed")
 
     def leave_out(folder: str, names: "list[str]") -> "list[str]":
-        unused = MADE if Path(folder) == source else ()
+        unused: Tuple[str, ...] = MADE if Path(folder) == source else ()
         if Path(folder).name == "large":  # of LibriSpeech, whose other sizes are there already
             unused = ("small", "mini")
         return [name for name in names if name in unused or name == "__pycache__"]
