@@ -9,7 +9,7 @@ from espnet_kd.cli import new_parser, share
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.import_corpus import KINDS, SetNames, import_corpus
 from espnet_kd.data.kaldi_dir import write_data_dir
-from espnet_kd.errors import run_main
+from espnet_kd.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -42,6 +42,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Import the corpus."""
     args = get_parser().parse_args(cmd)
+    if not args.corpus.strip():
+        raise UserError("--corpus is empty; name a file or folder")
     names = SetNames(args.train_set, args.valid_set, tuple(args.test_sets.split()))
     bad = BadItems(args.corpus, args.max_bad_share)
     sets = import_corpus(args.data, Path(args.corpus).expanduser(), names, bad)

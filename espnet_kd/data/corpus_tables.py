@@ -162,7 +162,8 @@ def _csv_rows(path: Path, kind: str) -> Iterator[Tuple[str, Dict[str, object]]]:
                 continue
             if not names:
                 names = fields
-                if len(set(names)) < len(names):
+                named = [name for name in names if name.strip()]
+                if len(set(named)) < len(named):
                     raise UserError(f"{where}: a column's name stands there twice: {head.strip()}")
                 continue
             if len(fields) != len(names):
@@ -181,6 +182,8 @@ def _json_rows(path: Path) -> Iterator[Tuple[str, Dict[str, object]]]:
         rows = json.loads(text)
         rows = rows if isinstance(rows, list) else [rows]
         lines: Sequence[Tuple[int, object]] = list(enumerate(rows, 1))
+    except RecursionError:
+        raise UserError(f"{path}: nested too deep to be rows of named fields") from None
     except json.JSONDecodeError:
         lines = []
         for n, line in enumerate(text.split("\n"), 1):
@@ -189,6 +192,8 @@ def _json_rows(path: Path) -> Iterator[Tuple[str, Dict[str, object]]]:
                     lines.append((n, json.loads(line)))
                 except json.JSONDecodeError as e:
                     raise UserError(f"{path}:{n}: not JSON ({e.msg} at {e.colno})") from None
+                except RecursionError:
+                    raise UserError(f"{path}:{n}: nested too deep") from None
     for n, row in lines:
         if not isinstance(row, dict):
             raise UserError(f"{path}:{n}: {shown(row)}; an object with named fields is needed")
@@ -205,8 +210,13 @@ def read_folder(folder: Path) -> List[Item]:
     """
     items: Dict[str, Item] = {}
     others: List[str] = []
-    for top, folders, files in os.walk(folder):
+    seen = set()
+    for top, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if os.path.realpath(top) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(top))
         for name in sorted(files, key=_preference):
             stem, extension = os.path.splitext(name)
             if name.startswith("."):
@@ -241,7 +251,7 @@ def _beside(stem: Path) -> Optional[str]:
 
 def _no_sound(others: Sequence[str]) -> str:
     if not others:
-        return "the folder is empty"
+        return "no file in it, nor in its folders"
     kinds = sorted({os.path.splitext(name)[1].lower() or name for name in others})
     more = ", ..." if len(kinds) > SHOWN else ""
     return (

@@ -63,6 +63,7 @@ def kind_of(corpus: Path) -> str:
         for kind, endings in ENDINGS.items():
             if corpus.suffix.lower() in endings:
                 return kind
+    if not corpus.is_dir():
         raise UserError(f"--corpus {corpus}: neither a folder nor a .csv, .tsv, .jsonl or .json")
     if _kaldi_dirs(corpus):
         return "kaldi"
@@ -92,6 +93,8 @@ def import_corpus(kind: str, corpus: Path, names: SetNames, bad: BadItems) -> Di
         logging.info(f"{corpus}: read as --data {kind}")
     elif not corpus.exists():
         raise UserError(f"--corpus {corpus}: no such file or folder")
+    if kind in ("folder", "kaldi") and not corpus.is_dir():
+        raise UserError(f"--data {kind} --corpus {corpus}: is a file; a folder is expected")
     if corpus.is_dir() and not any(corpus.iterdir()):
         raise UserError(f"--corpus {corpus}: the folder is empty")
     if kind == "kaldi":
@@ -109,8 +112,6 @@ def import_corpus(kind: str, corpus: Path, names: SetNames, bad: BadItems) -> Di
 def _item_sets(kind: str, corpus: Path, names: SetNames) -> Dict[str, List[Item]]:
     """Read all items, by set; what has no set of its own is to train on."""
     if kind == "folder":
-        if not corpus.is_dir():
-            raise UserError(f"--data folder --corpus {corpus}: is a file; a folder is expected")
         folders = {path.name.lower(): path for path in corpus.iterdir() if path.is_dir()}
         files = _by_role(folders, names)
         if names.train in files:
@@ -317,6 +318,8 @@ def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tab
 
 
 def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
+    if not (folder / "text").is_file():
+        raise UserError(f"{folder}: no text; transcripts are needed, a line '<utterance> <words>'")
     trusted = DOWNLOADS not in Path(os.path.abspath(folder)).parts
     commands = [value for value in read_wav_scp(folder).values() if is_command(value)]
     if commands and not trusted:

@@ -186,6 +186,10 @@ WRONG = {
     "file.csv": ("audio,text\nno.wav,A\n", "1 sound files that are not there"),
     "few.csv": ("audio,text\nc/s0/0.wav,A\n", "1 utterances cannot be split into 3 sets"),
     "sets.csv": ("audio,text,split\nc/s0/0.wav,A,x\n", "no row of its column of sets is 'train'"),
+    "deep.json": ("[" * 100_000, "nested too deep to be rows"),
+    "/dev/null": (None, "neither a folder nor a .csv, .tsv, .jsonl or .json"),
+    "k": ({"wav.scp": "a c/s0/0.wav\n"}, "k: no text; transcripts are needed"),
+    "dirs": ({"a/.hidden": ""}, "no file in it, nor in its folders"),
     "a.txt": ("", "neither a folder nor a .csv, .tsv, .jsonl or .json"),
     "empty": ({}, "the folder is empty"),
     "docs": ({"a.pdf": "", "b.doc": ""}, "no sound file among its 2 files (.doc, .pdf)"),
@@ -198,6 +202,7 @@ def test_what_cannot_be_read_is_one_line(name, corpus, cli):
     if isinstance(content, dict):
         Path(name).mkdir()
         for file, text in content.items():
+            Path(name, file).parent.mkdir(exist_ok=True)
             Path(name, file).write_text(text)
     elif content is not None:
         Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
