@@ -78,11 +78,19 @@ def audio_files(
         record: Content of its `utt2audio`, if that has been read.
 
     Raises:
-        UserError: a file that cannot be read, or one that stage 3 made and that is damaged.
+        UserError: a file that cannot be read, one that stage 3 made and that is damaged, or what
+            is no file.
     """
     wav = audio_source.read_wav_scp(data_dir)
     record = read_record(data_dir) if record is None else record
     users = {path: utt for utt, path in wav.items()}  # one of each file
+    for path, utt in users.items():
+        if not may_miss and not audio_source.is_file(path):
+            raise UserError(
+                f"{data_dir}/wav.scp: '{utt}' is no sound file ({path}), and trainings read "
+                "nothing else; stage 3 makes files of such a directory: name it, or the dump/ it "
+                "is of, with --corpus"
+            )
     now = dict(zip(users, _map(_times, users)))
     unread = []
     for path, utt in users.items():

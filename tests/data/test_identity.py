@@ -185,7 +185,7 @@ def test_a_file_that_is_not_there_is_named(spoil, data):
 def test_a_command_is_its_words_and_the_files_that_it_reads(data):
     def state(command):
         write_table("data/wav.scp", {"utt1": command})
-        return audio_state(data)
+        return audio_state(data, may_miss=True)
 
     first = state("sox audio/1.wav -t wav - |")
     shutil.copy("audio/1.wav", "moved")
@@ -194,6 +194,10 @@ def test_a_command_is_its_words_and_the_files_that_it_reads(data):
     with open("audio/1.wav", "wb") as f:
         f.write(b"another")
     assert state("sox audio/1.wav -t wav - |") != first
+    for entry in "sox audio/1.wav -t wav - |", "data_wav.ark:12":  # trainings read files only
+        write_table("data/wav.scp", {"utt1": entry})
+        with pytest.raises(UserError, match="data/wav.scp: 'utt1' is no sound file .*--corpus"):
+            audio_state(data)
 
 
 def test_a_directory_that_cannot_be_written(data, caplog, monkeypatch):
