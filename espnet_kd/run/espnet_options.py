@@ -123,8 +123,11 @@ RULES: Dict[str, Rule] = {
     "use_lang_prompt": _off(_OTHER_TASK),
     "use_nlp_prompt": _off(_OTHER_TASK),
     # Teacher
-    "asr_task": _only(
-        "asr_transducer", reason="models here are those of espnet2.bin.asr_transducer_train"
+    "asr_task": Rule(
+        ("asr_transducer",),
+        "models here are those of espnet2.bin.asr_transducer_train; a transducer of espnet2.asr "
+        "can teach them, with --teacher_exp",
+        lambda value, values: {},  # of the teacher that is imported
     ),
     "pretrained_model": Rule(("",), "", _pretrained),
     "ignore_init_mismatch": Rule(("false",), "must be true or false", _mismatch),
@@ -189,6 +192,8 @@ def judge(given: Iterable[Tuple[str, Optional[str]]], values: Values) -> Verdict
                 verdict.problems.append(f"--{name} {problem}")
                 continue
             new = rule.take(value, values)
+            if not new:
+                verdict.ignored.append(f"--{name} {value}")
             verdict.taken.update(new)
             values.update(new)
     return verdict
@@ -200,6 +205,9 @@ def _problem(name: str, value: str, rule: Rule, values: Values) -> str:
             return "and --teacher_exp: the teacher is imported, and not trained"
         path = value.partition(":")[0]
         return "" if os.path.isfile(path) else f"{path}: no such file"
+    if name == "asr_task":
+        imported = value == "asr" and values["teacher_exp"]
+        return "" if imported else f"{shown(value)}: {rule.reason}"
     return "" if value == "true" else f"{rule.reason}, not {value!r}"
 
 

@@ -77,6 +77,11 @@ def test_what_is_taken(name, value, taken):
     assert judge([(name, value)], {**VALUES, **own}).taken == taken
 
 
+def test_a_teacher_of_espnet2_asr_is_of_that_task():
+    verdict = judge([("asr_task", "asr")], {**VALUES, "teacher_exp": "exp/asr_x"})
+    assert verdict.ignored == ["--asr_task asr"] and not verdict.problems
+
+
 def test_two_of_them_add_up():
     verdict = judge([("skip_train", "true"), ("skip_eval", "true")], VALUES)
     assert verdict.taken == {"skip_stages": "10 11 16 12 13"}
