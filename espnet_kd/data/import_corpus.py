@@ -333,4 +333,3 @@ def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
     logging.info(f"{folder}: {len(tables['text'])} utterances")
     left = ("utt2num_samples", identity.NAME)  # are made anew
     return {name: table for name, table in tables.items() if name not in left}
-

@@ -29,7 +29,6 @@ In reading order:
     trainer          ESPnet's trainer with progress, history and facts
     task             the Task that builds all this from a config
 
-    text_cleaner     cleaners of transcripts by name
 
     measure          what a model does on a few utterances
     standalone       a transducer that was trained anywhere, read from where it lies

@@ -5,6 +5,7 @@ In reading order:
     protocol   what a method is
     callbacks  events of a training
     cut        a smaller student, cut out of its teacher
+    cutter     what of the teacher it keeps
     retrain    the teacher trained on
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones

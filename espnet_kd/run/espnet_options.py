@@ -16,7 +16,6 @@ NO_LM = (
 )
 
 
-
 class Rule(NamedTuple):
     """What becomes of an option.
 

@@ -21,8 +21,8 @@ from typing import (
     Tuple,
 )
 
+from espnet_kd.data.text_cleaner import NAMES as CLEANERS
 from espnet_kd.errors import UserError, nearest
-from espnet_kd.espnet.text_cleaner import NAMES as CLEANERS
 from espnet_kd.run.places import name_problem, path_problem
 
 LARGEST = 10**9  # no count of a recipe is larger, and a shell reckons with it

@@ -12,7 +12,7 @@ from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
 from espnet_kd.espnet.stock import build, read_model
-from espnet_kd.methods.cut import Cutter
+from espnet_kd.methods.cutter import Cutter
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.target import parse_target
 from tests.espnet.tiny import build as build_ours

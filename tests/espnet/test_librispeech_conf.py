@@ -12,7 +12,7 @@ from espnet_kd.data.librispeech_parts import PARTS
 from espnet_kd.espnet import derive
 from espnet_kd.espnet.stock import build, forward_check, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.methods.cut import Cutter
+from espnet_kd.methods.cutter import Cutter
 from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import TrainingConfig

@@ -1,0 +1,137 @@
+"""Choosing what of a teacher a student keeps: sizes, blocks, units."""
+
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+
+from espnet_kd.errors import UserError
+from espnet_kd.methods.protocol import Model
+from espnet_kd.spec.size_table import PER_BLOCK
+from espnet_kd.spec.stage import Stage
+from espnet_kd.students.allocate import allocate
+from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
+from espnet_kd.students.inherit import inherit
+from espnet_kd.students.model_config import config_of
+
+
+class Cutter:
+    """Cuts students out of a teacher as a stage of the plan says.
+
+    Args:
+        stage: The stage.
+        teacher: The teacher.
+        sample: Utterances to measure on; None if there are none.
+        build: Builds a stock ESPnet model of a config.
+
+    Attributes:
+        importance: Score of each of the teacher's blocks; None if none was measured.
+
+    Raises:
+        UserError: the stage asks for something to be measured and there is nothing to
+            measure it on.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        teacher: Model,
+        sample: Optional[Any],
+        build: Callable[[Dict[str, Any]], torch.nn.Module],
+    ) -> None:
+        for key, plain in (("blocks", "spaced"), ("units", "weight"), ("allocate", "rule")):
+            value = getattr(stage, key)
+            if value != plain and sample is None:
+                raise UserError(
+                    f"{stage.where}.{key}: '{value}' is measured on utterances: name a data "
+                    f"directory with --data, or say '{plain}'"
+                )
+        self.stage, self.teacher, self.sample, self.build = stage, teacher, sample, build
+        self.importance: Optional[List[float]] = None
+        if stage.blocks != "spaced":
+            self.importance = getattr(sample, stage.blocks)(teacher.net)
+        self.scores = None
+        if stage.units == "taylor":
+            assert sample is not None  # as checked above
+            self.scores = sample.taylor(teacher.net)
+
+    def kept_blocks(self, count: int) -> List[int]:
+        """Choose `count` of the teacher's blocks."""
+        if self.importance is None:
+            return spaced_blocks(self.teacher.sizes.num_blocks, count)
+        return most_important(self.importance, count)
+
+    def blocks_of(self, student: Architecture) -> List[int]:
+        """Choose the teacher's block for each of a student's.
+
+        Raises:
+            UserError: blocks differ, and no choice of them is as large as the student's.
+        """
+        preferred, teacher = self.kept_blocks(student.num_blocks), self.teacher.sizes
+        if not (teacher.blocks_differ or student.blocks_differ):
+            return preferred
+        kept = fitting_blocks(
+            preferred,
+            teacher.num_blocks,
+            lambda b, i: all(student.size_of(a, b) <= teacher.size_of(a, i) for a in PER_BLOCK),
+        )
+        if kept is None:
+            sizes = "; ".join(
+                f"{a.key} {student.of_blocks(a)} from {teacher.of_blocks(a)}" for a in PER_BLOCK
+            )
+            raise UserError(
+                f"{self.stage.where}: no choice of the teacher's blocks, in their order, is as "
+                f"large as the student's: {sizes}; name smaller sizes, or leave the path out "
+                "(--paths)"
+            )
+        return kept
+
+    def cut(self, student: Architecture) -> Dict[str, torch.Tensor]:
+        """Return the inherited weights of a student."""
+        teacher = self.teacher
+        return inherit(
+            teacher.net.state_dict(),
+            teacher.sizes,
+            student,
+            self.blocks_of(student),
+            teacher.causal,
+            self.scores,
+        )
+
+    def sizes(self, first: Architecture) -> Architecture:
+        """Decide the student's sizes.
+
+        Args:
+            first: Sizes of the run's first teacher.
+
+        Raises:
+            UserError: the student is not smaller than its teacher. Only a stage that does
+                not distil may have a student of the same sizes: it trains the teacher on.
+        """
+        stage, teacher = self.stage, self.teacher.sizes
+        if stage.target is not None:
+            where = f"{stage.where}.target"
+            params = stage.target.params(first.params)
+            if stage.allocate == "sensitivity":
+                return allocate(
+                    teacher, params, self._untrained_loss, where, kept=self.kept_blocks
+                )
+            return teacher.shrink_to(params, where, self.kept_blocks)
+        assert stage.sizes is not None  # where no target is
+        student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)
+        trained_on = student == teacher and not stage.kd.distils
+        if student.params >= teacher.params and not trained_on:
+            raise UserError(
+                f"{stage.where}.student: {student.params:,} parameters are not fewer than its "
+                f"teacher's {teacher.params:,}; 'objective: none' trains the same sizes on"
+            )
+        return student
+
+    def _untrained_loss(self, student: Architecture) -> float:
+        """Loss of a student before training, nats an utterance."""
+        config = self.teacher.config
+        config = {**config, **config_of(student, config, self.blocks_of(student))}
+        net = self.build(config)
+        net.load_state_dict(self.cut(student))
+        assert self.sample is not None  # as checked above all
+        return self.sample.loss(net)
