@@ -8,7 +8,7 @@ from espnet_kd.errors import UserError
 
 Thing = TypeVar("Thing")
 SHARE, MOST = 0.1, 2000  # of the utterances, and utterances, that are split off for a set
-SPEAKERS = 3  # at least so many a set: one for each of training, validation and test
+SPEAKERS = 3  # for each set that is split off: with fewer, too much would be lost to train on
 
 
 def split_off(
@@ -41,7 +41,7 @@ def split_off(
     groups: Dict[str, List[Thing]] = {}
     for item in items:
         groups.setdefault(speaker_of(item), []).append(item)
-    by_speaker = "" not in groups and len(groups) >= SPEAKERS * (len(names) + 1) // 2
+    by_speaker = "" not in groups and len(groups) >= SPEAKERS * len(names)
     if not by_speaker:
         groups = {str(n): [item] for n, item in enumerate(items)}
     rest = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
