@@ -75,7 +75,7 @@ def get_parser(
     add("--seed", type=int, default=0, help="seed of batch, weights and labels")
     add("--csv", help="write the rows here")
     add("--json", help="write the rows here")
-    add("--quick", action="store_true", help="small: does it work? Its figures mean nothing")
+    add("--quick", action="store_true", help="few batches: does it work? Its figures are rough")
     return parser
 
 
