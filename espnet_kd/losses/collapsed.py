@@ -59,11 +59,15 @@ class Seen:
         place = size if band is None else (len(band.place),)
         self.three = torch.zeros(*place, 3, dtype=torch.float32, device=teacher.enc.device)
 
-    def keep(self, nodes: Nodes, log_p: torch.Tensor) -> None:
-        """Take what is known of some nodes. log_p: (n, V)"""
+    def two_of(self, nodes: Nodes, logits: torch.Tensor) -> torch.Tensor:
+        """Return those of blank and the next label, -inf where there is none. (n, V) -> (n, 2)"""
         label = nodes.labels(self.labels)[:, None]  # (n, 1)
-        two = torch.cat([log_p[:, :1], log_p.gather(-1, label)], -1)  # (n, 2)
+        two = torch.cat([logits[:, :1], logits.gather(-1, label)], -1)  # (n, 2)
         two[:, 1:].masked_fill_(label == 0, float("-inf"))
+        return two
+
+    def keep(self, nodes: Nodes, two: torch.Tensor) -> None:
+        """Take log p of blank and the next label at some nodes. (n, 2)"""
         rest = 1 - two.exp().sum(-1, keepdim=True)  # (n, 1)
         rest = rest.clamp_min_(torch.finfo(rest.dtype).tiny).log_()
         nodes.put(self.three, torch.cat([two, rest], -1))

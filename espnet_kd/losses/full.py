@@ -34,7 +34,7 @@ class FullKL:
         """Divergence of some nodes. log_q: (n, V) -> (n,)"""
         log_p = self._log_p(nodes)  # (n, V)
         if self.seen is not None:
-            self.seen.keep(nodes, log_p)
+            self.seen.keep(nodes, self.seen.two_of(nodes, log_p))
         return divergence(log_p, log_q, self.kind)
 
     def add_grad(

@@ -13,6 +13,8 @@ from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
+NEG_INF = float("-inf")
+
 
 class TopKKL:
     """The `Divergence` of a lattice walk over k + 1 classes that the teacher chooses.
@@ -67,15 +69,20 @@ class TopKKL:
         self, nodes: Nodes, seen: Optional[Seen] = None
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """The teacher's log-probabilities (n, k + 1) and its tokens (n, k)."""
-        log_p = self.teacher.logits(self.teacher.hidden(nodes)).log_softmax(-1)  # (n, V)
-        if seen is not None:
-            seen.keep(nodes, log_p)
-        index = log_p.topk(self.k, dim=-1).indices
-        return _gather(log_p, index), index
+        logits = self.teacher.logits(self.teacher.hidden(nodes))  # (n, V)
+        likeliest, index = logits.topk(self.k, dim=-1)  # (n, k) each
+        two = None if seen is None else seen.two_of(nodes, logits)  # (n, 2)
+        rest = logits.scatter_(-1, index, NEG_INF).logsumexp(-1, keepdim=True)  # (n, 1)
+        classes = torch.cat([likeliest, rest], dim=-1)  # (n, k + 1)
+        # The normaliser follows from the classes: the vocabulary is passed over once.
+        log_z = classes.logsumexp(-1, keepdim=True)  # (n, 1)
+        if seen is not None and two is not None:
+            seen.keep(nodes, two.sub_(log_z))
+        return classes.sub_(log_z), index
 
 
-def _gather(log_p: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+def _gather(log_q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Reduce (n, V) to the tokens of `index` and the sum of the rest. (n, k + 1)"""
-    likeliest = log_p.gather(-1, index)
-    rest = log_p.scatter(-1, index, float("-inf")).logsumexp(-1, keepdim=True)
+    likeliest = log_q.gather(-1, index)
+    rest = log_q.scatter(-1, index, NEG_INF).logsumexp(-1, keepdim=True)
     return torch.cat([likeliest, rest], dim=-1)
