@@ -168,11 +168,13 @@ def _export(args: argparse.Namespace, source: "Exportable", chunks: "Chunks") ->
         choices[form] = choose(graphs, form, reference, valid, args.wer_margin)
         for part, ratio in choices[form].noise.items():
             logging.info("%s: %s alone: logits at %.1f dB", form, part, ratio)
-        if choices[form].wer is not None:
+        lost = choices[form].lost
+        if lost is not None:
             kept = ", ".join(choices[form].keep) or "nothing"
             print(
-                f"{form}: WER {choices[form].wer:.2f} % on {args.valid}, PyTorch "
-                f"{choices[form].wer_float:.2f} %; stays float: {kept}"
+                f"{form}: WER {lost.wer:.2f} % on {args.valid}, PyTorch {lost.wer_float:.2f} %, "
+                f"at most {lost.most:.2f} points lost (95 %), {100 * lost.changed:.2f} % of "
+                f"tokens changed; stays float: {kept}"
             )
     write = _for_sherpa if args.runtime == "sherpa-onnx" else _for_onnxruntime
     problems = write(args, graphs, reference, choices, heard or noise(rate))

@@ -94,6 +94,11 @@ class Sample:
             total = sum(float(self._losses(model, batch).sum()) for batch in self.batches)
         return total / self.utterances
 
+    def losses(self, model: ESPnetASRTransducerModel) -> Iterator[torch.Tensor]:
+        """Yield the mean RNN-T loss of each batch, nats an utterance, with its gradient. ()"""
+        for batch in self.batches:
+            yield self._losses(model, batch).mean()
+
     @torch.no_grad()
     def error_rate(self, model: ESPnetASRTransducerModel) -> float:
         """Return the WER of greedy search with a model, in percent."""

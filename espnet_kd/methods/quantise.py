@@ -78,6 +78,7 @@ class QuantiseOptions(KeepsSizes):
         bits: Bits of every weight; with `mean_bits`, those that it may choose from.
         mean_bits: Mean bits a weight, shared out among the matrices by what the loss gains
             when each is rounded; None: all have as many.
+        allocate: Way in which `mean_bits` is shared out.
         block: Inputs of an output channel that share a scale in matrices of 4 bits and
             fewer; 0: all. Matrices of more bits have a scale an output channel.
         where: Parts of the model whose matrices are quantised.
@@ -95,6 +96,13 @@ class QuantiseOptions(KeepsSizes):
         "mean bits a weight, more for matrices where rounding costs more loss on utterances",
         read=read_mean,
         values="2 to 8",
+        published=True,
+    )
+    allocate: str = option(
+        "sensitivity",
+        "how `mean_bits` is shared out: by the `sensitivity` of each matrix to rounding, "
+        "`learned` by gradient on utterances, or `uniform`: all have as many",
+        choices=("sensitivity", "learned", "uniform"),
         published=True,
     )
     block: int = option(
@@ -132,6 +140,16 @@ class QuantiseOptions(KeepsSizes):
             raise UserError(
                 f"{place}: 'mean_bits' has nothing to choose from with 'bits: {self.choice[0]}'; "
                 "leave one of them out"
+            )
+        if self.mean_bits is None and self.allocate != "sensitivity":
+            raise UserError(
+                f"{place}.allocate: '{self.allocate}' shares out 'mean_bits', which is not there; "
+                "leave one of them out, or name both"
+            )
+        if self.allocate == "uniform" and self.mean not in self.choice:
+            raise UserError(
+                f"{place}.mean_bits: with 'allocate: uniform' expected one of "
+                f"{list(self.choice)} ('bits'), found {self.mean:g}"
             )
         if stage.init != "teacher":
             raise UserError(
@@ -175,6 +193,7 @@ class Quantise(Method):
     def prepare(self, job: Job) -> Prepared:
         """Choose the bits of each matrix."""
         from espnet_kd.students import grid
+        from espnet_kd.students.learned_bits import learn_bits
 
         stage, sizes = job.stage, same_sizes(job, self.name)
         conf: QuantiseOptions = stage.method_conf
@@ -183,15 +202,22 @@ class Quantise(Method):
         counts = {name: weight.numel() for name, weight in weights.items()}
         choice = [bits for bits in conf.choice if bits != FLOAT]
         bits = dict.fromkeys(weights, choice[0]) if choice else {}
-        if conf.mean_bits is not None:
+        if conf.mean_bits is not None and conf.allocate == "uniform":
+            bits = dict.fromkeys(weights, round(conf.mean_bits))
+        elif conf.mean_bits is not None:
             if job.sample is None:
                 raise UserError(
                     f"{stage.where}.method_conf.mean_bits: shared out by what is measured on "
                     "utterances: name a data directory with --data, or say 'bits' alone"
                 )
             grids = grid.candidates(choice, conf.block)
-            noises = grid.noise(weights, job.sample.curvature(job.teacher.net), grids)
-            bits = grid.share_bits(noises, counts, conf.mean_bits)
+            if conf.allocate == "learned":
+                bits = learn_bits(
+                    job.teacher.net, grids, list(weights), job.sample.losses, conf.mean_bits
+                )
+            else:
+                noises = grid.noise(weights, job.sample.curvature(job.teacher.net), grids)
+                bits = grid.share_bits(noises, counts, conf.mean_bits)
         report: Dict[str, Any] = {}
         if bits:
             report.update(bits=bits, mean_bits=grid.mean_bits(bits, counts))

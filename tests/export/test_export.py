@@ -21,7 +21,8 @@ from espnet_kd.espnet.exportable_model import Reference, load_exportable
 from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, trace_all, write_folder
 from espnet_kd.export.parity import Utterance, Utterances, compare, encode_chunks, too_far
-from espnet_kd.export.sensitivity import choose
+from espnet_kd.export.sensitivity import Lost, Paths, choose, lost
+from espnet_kd.scoring.counts import Counts
 from espnet_kd.students.grid import Grid, grid_of
 from tests.espnet.tiny import tiny_config
 from tests.export.conftest import CHUNKS, write_talkative
@@ -186,7 +187,7 @@ def test_parts_are_those_of_blocks(graphs):
 def test_as_few_parts_as_needed_stay_float(graphs, utterances, monkeypatch):
     from espnet_kd.export import sensitivity
 
-    wers = {0: 9.0, 1: 8.0, 2: 3.0}  # by number of parts that are kept
+    losses = {0: 9.0, 1: 8.0, 2: 1.0}  # by number of parts that are kept
     tried = []
 
     def write(graphs_, form, path, keep=()):
@@ -194,18 +195,40 @@ def test_as_few_parts_as_needed_stay_float(graphs, utterances, monkeypatch):
         return write_folder(graphs_, form, path, keep)
 
     class Measured:
-        counts, reference = "ours", "theirs"
+        counts = reference = ()
 
     monkeypatch.setattr(sensitivity, "write_folder", write)
     monkeypatch.setattr(sensitivity, "compare", lambda folders, *_: {"int8": Measured})
     monkeypatch.setattr(
-        sensitivity, "wer", lambda c: 2.0 if c == "theirs" else wers.get(len(tried[-1]), 2.0)
+        sensitivity, "lost", lambda *_: Lost(2.0, 2.0, losses.get(len(tried[-1]), 0.5), 0.0)
     )
     reference = Reference(graphs["lstm"].source, CHUNKS)
     choice = choose(graphs["lstm"], "int8", reference, utterances[1:], 1.0)
     assert len(choice.noise) == 12 and sorted(choice.noise.values()) == list(choice.noise.values())
     assert choice.keep == list(choice.noise)[:2]
-    assert (choice.wer, choice.wer_float) == (3.0, 2.0)
+    assert choice.lost == Lost(2.0, 2.0, 1.0, 0.0)
+
+
+def test_words_that_change_may_cost_more_than_they_did():
+    right, wrong_ = Counts.of("CCCCC"), Counts.of("SCCCC")
+    before = [right] * 80 + [wrong_] * 20
+    assert lost(before, before, 0.0) == Lost(4.0, 4.0, 0.0, 0.0)
+    # Of ten words that changed, five became right: nothing is lost, yet little is known.
+    after = [wrong_] * 5 + [right] * 75 + [right] * 5 + [wrong_] * 15
+    measured = lost(after, before, 0.02)
+    assert measured[:2] == (4.0, 4.0) and 0.6 < measured.most < 1.6
+    assert not measured.within(2.0) and lost(before, before, 0.01).within(0.0)
+    assert lost(after[:1], [right], 0.0).most == 20
+
+
+def test_tokens_that_change_are_counted_along_the_path(graphs, utterances, tmp_path):
+    write_folder(graphs["lstm"], "float32", tmp_path / "model")
+    networks = OnnxNetworks(tmp_path / "model")
+    paths = Paths(networks, utterances[1:])
+    assert paths.changed(networks) == 0 and paths.noise(networks) > 200
+    write_folder(graphs["lstm"], "int8", tmp_path / "model")
+    other = OnnxNetworks(tmp_path / "model")
+    assert 0 < paths.changed(other) < 0.5 and paths.noise(other) < 120
 
 
 def wrong(**changes):

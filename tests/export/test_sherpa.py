@@ -75,7 +75,7 @@ def test_without_it_its_files_are_written_all_the_same(graphs, tmp_path, monkeyp
     monkeypatch.setattr(sherpa, "write_set", lambda *_: {"encoder.onnx": 1000})
     monkeypatch.setattr(sherpa.Recogniser, "__init__", lambda *_: pytest.fail())
     args = argparse.Namespace(train="", out=str(tmp_path))
-    choices = {"int8": Choice([], {}, None, None)}
+    choices = {"int8": Choice([], {}, None)}
     assert export._for_sherpa(args, graphs["lstm"], None, choices, []) == []
     assert "onnx-int8: 1,000 bytes; not compared: sherpa-onnx is not" in capsys.readouterr().out
 

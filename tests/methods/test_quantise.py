@@ -14,6 +14,7 @@ from espnet_kd.espnet.stock import build, forward_check, logits_of, read_model
 from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import device_file
 from espnet_kd.methods.quantise import USUAL
+from espnet_kd.students import learned_bits
 from tests.methods import toy_students
 from tests.methods.toy_students import EPOCHS, MODEL, WORDS, train, weights, write_place
 from tests.recipe.toy import call, inside, write_yaml
@@ -62,6 +63,23 @@ def test_bits_are_shared_out_to_the_mean(here, student):
     assert 4.5 - max(counts.values()) / sum(counts.values()) < facts["mean_bits"] <= 4.5
     assert len(set(bits.values())) > 1
     assert not [name for name in bits if "depthwise" in name or name.endswith("bias")]
+
+
+def test_bits_are_learned_or_all_the_same(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(learned_bits.learn_bits, "__defaults__", (3,))  # updates
+    bits = {}
+    for way in ("learned", "uniform"):
+        stage = {"method_conf": {"mean_bits": 4, "allocate": way}, "objective": "none"}
+        code, err = derive(tmp_path / way, stage, "--data", "dump/train")
+        assert code == 0, err
+        facts = json.loads((tmp_path / way / "student.json").read_text())
+        bits[way] = facts["bits"]
+        assert 3.5 < facts["mean_bits"] <= 4
+    assert set(bits["uniform"].values()) == {4} and len(set(bits["learned"].values())) > 1
+    assert bits["learned"].keys() == bits["uniform"].keys()
+    # The teacher is left as it is.
+    before, after = weights("teacher/model.pth"), weights(tmp_path / "learned/init.pth")
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_what_is_trained_are_the_weights_before_rounding(here, student):
@@ -181,6 +199,8 @@ def test_it_goes_on_after_a_kill_and_in_the_middle_of_an_export(
         ({"method_conf": {"mean_bits": 4, "bits": 4}}, "nothing to choose from with 'bits: 4'"),
         ({"method_conf": {"mean_bits": 9, "bits": [8, 32]}}, "expected a number from 2 to 8"),
         ({"method_conf": {"bits": 4, "block": 20}}, "block"),
+        ({"method_conf": {"bits": 4, "allocate": "learned"}}, "shares out 'mean_bits', which is"),
+        ({"method_conf": {"mean_bits": 3.5, "allocate": "uniform"}}, "expected one of [2, 3, 4"),
         ({"method_conf": {"bits": 4, "where": ["predictr"]}}, "did you mean 'predictor'?"),
         ({"method_conf": {"bit": 4}}, "unknown key 'bit' (did you mean 'bits'?)"),
         ({"method_conf": {"bits": 4}, "target": 0.5}, "has its teacher's sizes; leave it out"),
