@@ -12,6 +12,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     inherit        the student's first weights, cut out of the teacher's
     factors        products of two matrices: narrowed, made, multiplied out
     grid           weights rounded to few bits, and how many each is given
+    learned_bits   how many, learned by gradient
     stateless      a predictor of one label made of a recurrent one
     halfway        the student between two sizes
     allocate       sizes for a target by measured sensitivity
