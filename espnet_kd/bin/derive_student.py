@@ -48,6 +48,11 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--first_teacher_model", default=model, help="checkpoint in it")
     parser.add_argument(
+        "--taught_by_exp",
+        help="experiment of the model whose posteriors it learns, with a checkpoint of the "
+        "teacher's name; by default the teacher's or, as the plan says, the first teacher's",
+    )
+    parser.add_argument(
         "--template",
         help="training config of a conformer: what the first student of a teacher that cannot be "
         "cut is like, sizes apart",
@@ -90,6 +95,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         args.utterances,
         plan.stages,
         Path(args.template) if args.template else None,
+        Path(args.taught_by_exp) if args.taught_by_exp else None,
     )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     if "effective_params" in facts:

@@ -13,7 +13,7 @@ updates of each student with its teacher, on noise of the lengths of the trainin
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.cli import new_parser, str2bool
 from espnet_kd.common.yaml_file import parse_yaml
@@ -25,7 +25,7 @@ from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import MOST_STAGES, load_plan, parse_plan
-from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.spec.training_config import read_config
 
@@ -144,6 +144,17 @@ def _row(name: str, target: str, model: Any) -> Dict[str, str]:
     }
 
 
+def _taught_by(
+    stage: Stage, above: Any, students: Mapping[str, Any], first: Any
+) -> Optional[Dict[str, Any]]:
+    """Return the config of the model that teaches a stage, if one does."""
+    if not stage.kd.distils:
+        return None
+    if stage.taught_by == PREVIOUS:
+        return above.config
+    return (first if stage.taught_by == FIRST else students[stage.taught_by]).config
+
+
 def _add_costs(
     rows: List[Dict[str, str]],
     stages: Sequence[Stage],
@@ -163,13 +174,14 @@ def _add_costs(
     threads = args.threads or max(1, cores() - round(busy))
     progress = Progress("estimate", len(stages), "student", interval=0)
     rows[0].update(dict.fromkeys(("s/update", "min/epoch", "epochs", "min", "peak GB"), ""))
+    students = {stage.name: model for stage, model in zip(stages, models[1:])}
     for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
         if args.stats_dir:
             kind = first.get("token_type") or "bpe"
             batches = of_training(Path(args.stats_dir), kind, model.config)
         else:
             batches = stated(args.seconds, args.labels, args.batch, first)
-        teacher = None if not stage.kd.distils else above.config
+        teacher = _taught_by(stage, above, students, models[0])
         cost = estimate(model.config, teacher, batches, device, threads)
         epochs = model.config.get("max_epoch") or ESPNET_EPOCHS
         minutes = [cost.minutes(batches.count, n) for n in (1, epochs)]

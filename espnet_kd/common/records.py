@@ -50,6 +50,7 @@ class Student(TypedDict, total=False):
     path: str
     teacher: Optional[str]
     first_teacher: str
+    taught_by: str
     init: str
     labels: str
     kept_blocks: List[Count]
@@ -191,6 +192,7 @@ class ReportedModel(_ReportedModel, total=False):
     wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]
     teacher: Optional[str]
+    taught_by: Optional[str]
     rtf: Optional[Factor]
     faults: Dict[str, str]
     device: Optional[str]

@@ -191,7 +191,7 @@ def _facts(about: About) -> List[str]:
 
 def _teacher(about: About) -> str:
     """Return the name of the model that this one learnt or inherited from."""
-    name = about.model.get("teacher")
+    name = about.model.get("taught_by") or about.model.get("teacher")
     for model in about.results["models"]:
         if model["name"] == name:
             return f"{name} ({model['params']:,} parameters)"

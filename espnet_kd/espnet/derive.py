@@ -19,7 +19,7 @@ from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
-from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.model_config import config_of
 
@@ -60,7 +60,7 @@ def train_config(
         teacher: The teacher's config.
         student: Parts of it that a student of these sizes has (`config_of`).
         base: The recipe's training config for students (optimizer, batches, ...).
-        teacher_files: Config and checkpoint of the teacher.
+        teacher_files: Config and checkpoint of the model whose posteriors it learns.
         first_files: Config and checkpoint of the run's first teacher.
 
     Raises:
@@ -109,6 +109,7 @@ def derive(
     utterances: int = 48,
     planned: Sequence[Stage] = (),
     template: Optional[Path] = None,
+    taught_by: Optional[Path] = None,
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`.
 
@@ -125,6 +126,8 @@ def derive(
         planned: All stages of the plan, which are checked too.
         template: Training config of a conformer: the first student of a teacher that cannot be
             cut is as it says.
+        taught_by: Experiment of the model that teaches; None: the teacher, or what the stage
+            says of the first one.
 
     Returns:
         The contents of `student.json`.
@@ -150,7 +153,16 @@ def derive(
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
     student_config = config_of(student, teacher.config, prepared.kept)
-    config = train_config(stage, teacher.config, student_config, base, files, first_files)
+    taught_files = files
+    if taught_by is not None:
+        taught_files = (taught_by / "config.yaml", taught_by / teacher_model)
+    elif stage.taught_by == FIRST:
+        taught_files = first_files
+    elif stage.taught_by != PREVIOUS:
+        raise UserError(
+            f"{stage.where}.teacher: '{stage.taught_by}': name its experiment with --taught_by_exp"
+        )
+    config = train_config(stage, teacher.config, student_config, base, taught_files, first_files)
     method_conf = dict(prepared.method_conf)
     if method_conf:
         method_conf = config["method_conf"] = {"method": stage.method, **method_conf}
@@ -181,6 +193,8 @@ def derive(
         "sizes": dataclasses.asdict(student),
         **prepared.report,
     }
+    if taught and taught_files != files:
+        facts["taught_by"] = str(taught_files[0].parent)
     if sample is not None:
         facts["before_training"] = _before_training(sample, teacher.teacher, net)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.plan import CompressionPlan
+from espnet_kd.spec.stage import FIRST, PREVIOUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +182,7 @@ def _one_step(
         student,
         epochs=sum(step.last_epoch(default_epochs) for step in steps),
         teacher=None,
+        taught_by=PREVIOUS,  # that is the first teacher
         stages_above=tuple(plan.stages[: last.number]),
     )
 
@@ -194,6 +196,8 @@ def _chain(
         if not step.kd.distils:  # fine-tunes what the step before has made
             student = dataclasses.replace(student, init=step.init)
         teacher = students[-1].name if students else None
+        if student.taught_by not in (PREVIOUS, FIRST):  # this path has its own student of the name
+            student = dataclasses.replace(student, taught_by=f"{path}_{student.taught_by}")
         epochs = step.last_epoch(default_epochs)
         stages_above = tuple(plan.stages[: step.number])
         students.append(
@@ -215,6 +219,7 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
         name=student,
         path=name,
         init=path.init,
+        taught_by=stage.taught_by if kd.distils or labels == "teacher" else PREVIOUS,
         kd=kd,
         labels=labels,  # hard labels are the teacher's
         gate=None,

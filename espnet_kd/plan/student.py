@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from espnet_kd.run.training_options import NEUTRAL
 from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import Options, known_options
-from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.target import Target
 from espnet_kd.spec.training_config import TrainingConfig
 
@@ -25,7 +25,8 @@ class Student(Stage):
 
     Attributes:
         path: `progressive`, or the path (`plan.baselines`) that it was added for.
-        teacher: Name of the student that it learns from; None: the run's first teacher.
+        teacher: Name of the student that it is derived from; None: the run's first teacher. It
+            learns from that, too, unless `taught_by` says otherwise.
         stages_above: Stages whose sizes, each derived from the one before and the first from the
             first teacher, lead to this student's; empty: one step below its teacher.
         half: Whether its size is the geometric mean of the last two that `way` leads to.
@@ -37,6 +38,13 @@ class Student(Stage):
     stages_above: Tuple[Stage, ...] = ()
     half: bool = False
     until: Optional[int] = None
+
+    @property
+    def taught_by_student(self) -> Optional[str]:
+        """Name of the student whose posteriors it learns; None: the run's first teacher."""
+        if self.taught_by == PREVIOUS:
+            return self.teacher
+        return None if self.taught_by == FIRST else self.taught_by
 
     @classmethod
     def of(cls, stage: Stage) -> "Student":

@@ -35,7 +35,8 @@ class Lineage:
 
     Attributes:
         path: `progressive`, `one_shot`, `scratch`, ..., `other`; None for the first teacher.
-        teacher: Experiment it learnt from.
+        teacher: Experiment it was derived from, and learnt from unless `taught_by` is named.
+        taught_by: Experiment whose posteriors it learnt, if those are another's.
         steps: Trainings since the first teacher, its own among them.
         updates: Number of their updates, together.
         seconds: Wall time of their trainings, together.
@@ -45,6 +46,7 @@ class Lineage:
 
     path: Optional[str] = None
     teacher: Optional[str] = None
+    taught_by: Optional[str] = None
     steps: Optional[int] = None
     updates: Optional[int] = None
     seconds: Optional[float] = None
@@ -66,6 +68,7 @@ def lineage(exp: Path, first: Path) -> Lineage:
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
+        taught_by=student.get("taught_by"),
         steps=len(ancestors) if complete else None,
         updates=_sum(fact.get("updates") for fact in facts) if complete else None,
         seconds=_sum(fact.get("train_seconds") for fact in facts) if complete else None,

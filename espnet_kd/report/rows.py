@@ -26,8 +26,8 @@ class Row:
     Dictionaries go from test set to value. `faults` says where a model does not recognise speech
     (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
     `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
-    has, per score type and test set, sclite's summary line. `path`,
-    `teacher`, `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
+    has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
+    `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
     `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
     streaming where `wer` is of ours. `on_device` tells what a device holds of a model whose
     method has a form for it (`report/device_form.py`).
@@ -37,6 +37,7 @@ class Row:
     stage: int
     path: Optional[str]
     teacher: Optional[str]
+    taught_by: Optional[str]
     dir: str
     checkpoint: str
     params: int
@@ -123,6 +124,7 @@ def collect(
                 stage=m.stage if past.steps is None else past.steps,
                 path=past.path,
                 teacher=past.teacher and _name_of(past.teacher, names),
+                taught_by=past.taught_by and _name_of(past.taught_by, names),
                 dir=str(m.dir),
                 checkpoint=m.checkpoint.name,
                 params=params.decoding,

@@ -98,7 +98,10 @@ def cost_table(rows: Sequence[Row]) -> List[str]:
     head += ["WER % before training"] * checked + ["Gate"] * gated
     body = []
     for row in [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]:
-        cells = [row.name, spoken(row.path or UNKNOWN), row.teacher or UNKNOWN]
+        learnt_from = row.teacher or UNKNOWN
+        if row.taught_by:
+            learnt_from = f"{row.taught_by} (weights of {learnt_from})"
+        cells = [row.name, spoken(row.path or UNKNOWN), learnt_from]
         cells += [number(row.updates, 0), number(row.path_updates, 0)]
         cells += [duration(row.train_seconds), duration(row.path_seconds)]
         cells += [_before(row)] * checked + [_gate(row)] * gated

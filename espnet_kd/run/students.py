@@ -1,7 +1,7 @@
 """The students of a run: those of the plan, and those that its gates and --paths add."""
 
 import argparse
-from typing import List
+from typing import List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
 from espnet_kd.plan.baselines import PATHS
@@ -11,6 +11,18 @@ from espnet_kd.run.settings import Settings
 from espnet_kd.spec.training_config import read_config
 
 
+class Made(NamedTuple):
+    """A model and who makes it.
+
+    Attributes:
+        exp: Experiment of the model.
+        maker: Number of the stage that makes it, in words.
+    """
+
+    exp: str
+    maker: str
+
+
 class StudentInRun:
     """A student and its place in the run.
 
@@ -18,13 +30,16 @@ class StudentInRun:
         number: Number of the student, counted over all paths from 1.
         plan: Student as the plan describes it.
         folder: Experiment of the student.
-        teacher: Experiment of its teacher.
-        teacher_maker: Number of the stage that makes its teacher, in words.
+        teacher: Experiment of the model that it is derived from.
+        teacher_maker: Number of the stage that makes that, in words.
+        taught_by: Experiment of the model whose posteriors it learns, mostly the same.
+        taught_by_maker: Number of the stage that makes that, in words.
     """
 
-    def __init__(self, number: int, plan: Student, folder: str, teacher: str, maker: str):
+    def __init__(self, number: int, plan: Student, folder: str, above: Made, taught_by: Made):
         self.number, self.plan, self.folder = number, plan, folder
-        self.teacher, self.teacher_maker = teacher, maker
+        self.teacher, self.teacher_maker = above
+        self.taught_by, self.taught_by_maker = taught_by
 
     @property
     def name(self) -> str:
@@ -62,15 +77,18 @@ def read_students(settings: Settings) -> List[StudentInRun]:
     ):
         check_cacheable(plans, read_config(settings.student_config), settings.cache_band)
     numbers = {plan.name: number for number, plan in enumerate(plans, 1)}
+
+    def made(name: Optional[str]) -> Made:
+        if name is None:
+            return Made(settings.asr_exp, settings.teacher_stage)
+        stage = f"16 (--compression_stage {numbers[name]})" if name in numbers else ""
+        return Made(settings.student_folder(name), stage or settings.teacher_stage)
+
     students = []
     for number, plan in enumerate(plans, 1):
-        teacher, maker = settings.asr_exp, settings.teacher_stage
-        if plan.teacher is not None:
-            teacher = settings.student_folder(plan.teacher)
-        if plan.teacher in numbers:
-            maker = f"16 (--compression_stage {numbers[plan.teacher]})"
         folder = settings.student_folder(plan.name)
-        students.append(StudentInRun(number, plan, folder, teacher, maker))
+        both = made(plan.teacher), made(plan.taught_by_student)
+        students.append(StudentInRun(number, plan, folder, *both))
     return students
 
 

@@ -16,6 +16,7 @@ from espnet_kd.run.judgement import judge
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
 from espnet_kd.run.training import is_trained, train_model
+from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
 
 
@@ -105,6 +106,9 @@ class Turn:
         self.recipe.need(f"{student.teacher}/config.yaml", student.teacher_maker)
         model = f"{student.teacher}/{self.settings.inference_asr_model}"
         self.recipe.need(model, student.teacher_maker)
+        if student.taught_by != student.teacher:
+            for name in ("config.yaml", self.settings.inference_asr_model):
+                self.recipe.need(f"{student.taught_by}/{name}", student.taught_by_maker)
 
     def derive(self) -> None:
         """Make the student's training config and its first weights."""
@@ -123,6 +127,9 @@ class Turn:
             "out:init.pth",
             "out:student.json",
         ]
+        taught_by = student.taught_by if student.taught_by != teacher else ""
+        if taught_by:
+            words += [f"file:{taught_by}/config.yaml", f"file:{taught_by}/{model}"]
         template = self._template()
         if template and student.plan.teacher is None:
             words.append(f"config:{template}")
@@ -140,6 +147,8 @@ class Turn:
             *("--data", settings.valid_dir),
             *("--out", folder),
         )
+        if taught_by:
+            command += ["--taught_by_exp", taught_by]
         if template:
             command += ["--template", template]
         if verdict == "refresh":
@@ -151,7 +160,9 @@ class Turn:
         recipe.done(folder, "derive")
 
     def _template(self) -> str:
-        """Name the config of what stands in for a first teacher that cannot be cut; or ''."""
+        """Name the config of what stands in for an imported teacher that is not cut; or ''."""
+        if not self.settings.teacher_exp:
+            return ""
         config = read_yaml(f"{self.settings.asr_exp}/config.yaml", "a teacher is needed")
         return "" if only_teaches(config) is None else self.settings.asr_config
 
@@ -173,8 +184,8 @@ class Turn:
         lengths = f"{transcripts.shapes}/speech_shape"
         recipe.need(lengths, "10")
         train_set = [settings.train_set]
-        decode_model(recipe, student.teacher, student.teacher_maker, train_set, self._force)
-        hypotheses = f"{student.teacher}/{settings.inference_tag}/{settings.train_set}/text"
+        decode_model(recipe, student.taught_by, student.taught_by_maker, train_set, self._force)
+        hypotheses = f"{student.taught_by}/{settings.inference_tag}/{settings.train_set}/text"
         words = [f"file:{path}" for path in (hypotheses, lengths, settings.token_list)]
         words.append(f"data:{transcripts.folder}")
         shape = f"text_shape.{settings.token_type}"
@@ -210,8 +221,11 @@ class Turn:
             return []
         self._need_teacher()
         data = data or self.labels()
-        teacher, model = student.teacher, settings.inference_asr_model
-        cache = f"{student.folder}/teacher_cache"
+        teacher, model = student.taught_by, settings.inference_asr_model
+        # One that may teach several students is asked once. Hard labels are of this student alone.
+        named = student.plan.taught_by != PREVIOUS
+        shared = named and data.folder == settings.train_dir
+        cache = f"{teacher if shared else student.folder}/teacher_cache"
         sets = {"train": data.folder, "valid": settings.valid_dir}
         for folder in sets.values():
             recipe.need(f"{folder}/wav.scp", "4")
@@ -241,7 +255,7 @@ class Turn:
         recipe, settings, student = self.recipe, self.settings, self.student
         command = recipe.python(
             "cache_teacher",
-            *("--teacher_exp", student.teacher),
+            *("--teacher_exp", student.taught_by),
             *("--teacher_model", settings.inference_asr_model),
             *("--data", data.folder),
             *("--data", settings.valid_dir),

@@ -2,10 +2,10 @@
 
 from typing import Any, Dict, Sequence
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import check_together
 from espnet_kd.spec.size_table import each
-from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 
 
 def check_names(stages: Sequence[Stage]) -> None:
@@ -30,6 +30,22 @@ def check_names(stages: Sequence[Stage]) -> None:
             raise UserError(
                 f"{stage.where}.name: '{stage.name}' is the name of a student that the gate of "
                 f"'{gated.name}' may add (otherwise: split); rename the stage"
+            )
+
+
+def check_teachers(stages: Sequence[Stage]) -> None:
+    """Refuse teachers that are not there when they are needed.
+
+    Raises:
+        UserError: a stage is to be taught by one that is none, or comes later.
+    """
+    for i, stage in enumerate(stages):
+        known = [PREVIOUS, FIRST, *(before.name for before in stages[:i])]
+        check_choice(f"{stage.where}.teacher", stage.taught_by, known)
+        if stage.taught_by != PREVIOUS and not stage.kd.distils and stage.labels != "teacher":
+            raise UserError(
+                f"{stage.where}.teacher: '{stage.taught_by}' with objective 'none': nobody "
+                "teaches it; leave it out"
             )
 
 

@@ -12,6 +12,7 @@ stages:
     blocks: spaced          # which of the teacher's blocks are kept
     units: weight           # which of its units
     labels: transcript      # or teacher: what it makes of the training set
+    teacher: previous       # whose posteriors it learns; or first, or an earlier stage's name
     objective: collapsed    # or full, or none (see kd_conf)
     weight: 0.5             # lambda
     temperature: 1.0
@@ -25,7 +26,7 @@ from typing import Dict, List
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
-from espnet_kd.spec.contradictions import check_names, check_sizes_fall
+from espnet_kd.spec.contradictions import check_names, check_sizes_fall, check_teachers
 from espnet_kd.spec.gate import read_gate
 from espnet_kd.spec.stage import Stage, read_stage
 
@@ -102,5 +103,6 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         for i, entry in enumerate(data["stages"]):
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
+        check_teachers(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines)

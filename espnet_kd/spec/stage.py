@@ -16,6 +16,7 @@ from espnet_kd.spec.training_config import TrainingConfig, read_train
 
 LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come before it
 RESERVED = ("teacher",)
+PREVIOUS, FIRST = "previous", "first"  # teachers of a stage
 
 
 def read_name(where: str, name: Any) -> str:
@@ -38,6 +39,20 @@ def read_name(where: str, name: Any) -> str:
     return name
 
 
+def read_taught_by(where: str, name: Any) -> str:
+    """Return who teaches a stage; whether there is such a stage is another question.
+
+    Raises:
+        UserError: it is no word.
+    """
+    if not isinstance(name, str):
+        raise UserError(
+            f"{where}: expected '{PREVIOUS}', '{FIRST}' or the name of an earlier stage, found "
+            f"{shown(name)}"
+        )
+    return name
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage(Options):
     """One student of a plan.
@@ -57,6 +72,9 @@ class Stage(Options):
         allocate: Rule by which a target becomes sizes: by our `rule` or by measured `sensitivity`.
         labels: Labels of the student's RNN-T loss: the `transcript`, or what
             the `teacher` makes of the training set (hard labels).
+        taught_by: Model whose posteriors (and hard labels) it learns: its teacher, which is the
+            `previous` student, the run's `first` teacher, or the student of an earlier stage.
+            Weights, and what they are measured on, are the previous student's in any case.
         train: Overrides of the training config.
         gate: Condition for being the next student's teacher; None: none.
         kd: Distillation options that stand in the stage itself; see `kd_conf`.
@@ -120,6 +138,15 @@ class Stage(Options):
         "what the student is trained on: the transcripts, or what its teacher makes of the "
         "training set (hard labels)",
         choices=("transcript", "teacher"),
+    )
+    taught_by: str = option(
+        PREVIOUS,
+        "whose posteriors and hard labels it learns: those of the student before it, whose "
+        "weights it inherits in any case, of the run's first teacher, or of an earlier stage's "
+        "student",
+        key="teacher",
+        read=read_taught_by,
+        values="`previous`, `first`, a stage's name",
     )
     train: TrainingConfig = option(
         TrainingConfig(),

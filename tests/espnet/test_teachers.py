@@ -227,6 +227,23 @@ def test_a_training_with_both_is_resumed(tmp_path, teacher_exp, first_exp):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.parametrize("word", ["previous", "first"])
+def test_a_stage_is_taught_by_whom_it_names(tmp_path, teacher_exp, first_exp, word):
+    stage = {"student": {"encoder": {"num_blocks": 2}}, "teacher": word}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"stages": [stage]}))
+    student = Student.of(load_plan(str(tmp_path / "plan.yaml")).stage(1))
+    model, out = "model.pth", tmp_path / "student"
+    facts = derive(student, teacher_exp, model, first_exp, model, TrainingConfig(), out)
+    config = yaml.safe_load((out / "student.yaml").read_text())
+    taught_by = first_exp if word == "first" else teacher_exp
+    assert {k: v for k, v in config["kd_conf"].items() if k != "objective"} == files(taught_by)
+    assert facts["teacher"] == str(teacher_exp)
+    assert facts.get("taught_by") == (str(first_exp) if word == "first" else None)
+    init = torch.load(out / "init.pth", weights_only=True)
+    theirs = torch.load(teacher_exp / model, weights_only=True)
+    assert torch.equal(init["decoder.embed.weight"], theirs["decoder.embed.weight"])
+
+
 def test_a_stage_gets_its_first_teacher_unless_it_is_its_own(
     tmp_path, teacher_exp, first_exp, caplog
 ):

@@ -39,6 +39,30 @@ def students(plan, *paths, at=(), measured=None):
     return {s.name: s for s in all_students(plan, way, paths, at, DEFAULT)}
 
 
+def test_teachers_of_stages_are_those_of_their_path(tmp_path):
+    path = tmp_path / "compression.yaml"
+    stages = ["{name: a, target: 0.7}", "{name: b, target: 0.5, teacher: first}"]
+    stages += ["{name: c, target: 0.4, teacher: a}", "{name: d, target: 0.3}"]
+    path.write_text("stages: [" + ", ".join(stages) + "]")
+    chain = ("progressive", "one_shot", "progressive_random", "progressive_none")
+    found = students(load_plan(str(path)), *chain)
+    assert [found[name].teacher for name in "abcd"] == [None, "a", "b", "c"]
+    assert [found[name].taught_by_student for name in "abcd"] == [None, None, "a", "c"]
+    assert found["one_shot"].taught_by_student is None
+    names = [f"progressive_random_{name}" for name in "abcd"]
+    taught = [found[name].taught_by_student for name in names]
+    assert taught == [None, None, names[0], names[2]]
+    assert found["progressive_none_c"].taught_by == "previous"
+    for text, message in [
+        ("[{target: 0.5, teacher: b}, {name: b, target: 0.4}]", r"teacher: 'b' is not one of"),
+        ("[{target: 0.5, teacher: [a]}]", r"teacher: expected 'previous', 'first' or"),
+        ("[{student: {}, objective: none, teacher: first}]", "nobody teaches it"),
+    ]:
+        path.write_text(f"stages: {text}")
+        with pytest.raises(UserError, match=message):
+            load_plan(str(path))
+
+
 def test_baselines_have_the_final_size_and_all_updates(plan):
     found = students(plan, "progressive", "scratch", "one_shot", "inherited")
     assert list(found) == ["a", "b", "c", "scratch", "one_shot", "inherited"]

@@ -44,7 +44,6 @@ import time  # noqa: E402
 
 REPO = str(pathlib.Path(__file__).resolve().parents[2])
 AUDIO = "wav.scp", "text", "utt2spk"
-CONFIG = "encoder_conf: {body_conf: [{block_type: conformer}]}\n"  # of a teacher that can be cut
 EPOCHS = 2  # of a training, if nobody asks for more
 CONFIG = "joint_network_conf: {}\nencoder_conf: {body_conf: [{block_type: conformer}]}\n"
 

@@ -132,3 +132,21 @@ def test_without_the_option_there_is_no_cache(recipe):
     assert not cached(calls)
     assert not any("kaldi_ark" in word for call in calls for word in call)
     assert "--cache_band must be a whole number" in recipe.error(**STAGE, cache_band="-1")
+
+
+def test_one_cache_of_the_first_teacher_serves_the_stages_that_it_teaches(recipe):
+    plan = recipe.dir / "conf/compression.yaml"
+    text = plan.read_text()
+    plan.write_text(text.replace("target:", "teacher: first, target:"))
+    recipe.ok(**{**STAGE, "stop_compression_stage": 3})
+    calls = recipe.calls()
+    places = [value(call, "--out") for call in cached(calls) if "--job" not in call]
+    assert places == ["exp/teacher/teacher_cache"]
+    trained = [call for call in calls if call[0].endswith(".train")]
+    assert {value(call, "--kd_conf") for call in trained} == {f"teacher_cache={places[0]}"}
+    taught = [value(call, "--teacher_exp") for call in cached(calls)]
+    assert set(taught) == {"exp/teacher"}
+    derived = [call for call in calls if call[0].endswith(".derive_student")]
+    assert [value(call, "--teacher_exp") for call in derived][1] == "exp/kd_big"
+    assert "--taught_by_exp" not in derived[0]
+    assert value(derived[1], "--taught_by_exp") == "exp/teacher"
