@@ -9,7 +9,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import RESULTS
@@ -18,10 +18,11 @@ from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.environment import environment
-from espnet_kd.report.findings import read_content
+from espnet_kd.report.findings import Sources, read_content
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
 from espnet_kd.report.plots import draw
+from espnet_kd.report.variants import parse_exported
 from espnet_kd.report.words import answer
 
 
@@ -67,6 +68,23 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--speed", type=Path, help="speed.json of measure_speed; without it there is no RTF"
     )
+    parser.add_argument(
+        "--delay", type=Path, help="delay.json of measure_delay; without it there are no delays"
+    )
+    parser.add_argument(
+        "--exported",
+        action="append",
+        default=[],
+        metavar="NAME/FORMAT=DIR",
+        help="once for each exported folder, with the name of its model",
+    )
+    parser.add_argument(
+        "--window",
+        action="append",
+        default=[],
+        metavar="MS=TAG",
+        help="once for each decoding in chunks of another length: name of its directory",
+    )
     add_bootstrap_options(parser)
     return parser
 
@@ -90,9 +108,14 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         test_sets,
         args.draws,
         args.seed,
-        args.speed,
-        args.decoding,
-        args.stock_tag,
+        Sources(
+            args.speed,
+            args.decoding,
+            args.stock_tag,
+            _windows(args.window),
+            parse_exported(args.exported, [m.name for m in models]),
+            args.delay,
+        ),
     )
     env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(words)}")
 
@@ -111,6 +134,16 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         print(f"report: warning: {sentence}", file=sys.stderr)
     for path in (args.exp / "RESULTS.md", args.exp / RESULTS.file, *(plots or [])):
         print(f"Write {path}")
+
+
+def _windows(options: Sequence[str]) -> Dict[str, str]:
+    windows = {}
+    for option in options:
+        window, equals, tag = option.partition("=")
+        if not (equals and tag and window.isdigit()):
+            raise UserError(f"--window {option}: not of the form MILLISECONDS=TAG")
+        windows[window] = tag
+    return windows
 
 
 if __name__ == "__main__":

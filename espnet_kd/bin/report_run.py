@@ -1,9 +1,10 @@
-r"""Report on all models of a run that are scored: stage 17 of asr_kd.sh.
+r"""Report on all models of a run that are scored: stages 17 and 21 of asr_kd.sh.
 
     python -m espnet_kd.bin.report_run --train_set train --valid_set dev --test_sets test ...
 
-Asks which models are scored as they are now, measures how fast they decode, and calls
-`espnet_kd.bin.report`. It takes all options of asr_kd.sh, as `espnet_kd.bin.compress` does.
+Asks which models are scored as they are now, measures how fast they and what was exported of them
+decode and how late their tokens come, and calls `espnet_kd.bin.report`. It takes all options of
+asr_kd.sh, as `espnet_kd.bin.compress` does.
 """
 
 import argparse
@@ -19,6 +20,9 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = recipe_parser("report_run", __doc__)
     parser.add_argument("--run_command", default="", help="command that made the run")
+    parser.add_argument(
+        "--as_stage", choices=("17", "21"), default="17", help="21: after stage 20 has exported"
+    )
     return parser
 
 
@@ -26,7 +30,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Report."""
     args = get_parser().parse_args(cmd)
-    recipe = recipe_of(args, "17", "report: RESULTS.md, results.json, plots")
+    recipe = recipe_of(args, args.as_stage, "report: RESULTS.md, results.json, plots")
     return run_stage(recipe, lambda: report(recipe, args.run_command))
 
 

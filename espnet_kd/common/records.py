@@ -164,6 +164,39 @@ class Speed(_Speed, total=False):
     streaming: bool
 
 
+class Late(TypedDict):
+    """Delay of tokens, in milliseconds."""
+
+    median: float
+    p90: float
+
+
+class _Delayed(TypedDict):
+    errors: List[Count]
+
+
+class Delayed(_Delayed, total=False):
+    """Delays of a model, and its word errors in each utterance; no delays: it is not streaming."""
+
+    tokens: Count
+    chunk_ms: Optional[Amount]
+    latency_ms: Optional[Amount]
+    token: Optional[Late]
+    first: Optional[Late]
+    last: Optional[Late]
+    frames: Optional[Late]
+
+
+class Delay(TypedDict):
+    """Greedy decoding of all models of a report: how late tokens come, and how many are wrong."""
+
+    utterances: Annotated[int, 1]
+    audio_seconds: Amount
+    alignment: str
+    words: List[Count]
+    models: Dict[str, Delayed]
+
+
 class _Difference(TypedDict):
     diff: float
     low: float
@@ -274,6 +307,17 @@ def _check_speed(speed: Speed) -> None:
         raise UserError("load: expected two numbers, before and after")
 
 
+def _check_delay(delay: Delay) -> None:
+    for field, counts in {
+        "words": delay["words"],
+        **{f"models.{name}.errors": model["errors"] for name, model in delay["models"].items()},
+    }.items():
+        if len(counts) != delay["utterances"]:
+            raise UserError(f"{field}: expected {delay['utterances']}, found {len(counts)}")
+    if not sum(delay["words"]):
+        raise UserError("words: expected more than 0")
+
+
 FACTS: Record[Facts] = Record("facts.json", Facts, "train the model again, or remove the file")
 HISTORY: Record[List[Epoch]] = Record(
     "history.json", List[Epoch], "remove the file: only plots need it", _check_history
@@ -290,6 +334,9 @@ DECODING: Record[Decoding] = Record(
 )
 SPEED: Record[Speed] = Record(
     "speed.json", Speed, "remove the file and run stage 17 again", _check_speed
+)
+DELAY: Record[Delay] = Record(
+    "delay.json", Delay, "remove the file and run stage 17 again", _check_delay
 )
 RESULTS: Record[Results] = Record("results.json", Results, "run stage 17 again", _check_results)
 

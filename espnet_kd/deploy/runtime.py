@@ -8,8 +8,11 @@ import abc
 import importlib
 from typing import Any, List, Optional, Sequence, Type
 
+from espnet_kd.cli import values_of
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.deploy.artifact import Artifact
-from espnet_kd.errors import check_choice
+from espnet_kd.deploy.latency import Emission, Spoken, Timing
+from espnet_kd.errors import UserError, check_choice
 
 # Where the class of each is; it is imported when it is needed: ESPnet takes seconds.
 RUNTIMES = {
@@ -26,10 +29,12 @@ class Runtime(abc.ABC):
     Attributes:
         artifact: Files of the model.
         streaming: Whether it decodes chunk by chunk.
+        timing: When it can compute a frame; None: when all has been heard, or unknown.
     """
 
     artifact: Artifact
     streaming: bool
+    timing: Optional[Timing] = None
 
     @classmethod
     @abc.abstractmethod
@@ -55,6 +60,35 @@ class Runtime(abc.ABC):
             Tokens of the best hypothesis; None: the utterance is too short for the model.
         """
 
+    def emit(self, speech: Sequence[Any]) -> List[Optional[Emission]]:
+        """Decode utterances by greedy search, whose tokens stand once they are emitted.
+
+        Args:
+            speech: Samples of each utterance. (S,)
+
+        Returns:
+            Hypothesis of each utterance; None: it is too short for the model.
+
+        Raises:
+            UserError: it does not know at which frame it emits a token.
+        """
+        raise UserError(f"{self.artifact.runtime}: does not tell when it emits a token")
+
+    def align(self, speech: Sequence[Any], texts: Sequence[str]) -> List[Optional[Spoken]]:
+        """Find the likeliest times of the tokens of transcripts.
+
+        Args:
+            speech: Samples of each utterance. (S,)
+            texts: Transcript of each.
+
+        Returns:
+            Tokens of each utterance at their times; None: it is too short for the model.
+
+        Raises:
+            UserError: it cannot do so.
+        """
+        raise UserError(f"{self.artifact.runtime}: cannot align a transcript")
+
 
 def runtime_class(name: str) -> Type[Runtime]:
     """Import a runtime.
@@ -65,3 +99,25 @@ def runtime_class(name: str) -> Type[Runtime]:
     check_choice("runtime", name, tuple(RUNTIMES))
     module, _, kind = RUNTIMES[name].partition(":")
     return getattr(importlib.import_module(module), kind)
+
+
+def other_search(options: Sequence[str]) -> Optional[str]:
+    """Say which search is asked for if it is not ESPnet's default; None: it is.
+
+    Args:
+        options: Words of the command line of decoding.
+
+    Raises:
+        UserError: its config cannot be read.
+    """
+    given = values_of(options, "--config", "--lm_file", "--lm_train_config")
+    config = read_yaml(given["config"], "--config names it") if "config" in given else {}
+    search = config.get("beam_search_config") or {}
+    kind = search.get("search_type", "default") if isinstance(search, dict) else "default"
+    if kind != "default":
+        return f"search_type '{kind}' ({given['config']})"
+    for name in ("lm_file", "lm_train_config"):
+        value = given.get(name, config.get(name))
+        if value:
+            return f"{name} '{value}'"
+    return None

@@ -51,6 +51,7 @@ In reading order:
     batched_decoding utterances decoded in batches
     any_transducer   ESPnet's `Speech2Text` for teachers of any kind
     timed_inference  stock inference with a clock around it
+    alignment        times of a transcript's tokens: a model's best path
     espnet_runtime   ESPnet as a runtime of deploy/runtime.py
 """
 

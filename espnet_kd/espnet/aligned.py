@@ -58,7 +58,7 @@ def grid_of(model: Any, window: float, left_context: int, rate: int) -> Grid:
             f"this model cannot be decoded chunk by chunk on its training's grid: {problem}; "
             "decode whole utterances (--use_streaming false), or --decoding stock"
         )
-    samples = model.frontend.hop_length * _stride(model.encoder.embed)
+    samples = model.frontend.hop_length * stride(model.encoder.embed)
     return Grid(max(1, round(window * rate / 1000 / samples)), max(left_context, 0))
 
 
@@ -80,7 +80,7 @@ def frames_of(frontend: DefaultFrontend, samples: int) -> int:
     return (samples + 2 * (stft.n_fft // 2) - stft.n_fft) // stft.hop_length + 1
 
 
-def _stride(embed: Any) -> int:
+def stride(embed: Any) -> int:
     """Feature frames from one encoder frame to the next; the VGG-like stack has always 4."""
     return 4 if embed.vgg_like else embed.subsampling_factor
 
@@ -141,7 +141,7 @@ class AlignedStream:
     def __init__(self, model: Any, grid: Grid) -> None:
         self.model, self.encoder, self.grid = model, model.encoder, grid
         embed = model.encoder.embed
-        self.stride = _stride(embed)
+        self.stride = stride(embed)
         # Encoder frames before a chunk that padding would reach, and feature frames behind it.
         if embed.vgg_like:
             self.before, self.look_ahead = 1, 7 + embed.maxpool_kernel1

@@ -74,7 +74,7 @@ class BatchedDecoding:
         Returns:
             What came of each utterance; what is wrong with it is returned, not raised.
         """
-        outcomes: List[Any] = self._encoded(speech)
+        outcomes: List[Any] = self.encoded(speech)
         rows = [k for k, x in enumerate(outcomes) if isinstance(x, torch.Tensor)]
         for k in list(rows):
             if not bool(torch.isfinite(outcomes[k]).all()):
@@ -82,19 +82,26 @@ class BatchedDecoding:
                 outcomes[k] = FloatingPointError(problem)
                 rows.remove(k)
         if rows:
-            for k, decoded in zip(rows, self._search(*_padded([outcomes[k] for k in rows]))):
+            for k, decoded in zip(rows, self._search(*padded([outcomes[k] for k in rows]))):
                 outcomes[k] = decoded
         return outcomes
 
     @torch.no_grad()
     def encode(self, speech: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
         """Encode utterances (S,), but those that are too short: (B, T, D) and lengths (B,)."""
-        return _padded([x for x in self._encoded(speech) if isinstance(x, torch.Tensor)])
+        return padded([x for x in self.encoded(speech) if isinstance(x, torch.Tensor)])
 
-    def _encoded(
+    def encoded(
         self, speech: Sequence[torch.Tensor]
     ) -> List[Union[torch.Tensor, TooShortUttError]]:
-        """Return the encoder output of each utterance (T, D), or that it is too short."""
+        """Encode utterances.
+
+        Args:
+            speech: Samples of each utterance. (S,)
+
+        Returns:
+            Encoder output of each (T, D), or that it is too short.
+        """
         out: List[Any] = []
         for part in self._parts(speech):
             feats = self._features(part)
@@ -200,12 +207,12 @@ class BatchedDecoding:
         size, left = (self.grid.chunk_size, self.grid.left_context) if self.grid else (None, None)
         device = feats[0].device
         if self.pads:
-            return encode(encoder, *_padded(feats), size, left)  # (B, T, F) in
+            return encode(encoder, *padded(feats), size, left)  # (B, T, F) in
         parts = []
         for x in feats:
             length = torch.tensor([len(x)], device=device)  # (1,)
             parts.append(encode(encoder, x[None], length, size, left)[0][0])  # (T, D)
-        return _padded(parts)
+        return padded(parts)
 
 
 def check_mirrored(frontend: Any, samples: int) -> None:
@@ -224,7 +231,7 @@ def check_mirrored(frontend: Any, samples: int) -> None:
         raise TooShortUttError(f"has {samples} samples, needs more than {limit}", samples, limit)
 
 
-def _padded(rows: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
     """Pad rows (T, D): (B, T, D) and their lengths (B,)."""
     lengths = torch.tensor([len(x) for x in rows], device=rows[0].device)  # (B,)
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths  # (B, T, D)

@@ -1,17 +1,18 @@
 """All that a report says, before it is written down: `results.json`."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
-from espnet_kd.common.records import SPEED, Speed
+from espnet_kd.common.records import DELAY, SPEED, Delay, Speed
 from espnet_kd.report.breakdowns import Breakdown, break_down
 from espnet_kd.report.comparisons import TEACHER, Comparison, compare
 from espnet_kd.report.models import Model
 from espnet_kd.report.rows import Row, collect
 from espnet_kd.report.scores import read_scores
+from espnet_kd.report.variants import Variant, collect_variants
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Content:
         speed: Circumstances of the real-time factors: what `speed.json` holds, or None.
         decoding: Decoding of chunks: `aligned`, `stock`; None: whole utterances, or unknown.
         stock_tag: Name of the directory of ESPnet's own streaming; None: it is not reported.
+        variants: The models in all formats.
+        delay: What `delay.json` holds, or None.
     """
 
     inference_tag: str
@@ -41,6 +44,8 @@ class Content:
     speed: Optional[Speed]
     decoding: Optional[str] = None
     stock_tag: Optional[str] = None
+    variants: Sequence[Variant] = ()
+    delay: Optional[Delay] = None
 
     @property
     def to_teacher(self) -> Dict[Tuple[str, str], Comparison]:
@@ -67,9 +72,42 @@ class Content:
             },
             "models": models,
             "speed": {key: value for key, value in (self.speed or {}).items() if key != "models"},
+            "variants": self._variants(folder),
+            "delay": {
+                key: value
+                for key, value in (self.delay or {}).items()
+                if key not in ("models", "words")
+            },
             "comparisons": rounded([c.to_json() for c in self.comparisons]),
             "breakdowns": rounded([b.to_json() for b in self.breakdowns]),
         }
+
+    def _variants(self, folder: Path) -> List[Dict[str, Any]]:
+        variants = [variant.to_json() for variant in self.variants]
+        for variant in variants:
+            variant["relative_dir"] = _seen_from(folder, Path(variant["dir"]))
+        return variants
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a report reads beside the scores of the models; None, or empty: it is not there.
+
+    Attributes:
+        speed: `speed.json`.
+        decoding: See `Content`.
+        stock_tag: See `Content`.
+        windows: Directories of decodings by length of their chunks, in milliseconds.
+        exported: Exported folders by `<model>/<format>`.
+        delay: `delay.json`.
+    """
+
+    speed: Optional[Path] = None
+    decoding: Optional[str] = None
+    stock_tag: Optional[str] = None
+    windows: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, Path] = field(default_factory=dict)
+    delay: Optional[Path] = None
 
 
 def read_content(
@@ -78,9 +116,7 @@ def read_content(
     test_sets: Sequence[str],
     draws: int,
     seed: int,
-    speed: Optional[Path] = None,
-    decoding: Optional[str] = None,
-    stock_tag: Optional[str] = None,
+    sources: Optional[Sources] = None,
 ) -> Content:
     """Read and compare everything.
 
@@ -90,11 +126,26 @@ def read_content(
     # Scores first: reading them is cheap, and they are what is missing most often.
     scores = read_scores(models, inference_tag, test_sets, draws, seed)
     breakdowns = break_down(models, inference_tag, test_sets, scores)
-    measured = SPEED.read_path(speed) if speed else None
-    rows = collect(models, inference_tag, test_sets, scores, measured, stock_tag)
-    comparisons = compare(rows, test_sets, scores)
-    about = inference_tag, test_sets, draws, seed
-    return Content(*about, rows, comparisons, breakdowns, measured, decoding, stock_tag)
+    also = sources or Sources()
+    speed = SPEED.read_path(also.speed) if also.speed else None
+    delay = DELAY.read_path(also.delay) if also.delay else None
+    about = models, inference_tag, test_sets
+    rows = collect(*about, scores, speed, also.stock_tag, also.windows)
+    variants = collect_variants(rows, also.exported, speed, delay, scores)
+    return Content(
+        inference_tag,
+        test_sets,
+        draws,
+        seed,
+        rows,
+        compare(rows, test_sets, scores),
+        breakdowns,
+        speed,
+        also.decoding,
+        also.stock_tag,
+        variants,
+        delay,
+    )
 
 
 def _seen_from(folder: Path, path: Path) -> str:

@@ -5,6 +5,7 @@ from typing import List, Mapping, Optional, Sequence
 
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
+from espnet_kd.report.device_section import device_section, window_section
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
 from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import by_path
@@ -21,6 +22,8 @@ from espnet_kd.report.words import UNKNOWN, answer, circumstances
 
 CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
+    "wer_vs_bytes.png": "WER against bytes, with the Pareto front",
+    "wer_vs_rtf.png": "WER against real-time factor, with the Pareto front",
     "wer_vs_condition.png": "WER by condition",
     "loss_curves.png": "Training and validation loss",
     "dev_wer_curves.png": "WER on a part of the validation set while training (scales differ)",
@@ -66,6 +69,8 @@ def results_md(
     if content.stock_tag:
         lines += ["## With ESPnet's own streaming", "", f"All other figures {ALIGNED}.", ""]
         lines += [*stock_table(rows, test_sets), ""]
+    lines += window_section(rows, test_sets)
+    lines += device_section(content)
     for path in plots:
         lines += [f"![{CAPTIONS.get(path.name, path.stem)}]({path.name})", ""]
     if content.comparisons:

@@ -7,6 +7,7 @@ from espnet_kd.report.figures import drawing
 from espnet_kd.report.findings import Content
 from espnet_kd.report.plot_conditions import wer_by_condition
 from espnet_kd.report.plot_dev_wer import dev_wer_curves, has_dev_wer
+from espnet_kd.report.plot_fronts import wer_against_bytes, wer_against_rtf
 from espnet_kd.report.plot_losses import loss_curves
 from espnet_kd.report.plot_wer import wer_against_params
 
@@ -23,6 +24,11 @@ def draw(content: Content, folder: Path) -> Optional[List[Path]]:
         if not possible:
             return None
         paths = [wer_against_params(content, folder / "wer_vs_params.png")]
+        fronts = (
+            wer_against_bytes(content, folder / "wer_vs_bytes.png"),
+            wer_against_rtf(content, folder / "wer_vs_rtf.png"),
+        )
+        paths += [path for path in fronts if path is not None]
         if conditions:
             paths.append(wer_by_condition(rows, conditions, folder / "wer_vs_condition.png"))
         if any(row.history for row in rows):

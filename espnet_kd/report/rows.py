@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY, Epoch, Figures, GateResult, Speed
@@ -29,7 +29,8 @@ class Row:
     has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
     `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
     `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
-    streaming where `wer` is of ours. `on_device` tells what a device holds of a model whose
+    streaming where `wer` is of ours, `wer_windows` in chunks of other lengths (milliseconds, then
+    test set). `on_device` tells what a device holds of a model whose
     method has a form for it (`report/device_form.py`).
     """
 
@@ -48,6 +49,7 @@ class Row:
     wer: Dict[str, float]
     cer: Dict[str, float]
     wer_stock: Optional[Dict[str, float]]
+    wer_windows: Dict[str, Dict[str, float]]
     wer_diff: Optional[Dict[str, Interval]]
     cer_diff: Optional[Dict[str, Interval]]
     errors: Dict[str, Dict[str, Counts]]
@@ -89,11 +91,12 @@ def collect(
     scores: Scores,
     speed: Optional[Speed],
     stock_tag: Optional[str] = None,
+    windows: Optional[Mapping[str, str]] = None,
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
 
     `speed` is what `speed.json` holds, or None; `stock_tag` names the directory of what ESPnet's
-    own streaming gives.
+    own streaming gives, `windows` those of decodings in chunks of other lengths.
 
     Raises:
         UserError: a checkpoint is missing, or a file is not what it should be.
@@ -134,7 +137,11 @@ def collect(
                 on_device=on_device(m.checkpoint),
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
-                wer_stock=_stock_wer(m.dir / stock_tag, test_sets) if stock_tag else None,
+                wer_stock=_wer_of(m.dir / stock_tag, test_sets) if stock_tag else None,
+                wer_windows={
+                    window: _wer_of(m.dir / tag, test_sets)
+                    for window, tag in (windows or {}).items()
+                },
                 wer_diff=of_model["wer"],
                 cer_diff=of_model["cer"],
                 errors=errors,
@@ -166,7 +173,7 @@ def _name_of(exp: str, names: Dict[str, str]) -> str:
     return name or names.get(Path(exp).name, exp)
 
 
-def _stock_wer(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, float]:
+def _wer_of(decode_dir: Path, test_sets: Sequence[str]) -> Dict[str, float]:
     """Return the WER of each test set in percent."""
     paths = {s: decode_dir / s / "score_wer/counts.tsv" for s in test_sets}
     return {s: Counts.total(read_counts(p).values()).error_rate for s, p in paths.items()}

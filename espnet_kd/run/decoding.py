@@ -1,7 +1,7 @@
 """Decode sets with one model, and count its errors.
 
-Test sets are decoded in two ways where `stock_tag` names a second: ours, and ESPnet's own, for
-the report. Gates, hard labels and comparisons take the first.
+Test sets are decoded in several ways where the report is to have them: ours first, which gates,
+hard labels and comparisons take; ESPnet's own; and ours in chunks of other lengths.
 
 Up to `inference_nj` jobs run at a time, over all sets: a process needs many seconds before it
 decodes its first utterance.
@@ -10,15 +10,63 @@ decodes its first utterance.
 import glob
 import os
 import shlex
-from typing import List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from espnet_kd.cli import values_of
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_path
 from espnet_kd.run.jobs import job_words
 from espnet_kd.run.recipe import Recipe, count_lines
+from espnet_kd.run.settings import Settings
 
 LOCAL_SCORE = "local/score.sh"  # what else a corpus wants to know of each model
+ESPNET_WINDOW = "640"  # milliseconds: ESPnet's default
 JOINED = ("token", "token_int", "score", "text")  # what jobs leave, each for its utterances
+
+
+class Decoding(NamedTuple):
+    """One way to decode.
+
+    Attributes:
+        tag: Name of the directory of what it gives.
+        decoding: `aligned` or `stock`.
+        args: Options of decoding, with those of the run.
+        name: End of the line that says that it is done.
+    """
+
+    tag: str
+    decoding: str
+    args: str
+    name: str = ""
+
+
+def ways_of(settings: Settings) -> List[Decoding]:
+    """List the ways in which test sets are decoded, the run's own first."""
+    args = settings.inference_args
+    ways = [Decoding(settings.inference_tag, settings.decoding, args)]
+    if settings.stock_tag:
+        ways.append(Decoding(settings.stock_tag, "stock", args, " as ESPnet does"))
+    for window, tag in window_tags(settings).items():
+        if tag != settings.inference_tag:
+            words = f"{args} --decoding_window {window}".strip()
+            ways.append(Decoding(tag, settings.decoding, words, f" in chunks of {window} ms"))
+    return ways
+
+
+def window_tags(settings: Settings) -> Dict[str, str]:
+    """Name the directories of decodings in chunks of several lengths, by milliseconds.
+
+    One of the length that the run decodes with is the run's.
+    """
+    if not settings.decoding_windows:
+        return {}
+    values = values_of(settings.inference_args.split(), "--decoding_window")
+    path = settings.inference_config
+    config = read_yaml(path, "--inference_config names it") if path else {}
+    mine = values.get("decoding_window") or str(config.get("decoding_window", ESPNET_WINDOW))
+    tag = settings.inference_tag
+    return {w: tag if w == mine else f"{tag}_{w}ms" for w in settings.decoding_windows}
 
 
 def decode_model(
@@ -46,27 +94,25 @@ def decode_model(
     recipe.need(f"{exp}/{settings.inference_asr_model}", maker)
     for name in settings.scored_sets if sets is None else sets:
         recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
-    _decode(recipe, exp, settings.inference_tag, sets or settings.scored_sets, force)
-    if sets is None and settings.stock_tag:
-        _decode(recipe, exp, settings.stock_tag, settings.scored_sets, force)
+    for how in ways_of(settings)[: None if sets is None else 1]:
+        _decode(recipe, exp, how, settings.scored_sets if sets is None else sets, force)
 
 
 def _decode(
-    recipe: Recipe, exp: str, tag: str, sets: Sequence[str], force: Optional[bool]
+    recipe: Recipe, exp: str, how: Decoding, sets: Sequence[str], force: Optional[bool]
 ) -> None:
     """Decode sets in one way; see `decode_model`."""
-    settings = recipe.settings
+    settings, tag = recipe.settings, how.tag
     words = [f"config:{settings.inference_config}"] if settings.inference_config else []
     words += [
-        f"args:{settings.inference_args}",
+        f"args:{how.args}",
         f"inference_asr_model={settings.inference_asr_model}",
         f"use_streaming={str(settings.use_streaming).lower()}",
         f"file:{exp}/config.yaml",
         f"file:{exp}/{settings.inference_asr_model}",
     ]
-    decoding = "stock" if tag == settings.stock_tag else settings.decoding
-    if settings.use_streaming and decoding != "stock":
-        words.append(f"decoding={decoding}")  # whole utterances give the same either way
+    if settings.use_streaming and how.decoding != "stock":
+        words.append(f"decoding={how.decoding}")  # whole utterances give the same either way
     waiting = []
     for name in sets:
         data = settings.data(name)
@@ -81,12 +127,11 @@ def _decode(
     share = settings.inference_nj // at_once
     folders = [f"{exp}/{tag}/{name}" for name in waiting]
     recipe.log_path = " ".join(f"{folder}/logdir/asr_inference.*.log" for folder in folders)
-    how = " as ESPnet does" if tag == settings.stock_tag else ""
-    recipe.log(f"Decoding {' '.join(waiting)} with {exp}{how}, log: {recipe.log_path}")
+    recipe.log(f"Decoding {' '.join(waiting)} with {exp}{how.name}, log: {recipe.log_path}")
     while waiting:
         now, waiting = waiting[:at_once], waiting[at_once:]
         for name in now:
-            _start(recipe, exp, tag, name, decoding, share)
+            _start(recipe, exp, how, name, share)
         recipe.jobs.wait()
         for name in now:
             folder = f"{exp}/{tag}/{name}"
@@ -112,8 +157,7 @@ def score_model(
         force: See `decode_model`.
     """
     settings = recipe.settings
-    tags = [settings.inference_tag]
-    tags += [settings.stock_tag] if sets is None and settings.stock_tag else []
+    tags = [how.tag for how in ways_of(settings)[: None if sets is None else 1]]
     chosen = settings.scored_sets if sets is None else sets
     for tag, name in ((tag, name) for tag in tags for name in chosen):
         folder, data = f"{exp}/{tag}/{name}", settings.data(name)
@@ -143,9 +187,9 @@ def why_not_scored(recipe: Recipe, exp: str, tag: str) -> Optional[str]:
     return recipe.not_current([(f, step) for f in folders for step in ("decode", "score")])
 
 
-def _start(recipe: Recipe, exp: str, tag: str, name: str, decoding: str, share: int) -> None:
+def _start(recipe: Recipe, exp: str, how: Decoding, name: str, share: int) -> None:
     settings, commands = recipe.settings, recipe.commands
-    data, logdir = settings.data(name), f"{exp}/{tag}/{name}/logdir"
+    data, logdir = settings.data(name), f"{exp}/{how.tag}/{name}/logdir"
     count = min(share, count_lines(f"{data}/wav.scp"))
     split_keys(f"{data}/wav.scp", count, f"{logdir}/keys")
     gpus = int(settings.gpu_inference)
@@ -157,13 +201,13 @@ def _start(recipe: Recipe, exp: str, tag: str, name: str, decoding: str, share: 
         *("--asr_train_config", f"{exp}/config.yaml"),
         *("--asr_model_file", f"{exp}/{settings.inference_asr_model}"),
         *("--output_dir", f"{logdir}/output.JOB"),
-        *("--decoding", decoding),
+        *("--decoding", how.decoding),
     )
     if settings.inference_config:
         words += ["--config", settings.inference_config]
     if settings.use_streaming:  # `--streaming false` would be read as true
         words += ["--streaming", "true"]
-    words += settings.inference_args.split()
+    words += how.args.split()
     command = commands.cuda if settings.gpu_inference else commands.decode
     log = f"{logdir}/asr_inference.JOB.log"
     recipe.start(job_words(command, log, words, count, gpu=gpus))

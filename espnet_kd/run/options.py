@@ -137,6 +137,7 @@ OPTIONS: Dict[str, Option] = {
     "use_streaming": _bool(),
     "decoding": Option("choice", "aligned", choices=("aligned", "stock"), needed=True),
     "stock_wer": _bool("true"),
+    "decoding_windows": Option("windows"),
     "report_note": Option("text"),
     "local_score_opts": Option("quoted"),
     # Pack and upload
@@ -217,6 +218,12 @@ def _together(
             yield (
                 "--feats_normalize utterance_mvn needs whole utterances, --use_streaming true has "
                 "chunks: take global_mvn, or ESPnet's --decoding stock"
+            )
+    if right("decoding_windows", "use_streaming", "decoding") and values["decoding_windows"]:
+        if (values["use_streaming"], values["decoding"]) != ("true", "aligned"):
+            yield (
+                f"--decoding_windows {values['decoding_windows']}: chunks of several lengths need "
+                "--use_streaming true and --decoding aligned"
             )
     if right("train_set", "valid_set", "test_sets"):
         yield from _sets(values)
@@ -310,6 +317,16 @@ def _check_speeds(value: str, option: Option) -> Optional[str]:
         parse_factors(value)
     except UserError as e:
         return str(e).removeprefix("--factors").lstrip(": ")
+    return None
+
+
+def _check_windows(value: str, option: Option) -> Optional[str]:
+    words = value.split()
+    for word in words:
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", word):
+            return f"takes milliseconds of audio of a chunk, e.g. 320 640 1280, not {word!r}"
+        if words.count(word) > 1:
+            return f"has {word} twice"
     return None
 
 
@@ -407,6 +424,7 @@ KINDS: Dict[str, Kind] = {
     "rate": _check_rate,
     "stages": _check_stages,
     "speeds": _check_speeds,
+    "windows": _check_windows,
     "name": _check_name,
     "names": _check_names,
     "words": _check_words,

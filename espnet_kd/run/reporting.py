@@ -1,14 +1,19 @@
-"""Stage 17: which models are scored, how fast they decode, and the report on them."""
+"""Stages 17 and 21: which models are scored, how fast and how late they are, and the report."""
 
+import os
 from typing import Dict, List
 
-from espnet_kd.common.records import FACTS, HISTORY
+from espnet_kd.common.records import DELAY, FACTS, HISTORY, SPEED
+from espnet_kd.deploy.runtime import other_search
+from espnet_kd.device.description import FORMATS, GRAPHS, RECORD, TOKENS
 from espnet_kd.errors import UserError
 from espnet_kd.run.content import file_content
-from espnet_kd.run.decoding import why_not_scored
+from espnet_kd.run.decoding import why_not_scored, window_tags
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.step_record import read_record
 from espnet_kd.run.students import read_students
+
+QUANTISED = "--quantize_asr_model"  # of ESPnet's inference
 
 
 def report(recipe: Recipe, run_command: str) -> None:
@@ -37,23 +42,28 @@ def report(recipe: Recipe, run_command: str) -> None:
             models[student.name] = student.folder
             continue
         recipe.log(
-            f"Stage 17: {student.folder} is not scored yet and left out "
+            f"Stage {recipe.stage}: {student.folder} is not scored yet and left out "
             f"(stage 16, --compression_stage {student.number}; {stale})"
         )
         left_out.append(student.name)
     for folder in models.values():
         _compare_records(recipe, folder)
-    measure_speed(recipe, models)
+    exported = _exported(recipe, models)
+    _measure(recipe, "speed", SPEED.file, models, exported)
+    delay = _measure_delay(recipe, models, exported)
     words = recipe.python("report", "--exp", settings.expdir)
     words += _options("--model", [f"{name}={folder}" for name, folder in models.items()])
     words += _options("--left_out", left_out)
     words += ["--note", settings.report_note] if settings.report_note else []
-    speed = f"{settings.expdir}/speed.json"
+    words += _options("--exported", [f"{name}={folder}" for name, folder in exported.items()])
+    words += ["--delay", f"{settings.expdir}/{DELAY.file}"] if delay else []
+    speed = f"{settings.expdir}/{SPEED.file}"
     recipe.call(
         [
             *words,
             *("--inference_tag", settings.inference_tag),
             *_stock_scores(recipe, models),
+            *_window_scores(recipe, models),
             *("--test_sets", " ".join(settings.scored_sets)),
             *("--inference_model", settings.inference_asr_model),
             *("--speed", speed),
@@ -65,6 +75,7 @@ def report(recipe: Recipe, run_command: str) -> None:
         for folder in models.values()
         for name in settings.scored_sets
     ]
+    counts += [f"file:{settings.expdir}/{DELAY.file}"] if delay else []
     recipe.done(settings.expdir, "report", [*counts, f"file:{speed}", "out:results.json"])
     _show_table(recipe)
 
@@ -79,10 +90,56 @@ def _stock_scores(recipe: Recipe, models: Dict[str, str]) -> List[str]:
         if stale is None:
             return [*words, "--stock_tag", settings.stock_tag]
         recipe.log(
-            f"Stage 17: {stale}: the report is without the WERs of ESPnet's own streaming (stages "
-            "12, 13 and 16 make them; --stock_wer false leaves them out)"
+            f"Stage {recipe.stage}: {stale}: the report is without the WERs of ESPnet's own "
+            "streaming (stages 12, 13 and 16 make them; --stock_wer false leaves them out)"
         )
     return words
+
+
+def _window_scores(recipe: Recipe, models: Dict[str, str]) -> List[str]:
+    """Return the options of the report by which it reads the WERs in chunks of other lengths."""
+    tags = window_tags(recipe.settings)
+    for tag in tags.values():
+        whys = [why_not_scored(recipe, folder, tag) for folder in models.values()]
+        stale = next(filter(None, whys), None)
+        if stale is not None:
+            recipe.log(
+                f"Stage {recipe.stage}: {stale}: the report is without the WERs in chunks of "
+                "other lengths (stages 12, 13 and 16 make them; --decoding_windows '' leaves "
+                "them out)"
+            )
+            return []
+    return _options("--window", [f"{window}={tag}" for window, tag in tags.items()])
+
+
+def _exported(recipe: Recipe, models: Dict[str, str]) -> Dict[str, str]:
+    """List the exported folders of models, by `<model>/<format>`, that are as they were made."""
+    settings = recipe.settings
+    folders = {
+        f"{name}/{form}": f"{folder}/exported/{form}"
+        for name, folder in models.items()
+        for form in FORMATS
+        if os.path.isfile(f"{folder}/exported/{form}/{RECORD.file}")
+    }
+    if not folders:
+        return {}
+    why = None if settings.use_streaming else "they hear chunks, and --use_streaming is false"
+    words = settings.inference_args.split()
+    words += ["--config", settings.inference_config] if settings.inference_config else []
+    search = other_search(words)
+    why = why or (search and f"they have ESPnet's default search alone, not {search}")
+    if why:
+        recipe.log(f"Stage {recipe.stage}: the exported models are left out: {why}")
+        return {}
+    for name, folder in list(folders.items()):
+        out, form = os.path.split(folder)
+        stale = recipe.not_current([(out, f"export_{form}")])
+        if stale:
+            recipe.log(
+                f"Stage {recipe.stage}: {folder} is left out: {stale} (stage 20 exports it again)"
+            )
+            del folders[name]
+    return folders
 
 
 def _compare_records(recipe: Recipe, folder: str) -> None:
@@ -95,22 +152,39 @@ def _compare_records(recipe: Recipe, folder: str) -> None:
         if name in left and content != left[name]:
             what = "is missing" if content is None else "has changed"
             recipe.log(
-                f"Stage 17: warning: {path} {what} since the training that left it: what the "
-                "report says of its cost, or of its epochs, is not what was recorded"
+                f"Stage {recipe.stage}: warning: {path} {what} since the training that left it: "
+                "what the report says of its cost, or of its epochs, is not what was recorded"
             )
 
 
-def measure_speed(recipe: Recipe, models: Dict[str, str]) -> None:
-    """Write exp/speed.json, again whenever a model, the decoding or a test set differs.
+def _measure_delay(recipe: Recipe, models: Dict[str, str], exported: Dict[str, str]) -> bool:
+    """Write exp/delay.json if there are exported models to compare with; tell whether."""
+    settings = recipe.settings
+    if not exported or settings.decoding == "stock":
+        return False
+    if QUANTISED in settings.inference_args.split():
+        recipe.log(f"Stage {recipe.stage}: no delays: {QUANTISED} does not go with batches")
+        return False
+    _measure(recipe, "delay", DELAY.file, models, exported)
+    return True
+
+
+def _measure(
+    recipe: Recipe, step: str, file: str, models: Dict[str, str], exported: Dict[str, str]
+) -> None:
+    """Measure all models together, again whenever a model, the decoding or a test set differs.
 
     Always on the CPU: so that all runs have the same measure.
 
     Args:
         recipe: The stage.
+        step: Name of the step, `speed` or `delay`.
+        file: What it leaves in exp/.
         models: Experiment of each model by its name.
+        exported: Exported folders by name.
     """
     settings = recipe.settings
-    named = [f"{name}={folder}" for name, folder in models.items()]
+    named = [f"{name}={folder}" for name, folder in {**models, **exported}.items()]
     data = [settings.data(name) for name in settings.scored_sets]
     args = settings.inference_args
     if settings.use_streaming:
@@ -118,22 +192,26 @@ def measure_speed(recipe: Recipe, models: Dict[str, str]) -> None:
     words = [f"text:--models={' '.join(named)}"]
     for folder in models.values():
         words += [f"file:{folder}/config.yaml", f"file:{folder}/{settings.inference_asr_model}"]
+    for folder in exported.values():
+        names = (*GRAPHS, TOKENS, RECORD.file)
+        words += [f"file:{folder}/{name}" for name in names]
     words += [f"data:{folder}" for folder in data]
     if settings.inference_config:
         words.append(f"table:{settings.inference_config}")
-    words += [f"text:--inference_args={args}", "out:speed.json"]
-    if not recipe.needed(settings.expdir, "speed", words):
+    words += [f"text:--inference_args={args}", f"out:{file}"]
+    if not recipe.needed(settings.expdir, step, words):
         return
-    log = f"{settings.expdir}/speed.log"
-    recipe.log(f"Measuring how fast {len(models)} models decode, log: {log}")
-    command = recipe.python("measure_speed", *_options("--model", named))
+    log = f"{settings.expdir}/{step}.log"
+    what = {"speed": "fast", "delay": "late"}[step]
+    recipe.log(f"Measuring how {what} {len(named)} models are, log: {log}")
+    command = recipe.python(f"measure_{step}", *_options("--model", named))
     command += ["--inference_model", settings.inference_asr_model, *_options("--data", data)]
     if settings.inference_config:
         command += ["--inference_config", settings.inference_config]
-    command += [f"--inference_args={args}", "--out", f"{settings.expdir}/speed.json"]
+    command += [f"--inference_args={args}", "--out", f"{settings.expdir}/{file}"]
     recipe.submit(recipe.commands.decode, log, command)
     recipe.log_path = ""
-    recipe.done(settings.expdir, "speed")
+    recipe.done(settings.expdir, step)
 
 
 def _options(name: str, values: List[str]) -> List[str]:

@@ -94,6 +94,7 @@ class Settings:
     use_streaming: bool
     decoding: str
     stock_wer: bool
+    decoding_windows: Words
     report_note: str
     local_score_opts: str
     export_formats: Words

@@ -15,7 +15,7 @@ from espnet_kd.espnet.batched_decoding import BatchedDecoding
 from espnet_kd.espnet.batched_search import BatchedBeamSearch
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
 from espnet_kd.espnet.encode import encode
-from espnet_kd.espnet.greedy import MOST_LABELS, greedy_search
+from espnet_kd.espnet.greedy import MOST_LABELS, emissions, greedy_search
 from tests.espnet.tiny import build, tiny_config
 
 FRAME = 640  # samples of an encoder frame at most
@@ -245,17 +245,19 @@ def test_greedy_search_of_a_batch_walks_each_lattice(tmp_path, decoder):
     model = transducer(tmp_path, **DECODERS[decoder])
     enc = torch.randn(4, 20, 16, generator=torch.Generator().manual_seed(3))  # (B, T, D)
     lengths = torch.tensor([20, 3, 11, 1])
-    found = greedy_search(model, enc, lengths)
+    found = emissions(model, enc, lengths)
     with torch.no_grad():
         for x, n, hypothesis in zip(enc, lengths, found):
-            labels = [0]
-            for frame in x[:n]:
+            labels, frames = [0], []
+            for t, frame in enumerate(x[:n]):
                 for _ in range(MOST_LABELS):
                     dec = model.decoder(torch.tensor([labels]))[0, -1]
                     best = int(model.joint_network(frame, dec).argmax())
                     if best == 0:
                         break
                     labels.append(best)
-            assert hypothesis == labels[1:]
-    assert len(found[0]) > 3
+                    frames.append(t)
+            assert (hypothesis.labels, hypothesis.frames) == (labels[1:], frames)
+    assert len(found[0].labels) > 3
+    assert greedy_search(model, enc, lengths) == [text.labels for text in found]
     assert frames_of(model.frontend, 16000) == 101

@@ -12,12 +12,15 @@ import torch
 from onnx import helper, numpy_helper
 
 from espnet_kd.bin import export
+from espnet_kd.deploy.artifact import of_exported
+from espnet_kd.deploy.runtime import runtime_class
 from espnet_kd.device.description import GRAPHS, read_description
 from espnet_kd.device.networks import OnnxNetworks
 from espnet_kd.device.recogniser import Listener, Pauses, Recogniser
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.exportable_model import Reference, load_exportable
+from espnet_kd.espnet.greedy import emissions
 from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, trace_all, write_folder
 from espnet_kd.export.parity import Utterance, Utterances, compare, encode_chunks, too_far
@@ -47,6 +50,32 @@ def test_float32_says_what_the_model_says(kind, graphs, utterances, tmp_path):
     assert too_far("float32", figures, 0) is None
     labels = [reference.run(utterance.samples)[2] for utterance in utterances]
     assert len({label for row in labels for label in row}) > 2  # more than one that is always so
+
+
+def test_tokens_are_emitted_at_the_frames_of_the_model(graphs, sounds, tmp_path):
+    """In the chunks of the export; and no frame is there before it is said to be, or later."""
+    source, out = graphs["lstm"].source, tmp_path / "float32"
+    write_folder(graphs["lstm"], "float32", out)
+    runtime = runtime_class("onnx").load(of_exported(out), ["--beam_size", "3"])
+    for sound, emitted in zip(sounds, runtime.emit(sounds)):
+        feats, length = source.model.frontend(
+            torch.from_numpy(sound)[None], torch.tensor([len(sound)])
+        )
+        if source.model.normalize is not None:
+            feats, _ = source.model.normalize(feats, length)
+        enc, t_len = encode(source.model.encoder, feats, length, *CHUNKS)
+        with torch.no_grad():
+            [text] = emissions(source.model, enc, t_len)
+        assert emitted.frames == text.frames and len(text.frames) > 3
+    assert runtime.emit([sounds[0][:500]]) == [None]
+    listener, come, heard = Listener(Recogniser.load(out), Pauses(0.0, 0.0, 0.0)), [], 0
+    for piece in np.split(sounds[0], 800):  # of 40 samples
+        heard += len(piece)
+        listener.push(piece)
+        come += [heard] * (listener._frames - len(come))
+    assert len(come) >= 40
+    for frame, samples in enumerate(come):
+        assert 0 <= samples - 16000 * runtime.timing.ready(frame, 10**9) < 40
 
 
 def test_any_batch_chunk_and_left_context(graphs, sources, tmp_path):

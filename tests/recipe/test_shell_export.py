@@ -1,4 +1,4 @@
-"""Stage 20 of the stage script: which models are exported, and when again."""
+"""Stages 20 and 21 of the stage script: which models are exported and reported, and when again."""
 
 import pytest
 from shell_recipe import Recipe, value
@@ -62,3 +62,44 @@ def test_models_are_named_as_in_the_report(recipe):
     error = recipe.run(env, **EXPORT, **options, export_models="mid").stderr
     assert "stage 20 (export of models for devices) failed" in error
     assert "log: exp/kd_mid/exported/export.float32.log" in error
+
+
+STREAMING = {"use_streaming": "true", "stock_wer": "false", "inference_tag": "streamed"}
+WINDOWS = {**STREAMING, "decoding_windows": "320 640", "inference_args": "--decoding_window 640"}
+
+
+def named(call, option):
+    return [call[k + 1].partition("=")[0] for k, word in enumerate(call) if word == option]
+
+
+def test_the_report_has_a_row_a_student_and_format_and_other_chunks(recipe):
+    """Measured again where an exported folder has changed; not of one that is not as it was."""
+    recipe.ok(**WINDOWS, stage=12, stop_stage=16)
+    decoded = [call for call in recipe.calls() if call[0].endswith(".decode")]
+    folders = {value(call, "--output_dir").split("/")[2] for call in decoded}
+    assert folders == {"streamed", "streamed_320ms"}  # 640 is the run's own
+    assert all("320" in c for c in decoded if "streamed_320ms" in value(c, "--output_dir"))
+    run = {**WINDOWS, **BOTH, "stop_stage": 21, "skip_stages": "18 19", "export_models": "small"}
+    recipe.ok(**run, stage=17)
+    calls = recipe.calls()
+    verbs = [call[0].rpartition(".")[2] for call in calls]
+    tail = ["measure_speed", "measure_delay", "report"]
+    assert verbs in (
+        ["measure_speed", "report", *exports, *tail] for exports in ([], ["export"] * 2)
+    )
+    report = calls[-1]
+    both = ["small/float32", "small/int8"]
+    assert named(report, "--exported") == both and value(report, "--delay") == "exp/delay.json"
+    assert named(report, "--window") == ["320", "640"]
+    assert report[report.index("--window") + 3] == "640=streamed"
+
+    recipe.write("exp/kd_small/exported/int8/joiner.onnx", "exchanged")
+    printed = recipe.ok(**{**run, "stage": 17, "stop_stage": 17})
+    assert "exp/kd_small/exported/int8 is left out: exp/kd_small/exported/int8/joiner" in printed
+    calls = recipe.calls()
+    assert [call[0].rpartition(".")[2] for call in calls] == tail
+    models = ["teacher", "big", "mid", "small", "small/float32"]
+    assert named(calls[0], "--model") == named(calls[1], "--model") == models
+    assert "need --use_streaming true and --decoding aligned" in recipe.error(
+        stage=17, decoding_windows="320"
+    )

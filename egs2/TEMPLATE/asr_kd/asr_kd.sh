@@ -88,6 +88,7 @@ inference_asr_model=valid.loss_transducer.ave.pth
 use_streaming=false
 decoding=aligned
 stock_wer=true
+decoding_windows=
 report_note=
 local_score_opts=
 
@@ -118,6 +119,7 @@ stage_titles=(
     [18]="packing: for each model an archive that ESPnet loads, with a model card"
     [19]="upload of the archives to the Hugging Face hub, if --hf_repo is given"
     [20]="export of models for devices, if --export_formats is given"
+    [21]="report again, with the exported models: bytes, speed and delay of each format"
 )
 
 help_message() {
@@ -222,6 +224,8 @@ Options, with the values they have now:
                            # ESPnet's own, one utterance after the other (${decoding}).
     --stock_wer            # With aligned chunks: decode the test sets as ESPnet does, too, so that
                            # the report and the cards have that WER as well (${stock_wer}).
+    --decoding_windows     # Milliseconds of audio of a chunk, e.g. "320 640 1280": with aligned
+                           # chunks, decode the test sets in each, too (${decoding_windows}).
     --report_note          # A sentence for the head of the report (${report_note}).
     --local_score_opts     # Options of local/score.sh, which, if there is one, is run with each
                            # scored experiment as its last word (${local_score_opts}).
@@ -558,6 +562,15 @@ if begin_stage 20; then
         log "Stage 20: nothing to do (--export_formats is empty)"
     else
         by_python export_run
+    fi
+    end_stage
+fi
+
+if begin_stage 21; then
+    if [ -z "${export_formats}" ]; then
+        log "Stage 21: nothing to do (--export_formats is empty)"
+    else
+        by_python report_run --as_stage 21 --run_command "${run_command}"
     fi
     end_stage
 fi
