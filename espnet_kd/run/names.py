@@ -1,5 +1,6 @@
 """Names of folders and sets that follow from the options of the recipe, as in ESPnet's asr.sh."""
 
+import glob
 import os
 import re
 from typing import Dict, List, Mapping, Tuple
@@ -10,6 +11,19 @@ FOLDERS = ("dumpdir", "expdir", "token_dir", "asr_exp", "asr_stats_dir", "teache
 AS_GIVEN = ("train_set", "token_type")  # options whose names stand for something else
 
 
+# What ESPnet's trainer leaves, the likeliest to be meant first.
+CHECKPOINTS = (
+    "valid.loss_transducer.ave*.pth",
+    "valid.loss.ave*.pth",
+    "valid.*.ave*.pth",
+    "valid.loss_transducer.best.pth",
+    "valid.loss.best.pth",
+    "valid.*.best.pth",
+    "train.*.ave*.pth",
+    "train.*.best.pth",
+)
+
+
 def names_of(options: Mapping[str, str]) -> Dict[str, str]:
     """Name everything that the options leave open.
 
@@ -17,9 +31,9 @@ def names_of(options: Mapping[str, str]) -> Dict[str, str]:
         options: Value of every option of the recipe, as the user gave it.
 
     Returns:
-        Values that take the place of options, `train_set` (with `_sp` if it is perturbed) and
-        `token_type` (an imported teacher's) among them, and further names: `base_train_set`,
-        `data_feats`, `token_list`, `bpemodel`, `scored_sets`, `stock_tag`.
+        Values that take the place of options, `train_set` (with `_sp` if it is perturbed),
+        `token_type` and `teacher_model` (an imported teacher's) among them, and further names:
+        `base_train_set`, `data_feats`, `token_list`, `bpemodel`, `scored_sets`, `stock_tag`.
     """
     names = {name: _folder(options[name]) for name in FOLDERS}
     names["base_train_set"] = options["train_set"]
@@ -30,6 +44,8 @@ def names_of(options: Mapping[str, str]) -> Dict[str, str]:
     names["token_type"] = options["token_type"]
     if names["teacher_exp"]:
         _name_imported(names)
+        given = options["teacher_model"]
+        names["teacher_model"] = given or _checkpoint(names["teacher_exp"], options)
         model = os.path.basename(names["asr_exp"]) or "teacher"
         token_name = f"{names['token_type']}_{model.removeprefix('asr_')}"
         token_folder = token_name
@@ -89,6 +105,20 @@ def _name_imported(names: Dict[str, str]) -> None:
         return
     if isinstance(config.get("token_type"), str):
         names["token_type"] = config["token_type"]
+
+
+def _checkpoint(exp: str, options: Mapping[str, str]) -> str:
+    """Name the checkpoint of an imported teacher: ours, or the best by ESPnet's own names."""
+    default = options["inference_asr_model"]
+    if os.path.exists(os.path.join(exp, default)):
+        return default
+    for pattern in CHECKPOINTS:
+        names = map(os.path.basename, glob.glob(os.path.join(glob.escape(exp), pattern)))
+        # Of averages that of the most epochs: 10best, not 5best.
+        best = max(names, key=lambda name: (len(name), name), default="")
+        if best:
+            return best
+    return ""
 
 
 def _kd_tag(options: Mapping[str, str], asr_exp: str) -> str:

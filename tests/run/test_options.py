@@ -13,6 +13,7 @@ from espnet_kd import machine
 from espnet_kd.bin import check_options
 from espnet_kd.deploy import hub
 from espnet_kd.run import espnet_names, prerequisites
+from espnet_kd.run.names import names_of
 from espnet_kd.run.options import OPTIONS
 
 STAGES = [1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 18, 19, 20]
@@ -283,6 +284,22 @@ def test_a_teacher_s_files(told):
     assert "not a standalone transducer (espnet2.asr)" in told(**options)[0]
     Path("theirs/config.yaml").write_text("joint_network_conf: {}\nfrontend_conf: {fs: [1]}\n")
     assert "frontend_conf.fs: [1] is not a sampling rate" in told(**options)[0]
+
+
+def test_the_checkpoints_of_espnet_are_found(tmp_path):
+    options = {name: option.default for name, option in OPTIONS.items()}
+    options.update(teacher_exp=str(tmp_path), inference_asr_model="valid.loss_transducer.ave.pth")
+    for checkpoint in (
+        "train.loss.best.pth",
+        "valid.loss.best.pth",
+        "valid.cer_transducer.ave_10best.pth",
+        "valid.loss_transducer.ave_5best.pth",
+        "valid.loss_transducer.ave_10best.pth",
+        "valid.loss_transducer.ave.pth",
+    ):  # each is preferred to those before it
+        (tmp_path / checkpoint).touch()
+        assert names_of(options)["teacher_model"] == checkpoint
+    assert names_of({**options, "teacher_model": "b.pth"})["teacher_model"] == "b.pth"
 
 
 def test_an_upload_needs_package_and_login(told, monkeypatch):
