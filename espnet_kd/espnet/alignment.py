@@ -1,9 +1,11 @@
 """Times of a transcript's tokens: a transducer's best path through the lattice of the text."""
 
+from argparse import Namespace
 from typing import Any, List, Sequence
 
 import torch
 
+from espnet_kd.espnet.any_transducer import DEFAULTS
 from espnet_kd.espnet.batched_decoding import padded
 from espnet_kd.espnet.teacher import project
 from espnet_kd.lattice import node_stats
@@ -46,5 +48,6 @@ def labels_of(task: Any, config: Any, text: str) -> List[int]:
         config: Training config of the model.
         text: The transcript.
     """
-    read = task.build_preprocess_fn(config, False)
+    known = Namespace(**{**DEFAULTS, **vars(config)})  # ESPnet's training writes them all
+    read = task.build_preprocess_fn(known, False)
     return read("", {"text": text})["text"].tolist() if read is not None else []

@@ -53,8 +53,6 @@ GOOD = {
     "lock": "--pid 1 exp/held",
     "make_tokens": "--text dump/dev/text --token_type char --out data/made",
     "manifest": "--check exp/kd",
-    "measure_delay": "--model t=teacher --inference_model model.pth --data dump/dev "
-    "--out exp/delay.json",
     "measure_speed": "--model t=teacher --inference_model model.pth --data dump/dev "
     "--out exp/speed.json",
     "new_recipe": "exp/new",

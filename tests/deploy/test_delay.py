@@ -71,9 +71,8 @@ def test_a_transcript_is_aligned_along_the_likeliest_path():
 def run(tmp_path_factory):
     """Two experiments, and a set with transcripts."""
     folder = tmp_path_factory.mktemp("delay")
-    config = tiny_config(non_linguistic_symbols=None, cleaner=None, g2p=None)
     for seed in (1, 2):
-        write_experiment(folder / f"m{seed}", config, seed)
+        write_experiment(folder / f"m{seed}", seed=seed)
     data = write_set(folder / "d", 5, 0.9)
     (data / "text").write_text("".join(f"u{k:03d} AB C{'A' * k}\n" for k in range(5)))
     (data / "utt2spk").write_text("".join(f"u{k:03d} s\n" for k in range(5)))
