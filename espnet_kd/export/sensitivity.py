@@ -27,9 +27,9 @@ from espnet_kd.scoring.counts import Counts
 
 LISTENED = 16  # utterances on which logits are compared
 SURE = 0.95  # chance that no more is lost than is said
-# Tokens, in percent, that may change along a path for each point of the margin. Of a demo's student
-# int8 changed 0.1 % and cost nothing; int8 whose sums overflowed 3.2 %, or 0.4 % with the joiner in
-# floats, and cost 0.8 and 0.6 points on test sets, but none on the validation set.
+# Tokens, in percent, that may change along a path for each point of the margin. Of a demo's
+# student int8 changed 0.1 % and cost nothing; int8 whose sums overflowed 3.2 %, or 0.4 % with the
+# joiner in floats, and cost 0.8 and 0.6 points on test sets, but none on the validation set.
 CHANGED = 0.5
 
 
