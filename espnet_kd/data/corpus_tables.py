@@ -9,7 +9,18 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from espnet_kd.data.librispeech import EXTENSIONS
 from espnet_kd.errors import UserError, shown
@@ -77,19 +88,22 @@ def read_items(path: Path, kind: str) -> List[Item]:
     rows = list(_json_rows(path) if kind == "jsonl" else _csv_rows(path, kind))
     if not rows:
         raise UserError(f"{path}: no row in it")
-    names = {key: _column(key, rows[0][1]) for key in COLUMNS}
-    if names["audio"] is None:
-        there = ", ".join(shown(name) for name in rows[0][1])
-        raise UserError(
-            f"{rows[0][0]}: no column of audio files; there are {there}, one of "
-            f"{', '.join(COLUMNS['audio'])} is needed"
-        )
+    # What an object of json does not need to say, others may.
+    columns = dict.fromkeys(name for _, row in rows for name in row)
+    names = {key: _column(key, columns) for key in COLUMNS}
+    for key, what in (("audio", "audio files"), ("text", "transcripts")):
+        if names[key] is None:
+            there = ", ".join(map(shown, list(columns)[:SHOWN]))
+            raise UserError(
+                f"{rows[0][0]}: no column of {what}; there are {there}, one of "
+                f"{', '.join(COLUMNS[key])} is needed"
+            )
     known: Dict[str, Path] = {}
     return [_item(where, row, names, path.parent, known) for where, row in rows]
 
 
-def _column(key: str, row: Mapping[str, object]) -> Optional[str]:
-    plain = {name.strip().lower(): name for name in reversed(list(row))}
+def _column(key: str, columns: Iterable[str]) -> Optional[str]:
+    plain = {name.strip().lower(): name for name in reversed(list(columns))}
     return next((plain[name] for name in COLUMNS[key] if name in plain), None)
 
 
@@ -110,7 +124,7 @@ def _item(
     times = _seconds(start, where, "start"), _seconds(end, where, "end") if end else -1.0
     if 0 <= times[1] <= times[0]:
         raise UserError(f"{where}: the end, {end} s, is not behind the start, {start or 0} s")
-    text = None if names["text"] is None else " ".join(field("text").split())
+    text = " ".join(field("text").split())
     path = _found(audio, folder, known) if audio else ""
     return Item(where, path, text, field("speaker"), field("set"), field("utt"), *times)
 
@@ -130,7 +144,7 @@ def _found(audio: str, folder: Path, known: Dict[str, Path]) -> str:
     audio = os.path.expanduser(audio)
     places = [known["last"]] if "last" in known else []
     for place in [*places, *(folder / name for name in FOLDERS), Path.cwd()]:
-        if (place / audio).exists():
+        if os.path.exists(place / audio):  # False, too, of a name too long for a file
             known["last"] = place
             return os.path.abspath(place / audio)
     return os.path.abspath(folder / audio)
@@ -200,10 +214,14 @@ def _json_rows(path: Path) -> Iterator[Tuple[str, Dict[str, object]]]:
         yield f"{path}:{n}", row
 
 
-def read_folder(folder: Path) -> List[Item]:
+def read_folder(folder: Path, without: Collection[Path] = ()) -> List[Item]:
     """Find the sound files of a folder, each with the transcript beside it.
 
     The speaker is the name of the folder a file is in, if that is not `folder` itself.
+
+    Args:
+        folder: The folder.
+        without: Folders in it that are passed over.
 
     Raises:
         UserError: No sound file in it.
@@ -212,7 +230,9 @@ def read_folder(folder: Path) -> List[Item]:
     others: List[str] = []
     seen = set()
     for top, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and Path(top, name) not in without
+        )
         if os.path.realpath(top) in seen:  # a link to a folder above
             folders.clear()
             continue

@@ -30,6 +30,7 @@ ALIASES = (
     ("test", "eval", "evaluation", "tt", "test_set"),
 )
 DOWNLOADS = "downloads"
+UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")  # in UTF-8, on a line
 
 
 class SetNames(NamedTuple):
@@ -114,25 +115,35 @@ def _item_sets(kind: str, corpus: Path, names: SetNames) -> Dict[str, List[Item]
     if kind == "folder":
         folders = {path.name.lower(): path for path in corpus.iterdir() if path.is_dir()}
         files = _by_role(folders, names)
-        if names.train in files:
-            return {name: read_folder(path) for name, path in files.items()}
-        return {names.train: read_folder(corpus)}
-    if corpus.is_dir():
-        files = _by_role(_tables(corpus, kind), names)
-        whole = _tables(corpus, kind).get("metadata") or _tables(corpus, kind).get("manifest")
-        if names.train not in files and whole:
-            files = {names.train: whole}
-        if names.train not in files:
-            there = " ".join(sorted(path.name for path in corpus.iterdir())[:8]) or "nothing"
-            raise UserError(
-                f"--data {kind} --corpus {corpus}: no {names.train}{ENDINGS[kind][0]} in it; "
-                f"there are {there}: name the table itself with --corpus, or --train_set"
+        sets = {name: read_folder(path) for name, path in files.items()}
+        if names.train not in sets:  # it is all that is in no folder of another set
+            return {**sets, names.train: read_folder(corpus, files.values())}
+        other = sorted(path.name for path in folders.values() if path not in files.values())
+        if other:
+            logging.warning(
+                f"{corpus}: folders that are not used, since {files[names.train].name}/ is there "
+                f"to train on: {' '.join(other[:8])}{' ...' * (len(other) > 8)}"
             )
-        items = {name: read_items(path, kind) for name, path in files.items()}
+        return sets
+    if not corpus.is_dir():
+        return _by_column(read_items(corpus, kind), names, str(corpus))
+    tables = _tables(corpus, kind)
+    files = _by_role(tables, names)
+    whole = tables.get("metadata") or tables.get("manifest")
+    if names.train in files:
+        whole = None
+    elif whole:
+        files[names.train] = whole
     else:
-        items = {names.train: read_items(corpus, kind)}
-    if len(items) == 1:
-        items = _by_column(items[names.train], names, str(corpus))
+        there = " ".join(sorted(path.name for path in corpus.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"--data {kind} --corpus {corpus}: no {names.train}{ENDINGS[kind][0]} in it; "
+            f"there are {there}: name the table itself with --corpus, or --train_set; sounds "
+            "with a .txt beside each are --data folder"
+        )
+    items = {name: read_items(path, kind) for name, path in files.items()}
+    if whole or len(items) == 1:
+        items = {**_by_column(items.pop(names.train), names, str(files[names.train])), **items}
     return items
 
 
@@ -197,6 +208,8 @@ def _usable(items: Sequence[Item], bad: BadItems) -> List[Item]:
             bad.add("rows without a sound file", item.where)
         elif not os.path.isfile(item.audio):
             bad.add("sound files that are not there", item.audio)
+        elif not item.audio.isprintable() and UNWRITABLE.search(item.audio):
+            bad.add("sound files whose names cannot stand in a table", ascii(item.audio))
         elif item.text is None or not item.text:
             bad.add("utterances without a transcript", item.where)
         else:
@@ -237,7 +250,7 @@ def _tables_of(items: Sequence[Item], where: str) -> Tables:
             recording = recordings[item.audio] = _another(_stem(item.audio), tables["wav.scp"])
             tables["wav.scp"][recording] = _entry(item)
         segments = tables.setdefault("segments", {})
-        segments[utt] = f"{recording} {item.start:g} {item.end:g}"
+        segments[utt] = f"{recording} {round(item.start, 6)} {round(item.end, 6)}"
     speakers = len(set(tables["utt2spk"].values())) if spoken else "unknown"
     logging.info(f"{where}: {len(tables['text'])} utterances, speakers: {speakers}")
     return tables
@@ -304,6 +317,8 @@ def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tab
             f"there are {', '.join(sorted(path.name for path in there.values()))}"
         )
     sets = {name: _read_kaldi(path, bad) for name, path in dirs.items()}
+    bad.refuse_beyond_share(sum(len(tables["text"]) for tables in sets.values()) + bad.count)
+    bad.log()
     missing = [name for name in names.all() if name not in sets]
     if missing:
         tables = sets[names.train]
@@ -320,7 +335,9 @@ def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tab
 def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
     if not (folder / "text").is_file():
         raise UserError(f"{folder}: no text; transcripts are needed, a line '<utterance> <words>'")
-    trusted = DOWNLOADS not in Path(os.path.abspath(folder)).parts
+    # Wherever a link to it lies.
+    places = os.path.abspath(folder), os.path.realpath(folder)
+    trusted = all(DOWNLOADS not in Path(place).parts for place in places)
     commands = [value for value in read_wav_scp(folder).values() if is_command(value)]
     if commands and not trusted:
         raise UserError(
@@ -328,7 +345,6 @@ def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
             "it lies in a folder of downloads: none is run; copy the directory if you trust it"
         )
     tables = read_data_dir(folder, bad)
-    bad.refuse_beyond_share(len(tables["text"]) + bad.count)
     tables["wav.scp"] = resolved(tables["wav.scp"], folder)
     logging.info(f"{folder}: {len(tables['text'])} utterances")
     left = ("utt2num_samples", identity.NAME)  # are made anew

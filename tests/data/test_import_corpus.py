@@ -94,6 +94,17 @@ def test_nemo_manifests_with_parts_of_files(as_list, corpus, ok):
     assert set(read_table("dump/dev/utt2num_samples").values()) == {"800"}
 
 
+def test_a_first_row_need_not_name_all_fields(corpus, ok):
+    """The fields of a table are those of all its rows; times stay exact behind 1000 s."""
+    rows = [{"audio": str(path.absolute()), "text": "A"} for path in corpus]
+    rows[1].update(offset=1234.5678, duration=1.5, speaker="x")
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ok("import_corpus", "--corpus", "rows.jsonl")
+    (path,) = Path("data").glob("*/segments")
+    times = {tuple(value.split()[1:]) for value in read_table(path).values()}
+    assert times - {("0.0", "-1.0")} == {("1234.5678", "1236.0678")}
+
+
 def test_hugging_face_rows(corpus, ok):
     names = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
     rows = [
@@ -121,6 +132,51 @@ def test_a_folder_with_texts_beside_the_sounds(by_sets, corpus, ok):
     assert counts == ([10, 10, 20] if by_sets else [30, 5, 5])
     assert set(sets()["dev"].values()) == {"the words of it"}
     assert "s0" in speakers("train") | speakers("dev") | speakers("test")
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_no_folder_is_passed_over_in_silence(train, corpus, ok, caplog):
+    """A test folder is not trained on, and what is left out is named."""
+    for path in corpus:
+        path.with_suffix(".txt").write_text("A")
+    Path("c/s0").rename("c/test")
+    if train:
+        Path("c/s1").rename("c/tr")  # a speaker, perhaps
+    ok("import_corpus", "--corpus", "c")
+    assert len(sets("test")["test"]) == 5
+    assert not {utt for utt in sets("train")["train"] if "test" in utt}
+    said = "folders that are not used, since tr/ is there to train on: s2 s3 s4 s5 s6 s7"
+    assert (said in caplog.text) == train
+
+
+def test_one_table_for_all_and_another_to_test_on(corpus, ok):
+    write_csv("d/metadata.csv", corpus[:30])
+    write_csv("d/test.csv", corpus[30:])
+    ok("import_corpus", "--corpus", "d")
+    assert len(sets()["test"]) == 10 and len(sets()["train"]) + len(sets()["dev"]) == 30
+
+
+def test_a_name_that_no_table_can_hold(corpus, ok, caplog):
+    for path in corpus:
+        path.with_suffix(".txt").write_text("A")
+    Path("c/s0/0.wav").rename("c/s0/a\nb.wav")
+    Path("c/s0/0.txt").rename("c/s0/a\nb.txt")
+    Path("c/s0/8.wav").rename(b"c/s0/\xff.wav".decode(errors="surrogateescape"))
+    ok("import_corpus", "--corpus", "c", "--max_bad_share", "0.1")
+    assert sum(map(len, sets().values())) == 38
+    assert "2 sound files whose names cannot stand in a table" in caplog.text
+
+
+def test_what_is_left_out_counts_over_all_kaldi_directories(corpus, ok):
+    """A small test set is not refused for what is wrong with the training set."""
+    for name, count in ("train", 60), ("dev", 3), ("test", 3):
+        folder = Path("k", name)
+        folder.mkdir(parents=True)
+        (folder / "wav.scp").write_text("".join(f"u{n} c/s0/0.wav\n" for n in range(count)))
+        lines = [f"u{n} A\n" for n in range(count)][name == "train" :]
+        (folder / "text").write_text("".join(lines))
+    ok("import_corpus", "--corpus", "k")
+    assert len(sets()["train"]) == 59
 
 
 def test_kaldi_directories_from_another_place(corpus, ok, tmp_path, monkeypatch):
@@ -180,9 +236,14 @@ WRONG = {
     "latin.csv": (b"audio,text\na,\xe9\n", "latin.csv:2: not UTF-8; save it as UTF-8"),
     "x.jsonl": ('{"audio": "a"}\n{"audio"\n', "x.jsonl:2: not JSON"),
     "l.jsonl": ('["a"]\n', "l.jsonl:1: 'a'; an object with named fields is needed"),
-    "t.jsonl": ('{"audio": "a", "offset": "x", "end": 3}', "t.jsonl:1: start is 'x'; seconds"),
-    "o.jsonl": ('{"audio": "a", "start": 3, "end": 3}', "the end, 3 s, is not behind the start"),
-    "text.csv": ("audio,words\nc/s0/0.wav,A\n", "1 utterances without a transcript"),
+    "t.jsonl": ('{"audio": "a", "text": "A", "offset": "x"}', "t.jsonl:1: start is 'x'; seconds"),
+    "o.jsonl": (
+        '{"audio": "a", "text": "A", "start": 3, "end": 3}',
+        "the end, 3 s, is not behind the start",
+    ),
+    "words.csv": ("audio,words\nc/s0/0.wav,A\n", "no column of transcripts; there are 'audio'"),
+    "text.csv": ("audio,text\nc/s0/0.wav,\n", "1 utterances without a transcript"),
+    "long.csv": ("audio,text\n" + "x" * 300 + ",A\n", "1 sound files that are not there"),
     "file.csv": ("audio,text\nno.wav,A\n", "1 sound files that are not there"),
     "few.csv": ("audio,text\nc/s0/0.wav,A\n", "1 utterances cannot be split into 3 sets"),
     "sets.csv": ("audio,text,split\nc/s0/0.wav,A,x\n", "no row of its column of sets is 'train'"),
