@@ -244,7 +244,9 @@ def _facts(losses: Losses, student: Joint, grid: Grid, paths: _Paths) -> BandFac
     visits, band = paths.visits, paths.band
     nodes = (grid.t_len * (grid.u_len + 1)).sum()  # ()
     inside = None
-    if grid.band is None:
+    if grid.band is None and band.is_whole:
+        inside = torch.ones_like(losses.rnnt)  # (B,)
+    elif grid.band is None:
         banded = grid.inside(band)
         # Walking over the band again costs little beside what was done.
         inside = (losses.rnnt - banded.loss(banded.stats(student))).exp().clamp_max(1.0)  # (B,)
