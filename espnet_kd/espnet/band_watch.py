@@ -20,7 +20,8 @@ class BandWatch:
     batch.
 
     Attributes:
-        batches: Batches of training so far.
+        batches: Batches so far of an epoch: each begins with a watch of its own, so that a
+            training that is resumed goes on as if it had not stopped.
         inside: Share of the student's path mass inside, where it was last measured.
         whole: Whether the last batch went over the whole lattice.
     """
@@ -39,7 +40,7 @@ class BandWatch:
         due = self.batches % EVERY == 0 or self.inside < LEAST
         self.batches += 1
         losses = None if due else compute(False)
-        if losses is not None and not bool(torch.isfinite(losses.rnnt).all()):
+        if losses is not None and bool(torch.isposinf(losses.rnnt).any()):
             logging.warning("lattice: no path lies inside the band; this batch is done whole")
             losses = None
         self.whole = losses is None

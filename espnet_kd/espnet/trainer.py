@@ -16,6 +16,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from espnet_kd.errors import UserError
 from espnet_kd.espnet import checkpoints, epoch_records, soundness
 from espnet_kd.espnet.annealing import tell_length
+from espnet_kd.espnet.band_watch import BandWatch
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.exports import ExportAverages
 from espnet_kd.espnet.mixed_precision import autocast_dtype
@@ -201,6 +202,7 @@ class _Counted:
         # ESPnet updates after every accum_grad batches of an epoch, and not for its remainder.
         every = options.accum_grad
         before = len(self) // every * (epoch - 1)
+        self.run.model.band_watch = BandWatch()  # as a training that is resumed here has it
         for n, batch in enumerate(in_one_line(self.batches)):
             if n % every == 0:
                 self.run.tell("on_update", before + n // every)

@@ -47,3 +47,6 @@ def test_as_long_as_it_is_outside_every_batch_is_whole(caplog):
 def test_a_batch_without_any_path_inside_is_done_again(caplog):
     assert all(run([0.9] * 5, banded=float("inf")))
     assert caplog.text.count("this batch is done whole") == 4
+    caplog.clear()
+    run([0.9] * 5, banded=float("nan"))  # of weights, not of the band
+    assert "done whole" not in caplog.text

@@ -24,6 +24,9 @@ def test_updates_are_counted_as_espnet_makes_them(batches, accum_grad, seen):
     model = SimpleNamespace()
     options = SimpleNamespace(output_dir="exp/s", max_epoch=2, accum_grad=accum_grad)
     run = Run(model, options, [CountUpdates()], main=False)
+    watches = set()
     for epoch, updates in enumerate(seen, 1):
         counted = _Counted([batch] * batches, SimpleNamespace(epoch=epoch), run)
         assert [model.updates for _ in counted] == updates
+        watches.add(model.band_watch)  # a resumed training begins its epoch with a new one, too
+    assert len(watches) == len(seen)
