@@ -31,12 +31,15 @@ class Artifact:
         format: Number format of the weights: `float32`, `int8`, ...
         files: Path of each file by its role.
         weights: Roles of the files that hold the model's numbers.
+        beyond: Reason why its comparison, as it was exported, ended beyond the margin; empty: it
+            did not.
     """
 
     runtime: str
     format: str
     files: Mapping[str, Path]
     weights: Tuple[str, ...]
+    beyond: str = ""
 
     @property
     def bytes(self) -> Dict[str, int]:
@@ -77,7 +80,7 @@ def of_exported(folder: Path) -> Artifact:
     description = read_description(folder)
     check_files(folder, description)
     files = {name: folder / name for name in (*GRAPHS, TOKENS, RECORD.file)}
-    return Artifact("onnx", description.format, files, GRAPHS)
+    return Artifact("onnx", description.format, files, GRAPHS, description.beyond)
 
 
 def is_exported(folder: Path) -> bool:

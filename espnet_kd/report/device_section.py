@@ -20,6 +20,12 @@ def device_section(content: Content) -> List[str]:
         names = front_names(variants, axis)
         if names:
             lines.append(f"- No other has both fewer errors and less {what}: {', '.join(names)}.")
+    lines += [
+        f"- \\* {v.name} was beyond the margin when exported: {v.beyond}. It is left out "
+        "above, and of the fronts of the plots."
+        for v in variants
+        if v.beyond
+    ]
     return [*lines, ""]
 
 
@@ -29,7 +35,8 @@ def _table(variants: Sequence[Variant]) -> List[str]:
     body = []
     for v in variants:
         rtf = f"{v.rtf['median']:.4f} ({v.rtf['p95']:.4f})" if v.rtf else UNKNOWN
-        cells = [v.model, v.format, f"{v.bytes:,}", f"{variants[0].bytes / v.bytes:.1f} ×"]
+        form = f"{v.format} \\*" if v.beyond else v.format
+        cells = [v.model, form, f"{v.bytes:,}", f"{variants[0].bytes / v.bytes:.1f} ×"]
         cells += [rtf, number(v.decode_memory_mb, 0), number(v.latency_ms, 0)]
         cells += [_late(v.delay.get(kind)) for kind in ("token", "first", "last", "frames")]
         cells += [number(v.wer, 2)]
@@ -79,13 +86,19 @@ def _medians(variants: Sequence[Variant]) -> List[Optional[float]]:
 
 
 def front_names(variants: Sequence[Variant], axis: Sequence[Optional[float]]) -> List[str]:
-    """Name the variants that no other one beats in cost and WER, the cheapest first.
+    """Name the variants within the margin that no other one beats in cost and WER.
+
+    The cheapest comes first.
 
     Args:
         variants: The variants.
         axis: Cost of each; None: unknown.
     """
-    known = [(v, x, v.wer) for v, x in zip(variants, axis) if x is not None and v.wer is not None]
+    known = [
+        (v, x, v.wer)
+        for v, x in zip(variants, axis)
+        if x is not None and v.wer is not None and not v.beyond
+    ]
     return [known[k][0].name for k in pareto_front([(x, wer) for _, x, wer in known])]
 
 

@@ -35,13 +35,15 @@ def _draw(content: Content, points: Sequence[Point], axis: str, path: Path) -> O
     teacher = next((y for v, _, y in points if v.wer_diff is None), None)
     for variant, x, y in points:
         marker, color = MARKERS.get(variant.format, "P"), colors[variant.model]
-        ax.plot(x, y, marker, color=color, markersize=8, zorder=3)
+        fill = "none" if variant.beyond else color
+        ax.plot(x, y, marker, color=color, markersize=8, zorder=3, markerfacecolor=fill)
         if variant.wer_diff is not None and teacher is not None:
             # The interval is that of the difference: it hangs on the teacher's WER.
             bounds = [teacher + variant.wer_diff.low, teacher + variant.wer_diff.high]
             ax.plot([x, x], bounds, "_-", color=color, markersize=7, linewidth=1, alpha=0.5)
             tops += bounds
-    front = [points[k] for k in pareto_front([(x, y) for _, x, y in points])]
+    within = [point for point in points if not point[0].beyond]
+    front = [within[k] for k in pareto_front([(x, y) for _, x, y in within])]
     _staircase(ax, front)
     ax.set_xscale("log")
     _plain_ticks(ax, [x for _, x, _ in points])
@@ -115,6 +117,11 @@ def _handles(points: Sequence[Point]) -> List[Any]:
     handles = [
         Line2D([], [], **grey, linestyle="", marker=MARKERS.get(f, "P"), label=f) for f in formats
     ]
+    if any(v.beyond for v, *_ in points):
+        label = "hollow: beyond the margin of its export"
+        hollow = Line2D([], [], **grey, marker="o", linestyle="", markerfacecolor="none")
+        hollow.set_label(label)
+        handles.append(hollow)
     bar = Line2D([], [], **grey, marker="|", markersize=12, linestyle="")
     bar.set_label("95 % interval of the difference to the teacher")
     return [*handles, Line2D([], [], **grey, label="Pareto front (names in bold)"), bar]

@@ -34,6 +34,8 @@ class Variant:
             for a chunk), in milliseconds.
         wer: WER of greedy search in percent, over all utterances of `delay.json`.
         wer_diff: The same minus that of the first teacher.
+        beyond: Reason why its export ended beyond the margin; empty: it did not. Such a variant
+            has its row, but is on no front.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Variant:
     delay: Dict[str, Optional[Late]]
     wer: Optional[float]
     wer_diff: Optional[Interval]
+    beyond: str = ""
 
     @property
     def name(self) -> str:
@@ -111,6 +114,7 @@ def collect_variants(
                 artifact = of_exported(folder)
                 about = name, row.name, artifact.format, str(folder), _size(artifact)
                 variants.append(_variant(*about, speed, delay))
+                variants[-1].beyond = artifact.beyond
     for variant in variants:
         key = row_name(variant)
         variant.wer_diff = differences.get(key)

@@ -1,11 +1,13 @@
 """Stages 17 and 21: which models are scored, how fast and how late they are, and the report."""
 
+import contextlib
 import os
+from pathlib import Path
 from typing import Dict, List
 
 from espnet_kd.common.records import DELAY, FACTS, HISTORY, SPEED
 from espnet_kd.deploy.runtime import other_search
-from espnet_kd.device.description import FORMATS, GRAPHS, RECORD, TOKENS
+from espnet_kd.device.description import FORMATS, GRAPHS, RECORD, TOKENS, read_description
 from espnet_kd.errors import UserError
 from espnet_kd.run.content import file_content
 from espnet_kd.run.decoding import why_not_scored, window_tags
@@ -135,11 +137,19 @@ def _exported(recipe: Recipe, models: Dict[str, str]) -> Dict[str, str]:
         out, form = os.path.split(folder)
         stale = recipe.not_current([(out, f"export_{form}")])
         if stale:
-            recipe.log(
-                f"Stage {recipe.stage}: {folder} is left out: {stale} (stage 20 exports it again)"
-            )
+            beyond = _beyond(folder)
+            why = f"{stale} (stage 20 exports it again)"
+            why = f"it was beyond the margin when exported: {beyond}" if beyond else why
+            recipe.log(f"Stage {recipe.stage}: {folder} is left out: {why}")
             del folders[name]
     return folders
+
+
+def _beyond(folder: str) -> str:
+    """Return why an exported folder is beyond the margin; empty: it is not, or is damaged."""
+    with contextlib.suppress(UserError):
+        return read_description(Path(folder)).beyond
+    return ""
 
 
 def _compare_records(recipe: Recipe, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from fake_run import CHECKPOINT, TAG, add_model, add_scores, add_speed, write_json
@@ -10,7 +11,8 @@ from espnet_kd.bin.report import main
 from espnet_kd.common.records import DELAY, SPEED
 from espnet_kd.device.description import GRAPHS, TOKENS
 from espnet_kd.report import plot_fronts
-from espnet_kd.report.variants import pareto_front
+from espnet_kd.report.device_section import front_names
+from espnet_kd.report.variants import Variant, pareto_front
 
 LATE = {"median": 400.0, "p90": 640.0}
 SIZES = {"encoder.onnx": 3000, "predictor.onnx": 200, "joiner.onnx": 100, "tokens.txt": 30}
@@ -104,6 +106,23 @@ def test_each_student_in_each_format_has_a_row(exp, capsys):
     }.items():
         capsys.readouterr()
         assert report(exp, option) == 1 and said in capsys.readouterr().err
+
+
+def test_what_is_beyond_the_margin_is_marked_and_on_no_front(exp):
+    good = Variant("s1", "int8", "x", 10, None, None, None, None, {}, 1.0, None)
+    bad = replace(good, format="int4", bytes=5, beyond="WER is 2.00 points higher")
+    assert front_names([good, bad], [10.0, 5.0]) == ["s1 int8"]
+    path = exp / "asr_s1/exported/int8/model.json"
+    kept = path.read_text()
+    write_json(path, {**json.loads(kept), "beyond": "WER is 2.00 points higher"})
+    named = f"--exported=s1/int8={exp}/asr_s1/exported/int8"
+    assert report(exp, named, f"--delay={exp}/{DELAY.file}") == 0
+    path.write_text(kept)
+    text = (exp / "RESULTS.md").read_text()
+    assert "| s1 | int8 \\* | 3,300 |" in text
+    assert "s1 int8 was beyond the margin when exported: WER is 2.00 points higher" in text
+    variants = json.loads((exp / "results.json").read_text())["variants"]
+    assert [v["beyond"] for v in variants] == ["", "", "WER is 2.00 points higher"]
 
 
 def test_the_front_holds_what_nothing_beats_in_both():
