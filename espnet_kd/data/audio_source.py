@@ -67,30 +67,38 @@ def commands_of(value: str) -> Optional[List[List[str]]]:
         None: only a shell understands it.
     """
     text = value.rstrip("| \t")
-    if _EXPANDED.search(text):
-        return None
-    try:
-        lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_OPERATORS))
-        lexer.whitespace_split, lexer.commenters = True, ""
-        words = list(lexer)
-    except ValueError:  # a quote that is not closed: the shell says so
+    words = None if _EXPANDED.search(text) else _split(text)
+    if words is None:
         return None
     commands: List[List[str]] = [[]]
     quoted = any(quote in text for quote in "'\"")
     for word in words:
         if word == "|" and not quoted:
             commands.append([])
-        elif _OPERATORS.intersection(word):
+        elif word and _OPERATORS.issuperset(word):
             return None
-        else:
+        else:  # operators within a word stand in quotes
             commands[-1].append(os.path.expanduser(word))
     assigns = any(words and "=" in words[0] for words in commands)
     return None if assigns or not all(commands) else commands
 
 
+def _split(text: str) -> Optional[List[str]]:
+    """Split at blanks and operators, but not in quotes; None: a quote is not closed."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_OPERATORS))
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError:  # the shell says so
+        return None
+
+
 def _words(command: str) -> List[str]:
-    """Split a command roughly, to see which files it reads."""
-    return [os.path.expanduser(word) for word in re.split(r"[\s|&;<>()'\"]+", command) if word]
+    """Split a command, to see which files it reads: roughly, and with its quotes if it has any."""
+    words = re.split(r"[\s|&;<>()'\"]+", command)
+    if any(c in command for c in "'\"\\"):
+        words += _split(command) or []
+    return [os.path.expanduser(word) for word in words if word]
 
 
 def depends_on(value: str) -> List[str]:

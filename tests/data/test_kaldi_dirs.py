@@ -71,10 +71,11 @@ def test_commands_give_the_audio_and_are_named(sounds, ok, caplog):
     caplog.clear()
     ok(*FORMAT)
     assert "0 files written, 4 found from an earlier run" in caplog.text
-    Path("0.wav").write_bytes(Path("1.wav").read_bytes())
+    for name in "0.wav", "a file.wav":
+        Path(name).write_bytes(Path("1.wav").read_bytes())
     caplog.clear()
     ok(*FORMAT)
-    assert "1 files written, 3 found" in caplog.text
+    assert "2 files written, 2 found" in caplog.text
 
 
 def test_what_a_command_cuts_is_found_by_segments(sounds, ok):

@@ -30,7 +30,7 @@ def run(recipe, *words):
         (["--infrence_nj", "3"], "(did you mean '--inference_nj'?)"),
         (["--lm_confg", "x"], "unknown option --lm_confg; --help lists them all"),
         (["--asr_task", "asr"], "--asr_task 'asr': models here are those of espnet2.bin.asr_tra"),
-        (["--skip_stages", "14"], "16, 17, 18, 19, 20 (pack and upload are 18 and 19)"),
+        (["--skip_stages", "14"], "16, 17, 18, 19, 20, 21 (pack and upload are 18 and 19)"),
         (["--qqqqqqqqqq", "3"], "unknown option --qqqqqqqqqq; --help lists them all"),
         (["--PATH", "/"], "unknown option --PATH"),
         (["--current_stage", "1"], "unknown option --current_stage"),
@@ -155,6 +155,7 @@ def test_the_options_of_an_espnet_recipe_are_taken(recipe):
         "--asr_task", "asr_transducer", "--lang", "en", "--nj", "16", "--feats_type", "raw",
         "--audio_format", "flac.ark", "--max_wav_duration", "30", "--use_lm", "false",
         "--lm_config", "conf/tuning/train_lm.yaml", "--lm_train_text", "data/lm.txt",
+        "--lm_args", "--max_epoch 3",
         "--asr-config", "conf/train_teacher.yaml", "--skip_eval", "true", "--skip_upload_hf=true",
         "--eval_valid_set", "true", "--pretrained_model", "pretrained.pth", "--use_k2", "false",
         "--num_splits_asr", "4", "--stop_stage", "5", "--skip_stages", "6 7 8 9",
@@ -164,8 +165,8 @@ def test_the_options_of_an_espnet_recipe_are_taken(recipe):
     assert said == (
         "asr_kd.sh: options that change nothing here: --audio_format flac.ark (written as flac), "
         "--asr_task asr_transducer, --feats_type raw, --use_lm false, --lm_config "
-        "conf/tuning/train_lm.yaml, --lm_train_text data/lm.txt, --use_k2 false, "
-        "--num_splits_asr 4"
+        "conf/tuning/train_lm.yaml, --lm_train_text data/lm.txt, --lm_args --max_epoch 3, "
+        "--use_k2 false, --num_splits_asr 4"
     )
     assert "Stages to run" in done.stdout
 

@@ -63,7 +63,8 @@ while [ $# -gt 0 ]; do
     if ! grep -qxF -e "${_variable}" <<<"${_options}"; then
         if declare -p unknown_options >/dev/null 2>&1; then
             _given=${1#--}
-            if [[ "$1" != *=* && $# -ge 2 && "$2" != --* ]]; then
+            # A value may begin with dashes, too: --lm_args "--max_epoch 3".
+            if [[ "$1" != *=* && $# -ge 2 && ! "$2" =~ ^--[A-Za-z0-9_-]+(=|$) ]]; then
                 _given+="=$2"
                 shift
             fi
