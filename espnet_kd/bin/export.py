@@ -74,7 +74,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--valid",
-        help="validation set: by it, parts stay float that int8 or int4 would cost too much",
+        help="validation set: by it, parts stay float that int8 would cost too much, and int8 "
+        "that int4 would",
     )
     parser.add_argument(
         "--train", help="training set (with --for sherpa-onnx): its features are measured anew"
@@ -171,10 +172,12 @@ def _export(args: argparse.Namespace, source: "Exportable", chunks: "Chunks") ->
         lost = choices[form].lost
         if lost is not None:
             kept = ", ".join(choices[form].keep) or "nothing"
+            kind = "int8" if form == "int4" else "float"
+            enough = "" if lost.within(args.wer_margin) else ", which is not enough"
             print(
                 f"{form}: WER {lost.wer:.2f} % on {args.valid}, PyTorch {lost.wer_float:.2f} %, "
                 f"at most {lost.most:.2f} points lost (95 %), {100 * lost.changed:.2f} % of "
-                f"tokens changed; stays float: {kept}"
+                f"tokens changed; stays {kind}: {kept}{enough}"
             )
     write = _for_sherpa if args.runtime == "sherpa-onnx" else _for_onnxruntime
     problems = write(args, graphs, reference, choices, heard or noise(rate))

@@ -29,7 +29,8 @@ def keep_codes(model: ModelProto, keep: Collection[str], four_bits: bool = False
 
     Args:
         model: A graph of floats, changed in place.
-        keep: Names of products to leave as they are.
+        keep: Names of products to leave as they are; with `four_bits` their codes are stored in
+            bytes, which is as exact.
         four_bits: Whether matrices of at most 4 bits are stored in 4 bits, and multiplied as
             such; otherwise in bytes.
     """
@@ -40,13 +41,15 @@ def keep_codes(model: ModelProto, keep: Collection[str], four_bits: bool = False
     grids: Dict[str, Grid] = {}
     for node in graph.node:
         at = PLACES.get(node.op_type, 0)
-        name = node.input[at] if node.op_type in PLACES and node.name not in keep else ""
+        few = four_bits and node.name not in keep
+        left = node.op_type not in PLACES or (node.name in keep and not four_bits)
+        name = "" if left else node.input[at]
         if name in arrays and int(np.prod(arrays[name].dims)) >= SMALLEST:
             values = numpy_helper.to_array(arrays[name])
             columns = node.op_type == "MatMul"  # it has output channels as columns
             weight = torch.from_numpy(np.array(values.T if columns else values))
             grid = grid_of(weight) if weight.dtype == torch.float32 else None
-            if grid is not None and columns and four_bits and grid.bits <= FEW:
+            if grid is not None and columns and few and grid.bits <= FEW:
                 _multiply_codes(graph, node, weight, grid, name not in grids)
             elif grid is not None:
                 if name not in grids:

@@ -115,7 +115,7 @@ def write_folder(graphs: Graphs, form: str, out: Path, keep: Collection[str] = (
         graphs: The model.
         form: One of `device.description.FORMATS`.
         out: The folder.
-        keep: Parts whose matrices stay float, see `parts`.
+        keep: Parts whose matrices stay float, or int8 in int4, see `parts`.
 
     Raises:
         UserError: see `check_place`.

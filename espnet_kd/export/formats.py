@@ -4,7 +4,7 @@
     int8     products with a matrix by integers (onnxruntime's dynamic quantisation, weights of 7
              bits per channel); kernels of convolutions and tables of labels are stored as bytes
     int4     products with a matrix by weights of 4 bits, in blocks of 32 with a scale each; the
-             rest as in int8
+             rest as in int8, products that 4 bits would cost too much included
 
 A model that was trained on a grid keeps it (`exact.py`).
 
@@ -76,7 +76,7 @@ def converted(
     Args:
         model: A graph of floats, left as it is.
         form: One of `device.description.FORMATS`.
-        keep: Names of products whose matrices stay float.
+        keep: Names of products whose matrices stay float; in int4 they are as in int8.
         rounded: Whether the model was trained on a grid: int8 and int4 take its codes as they
             are, and leave float what training has left.
     """
@@ -137,7 +137,7 @@ def _int4(model: ModelProto, keep: List[str]) -> ModelProto:
             nodes_to_exclude=keep,
         )
         quantizer.process()
-    return _int8(quantizer.model.model, matrices(quantizer.model.model))
+    return _int8(quantizer.model.model, [])  # those that are left
 
 
 CONVERT: Dict[str, Callable[[ModelProto, List[str]], ModelProto]] = {

@@ -196,7 +196,7 @@ def write_set(
         sounds: Training utterances. (S,) each
         form: Number format.
         out: Folder to make; files of these names in it are replaced.
-        keep: Parts whose matrices stay float, see `folder.parts`.
+        keep: Parts whose matrices stay float, or int8 in int4, see `folder.parts`.
 
     Returns:
         Bytes of each file.

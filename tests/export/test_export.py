@@ -130,6 +130,20 @@ def test_a_matrix_that_is_kept_stays_float(graphs):
     assert sizes[0] < sizes[1] < sizes[2]
 
 
+def test_a_matrix_that_is_kept_in_int4_has_bytes(graphs):
+    model = graphs["lstm"].models[GRAPHS[0]]
+    every = formats.matrices(model)
+    kinds = [
+        [node.op_type for node in formats.converted(model, "int4", keep).graph.node]
+        for keep in ([], every[:3], every)
+    ]
+    of_bytes = [of.count("MatMulInteger") for of in kinds]
+    assert of_bytes == [0, 3, len(every)]
+    assert [of.count("MatMulNBits") for of in kinds] == [len(every) - n for n in of_bytes]
+    int8 = formats.converted(model, "int8").ByteSize()
+    assert formats.converted(model, "int4", every).ByteSize() == pytest.approx(int8, rel=0.02)
+
+
 def test_sums_of_int8_do_not_overflow_on_any_processor(graphs):
     """AVX2 adds two products of an unsigned and a signed byte in 16 bits, with saturation."""
     model = formats.converted(graphs["lstm"].models[GRAPHS[0]], "int8")
@@ -178,6 +192,12 @@ def test_a_grid_of_few_bits_is_kept(grid, form):
     assert np.array_equal(rows, table.numpy()[labels])
     kinds = [node.op_type for node in formats.converted(model, form, ["w"], True).graph.node]
     assert "MatMul" in kinds and "MatMulNBits" not in kinds
+    kept = {
+        array.data_type
+        for array in formats.converted(model, form, ["w"], True).graph.initializer
+        if len(array.dims) > 1 and np.prod(array.dims) >= 300
+    }
+    assert kept == ({1, 3} if form == "int8" else {3})
 
 
 def test_a_student_of_few_bits_says_what_it_said_in_training(talkative, utterances, tmp_path):
