@@ -6,7 +6,7 @@ each utterance as a whole: its likeliest path through the lattice of the text.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 
@@ -77,16 +77,21 @@ def measure(
 
     Returns:
         What `delay.json` holds.
+
+    Raises:
+        UserError: a sound cannot be read or has not the models' sampling rate, no utterance has
+            words, or see `Runtime`.
     """
     whole = runtime_class(models[aligner].runtime).load(models[aligner], [])
     built = {name: runtime_class(a.runtime).load(a, options) for name, a in models.items()}
     late = {name: Delays(m.timing) for name, m in built.items() if m.timing is not None}
+    rates = {m.timing.rate for m in built.values() if m.timing is not None}
     errors: Dict[str, List[int]] = {name: [] for name in built}
     words: List[int] = []
     seconds = 0.0
     progress = Progress("delay", len(utterances))
     for part in _parts(utterances):
-        speech = [_read(u.file) for u in part]
+        speech = [_read(u.file, rates) for u in part]
         spoken = whole.align(speech, [u.text for u in part])
         kept = [k for k, x in enumerate(spoken) if x is not None]
         heard = [speech[k] for k in kept]
@@ -117,11 +122,17 @@ def _parts(utterances: Sequence[Utterance]) -> Iterator[Sequence[Utterance]]:
         yield utterances[start : start + TOGETHER]
 
 
-def _read(file: Path) -> np.ndarray:
+def _read(file: Path, rates: Set[int]) -> np.ndarray:
     try:
-        return read_audio(file)[0]
+        samples, header = read_audio(file)
     except BadAudio as e:
         raise UserError(f"{file}: {e}; format the audio again") from None
+    if rates - {header.rate}:
+        raise UserError(
+            f"{file}: {header.rate} Hz, but models hear {', '.join(map(str, sorted(rates)))} Hz; "
+            "name sets as stage 3 makes them (dump/raw/...)"
+        )
+    return samples
 
 
 def _emit(model: Runtime, speech: Sequence[Any]) -> List[Any]:

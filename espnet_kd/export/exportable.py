@@ -54,8 +54,9 @@ class Exportable:
     @functools.cached_property
     def rounded(self) -> bool:
         """Whether weights lie on a grid, as `quantise` trains them."""
-        weights = (weight for weight in self.model.parameters() if weight.dim() > 1)
-        return any(grid_of(weight) is not None for weight in weights)
+        weights = (w for w in self.model.parameters() if w.dim() > 1)
+        # All zeros lie on any grid.
+        return any(bool(w.any()) and grid_of(w) is not None for w in weights)
 
     @property
     def lstm(self) -> bool:

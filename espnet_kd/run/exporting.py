@@ -44,7 +44,8 @@ def _chosen(recipe: Recipe) -> List[Tuple[str, str]]:
 
 def _export(recipe: Recipe, exp: str, maker: str) -> None:
     settings = recipe.settings
-    checkpoint, out = settings.inference_asr_model, f"{exp}/exported"
+    # As the export prints it, whose lines are looked for.
+    checkpoint, out = settings.inference_asr_model, os.path.normpath(f"{exp}/exported")
     recipe.need(f"{exp}/config.yaml", maker)
     recipe.need(f"{exp}/{checkpoint}", maker)
     sets = [*settings.scored_sets, settings.valid_set]

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from espnet_kd.bin import measure_delay
@@ -107,6 +108,15 @@ def test_all_models_of_a_report_are_compared_with_the_first(run, capsys):
     (run / "delay.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match=r"delay.json: words: expected 5, found 4"):
         DELAY.read(run)
+
+
+def test_sounds_of_another_rate_are_refused(tmp_path):
+    file = write_set(tmp_path / "d", 1, 0.5) / "wav.scp"
+    path = file.read_text().split()[1]
+    soundfile.write(path, np.sin(np.arange(4000)) / 2, 8000)
+    with pytest.raises(UserError, match=r"8000 Hz, but models hear 16000 Hz; name sets as"):
+        delay._read(path, {16000})
+    assert len(delay._read(path, {8000})) == len(delay._read(path, set())) == 4000
 
 
 def test_frames_come_when_it_is_said_they_do(run):
