@@ -1,11 +1,13 @@
 """Stage 1 with --corpus: a corpus of one's own -> data/<set> for training, validation, tests."""
 
 import argparse
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser, share
+from espnet_kd.cli import new_parser, share, str2bool
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.import_corpus import KINDS, SetNames, import_corpus
 from espnet_kd.data.kaldi_dir import write_data_dir
@@ -35,6 +37,13 @@ def get_parser() -> argparse.ArgumentParser:
         default=0.02,
         help="refuse if a larger share lacks audio or transcript",
     )
+    add(
+        "--digest",
+        type=str2bool,
+        default=False,
+        help="print a checksum of what would be written, the audio itself excepted, and write "
+        "nothing",
+    )
     return parser
 
 
@@ -47,6 +56,9 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     names = SetNames(args.train_set, args.valid_set, tuple(args.test_sets.split()))
     bad = BadItems(args.corpus, args.max_bad_share)
     sets = import_corpus(args.data, Path(args.corpus).expanduser(), names, bad)
+    if args.digest:
+        print(hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest()[:16])
+        return
     for name, tables in sets.items():
         write_data_dir(Path(args.out) / name, tables)
         bad.write(Path(args.out) / name)

@@ -36,6 +36,26 @@ def test_a_folder_stands_alone(tmp_path, capsys):
         make_recipe(folder)
 
 
+def test_a_corpus_that_has_changed_is_no_finished_work(tmp_path):
+    make_recipe(tmp_path / "asr_kd")
+    for n in range(6):
+        path = tmp_path / f"c/{n}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        path.with_suffix(".txt").write_text("A B")
+    words = ["--python", sys.executable, "--stop_stage", "1"]
+
+    def run(*more):
+        command = [tmp_path / "asr_kd/run.sh", *words, *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert run("--corpus", "c").returncode == 0
+    assert "already done, skipped (data)" in run("--data_scale=small").stdout
+    (tmp_path / "c/0.txt").write_text("C")
+    done = run("--corpus", "c", "--data_scale", "small")
+    assert done.returncode == 1 and "other options (content of the corpus " in done.stderr
+
+
 def test_setup_in_a_checkout_of_espnet(tmp_path):
     folder = tmp_path / "espnet/egs2/my/asr_kd"
     (tmp_path / "espnet/egs2/TEMPLATE/asr1").mkdir(parents=True)

@@ -349,7 +349,17 @@ if begin_stage 1; then
     words=("local_data_opts=${local_data_opts}")
     if [ -n "${corpus}" ]; then
         words+=("source:corpus=${corpus%/}" ${data:+"source:data=${data}"})
-        if [ -f "${corpus}" ]; then words+=("table:${corpus}"); fi
+        import_words=(--corpus "${corpus}" --data "${data}" --train_set "${base_train_set}"
+            --valid_set "${valid_set}" --test_sets "${test_sets}" --max_bad_share "${max_bad_share}")
+        if [ -f "${corpus}" ]; then
+            words+=("table:${corpus}")
+        else
+            # What is wrong with it is told when it is read in earnest.
+            # shellcheck disable=SC2086
+            content=$(${python} -m espnet_kd.bin.import_corpus "${import_words[@]}" --digest true \
+                2>/dev/null) || content=unreadable
+            words+=("source:content of the corpus=${content}")
+        fi
     else
         [ -x local/data.sh ] ||
             die "stage 1 runs local/data.sh, which is not there (or not executable);" \
@@ -367,9 +377,7 @@ if begin_stage 1; then
         mapfile -t data_options < <(xargs -r -n 1 printf '%s\n' <<<"${local_data_opts}")
         if [ -n "${corpus}" ]; then
             # shellcheck disable=SC2086
-            call ${python} -m espnet_kd.bin.import_corpus --corpus "${corpus}" --data "${data}" \
-                --train_set "${base_train_set}" --valid_set "${valid_set}" \
-                --test_sets "${test_sets}" --max_bad_share "${max_bad_share}"
+            call ${python} -m espnet_kd.bin.import_corpus "${import_words[@]}"
         else
             call env train_set="${base_train_set}" valid_set="${valid_set}" test_sets="${test_sets}" \
                 max_bad_share="${max_bad_share}" python="${python}" local/data.sh \

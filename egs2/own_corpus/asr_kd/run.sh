@@ -65,9 +65,13 @@ common=(--ngpu "${gpus}" --nj "${cores}" --inference_nj "${cores}" --resample tr
     --use_streaming true --train_set "${train_set}" --valid_set dev --test_sets test)
 
 if [ -z "${data_scale}" ] && [[ " ${options[*]:-} " != *" --help "* ]]; then
-    # How large the models may be hangs on how much there is to train on.
-    [ -s "data/${train_set}/text" ] ||
+    # How large the models may be hangs on how much there is to train on. A corpus that is named
+    # may be another than that of data/.
+    words=" ${options[*]:-} "
+    if [ ! -s "data/${train_set}/text" ] ||
+        [[ "${words}" == *" --corpus"* && ! "${words}" =~ " "--(stage|skip) ]]; then
         ./asr_kd.sh "${common[@]}" "${options[@]}" --stage 1 --stop_stage 1
+    fi
     utterances=$(wc -l <"data/${train_set}/text")
     if [ "${utterances}" -lt 5000 ]; then
         data_scale=small
