@@ -39,8 +39,9 @@ def _function(name: str) -> Callable[[str], str]:
         sys.path.insert(0, os.getcwd())
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as e:
-        raise UserError(f"--cleaner {name}: {e}") from None
+    except Exception as e:  # whatever the user's module does
+        reason = str(e) if isinstance(e, (ImportError, AttributeError)) else repr(e)
+        raise UserError(f"--cleaner {name}: {reason}") from None
 
     def clean(text: str) -> str:
         try:

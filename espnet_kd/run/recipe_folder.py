@@ -1,5 +1,6 @@
 """A recipe folder that stands alone: the stages, configs and `run.sh` of `egs2/own_corpus`."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Tuple
@@ -30,9 +31,7 @@ def make_recipe(target: Path) -> None:
     Raises:
         UserError: `target` is there already.
     """
-    if target.is_dir() and not any(target.iterdir()):
-        target.rmdir()
-    if target.exists() or target.is_symlink():
+    if not (target.is_dir() and not any(target.iterdir())) and os.path.lexists(target):
         raise UserError(f"{target}: is there already; nothing was changed")
 
     def leave_out(folder: str, names: "list[str]") -> "list[str]":
@@ -42,4 +41,4 @@ def make_recipe(target: Path) -> None:
         return [name for name in names if name in unused or name == "__pycache__"]
 
     source = recipe_source()
-    shutil.copytree(source, target, ignore=leave_out)
+    shutil.copytree(source, target, ignore=leave_out, dirs_exist_ok=True)

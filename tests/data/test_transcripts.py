@@ -131,6 +131,7 @@ def shouted(tmp_path, monkeypatch):
         Path("data", name).write_text(f"a {value}\nb {value}\n")
     functions = "def up(t): return t.upper()", "def no(t): return 3", "def bad(t): t.x"
     Path("mine.py").write_text("\n".join(functions))
+    Path("typing_error.py").write_text("def up(t)")
     Path("symbols").write_text("<noise>\n<spk>\n")
     return "format_audio", "--data", "data", "--out", "out"
 
@@ -153,6 +154,7 @@ def test_transcripts_are_cleaned(words, text, shouted, ok):
     [
         ("--cleaner mine:gone", "--cleaner mine:gone: module 'mine' has no attribute 'gone'"),
         ("--cleaner nowhere:f", "--cleaner nowhere:f: No module named 'nowhere'"),
+        ("--cleaner typing_error:up", "--cleaner typing_error:up: SyntaxError("),
         ("--cleaner mine:no", "--cleaner mine:no: makes int of 'Mr."),
         ("--cleaner mine:bad", "--cleaner mine:bad: fails on 'Mr. <spk>"),
         ("--cleaner tacotrn", "--cleaner: 'tacotrn' is not one of none, tacotron"),

@@ -53,6 +53,18 @@ def test_another_checkpoint_is_another_teacher(recipe):
     assert f"{redo} true redoes it" in error
 
 
+def test_another_cleaner_under_the_same_name(recipe):
+    recipe.write("mine.py", "def f(text): return text")
+    run = {"stage": 3, "stop_stage": 3, "cleaner": "mine:f", "force": "true"}
+    recipe.ok(**run)
+    recipe.calls()
+    recipe.ok(**{**run, "force": "false"})
+    assert recipe.verbs() == []
+    recipe.write("mine.py", "def f(text): return text.upper()")
+    recipe.ok(**{**run, "force": "false"})
+    assert set(recipe.verbs()) == {"format_audio"}
+
+
 def test_a_later_stage_is_redone_whole(recipe):
     run = {"stage": 16, "stop_stage": 18}
     recipe.ok(**run, model_license="cc0-1.0")

@@ -26,11 +26,13 @@ def check(folder):
     assert done.returncode == 0 and "statistics (7)" in done.stdout, done.stderr
 
 
-def test_a_folder_stands_alone(tmp_path, capsys):
-    folder = tmp_path / "my/asr_kd"
+@pytest.mark.parametrize("name", ["asr_kd", "."])
+def test_a_folder_stands_alone(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        new_recipe.main([str(folder)])
-    assert end.value.code == 0 and f"made {folder}; now" in capsys.readouterr().out
+        new_recipe.main([name])
+    assert end.value.code == 0 and f"made {name}; now" in capsys.readouterr().out
+    folder = tmp_path / name
     check(folder)
     with pytest.raises(UserError, match="is there already; nothing was changed"):
         make_recipe(folder)

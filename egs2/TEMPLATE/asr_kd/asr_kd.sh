@@ -415,6 +415,11 @@ fi
 if begin_stage 3; then
     text_words=() # a record of before there were these options goes on
     if [ "${cleaner}" != none ]; then text_words+=("cleaner=${cleaner}"); fi
+    if [[ "${cleaner}" == *:* ]]; then # a function of the user's, in a file here or elsewhere
+        cleaner_file=${cleaner%%:*}
+        cleaner_file=${cleaner_file//.//}.py
+        if [ -f "${cleaner_file}" ]; then text_words+=("table:${cleaner_file}"); fi
+    fi
     if [ "${nlsyms_txt}" != none ]; then text_words+=("table:${nlsyms_txt}"); fi
     for dset in "${all_sets[@]}"; do
         maker=1
@@ -487,6 +492,7 @@ if begin_stage 5; then
         bpe=()
         if [ "${token_type}" = bpe ]; then
             bpe=(out:bpe.model ${bpe_nlsyms:+"bpe_nlsyms=${bpe_nlsyms}"})
+            if [ -f "${bpe_nlsyms}" ]; then bpe+=("table:${bpe_nlsyms}"); fi
             if [ "${bpe_char_cover}" != 1.0 ]; then bpe+=("bpe_char_cover=${bpe_char_cover}"); fi
         else
             text=${data_feats}/${train_set}/text
