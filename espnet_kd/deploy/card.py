@@ -17,6 +17,7 @@ from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.option import published
+from espnet_kd.spec.teacher_kinds import hears_whole, is_offline
 
 # Options that say how a distillation was done; others name files of the machine.
 PUBLISHED = published(Distillation)
@@ -143,7 +144,8 @@ def model_card(about: About, bundle: Bundle) -> str:
 
 
 def _what(about: About) -> str:
-    text = "A transducer for speech recognition, of ESPnet's task `asr_transducer`"
+    task = "asr" if is_offline(about.config) else "asr_transducer"
+    text = f"A transducer for speech recognition, of ESPnet's task `{task}`"
     if not about.is_student:
         return f"{text}: the first teacher of a family of compressed models.{_origin(about)}"
     return (
@@ -240,6 +242,8 @@ def _how_decoded(about: About) -> List[str]:
     """Say how the scores were made where ESPnet's command does not make them."""
     if about.results.get("decoding") != "aligned":
         return []
+    if about.config.get("encoder_conf") and hears_whole(about.config):
+        return ["", "This model heard whole utterances, as it was trained, and not chunks."]
     text = (
         "They are of espnet_kd's aligned decoding, in chunks as in training. The commands below "
         "are ESPnet's, whose streaming drops an utterance's first encoder frame and its last: "
@@ -254,7 +258,8 @@ def _how_decoded(about: About) -> List[str]:
 def _decoding(about: About, bundle: Bundle) -> List[str]:
     """Return commands that decode with ESPnet, and the Python of it."""
     name = bundle.home.name
-    options = decoding_options(bundle, about.decoding)
+    offline = is_offline(about.config)
+    options = decoding_options(bundle, about.decoding, offline)
     env: Mapping[str, Any] = about.results["environment"]
     return [
         f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
@@ -263,15 +268,16 @@ def _decoding(about: About, bundle: Bundle) -> List[str]:
         "each utterance:",
         "",
         "```sh",
-        *command(bundle, about.decoding),
+        *command(bundle, about.decoding, offline),
         "```",
         "",
         "The same in Python, for one sound file:",
         "",
         "```python",
-        *python(bundle, options, sampling_rate(about.config)),
+        *python(bundle, options, sampling_rate(about.config), offline),
         "```",
         "",
+        *(["ESPnet builds this model only where `warprnnt_pytorch` is installed.", ""] * offline),
         'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name", '
         "**options)` loads it from the hub.",
     ]

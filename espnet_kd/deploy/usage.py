@@ -14,18 +14,22 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def decoding_options(bundle: Bundle, words: str) -> Dict[str, Any]:
+OF_ASR = ("beam_size", "nbest", "dtype")  # those that `espnet2.bin.asr_inference` has, too
+
+
+def decoding_options(bundle: Bundle, words: str, offline: bool = False) -> Dict[str, Any]:
     """Return what `Speech2Text` must be given to decode as the scores of ESPnet's own were made.
 
     Args:
         bundle: The files of the archive, with the decoding config.
         words: Further options of the command line, which overrule the config.
+        offline: Whether the model is one of `espnet2.asr`.
     """
     options = {}
     if bundle.decoding:
         options.update(read_yaml(bundle.root / bundle.decoding, "it was decoded with"))
     options.update(_parse(words))
-    return {name: options[name] for name in OPTIONS if name in options}
+    return {name: options[name] for name in (OF_ASR if offline else OPTIONS) if name in options}
 
 
 def _parse(words: str) -> Dict[str, Any]:
@@ -56,10 +60,14 @@ def sampling_rate(config: Dict[str, Any]) -> int:
     return int(float(fs[:-1]) * 1000) if fs.endswith("k") else int(fs)
 
 
-def command(bundle: Bundle, words: str) -> List[str]:
-    """Return the lines of a shell command."""
-    lines = ["python -m espnet2.bin.asr_transducer_inference --ngpu 0"]
-    if bundle.decoding:
+def _module(offline: bool) -> str:
+    return "espnet2.bin.asr_inference" if offline else "espnet2.bin.asr_transducer_inference"
+
+
+def command(bundle: Bundle, words: str, offline: bool = False) -> List[str]:
+    """Return the lines of a shell command; see `decoding_options`."""
+    lines = [f"python -m {_module(offline)} --ngpu 0"]
+    if bundle.decoding and not offline:  # it has options of standalone transducers
         lines.append(f"--config {bundle.decoding}")
     lines += [
         f"--asr_train_config {bundle.config}",
@@ -67,7 +75,8 @@ def command(bundle: Bundle, words: str) -> List[str]:
         "--data_path_and_name_and_type wav.scp,speech,sound",
         "--output_dir decoded",
     ]
-    for name, value in _parse(words).items():
+    options = decoding_options(bundle, words, True) if offline else _parse(words)
+    for name, value in options.items():
         if name in OPTIONS:
             texts = value if isinstance(value, list) else [value]
             lines.append(shlex.join([f"--{name}", *(_shown(text) for text in texts)]))
@@ -78,12 +87,12 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def python(bundle: Bundle, options: Dict[str, Any], rate: int) -> List[str]:
-    """Return the lines of a Python program."""
+def python(bundle: Bundle, options: Dict[str, Any], rate: int, offline: bool = False) -> List[str]:
+    """Return the lines of a Python program; see `decoding_options`."""
     name = bundle.home.name
     lines = [
         "import soundfile",
-        "from espnet2.bin.asr_transducer_inference import Speech2Text",
+        f"from {_module(offline)} import Speech2Text",
         "from espnet2.main_funcs.pack_funcs import unpack",
         "",
         f"options = {options!r}",
@@ -91,6 +100,8 @@ def python(bundle: Bundle, options: Dict[str, Any], rate: int) -> List[str]:
         'speech, rate = soundfile.read("speech.wav", dtype="float32")',
         f'assert rate == {rate} and speech.ndim == 1, "one channel at {rate} Hz is expected"',
     ]
+    if offline:
+        return lines + ["text, *_ = speech2text(speech)[0]", "print(text)"]
     if options.get("streaming") and options.get("decoding_window", 0) >= 0:
         lines += [
             "size = speech2text.audio_processor.decoding_samples",

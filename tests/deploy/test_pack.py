@@ -214,6 +214,23 @@ def test_the_card_says_what_espnets_command_makes_of_it(here):
     assert "its last: with them this model's WER is 8.12 % on seen, 10.50 % on new." in card()
 
 
+def test_the_card_of_a_teacher_of_espnets_other_task(here):
+    """Another command decodes it, which does not know all options of the first."""
+    results = json.loads((here / "exp/results.json").read_text())
+    results["decoding"] = "aligned"
+    decoding = Path("decode.yaml")
+    bundle = Bundle(here, Path(HOME), Path("c.yaml"), Path("m.pth"), decoding, [])
+    config = {"encoder": "conformer", "encoder_conf": {"output_size": 16}, "ctc_conf": {}}
+    about = About(results, results["models"][0], config, {}, decoding="--streaming true")
+    card = model_card(about, bundle)
+    assert "of ESPnet's task `asr`: the first teacher" in card
+    assert "python -m espnet2.bin.asr_inference --ngpu 0" in card and "--beam_size 2" in card
+    assert "from espnet2.bin.asr_inference import Speech2Text" in card
+    assert "text, *_ = speech2text(speech)[0]" in card and "heard whole utterances" in card
+    for words in "streaming", "asr_transducer", "aligned", "decode.yaml":
+        assert words not in card
+
+
 def test_an_imported_teacher_says_where_it_came_from(here):
     origin = {
         "imported_from": "/somewhere/me/espnet/egs2/x/asr1/exp/asr_theirs",
