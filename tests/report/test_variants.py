@@ -13,6 +13,7 @@ from espnet_kd.device.description import GRAPHS, TOKENS
 from espnet_kd.report import plot_fronts
 from espnet_kd.report.device_section import front_names
 from espnet_kd.report.variants import Variant, pareto_front
+from espnet_kd.run.reporting import _beyond
 
 LATE = {"median": 400.0, "p90": 640.0}
 SIZES = {"encoder.onnx": 3000, "predictor.onnx": 200, "joiner.onnx": 100, "tokens.txt": 30}
@@ -117,7 +118,9 @@ def test_what_is_beyond_the_margin_is_marked_and_on_no_front(exp):
     write_json(path, {**json.loads(kept), "beyond": "WER is 2.00 points higher"})
     named = f"--exported=s1/int8={exp}/asr_s1/exported/int8"
     assert report(exp, named, f"--delay={exp}/{DELAY.file}") == 0
+    assert _beyond(str(path.parent)) == "WER is 2.00 points higher"  # what stage 21 says of it
     path.write_text(kept)
+    assert _beyond(str(path.parent)) == _beyond(str(exp)) == ""
     text = (exp / "RESULTS.md").read_text()
     assert "| s1 | int8 \\* | 3,300 |" in text
     assert "s1 int8 was beyond the margin when exported: WER is 2.00 points higher" in text
