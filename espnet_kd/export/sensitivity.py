@@ -21,6 +21,7 @@ from espnet_kd.device.description import GRAPHS
 from espnet_kd.device.features import FrontEnd
 from espnet_kd.device.networks import BLANK, OnnxNetworks
 from espnet_kd.device.search import GreedySearch
+from espnet_kd.errors import UserError
 from espnet_kd.export.folder import Graphs, parts, write_folder
 from espnet_kd.export.parity import Reference, Utterance, compare, encode_chunks, wer
 from espnet_kd.scoring.bootstrap import paired_interval
@@ -173,6 +174,9 @@ class Paths:
     Args:
         networks: The model.
         utterances: Utterances to listen to.
+
+    Raises:
+        UserError: its encoder's output is not finite.
     """
 
     def __init__(self, networks: OnnxNetworks, utterances: Sequence[Utterance]) -> None:
@@ -203,7 +207,10 @@ class Paths:
 def _path(networks: OnnxNetworks, features: np.ndarray) -> "tuple[List[int], List[int]]":
     """Return the greedy labels of an utterance, and the frame of each."""
     search = GreedySearch(networks)
-    search.advance(encode_chunks(networks, features))
+    try:
+        search.advance(encode_chunks(networks, features))
+    except FloatingPointError as e:
+        raise UserError(f"the model in float32, on an utterance of --valid: {e}") from None
     best = search.best()
     return best.labels, best.frames
 

@@ -272,7 +272,7 @@ def test_words_that_change_may_cost_more_than_they_did():
     assert lost(after[:1], [right], 0.0).most == 20
 
 
-def test_tokens_that_change_are_counted_along_the_path(graphs, utterances, tmp_path):
+def test_tokens_that_change_are_counted_along_the_path(graphs, utterances, tmp_path, monkeypatch):
     write_folder(graphs["lstm"], "float32", tmp_path / "model")
     networks = OnnxNetworks(tmp_path / "model")
     paths = Paths(networks, utterances[1:])
@@ -280,6 +280,10 @@ def test_tokens_that_change_are_counted_along_the_path(graphs, utterances, tmp_p
     write_folder(graphs["lstm"], "int8", tmp_path / "model")
     other = OnnxNetworks(tmp_path / "model")
     assert 0 < paths.changed(other) < 0.5 and paths.noise(other) < 120
+    broken = np.full((4, 16), np.nan, np.float32)
+    monkeypatch.setattr("espnet_kd.export.sensitivity.encode_chunks", lambda *_: broken)
+    with pytest.raises(UserError, match="float32, on an utterance of --valid: .* NaN"):
+        Paths(networks, utterances[1:])
 
 
 def wrong(**changes):
