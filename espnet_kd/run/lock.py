@@ -16,6 +16,7 @@ import getpass
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -123,6 +124,31 @@ def hold(
             record.unlink(missing_ok=True)
         raise
     return taken
+
+
+@contextlib.contextmanager
+def held(folder: str, wait: float = 0.0, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold a folder meanwhile, for the run that this process is a part of, or for itself.
+
+    Args:
+        folder: The folder.
+        wait: See `hold`.
+        say: See `hold`.
+
+    Raises:
+        UserError: another run has it.
+    """
+    around = os.environ.get(VARIABLE)
+    token = around or f"{os.getpid()}-{os.urandom(4).hex()}"
+    records = hold([Path(folder)], Run.of(os.getpid(), token, " ".join(sys.argv)), wait, say)
+    os.environ[VARIABLE] = token
+    try:
+        yield
+    finally:
+        for record in records:
+            record.unlink(missing_ok=True)
+        if not around:
+            del os.environ[VARIABLE]
 
 
 def _take(folder: Path, shown: Path, run: Run, taken: List[Path]) -> Optional[str]:

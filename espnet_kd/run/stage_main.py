@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 from espnet_kd.errors import UserError
@@ -71,14 +70,7 @@ def _held(folder: str) -> Iterator[None]:
     if os.environ.get("ESPNET_KD_RUN"):
         yield
         return
-    from espnet_kd.run.lock import VARIABLE, Run, hold
+    from espnet_kd.run.lock import held
 
-    token = f"{os.getpid()}-{os.urandom(4).hex()}"
-    os.environ[VARIABLE] = token
-    records = hold([Path(folder)], Run.of(os.getpid(), token, " ".join(sys.argv)))
-    try:
+    with held(folder):
         yield
-    finally:
-        for record in records:
-            record.unlink(missing_ok=True)
-        del os.environ[VARIABLE]

@@ -3,6 +3,7 @@
 Each part can be run alone. Whether it has anything to do is asked of `run/step.py` alone.
 """
 
+import contextlib
 import glob
 import os
 import shutil
@@ -13,11 +14,14 @@ from espnet_kd.common.records import STUDENT
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import judge
+from espnet_kd.run.lock import held
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
 from espnet_kd.run.training import is_trained, train_model
 from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
+
+PATIENCE = 86400.0  # seconds in which another run makes a cache that serves this one, too
 
 
 class TrainingSet(NamedTuple):
@@ -239,12 +243,15 @@ class Turn:
             *(f"out:{table}" for table in tables.values()),
             "out:fingerprint.json",
         ]
-        if recipe.needed(cache, "cache", words, self._force):
-            self._make_cache(cache, data)
-            if not os.path.exists(f"{cache}/{tables['train']}"):  # a student that does not distil
-                shutil.rmtree(cache, ignore_errors=True)
-                return []
-            recipe.done(cache, "cache")
+        # Runs with an --expdir of their own may share the teacher: one of them makes its cache.
+        alone = held(teacher, PATIENCE, recipe.log) if shared else contextlib.nullcontext()
+        with alone:
+            if recipe.needed(cache, "cache", words, self._force):
+                self._make_cache(cache, data)
+                if not os.path.exists(f"{cache}/{tables['train']}"):  # it does not distil
+                    shutil.rmtree(cache, ignore_errors=True)
+                    return []
+                recipe.done(cache, "cache")
         options = ["--kd_conf", f"teacher_cache={cache}"]
         for part, table in tables.items():
             option = f"--{part}_data_path_and_name_and_type"
@@ -301,6 +308,8 @@ class Turn:
             f"file:{weights}",
             f"use_teacher_cache={str(self._cached).lower()} (band {settings.cache_band})",
         ]
+        if self.student.plan.taught_by != PREVIOUS:  # whose weights are not in its first ones
+            words.append(f"file:{self.student.taught_by}/{settings.inference_asr_model}")
         start = ["--config", config, "--init_param", weights, *given, *until]
         train_model(
             self.recipe, exp, *data, words, lambda: [*options(), *start], force=self._force

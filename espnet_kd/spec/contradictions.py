@@ -42,6 +42,11 @@ def check_teachers(stages: Sequence[Stage]) -> None:
     for i, stage in enumerate(stages):
         known = [PREVIOUS, FIRST, *(before.name for before in stages[:i])]
         check_choice(f"{stage.where}.teacher", stage.taught_by, known)
+        if known.count(stage.taught_by) > 1:
+            raise UserError(
+                f"{stage.where}.teacher: '{stage.taught_by}' may be the stage of that name or "
+                f"another model; rename the stage"
+            )
         if stage.taught_by != PREVIOUS and not stage.kd.distils and stage.labels != "teacher":
             raise UserError(
                 f"{stage.where}.teacher: '{stage.taught_by}' with objective 'none': nobody "

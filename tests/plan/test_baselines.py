@@ -57,6 +57,10 @@ def test_teachers_of_stages_are_those_of_their_path(tmp_path):
         ("[{target: 0.5, teacher: b}, {name: b, target: 0.4}]", r"teacher: 'b' is not one of"),
         ("[{target: 0.5, teacher: [a]}]", r"teacher: expected 'previous', 'first' or"),
         ("[{student: {}, objective: none, teacher: first}]", "nobody teaches it"),
+        (
+            "[{name: first, target: 0.5}, {target: 0.4, teacher: first}]",
+            "or another model; rename",
+        ),
     ]:
         path.write_text(f"stages: {text}")
         with pytest.raises(UserError, match=message):

@@ -1,9 +1,13 @@
 """A teacher cache between derivation and training, with a stub in python's place."""
 
+import os
 import shutil
+import threading
 
 import pytest
 from shell_recipe import value
+
+from espnet_kd.run.lock import Run, hold
 
 CACHE = "exp/kd_big/teacher_cache"
 STREAMS = {
@@ -138,7 +142,12 @@ def test_one_cache_of_the_first_teacher_serves_the_stages_that_it_teaches(recipe
     plan = recipe.dir / "conf/compression.yaml"
     text = plan.read_text()
     plan.write_text(text.replace("target:", "teacher: first, target:"))
-    recipe.ok(**{**STAGE, "stop_compression_stage": 3})
+    # Another run that shares the teacher is waited for: it may be making the cache.
+    (record,) = hold([recipe.dir / "exp/teacher"], Run.of(os.getpid(), "another", "run.sh"))
+    threading.Timer(4, record.unlink).start()
+    said = recipe.ok(**{**STAGE, "stop_compression_stage": 3})
+    assert "waiting up to 86400 s: exp/teacher is in use by another run" in said
+    assert not record.exists()
     calls = recipe.calls()
     places = [value(call, "--out") for call in cached(calls) if "--job" not in call]
     assert places == ["exp/teacher/teacher_cache"]
