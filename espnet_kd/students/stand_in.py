@@ -28,6 +28,10 @@ class StandIn(Architecture):
         """Parameters of the teacher."""
         return self.teacher_params
 
+    def in_words(self) -> str:
+        """Return which sizes its first student is made from; they are not the teacher's."""
+        return f"not cut; the first student is made from {self.conformer.in_words()}"
+
     def resized(self, **sizes: Any) -> Architecture:
         """Return a conformer of other sizes."""
         return self.conformer.resized(**sizes)
