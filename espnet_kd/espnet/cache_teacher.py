@@ -14,7 +14,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.cache_data import Item, Utterances, plan_batches, read_samples
 from espnet_kd.espnet.cache_fingerprint import fingerprint_of
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
-from espnet_kd.espnet.whole_encoder import frames_of
+from espnet_kd.espnet.whole_encoder import Frames, frames_of
 from espnet_kd.lattice import node_stats
 from espnet_kd.lattice.visits import occupancy
 from espnet_kd.progress import Progress
@@ -79,6 +79,12 @@ def cache_teacher(settings: Settings, say: Callable[[str], None] = print) -> Non
     model = load_transducer(str(config), str(checkpoint))
     if model.frontend is None:
         raise UserError(f"{config}: the teacher has no front end; a cache is made from audio")
+    embed = model.encoder.embed
+    if isinstance(embed, Frames) and embed.vgg_like is None:
+        raise UserError(
+            f"{config}: its encoder makes another number of frames than any student's, and a "
+            "cache does not align them; distil without it (--use_teacher_cache false)"
+        )
     chunk_size = settings.chunk_size
     if chunk_size is None:
         encoder = model.encoder

@@ -182,7 +182,8 @@ class FrozenTeacher:
 
         Returns:
             Encoder output (B, T, D) and its lengths (B,), the student's frames: where it makes
-            a constant number more, the last are left out, or the last one is repeated.
+            a constant number more or fewer, half of them are left out, or repeated, at each end,
+            as convolutions without padding lose them; an odd one at the end.
         """
         model = self.model
         if model.training:
@@ -198,6 +199,7 @@ class FrozenTeacher:
             return enc, t_len
         wanted = t_len - self.offset  # (B,)
         frame = torch.arange(int(wanted.max()), device=enc.device)  # (T,)
+        frame = (frame + int(self.offset / 2)).clamp_min(0)  # (T,)
         frame = frame[None].minimum(t_len[:, None] - 1)  # (B, T)
         return enc.gather(1, frame[..., None].expand(-1, -1, enc.size(2))), wanted
 

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.cache_teacher import Settings, cache_teacher
 from espnet_kd.espnet.derive import derive
 from espnet_kd.espnet.import_teacher import import_teacher
 from espnet_kd.espnet.task import DistilTransducerTask
@@ -18,7 +19,7 @@ from espnet_kd.plan.student import Student
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import read_config
-from tests.espnet.teacher_table import TABLE, offline, write_teacher
+from tests.espnet.teacher_table import CONV1D, TABLE, offline, write_teacher
 from tests.espnet.tiny import build, tiny_config
 
 # In `make test`; the others, together more than half a minute, are marked `slow`.
@@ -158,7 +159,7 @@ def test_frames_of_both_families_are_compared(tmp_path, layer, frames):
         teacher.check_fits(student)
 
 
-@pytest.mark.parametrize("offset", [-1, 0, 2])
+@pytest.mark.parametrize("offset", [-2, -1, 0, 2])
 def test_frames_that_differ_by_a_constant_are_aligned(tmp_path, offset):
     exp = write_teacher(tmp_path / "asr", TABLE["asr conformer"][0])
     teacher = FrozenTeacher(load_transducer(str(exp / "config.yaml"), str(exp / "model.pth")))
@@ -169,7 +170,27 @@ def test_frames_that_differ_by_a_constant_are_aligned(tmp_path, offset):
     assert aligned.tolist() == [19 - offset, 10 - offset] and enc.size(1) == 19 - offset
     for b in range(2):
         for t in range(int(aligned[b])):
-            assert torch.equal(enc[b, t], whole[b, min(t, int(t_len[b]) - 1)])
+            same = max(0, min(t + int(offset / 2), int(t_len[b]) - 1))
+            assert torch.equal(enc[b, t], whole[b, same])
+
+
+def test_a_convolution_without_padding_loses_frames_at_both_ends(tmp_path):
+    """Where the teacher's frame hears what the student's hears; no cache holds it so."""
+    config = TABLE["conv1d"][0]
+    config = {**config, "encoder_conf": {**config["encoder_conf"], "body_conf": [CONV1D]}}
+    exp = write_teacher(tmp_path / "asr", config)
+    model = load_transducer(str(exp / "config.yaml"), str(exp / "model.pth"))
+    teacher, student = FrozenTeacher(model), build(tiny_config()).eval()
+    teacher.check_fits(student)
+    feats, lengths = torch.zeros(1, 80, 20), torch.tensor([80])
+    other = feats.clone()
+    other[0, 43] = 5.0  # amid what frame 10 of the student's front end hears
+    heard = [teacher.encode(x, lengths, None)[0][0] for x in (feats, other)]
+    changed = (heard[0] - heard[1]).abs().sum(1).nonzero()[:, 0].float()
+    assert teacher.offset == -2 and float(changed.mean()) == pytest.approx(10, abs=0.5), changed
+    settings = Settings(exp, "model.pth", [], tmp_path / "cache")
+    with pytest.raises(UserError, match="makes another number of frames than any student's"):
+        cache_teacher(settings)
 
 
 REFUSED = [
