@@ -198,14 +198,15 @@ def _json_rows(path: Path) -> Iterator[Tuple[str, Dict[str, object]]]:
         lines: Sequence[Tuple[int, object]] = list(enumerate(rows, 1))
     except RecursionError:
         raise UserError(f"{path}: nested too deep to be rows of named fields") from None
-    except json.JSONDecodeError:
+    except ValueError:
         lines = []
         for n, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     lines.append((n, json.loads(line)))
-                except json.JSONDecodeError as e:
-                    raise UserError(f"{path}:{n}: not JSON ({e.msg} at {e.colno})") from None
+                except ValueError as e:  # a number of too many digits is no JSONDecodeError
+                    where = f"{e.msg} at {e.colno}" if isinstance(e, json.JSONDecodeError) else e
+                    raise UserError(f"{path}:{n}: not JSON ({where})") from None
                 except RecursionError:
                     raise UserError(f"{path}:{n}: nested too deep") from None
     for n, row in lines:

@@ -235,6 +235,7 @@ WRONG = {
     "quote.csv": ('audio,text\na,"b\n', "quote.csv:2: "),
     "latin.csv": (b"audio,text\na,\xe9\n", "latin.csv:2: not UTF-8; save it as UTF-8"),
     "x.jsonl": ('{"audio": "a"}\n{"audio"\n', "x.jsonl:2: not JSON"),
+    "digits.jsonl": ('{"audio": ' + "1" * 5000 + "}", "digits.jsonl:1: not JSON (Exceeds the"),
     "l.jsonl": ('["a"]\n', "l.jsonl:1: 'a'; an object with named fields is needed"),
     "t.jsonl": ('{"audio": "a", "text": "A", "offset": "x"}', "t.jsonl:1: start is 'x'; seconds"),
     "o.jsonl": (
