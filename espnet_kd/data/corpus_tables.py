@@ -116,10 +116,12 @@ def _item(
         value = None if name is None else row.get(name)
         if key == "audio" and isinstance(value, dict):  # as `datasets` writes it
             value = value.get("path")
+        if isinstance(value, (list, dict)):
+            raise UserError(f"{where}: {name} is {shown(value)}; text or a number is needed")
         return "" if value is None else str(value).strip()
 
     audio, start, end = field("audio"), field("start"), field("end")
-    if not end and start and field("duration"):
+    if not end and names["start"] is not None and field("duration"):  # the first may lack its 0
         end = str(_seconds(start, where, "start") + _seconds(field("duration"), where, "duration"))
     times = _seconds(start, where, "start"), _seconds(end, where, "end") if end else -1.0
     if 0 <= times[1] <= times[0]:

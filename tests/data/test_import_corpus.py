@@ -82,8 +82,8 @@ def test_common_voice(corpus, ok):
 def test_nemo_manifests_with_parts_of_files(as_list, corpus, ok):
     for name in "train", "validation":
         rows = [
-            {"audio_filepath": str(corpus[0].absolute()), "offset": n / 20, "duration": 0.05,
-             "text": f"words {n}"} for n in range(4)
+            {"audio_filepath": str(corpus[0].absolute()), "offset": n / 20 or None,
+             "duration": 0.05, "text": f"words {n}"} for n in range(4)
         ]  # fmt: skip
         text = json.dumps(rows) if as_list else "\n".join(map(json.dumps, rows))
         Path("m").mkdir(exist_ok=True)
@@ -235,6 +235,10 @@ WRONG = {
     "quote.csv": ('audio,text\na,"b\n', "quote.csv:2: "),
     "latin.csv": (b"audio,text\na,\xe9\n", "latin.csv:2: not UTF-8; save it as UTF-8"),
     "x.jsonl": ('{"audio": "a"}\n{"audio"\n', "x.jsonl:2: not JSON"),
+    "list.jsonl": (
+        '{"audio": "a", "text": ["A", "B"]}',
+        "list.jsonl:1: text is '['A', 'B']'; text",
+    ),
     "digits.jsonl": ('{"audio": ' + "1" * 5000 + "}", "digits.jsonl:1: not JSON (Exceeds the"),
     "l.jsonl": ('["a"]\n', "l.jsonl:1: 'a'; an object with named fields is needed"),
     "t.jsonl": ('{"audio": "a", "text": "A", "offset": "x"}', "t.jsonl:1: start is 'x'; seconds"),
