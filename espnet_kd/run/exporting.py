@@ -51,7 +51,7 @@ def _export(recipe: Recipe, exp: str, maker: str) -> None:
     sets = [*settings.scored_sets, settings.valid_set]
     for name in sets:
         recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
-    chunks = _chunk_options(settings.inference_args)
+    chunks = chunk_options(settings.inference_args)
     limit = settings.export_utterances
     words = [f"text:--inference_args={' '.join(chunks)}", f"text:--export_utterances={limit}"]
     words += [f"table:{settings.inference_config}"] if settings.inference_config else []
@@ -98,7 +98,7 @@ def _lines(log: str, start: str) -> List[str]:
         return [line.rstrip("\n") for line in f if line.startswith(start)]
 
 
-def _chunk_options(words: str) -> List[str]:
-    """Return what of the options of decoding says how long chunks are."""
+def chunk_options(words: str) -> List[str]:
+    """Return what of the options of decoding says how long chunks are, for the export."""
     values = values_of(words.split(), "--decoding_window", "--left_context")
     return [word for key, value in values.items() for word in (f"--{key}", value)]

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from espnet_kd.common.records import DELAY, FACTS, HISTORY, SPEED
 from espnet_kd.deploy.runtime import other_search
@@ -11,6 +11,7 @@ from espnet_kd.device.description import FORMATS, GRAPHS, RECORD, TOKENS, read_d
 from espnet_kd.errors import UserError
 from espnet_kd.run.content import file_content
 from espnet_kd.run.decoding import why_not_scored, window_tags
+from espnet_kd.run.exporting import chunk_options
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.step_record import read_record
 from espnet_kd.run.students import read_students
@@ -136,6 +137,7 @@ def _exported(recipe: Recipe, models: Dict[str, str]) -> Dict[str, str]:
     for name, folder in list(folders.items()):
         out, form = os.path.split(folder)
         stale = recipe.not_current([(out, f"export_{form}")])
+        stale = stale or _other_chunks(out, form, settings.inference_args)
         if stale:
             beyond = _beyond(folder)
             why = f"{stale} (stage 20 exports it again)"
@@ -143,6 +145,15 @@ def _exported(recipe: Recipe, models: Dict[str, str]) -> Dict[str, str]:
             recipe.log(f"Stage {recipe.stage}: {folder} is left out: {why}")
             del folders[name]
     return folders
+
+
+def _other_chunks(out: str, form: str, inference_args: str) -> Optional[str]:
+    """Say that a format was exported with other chunks than are decoded with; None: it was not."""
+    record, wanted = read_record(out, f"export_{form}"), " ".join(chunk_options(inference_args))
+    chunks = record.inputs.get("--inference_args") if record is not None else None
+    if chunks is None or chunks[1] == wanted:
+        return None
+    return f"its chunks are not the run's: '{chunks[1]}' in place of '{wanted}'"
 
 
 def _beyond(folder: str) -> str:
