@@ -305,6 +305,8 @@ def test_wrong_options_are_refused(options, message):
         {"objective": "full_sum", "frame_shift": 1},
         {"objective": "full_sum", "divergence": "reverse"},
         {"lattice": "band", "frame_shift": 1},
+        {"band_kept": 0.9},
+        {"band_rows": 3},
     ],
 )
 def test_options_that_would_be_passed_over_are_refused(options):

@@ -124,6 +124,8 @@ class Objective(Options):
             idle = dict.fromkeys(names, "objective 'full_sum'")
         if self.objective != "none" and self.lattice == "band":
             idle["frame_shift"] = "lattice 'band', which lies around the teacher's own frames,"
+        elif self.objective != "none":  # whoever names a band means to have it
+            idle.update(dict.fromkeys(("band_kept", "band_rows"), "lattice 'full'"))
         defaults = {field.name: field.default for field in dataclasses.fields(Objective)}
         for name, where in idle.items():
             value = getattr(self, name)
