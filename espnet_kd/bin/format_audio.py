@@ -22,9 +22,9 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.format import Settings, format_audio, remove, unused_files
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
-from espnet_kd.data.text_cleaner import text_cleaner
 from espnet_kd.data.transcripts import CHOICES, clean_transcripts, read_symbols
 from espnet_kd.errors import run_main
+from espnet_kd.espnet.text_cleaner import text_cleaner
 from espnet_kd.fileio import atomic_open
 
 

@@ -11,6 +11,8 @@ from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, read_table
 
 CHOICES = ("refuse", "remove", "keep")
+# As `--cleaner` of ESPnet has them; some need a package of their own.
+CLEANERS = ("tacotron", "jaconv", "vietnamese", "korean_cleaner", "whisper_en", "whisper_basic")
 # <noise>, [laughter], {breath}: no language has them as words.
 SYMBOL = re.compile(r"<(?=\S)[^<>]+(?<=\S)>|\[(?=\S)[^][]+(?<=\S)]|\{(?=\S)[^{}]+(?<=\S)}")
 RESERVED = {BLANK, UNK, SOS_EOS, SPACE, "<s>", "</s>"}

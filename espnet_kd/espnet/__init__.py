@@ -29,7 +29,6 @@ In reading order:
     trainer          ESPnet's trainer with progress, history and facts
     task             the Task that builds all this from a config
 
-
     measure          what a model does on a few utterances
     standalone       a transducer that was trained anywhere, read from where it lies
     exportable_model  a model to be exported, or why it cannot be
@@ -45,6 +44,7 @@ In reading order:
     cache_fingerprint  what a cache was made from
     cached           a cache in the teacher's place
 
+    text_cleaner     cleaners of transcripts by name
     bounded_search   ESPnet's beam search with an end
     aligned          streaming in chunks on training's grid, nothing dropped
     batched_search   ESPnet's beam search for many utterances at once

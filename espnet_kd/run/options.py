@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from espnet_kd.data.text_cleaner import NAMES as CLEANERS
+from espnet_kd.data.transcripts import CLEANERS
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.run.places import name_problem, path_problem
 

@@ -168,7 +168,8 @@ def test_a_second_run_skips_everything_and_says_so(run):
     after = run.state()
     changed = {name for name in before if before[name] != after.get(name)}
     # The report is made anew: it costs nothing, and its models may have been scored since.
-    plots = {"wer_vs_params.png", "loss_curves.png", "dev_wer_curves.png"}
+    plots = {f"wer_vs_{what}.png" for what in ("params", "bytes", "rtf")}
+    plots |= {"loss_curves.png", "dev_wer_curves.png"}
     report = {"RESULTS.md", "results.json", ".done.report", *plots}
     assert changed <= {f"exp/{name}" for name in report}
     assert set(before) == set(after)

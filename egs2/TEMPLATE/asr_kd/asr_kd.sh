@@ -585,6 +585,8 @@ if begin_stage 21; then
         log "Stage 21: nothing to do (--export_formats is empty)"
     else
         by_python report_run --as_stage 21 --run_command "${run_command}"
+        # Model cards quote the speed, which was measured again beside the exported models.
+        if want 18; then pack_all; fi
     fi
     end_stage
 fi

@@ -5,24 +5,22 @@ import os
 import sys
 from typing import Callable
 
+from espnet_kd.data.transcripts import CLEANERS
 from espnet_kd.errors import UserError, check_choice
-
-# As `--cleaner` of ESPnet has them; some need a package of their own.
-NAMES = ("tacotron", "jaconv", "vietnamese", "korean_cleaner", "whisper_en", "whisper_basic")
 
 
 def text_cleaner(name: str) -> Callable[[str], str]:
     """Return what cleans a transcript.
 
     Args:
-        name: One of `NAMES`; or `module:function`, looked for in the current folder, too.
+        name: One of `CLEANERS`; or `module:function`, looked for in the current folder, too.
 
     Raises:
         UserError: There is no such cleaner, or a package that it needs is missing.
     """
     if ":" in name:
         return _function(name)
-    check_choice("--cleaner", name, ("none", *NAMES, "module:function"))
+    check_choice("--cleaner", name, ("none", *CLEANERS, "module:function"))
     from espnet2.text.cleaner import TextCleaner  # here: few corpora need it
 
     cleaner = TextCleaner(name)
