@@ -13,7 +13,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
-from espnet_kd.lattice import Band, Grid, Joint, band_around
+from espnet_kd.lattice import Band, Grid, Joint, Lengths, band_around
 from espnet_kd.lattice.visits import LEAST, best_path, occupancy
 from espnet_kd.losses import (
     FullKL,
@@ -79,7 +79,7 @@ class Losses(NamedTuple):
         rnnt: -log P(y | x), with a band that of the paths inside. (B,)
         kd: Distillation loss; None without a teacher. (B,)
         agreement: Agreement with the (first) teacher, a share without gradient: see
-            `losses.agreement`; None without a teacher. (B,)
+            `losses.agreement`; None without a teacher, or if it was not measured. (B,)
         band: Facts of the band, without gradient; None without one.
     """
 
@@ -99,6 +99,7 @@ def distillation_losses(
     fastemit_lambda: float = 0.0,
     budget: Optional[int] = None,
     measure_band: bool = False,
+    measure_agreement: bool = True,
 ) -> Losses:
     """Compute the RNN-T loss and the distillation loss of a batch.
 
@@ -110,13 +111,15 @@ def distillation_losses(
             the distillation loss is then the sum of share * loss; None: no distillation, and
             no band.
         labels: Padded with anything in [0, V). (B, U)
-        t_len: Frames of each utterance, the same for both models. (B,)
+        t_len: Frames of each utterance, the same for both models. On a GPU the host waits for
+            them once, and not if they are given on the CPU. (B,)
         u_len: Labels of each utterance. (B,)
         objective: Options of the distillation loss.
         fastemit_lambda: See `lattice.rnnt_loss`; the RNN-T term only.
         budget: Bytes of a chunk: see `lattice.node_stats`.
         measure_band: Whether the losses are of the whole lattice in spite of a band, and
             `band.inside` says what share of the student's paths the band would hold.
+        measure_agreement: Whether the agreement is computed, step by step along the rows.
 
     Returns:
         Differentiable with respect to the student.
@@ -125,7 +128,9 @@ def distillation_losses(
         ValueError: an objective that a cache cannot serve, options that do not go together, or
             shapes that do not fit.
     """
-    whole = Grid(labels, t_len, u_len, budget)
+    size = (*student.enc.shape[:2], student.dec.size(1))
+    lengths = Lengths(t_len, u_len, size, student.enc.device)
+    whole = Grid(labels, lengths.t_len, lengths.u_len, budget, lengths=lengths)
     teachers = _with_shares(teacher)
     if not teachers:
         return Losses(whole.loss(whole.stats(student), fastemit_lambda), None)
@@ -138,9 +143,11 @@ def distillation_losses(
     if paths is not None and not measure_band and not paths.band.is_whole:
         grid = whole.inside(paths.band)  # of all nodes the whole lattice gives the same bits
     if objective.objective == "full_sum":
-        losses = _full_sum(student, teachers, grid, paths, fastemit_lambda)
+        losses = _full_sum(student, teachers, grid, paths, fastemit_lambda, measure_agreement)
     else:
-        losses = _by_nodes(student, teachers, grid, paths, objective, fastemit_lambda)
+        losses = _by_nodes(
+            student, teachers, grid, paths, objective, fastemit_lambda, measure_agreement
+        )
     return losses if paths is None else losses._replace(band=_facts(losses, student, grid, paths))
 
 
@@ -151,6 +158,7 @@ def _by_nodes(
     paths: Optional["_Paths"],
     objective: Objective,
     fastemit_lambda: float,
+    measure_agreement: bool,
 ) -> Losses:
     """Compute the losses of an objective that compares nodes; see `distillation_losses`."""
     whole, t_len, u_len = grid.inside(None), grid.t_len, grid.u_len
@@ -174,14 +182,16 @@ def _by_nodes(
         each = each.tempered(tau) if isinstance(each, Joint) else each
         if in_walk:
             assert isinstance(each, Joint)  # `_check` lets no cache in
-            seen = Seen(each, grid.labels, u_len, grid.band) if agrees is None else None
+            seen = None
+            if measure_agreement and agrees is None:
+                seen = Seen(each, grid.labels, u_len, grid.band)
             stats = grid.stats(hot, _over_tokens(each, objective, seen))
             nodes = stats[..., 3]  # (B, T, U + 1) or (N,)
             theirs = None if seen is None else Posteriors(seen.three)
         else:
             theirs = _posteriors(each, grid)
             nodes = collapsed_kl(stats, theirs.three, objective.divergence)  # as above
-        if agrees is None and theirs is not None:
+        if measure_agreement and agrees is None and theirs is not None:
             agrees = _agreement(stats, theirs, grid, paths)
         reduced = reduce_nodes(nodes, t_len, u_len, objective.normalize, weight, grid.band)  # (B,)
         kd = kd + share * (tau**2 * reduced)
@@ -196,6 +206,7 @@ def _full_sum(
     grid: Grid,
     paths: Optional["_Paths"],
     fastemit_lambda: float,
+    measure_agreement: bool,
 ) -> Losses:
     """Compute the losses of the objective `full_sum`; see `distillation_losses`."""
     stats = grid.stats(student)  # (B, T, U + 1, 3) or (N, 3)
@@ -208,7 +219,7 @@ def _full_sum(
         theirs = _posteriors(paths.plain if paths is not None and i == 0 else each, grid)
         target = grid.loss(theirs.three)  # (B,)
         kd = kd + share * full_sum(plain, target, grid.t_len, grid.u_len)
-        if agrees is None:
+        if measure_agreement and agrees is None:
             agrees = _agreement(stats, theirs, grid, paths)
     return Losses(rnnt, kd, agrees)
 
@@ -233,7 +244,8 @@ def _paths(teacher: Teacher, whole: Grid, objective: Objective) -> _Paths:
     """Find out where the teacher's paths go."""
     plain = _posteriors(teacher, whole)
     two, lengths = plain.held_arcs(), (whole.t_len, whole.u_len)
-    visits, best = occupancy(two, *lengths), best_path(two, *lengths)  # (B, T, U + 1) each
+    visits = occupancy(two, *lengths, whole.lengths)  # (B, T, U + 1)
+    best = best_path(two, *lengths)  # (B, T, U + 1)
     limits = objective.band_kept, objective.band_rows
     return _Paths(plain, visits, best, band_around(visits, best, *lengths, *limits))
 
@@ -318,8 +330,11 @@ def _node_weight(
         if paths is not None:
             weight = paths.visits if objective.nodes == "occupancy" else paths.best
         else:
-            visits = occupancy if objective.nodes == "occupancy" else best_path
-            weight = visits(plain.three[..., :2], t_len, u_len)  # (B, T, U + 1)
+            two = plain.three[..., :2]
+            if objective.nodes == "occupancy":
+                weight = occupancy(two, t_len, u_len, whole.lengths)  # (B, T, U + 1)
+            else:
+                weight = best_path(two, t_len, u_len)  # (B, T, U + 1)
         weight = weight if held is None else weight * held
     if objective.frame_shift == 0:
         return weight

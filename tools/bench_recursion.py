@@ -1,4 +1,4 @@
-"""Time of the RNN-T recursion alone, forward + backward: ours against torchaudio's kernel.
+"""Time of the RNN-T recursion alone, forward + backward: both of ours, and torchaudio's kernel.
 
     python tools/bench_recursion.py                     # on the CPU, one thread
     python tools/bench_recursion.py --device cuda
@@ -17,7 +17,7 @@ from typing import Dict, List, Optional, Sequence
 import benchlib
 import torch
 from benchdata import Length, draw, read_lengths
-from torchaudio_recursion import KERNELS
+from torchaudio_recursion import KERNELS, triton_runs
 
 from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
@@ -31,13 +31,14 @@ def step(log_probs: torch.Tensor, lengths: Sequence[torch.Tensor], kernel: str) 
 
 
 def measure(batch: Sequence[Length], device: str, repeats: int) -> Dict[str, str]:
-    """Time both kernels on a batch; milliseconds and the gradient's relative error."""
+    """Time all kernels on a batch; milliseconds and the gradient's relative error."""
     t_len, u_len = (torch.tensor(x, device=device) for x in zip(*batch))
     size = (len(batch), int(t_len.max()), int(u_len.max()) + 1, 500)
     torch.manual_seed(0)
     log_probs = torch.randn(size).log_softmax(-1)[..., :2].to(device)
     exact = step(log_probs.double(), (t_len, u_len), "diagonal")
-    runs = {k: functools.partial(step, log_probs, (t_len, u_len), k) for k in KERNELS}
+    kernels = [k for k in KERNELS if k != "triton" or triton_runs(device)]
+    runs = {k: functools.partial(step, log_probs, (t_len, u_len), k) for k in kernels}
     found = {"B": str(size[0]), "T": str(size[1]), "U": str(size[2] - 1)}
     errors = {k: float((run() - exact).norm() / exact.norm()) for k, run in runs.items()}
     for kernel, seconds in benchlib.interleaved(runs, repeats, device).items():

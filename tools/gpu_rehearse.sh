@@ -2,12 +2,15 @@
 # Rehearse tools/gpu_minutes.sh on a CPU as if a GPU's machine were there: its Python packages and
 # no others, no network, 64 MB a call there and 8 files of 16 MB back, cut twice in the middle.
 #
-#   tools/gpu_rehearse.sh [--dir DIR] [--minutes 3] [--calls 9]
+#   tools/gpu_rehearse.sh [--dir DIR] [--minutes 3] [--calls 9] [--parts "checks tables"]
 #
 #   --dir DIR      where the machine is made up (default: build/gpu_rehearsal); its environment in
 #                  DIR/env is kept (6 GB), all else is made anew
 #   --minutes N    of each call (default: 3)
 #   --calls N      give up after so many (default: 9)
+#   --parts "P .." of checks, tables, training (default: the first two, which end in minutes; a
+#                  training of all students takes a CPU hours)
+#   --utterances N of each set of the corpus (default: 12)
 #
 # Call 1 brings the wheels and half of the corpus, and is killed (KILL, everything) after 60 % of its
 # time. Call 2, on the same machine, brings the other half and what came back, and is ended (TERM)
@@ -18,6 +21,8 @@ cd "$(dirname "$0")/.."
 dir=build/gpu_rehearsal
 minutes=3
 calls=9
+parts="checks tables"
+utterances=12
 python=python3.12
 packages=(torch==2.11.0 torchaudio==2.11.0 numpy scipy PyYAML sentencepiece==0.2.2 matplotlib
     tensorboard onnx onnxruntime pytest numba triton==3.6.0) # as seen on such a machine
@@ -32,7 +37,7 @@ while [ $# -gt 0 ]; do
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
         exit 0
         ;;
-    --dir | --minutes | --calls | --python)
+    --dir | --minutes | --calls | --parts | --utterances | --python)
         [ $# -ge 2 ] || die "option $1 needs a value"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -56,7 +61,7 @@ for name in ("espnet2", "soundfile", "kaldiio", "librosa"):
     assert not i.find_spec(name), f"{name} is there"
 print("== Python", sys.version.split()[0], "without espnet, soundfile, kaldiio, librosa")'
 
-tools/gpu_carry.sh --carry "${dir}/carry" --utterances 24 --part_bytes 1000000 \
+tools/gpu_carry.sh --carry "${dir}/carry" --utterances "${utterances}" --part_bytes $((40000 * utterances)) \
     --python "${dir}/env/bin/python3"
 ls "${dir}/carry/corpus/001" >/dev/null || die "the corpus is one part; nothing is split"
 
@@ -89,7 +94,7 @@ call() {
     (cd "${dir}/machine/tree" && exec setsid "${alone[@]}" env -i HOME="${dir}/machine" \
         PATH="${dir}/env/bin:/usr/bin:/bin" LANG=C.UTF-8 TMPDIR="${dir}/machine/tmp" \
         OUT="${dir}/out" tools/gpu_minutes.sh --device cpu --minutes "${minutes}" \
-        --train_minutes "${minutes}") &
+        --train_minutes "${minutes}" --parts "${parts}") &
     pid=$!
     if [ -n "${signal}" ]; then
         limit=$(awk -v m="${minutes}" 'BEGIN { print int(36 * m) }')

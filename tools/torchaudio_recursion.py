@@ -1,14 +1,18 @@
-"""torchaudio's RNN-T recursion on two log-probabilities a node: the rival of ours.
+"""RNN-T recursions on two log-probabilities a node: both of ours, and torchaudio's.
 
-It is float32. Ours is faster on a CPU and slower on a GPU (docs/benchmarks.md), but torchaudio's
-gradient is off by 1e-3, and its CUDA kernel (2.11) takes the loss of an utterance without labels
-for 0.
+`diagonal` is ours by torch's operators, `triton` ours by kernels, where there are any: on a GPU,
+or with TRITON_INTERPRET=1. torchaudio's is float32. It is slower than `diagonal` on a CPU and
+faster on a GPU (docs/benchmarks.md), but its gradient is off by 1e-3, and its CUDA kernel (2.11)
+takes the loss of an utterance without labels for 0.
 """
+
+import os
+from unittest import mock
 
 import torch
 from torchaudio.functional import rnnt_loss as torchaudio_loss
 
-from espnet_kd.lattice.recursion import rnnt_loss
+from espnet_kd.lattice import recursion
 
 
 def torchaudio_rnnt_loss(
@@ -40,4 +44,30 @@ def torchaudio_rnnt_loss(
     return losses.to(log_probs.dtype)
 
 
-KERNELS = {"diagonal": rnnt_loss, "torchaudio": torchaudio_rnnt_loss}
+def by_steps(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
+    """Compute `rnnt_loss` by torch's operators, whatever the device. (B,)"""
+    with mock.patch.object(recursion, "by_kernels", lambda device: False):
+        return recursion.rnnt_loss(log_probs, t_len, u_len)
+
+
+def by_triton(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
+    """Compute `rnnt_loss` by Triton's kernels, where they run at all. (B,)
+
+    Raises:
+        RuntimeError: they should, and do not.
+    """
+    if not triton_runs(log_probs.device.type):
+        return by_steps(log_probs, t_len, u_len)
+    with mock.patch.object(recursion, "by_kernels", lambda device: True):
+        losses = recursion.rnnt_loss(log_probs, t_len, u_len)
+    if recursion.kernel_ways() is None:
+        raise RuntimeError("Triton's kernels were not used; the log says why")
+    return losses
+
+
+def triton_runs(device: str) -> bool:
+    """Tell whether Triton's kernels are to be used on a device."""
+    return device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+KERNELS = {"diagonal": by_steps, "triton": by_triton, "torchaudio": torchaudio_rnnt_loss}

@@ -62,7 +62,7 @@ def encode(
     Args:
         encoder: ESPnet's encoder. A `WholeEncoder` has full context always.
         feats: (B, T_in, F)
-        feats_len: (B,)
+        feats_len: On a GPU the host waits for them, on the CPU it need not. (B,)
         chunk_size: Frames a chunk; None or 0: full context.
         left_context: Frames before a chunk that it can see; None: the encoder's
             `num_left_chunks`, where 0 or less stands for all.
@@ -86,6 +86,7 @@ def encode(
         )
     x, _ = encoder.embed(feats, None)  # (B, T, D)
     t_len = subsampled_lengths(encoder.embed, feats_len)  # (B,)
+    t_len = t_len.to(x.device, non_blocking=True)
     padding = torch.arange(x.size(1), device=x.device) >= t_len[:, None]  # (B, T)
     forbidden = None
     if chunk_size:

@@ -7,7 +7,6 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from espnet2.asr_transducer.error_calculator import ErrorCalculator
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
-from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.errors import UserError
@@ -17,6 +16,8 @@ from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.espnet.terms import TERMS, Outputs
+from espnet_kd.espnet.versions import subsampled_lengths
+from espnet_kd.lattice.host_lengths import asks
 from espnet_kd.methods.callbacks import Callback
 from espnet_kd.methods.protocol import Term
 from espnet_kd.objective import Posteriors, Teachers
@@ -40,6 +41,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     callbacks: Sequence[Callback] = ()  # of its method
     band_watch: BandWatch  # of `lattice: band`
     updates: int = 0  # of the student so far; the trainer counts them
+    batches: int = 0  # of the epoch before this one; the trainer counts them, too
     autocast_dtype: Optional[torch.dtype] = None  # the trainer's `amp_dtype`
     batch_names: Sequence[str] = ()  # utterances whose statistics are collected
     error_calculator: Any  # of ESPnet's class
@@ -171,10 +173,14 @@ class DistilTransducer(ESPnetASRTransducerModel):
         """Compute loss and statistics; see `forward`."""
         # 1. What both models hear, under one chunk mask.
         raw, feats, feats_len = self._features(speech, speech_lengths)
-        chunk_size = self._chunk_size(feats_len)
-        decoder_in, labels, _, u_len = get_transducer_task_io(
-            text[:, : text_lengths.max()], feats_len, ignore_id=self.ignore_id
-        )  # (B, U + 1), (B, U), _, (B,)
+        # All that the host plans by, asked for once, before the device has much to do.
+        host = torch.stack([feats_len, text_lengths.to(feats_len)]).cpu()  # (2, B)
+        chunk_size = self._chunk_size(host[0])
+        text = text[:, : int(host[1].max())]  # (B, U)
+        # As ESPnet's `get_transducer_task_io`, which waits for each utterance twice.
+        text = text.masked_fill(text == self.ignore_id, 0)
+        decoder_in = torch.nn.functional.pad(text, (1, 0))  # blank first, (B, U + 1)
+        labels, u_len = text.int(), text_lengths.int()  # (B, U), (B,)
 
         # 2. The teachers first: what they need meanwhile is free when the student begins.
         pairs = (self.teachers and self.options.layers) or []
@@ -190,12 +196,15 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         # 3. The student.
         with block_outputs(self.encoder, [s for s, _ in pairs]) as blocks:
-            enc, t_len = encode(self.encoder, feats, feats_len, chunk_size)  # (B, T, D)
+            enc, t_len = encode(self.encoder, feats, host[0], chunk_size)  # (B, T, D)
+        host[0] = subsampled_lengths(self.encoder.embed, host[0])
         self.decoder.set_device(enc.device)
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
         joint = project(self.joint_network, enc, dec)
         for out in outputs:
-            if not torch.equal(out.t_len, t_len):
+            # A GPU is asked at the first updates: all others would have to wait for it.
+            asked = self.updates == 0 or asks(t_len.device)
+            if asked and not torch.equal(out.t_len, t_len):
                 raise RuntimeError(f"frames differ: teacher {out.t_len}, student {t_len}")
 
         # 4. A cache in the teacher's place, if this set has one.
@@ -211,7 +220,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         # 5. The terms, added up in float32.
         teacher = outputs[0] if outputs else None
-        lattice = labels, t_len, u_len
+        lattice = labels, t_len, u_len, (host[0], host[1])
         batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks)
         stats: Dict[str, Any] = {}
         loss: Any = 0.0  # (), a tensor from the first term on

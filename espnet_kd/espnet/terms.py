@@ -9,7 +9,7 @@ may add terms of its own (`methods.protocol.Attached`).
 
 import dataclasses
 import functools
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
 
@@ -33,6 +33,7 @@ class Outputs:
         labels: Labels. (B, U)
         t_len: Encoder frames. (B,)
         u_len: Labels of each utterance. (B,)
+        host_lengths: The last two on the CPU, where nobody has to wait for them. (B,), (B,)
         enc: The student's encoder output. (B, T, D)
         dec: Output of the predictor. (B, U + 1, D)
         joint: Joint network with its projected inputs.
@@ -46,6 +47,7 @@ class Outputs:
     labels: torch.Tensor
     t_len: torch.Tensor
     u_len: torch.Tensor
+    host_lengths: Tuple[torch.Tensor, torch.Tensor]
     enc: torch.Tensor
     dec: torch.Tensor
     joint: Joint
@@ -57,15 +59,17 @@ class Outputs:
     @functools.cached_property
     def lattice(self) -> Losses:
         """The losses on the lattice, all from one walk."""
-        arguments = self.joint, self.teachers, self.labels, self.t_len, self.u_len
+        arguments = self.joint, self.teachers, self.labels, *self.host_lengths
         options, fastemit = self.model.options, self.model.fastemit_lambda
+        due = options.measures_agreement(self.model.batches, self.model.training)
+        compute = functools.partial(distillation_losses, *arguments, measure_agreement=due)
         if options.lattice == "full" or self.teachers is None:
-            return distillation_losses(*arguments, options, fastemit)
+            return compute(options, fastemit)
         if not self.model.training:  # checkpoints are chosen by the exact loss
             whole = options.changed(lattice="full", band_kept=0.999, band_rows=0)
-            return distillation_losses(*arguments, whole, fastemit)
+            return compute(whole, fastemit)
         return self.model.band_watch.losses(
-            lambda whole: distillation_losses(*arguments, options, fastemit, measure_band=whole)
+            lambda whole: compute(options, fastemit, measure_band=whole)
         )
 
 
@@ -107,10 +111,10 @@ class LatticeDistillation(Term):
         return out.lattice.kd.mean()
 
     def beside(self, out: Outputs) -> Dict[str, torch.Tensor]:
-        """Return lambda and the share of equal choices."""
-        assert out.lattice.agreement is not None  # there are teachers
-        weight = torch.tensor(self.weight(out.model))  # ()
-        stats = {"kd_weight": weight, "agreement": out.lattice.agreement.mean()}
+        """Return lambda and the share of equal choices, in batches where it was measured."""
+        stats = {"kd_weight": torch.tensor(self.weight(out.model))}  # ()
+        if out.lattice.agreement is not None:
+            stats["agreement"] = out.lattice.agreement.mean()  # ()
         if out.lattice.band is not None:
             stats.update(out.model.band_watch.stats(out.lattice.band))
         return stats

@@ -206,6 +206,7 @@ class _Counted:
         for n, batch in enumerate(in_one_line(self.batches)):
             if n % every == 0:
                 self.run.tell("on_update", before + n // every)
+            self.run.model.batches = n
             yield batch
             self.work.add(batch[1])  # behind the names of the utterances
             if self.run.main:

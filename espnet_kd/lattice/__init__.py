@@ -3,9 +3,14 @@
 In reading order:
 
     joint       the joint network, already projected
+    host_lengths    lengths of a batch, read by the host once
     chunks      the lattices of a batch in pieces of a bounded size
+    packed      such pieces across utterances, for a GPU
+    side_by_side    pieces in threads of their own, on a CPU
+    change      how a loss changes with the logits of nodes
     stats       the walk: a few numbers a node out, one gradient back
     recursion   the RNN-T forward-backward recursion on two of those numbers
+    kernels     the same as one kernel a direction, for a GPU with Triton
     visits      which nodes its paths visit, by these two
     banded      a band of each lattice around such paths
     banded_recursion    the recursion inside it
@@ -15,6 +20,7 @@ In reading order:
 
 from espnet_kd.lattice.banded import Band, band_around
 from espnet_kd.lattice.counted import Grid
+from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import node_mask
 from espnet_kd.lattice.recursion import rnnt_loss
@@ -24,6 +30,7 @@ __all__ = [
     "Band",
     "Grid",
     "Joint",
+    "Lengths",
     "band_around",
     "node_mask",
     "node_stats",

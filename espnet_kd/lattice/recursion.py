@@ -15,9 +15,12 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-from typing import NamedTuple, Sequence
+import logging
+from typing import Any, NamedTuple, Optional, Type
 
 import torch
+
+from espnet_kd.lattice.host_lengths import Lengths
 
 NEG_INF = float("-inf")
 
@@ -67,22 +70,23 @@ class _Recursion(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, log_probs, t_len, u_len, fastemit):
-        ways = _Ways.of(log_probs, t_len, u_len)
+        ways = _ways(log_probs, t_len, u_len)
         ctx.fastemit, ctx.T, ctx.dtype = fastemit, log_probs.size(1), log_probs.dtype
+        ctx.kind = type(ways)
         ctx.save_for_backward(*ways)
         return -ways.log_p.to(ctx.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        ways = _Ways(*ctx.saved_tensors)
+        ways = ctx.kind(*ctx.saved_tensors)
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
         scale = torch.where(torch.isfinite(ways.log_p), -grad.double(), 0.0)[:, None, None]
         out = ways.occupancies(ctx.T, ctx.dtype, scale, scale * (1.0 + ctx.fastemit))
         return out, None, None, None
 
 
-class _Ways(NamedTuple):
+class Ways(NamedTuple):
     """The forward variables of a batch.
 
     Attributes:
@@ -102,7 +106,7 @@ class _Ways(NamedTuple):
     u_len: torch.Tensor
 
     @classmethod
-    def of(cls, log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> "_Ways":
+    def of(cls, log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> "Ways":
         """Run the recursion forwards; see `rnnt_loss`."""
         B, T, U1, _ = log_probs.shape
         t = torch.arange(T, device=log_probs.device)  # (T,)
@@ -157,6 +161,46 @@ class _Ways(NamedTuple):
         return out
 
 
+def kernel_ways() -> Optional[Type[Any]]:
+    """Return what stands for `Ways` on a GPU; None: Triton is not there. Said once."""
+    global _kernels
+    if _kernels is None:
+        try:
+            from espnet_kd.lattice.kernels import KernelWays
+
+            _kernels = KernelWays
+        except Exception as e:  # of its own import, too
+            _without_kernels(e)
+    return _kernels or None
+
+
+def _ways(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> Any:
+    """Run the recursion forwards by what suits the device: `Ways` or the like."""
+    kind = kernel_ways() if by_kernels(log_probs.device) else None
+    if kind is not None:
+        try:
+            return kind.of(log_probs, t_len, u_len)
+        except Exception as e:  # no compiler, no driver, a GPU that it does not know
+            _without_kernels(e)
+    return Ways.of(log_probs, t_len, u_len)
+
+
+def by_kernels(device: torch.device) -> bool:
+    """Tell whether launches are what counts there."""
+    return device.type == "cuda"
+
+
+def _without_kernels(error: Exception) -> None:
+    """Go on with torch's operators alone, and say so."""
+    global _kernels
+    _kernels = False
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    logging.warning(f"lattice: no Triton kernel ({reason}); the recursion goes step by step")
+
+
+_kernels: Any = None  # the class of `kernels`; False: it is of no use on this machine
+
+
 def _after_the_end(
     x: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor, value: float
 ) -> None:
@@ -167,23 +211,12 @@ def _after_the_end(
     x.scatter_(2, index, row.masked_fill((n >= t_len + u_len)[:, :, None], value))
 
 
-def check_lattice(shape: Sequence[int], t_len: torch.Tensor, u_len: torch.Tensor) -> None:
-    """Raise ValueError if lengths do not fit a (B, T, U + 1, ...) lattice."""
-    B, T, U1 = shape[:3]
-    if t_len.shape != (B,) or u_len.shape != (B,):
-        raise ValueError(
-            f"t_len and u_len must have shape ({B},): got {tuple(t_len.shape)}, "
-            f"{tuple(u_len.shape)}"
-        )
-    if int(t_len.min()) < 1 or int(t_len.max()) > T:
-        raise ValueError(f"t_len must lie in [1, {T}]: got {t_len.tolist()}")
-    if int(u_len.min()) < 0 or int(u_len.max()) > U1 - 1:
-        raise ValueError(f"u_len must lie in [0, {U1 - 1}]: got {u_len.tolist()}")
-
-
 @torch.no_grad()
 def arc_occupancies(
-    log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor
+    log_probs: torch.Tensor,
+    t_len: torch.Tensor,
+    u_len: torch.Tensor,
+    lengths: Optional[Lengths] = None,
 ) -> torch.Tensor:
     """Compute the probability that a path takes the arcs of a node, blank and label.
 
@@ -191,6 +224,7 @@ def arc_occupancies(
         log_probs: log p(blank) and log p(next label) of each node. (B, T, U + 1, 2)
         t_len: Frames of each utterance. (B,)
         u_len: Labels of each utterance. (B,)
+        lengths: The same lengths, where the host has read them already.
 
     Returns:
         Zero in the padding, and for an utterance without any path. (B, T, U + 1, 2)
@@ -198,8 +232,8 @@ def arc_occupancies(
     Raises:
         ValueError: a length lies outside the lattice.
     """
-    check_lattice(log_probs.shape, t_len, u_len)
-    ways = _Ways.of(log_probs, t_len.long(), u_len.long())
+    lengths = lengths or Lengths(t_len, u_len, log_probs.shape, log_probs.device)
+    ways = _ways(log_probs, lengths.t_len, lengths.u_len)
     once = torch.ones(len(t_len), 1, 1, dtype=torch.float64, device=log_probs.device)
     return ways.occupancies(log_probs.size(1), log_probs.dtype, once, once)
 
@@ -209,6 +243,7 @@ def rnnt_loss(
     t_len: torch.Tensor,
     u_len: torch.Tensor,
     fastemit_lambda: float = 0.0,
+    lengths: Optional[Lengths] = None,
 ) -> torch.Tensor:
     """Compute -log P(y | x) of each utterance.
 
@@ -220,6 +255,7 @@ def rnnt_loss(
         fastemit_lambda: FastEmit (Yu et al. 2021, arXiv 2010.11148, eq. 12): the
             gradient through label arcs is multiplied by 1 + lambda; the value of the
             loss is left as it is, like warp-transducer's.
+        lengths: The same lengths, where the host has read them already.
 
     Returns:
         Loss in nats; padding has no influence and gets no gradient. (B,)
@@ -227,5 +263,5 @@ def rnnt_loss(
     Raises:
         ValueError: a length lies outside the lattice.
     """
-    check_lattice(log_probs.shape, t_len, u_len)
-    return _Recursion.apply(log_probs, t_len.long(), u_len.long(), fastemit_lambda)
+    lengths = lengths or Lengths(t_len, u_len, log_probs.shape, log_probs.device)
+    return _Recursion.apply(log_probs, lengths.t_len, lengths.u_len, fastemit_lambda)

@@ -1,13 +1,21 @@
 """Which nodes a model's paths visit: expected visits, and the best path."""
 
+from typing import Optional
+
 import torch
 
+from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.recursion import NEG_INF, arc_occupancies
 
 LEAST = -1e4  # log-probabilities below are as good as none, and can be added up
 
 
-def occupancy(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
+def occupancy(
+    log_probs: torch.Tensor,
+    t_len: torch.Tensor,
+    u_len: torch.Tensor,
+    lengths: Optional[Lengths] = None,
+) -> torch.Tensor:
     """Compute the probability that a path visits a node.
 
     It is the sum of the occupancies of both arcs that leave the node, gamma(t, u) in Graves
@@ -17,11 +25,12 @@ def occupancy(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
         log_probs: log p(blank) and log p(next label) of each node. (B, T, U + 1, 2)
         t_len: (B,)
         u_len: (B,)
+        lengths: The same lengths, where the host has read them already.
 
     Returns:
         Sums to T + U over an utterance, the nodes of one path. (B, T, U + 1)
     """
-    return arc_occupancies(log_probs, t_len, u_len).sum(-1)
+    return arc_occupancies(log_probs, t_len, u_len, lengths).sum(-1)
 
 
 @torch.no_grad()

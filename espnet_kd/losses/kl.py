@@ -4,6 +4,7 @@ from typing import Tuple
 
 import torch
 
+from espnet_kd.lattice.host_lengths import asks
 from espnet_kd.spec.distillation import DIVERGENCES as KINDS
 
 
@@ -76,10 +77,9 @@ class _KL(torch.autograd.Function):
 def _all_near(d: torch.Tensor) -> bool:
     """Tell whether p (exp(-d) - 1 + d) can be computed as it is written. d: (..., C)
 
-    Not where exp overflows, or where p vanishes beside a q that does not. A GPU is not asked:
-    the host would have to wait for it.
+    Not where exp overflows, or where p vanishes beside a q that does not.
     """
-    if d.is_cuda or not d.numel():
+    if not asks(d.device) or not d.numel():
         return False
     least, most = d.aminmax()
     return -30.0 < float(least) and float(most) < 30.0  # NaN is not

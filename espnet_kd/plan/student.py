@@ -6,6 +6,7 @@ import json
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.run.training_options import NEUTRAL
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import Options, known_options
 from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
@@ -58,7 +59,9 @@ class Student(Stage):
         its teacher is: the recipe compares the teacher's own files. Nor how long it is
         trained, which may grow, and in what batches: see `training_digest`.
         """
-        made_of: Dict[str, Any] = {"kd": self.kd.written}
+        known = known_options(Distillation)
+        kd = {key: x for key, x in self.kd.written.items() if not known[key][1].neutral}
+        made_of: Dict[str, Any] = {"kd": kd}
         for field, facts in known_options(type(self)).values():
             value = getattr(self, field.name)
             if not facts.neutral and (field.name in FIRST_FIELDS or value != field.default):

@@ -176,6 +176,8 @@ class Distillation(Objective):
         teacher_model: The teacher's checkpoint.
         teacher_cache: Directory of a teacher cache (`espnet_kd.bin.cache_teacher`), which
             takes the teacher's place; the two keys above are then only compared with it.
+        agreement_every: Batches from one in which the agreement with the teacher is measured to
+            the next, in training; 0: in validation alone.
         valid_chunk_size: Encoder frames a chunk in validation, 0 for full context; by
             default `short_chunk_size` of the encoder. ESPnet draws a chunk size in
             validation too, which makes the choice of a checkpoint random.
@@ -245,6 +247,13 @@ class Distillation(Objective):
     teacher_cache: Optional[str] = option(
         None, "a teacher cache, which takes the teacher's place", file=True
     )
+    agreement_every: int = option(
+        25,
+        "of how many batches of a training one is asked for its `agreement` with the teacher; 0: "
+        "only those of a validation are",
+        least=0,
+        neutral=True,
+    )
     valid_chunk_size: Optional[int] = option(
         None,
         "encoder frames a chunk in validation, 0: full context",
@@ -268,6 +277,11 @@ class Distillation(Objective):
                 return self.weight * (y0 + part * (y1 - y0))
             x0, y0 = x1, y1
         return self.weight * y0
+
+    def measures_agreement(self, batch: int, training: bool) -> bool:
+        """Tell whether a batch, the first of an epoch being 0, is asked for its agreement."""
+        every = self.agreement_every
+        return not training or (every > 0 and batch % every == 0)
 
     def check_together(self, where: str) -> None:
         """Refuse layers without their weight, and what the objective has no use for.

@@ -2,8 +2,11 @@
 
     python tools/gpu/step_profile.py --device cuda --json profile.json
 
-The share of joint network and loss is what a step is shorter by where they are replaced by the
-sum of their inputs, in the same run, interleaved. On a CPU operators are counted, not kernels.
+Each variant goes two ways, in the same run: `packed`, chunks across utterances and, on a GPU, the
+recursion by Triton's kernels; `step by step`, one utterance after the other and the recursion by
+torch's operators, as it was before. The share of joint network and loss is what a step is shorter
+by where they are replaced by the sum of their inputs, in the same run, interleaved. On a CPU
+operators are counted, not kernels.
 """
 
 import argparse
@@ -25,11 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import bench_step  # noqa: E402
 import benchlib  # noqa: E402
 from benchdata import draw, read_lengths  # noqa: E402
+from torchaudio_recursion import triton_runs  # noqa: E402
 
 from espnet_kd.errors import run_main  # noqa: E402
+from espnet_kd.lattice import recursion, stats  # noqa: E402
 from espnet_kd.objective import Losses  # noqa: E402
 
 VARIANTS = ("ours", "ours_cached", "ours_collapsed", "ours_full")
+WAYS = ("packed", "step by step")
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 # The host stops until the device has done all that was asked for.
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
@@ -51,6 +57,16 @@ def without_loss() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def going(way: str, device: str) -> Iterator[None]:
+    """Make the walk and the recursion go one of the two ways."""
+    packed = way == "packed"
+    kernels = packed and triton_runs(device)
+    with mock.patch.object(stats, "packs", lambda device: packed):
+        with mock.patch.object(recursion, "by_kernels", lambda device: kernels):
+            yield
+
+
 def count(step: Any, device: str) -> Dict[str, int]:
     """Profile one step: launches, waits, copies to the host, operators."""
     activities = [ProfilerActivity.CPU]
@@ -68,23 +84,43 @@ def count(step: Any, device: str) -> Dict[str, int]:
     }
 
 
-def measure(bench: bench_step.Bench, variant: str, args: argparse.Namespace) -> Dict[str, Any]:
-    """Profile and time one variant (in a child)."""
+def measure(
+    bench: bench_step.Bench, variant: str, args: argparse.Namespace
+) -> List[Dict[str, Any]]:
+    """Profile and time one variant, both ways (in a child)."""
     benchlib.prepare(args.device, args.threads, args.flush_denormals)
     bench.step(variant, bench_step.WARM_UP)()
     step = bench.step(variant)
     step()
-    counts = count(step, args.device)
+
+    def whole(way: str) -> None:
+        with going(way, args.device):
+            step()
 
     def bare() -> None:
         with without_loss():
             step()
 
+    runs = {way: functools.partial(whole, way) for way in WAYS}
+    counts = {}
+    for way, run in runs.items():
+        run()  # kernels are compiled
+        counts[way] = count(run, args.device)
     bare()
-    runs = {"whole": step, "bare": bare}
-    seconds = benchlib.interleaved(runs, max(1, args.repeats), args.device)
-    whole, rest = (statistics.median(seconds[name]) for name in ("whole", "bare"))
-    return {**counts, "share_of_loss": round(1 - rest / whole, 3), "ms": round(1000 * whole, 2)}
+    seconds = benchlib.interleaved({**runs, "bare": bare}, max(1, args.repeats), args.device)
+    ms = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+    used = recursion.kernel_ways() is not None and triton_runs(args.device)
+    return [
+        {
+            "way": way,
+            "recursion": "Triton" if used and way == "packed" else "operators",
+            **counts[way],
+            "share_of_loss": round(1 - ms["bare"] / ms[way], 3),
+            "ms": round(ms[way], 2),
+            "time / step by step": round(ms[way] / ms["step by step"], 3),
+        }
+        for way in WAYS
+    ]
 
 
 @run_main
@@ -102,10 +138,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         bench = bench_step.Bench(args, vocabulary, lengths)
         frames, labels = max(x.frames for x in lengths), max(x.labels for x in lengths)
         for variant in args.variants:
-            row = benchlib.in_child(functools.partial(measure, bench, variant, args))
+            measured = benchlib.in_child(functools.partial(measure, bench, variant, args))
             words = {"V": vocabulary, "B": len(lengths), "T": frames, "U": labels}
-            rows.append({**words, "variant": variant, **row})
-            print(f"profile: {variant}: {row}", flush=True)
+            rows += [{**words, "variant": variant, **row} for row in measured]
+            print(f"profile: {variant}: {measured}", flush=True)
             Path(args.json or "profile.json").write_text(json.dumps(rows) + "\n")
 
 

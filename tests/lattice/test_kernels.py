@@ -1,0 +1,104 @@
+"""The recursion by Triton's kernels against torch's operators: interpreted, on a CPU."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from espnet_kd.lattice import recursion, rnnt_loss
+
+# What is compared, in a process of its own: Triton reads its environment when it is imported.
+COMPARED = """
+import torch
+from espnet_kd.lattice import recursion, rnnt_loss
+from espnet_kd.lattice.visits import occupancy
+
+def results(log_probs, t_len, u_len):
+    arcs = log_probs.detach().clone().requires_grad_()
+    # The two of three that a walk gives: no neighbour lies where it would alone.
+    loss = rnnt_loss(torch.cat([arcs, arcs[..., :1]], -1)[..., :2], t_len, u_len, 0.01)
+    there = torch.where(torch.isfinite(loss), loss, 0.0)
+    weight = torch.arange(1.0, len(loss) + 1)
+    visits = occupancy(log_probs, t_len, u_len)
+    return loss.detach(), torch.autograd.grad((weight * there).sum(), arcs)[0], visits
+
+def compare(B, T, U, t_len, u_len, dtype=torch.float64, change=None):
+    g = torch.Generator().manual_seed(B * T + U)
+    logits = 2 * torch.randn(B, T, U + 1, 5, generator=g, dtype=torch.float64)
+    log_probs = logits.log_softmax(-1)[..., :2].to(dtype)
+    if change:
+        change(log_probs)
+    lengths = torch.tensor(t_len), torch.tensor(u_len)
+    recursion.by_kernels = lambda device: False
+    want = results(log_probs, *lengths)
+    recursion.by_kernels = lambda device: True
+    got = results(log_probs, *lengths)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    for a, b in zip(got, want):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    assert recursion._kernels is recursion.kernel_ways(), "they were not used"
+
+def no_first_label(x):
+    x[0, :, :, 1] = float("-inf")
+
+def padding_of_nan(x):
+    x[1, 5:], x[1, :, 4:], x[1, :, 3, 1] = (float("nan"),) * 3
+
+compare(3, 9, 5, [9, 4, 1], [5, 0, 3])
+compare(1, 1, 0, [1], [0])
+compare(2, 1, 6, [1, 1], [6, 2])
+compare(2, 7, 0, [7, 3], [0, 0])
+compare(2, 13, 15, [13, 2], [15, 15])  # rows are a power of two
+compare(2, 5, 16, [5, 3], [16, 9])  # and one more
+compare(2, 6, 4, [6, 6], [4, 2], torch.float32)
+compare(2, 6, 3, [6, 6], [3, 2], change=no_first_label)  # no path: infinite, no gradient
+compare(2, 8, 6, [8, 5], [6, 3], change=padding_of_nan)
+print("alike")
+"""
+
+
+def test_the_kernels_give_the_numbers_of_the_operators(repo):
+    pytest.importorskip("triton", reason="Triton comes with torch's CUDA build")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(repo)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARED], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "alike\n", done.stderr[-2000:]
+
+
+def test_a_machine_without_triton_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(recursion, "by_kernels", lambda device: True)
+    monkeypatch.setattr(recursion, "_kernels", None)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "espnet_kd.lattice.kernels", raising=False)
+    arcs = torch.zeros(1, 2, 2, 2).log_softmax(-1)
+    with caplog.at_level(logging.WARNING):
+        losses = [rnnt_loss(arcs, torch.tensor([2]), torch.tensor([1])) for _ in range(2)]
+    assert torch.isfinite(losses[0]) and torch.equal(*losses)
+    assert len(caplog.records) == 1 and "no Triton kernel" in caplog.text
+
+
+def test_the_kernels_compile_for_a_gpu(repo):
+    """To what an H100 runs, as far as a machine without one can tell."""
+    triton = pytest.importorskip("triton", reason="Triton comes with torch's CUDA build")
+    if os.environ.get("TRITON_INTERPRET"):
+        pytest.skip("TRITON_INTERPRET is set: nothing is compiled")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from espnet_kd.lattice import kernels
+
+    pointers = {"arcs": "*fp32", "t_len": "*i64", "u_len": "*i64", "out": "*fp32"}
+    for kernel in (kernels._forwards, kernels._backwards):
+        names = kernel.arg_names
+        sizes = ("T", "rows", "diagonals", "stride_b", "stride_t", "stride_u", "stride_c")
+        kinds = {name: "i32" if name in sizes else "*fp64" for name in names}
+        kinds.update({name: kind for name, kind in pointers.items() if name in names})
+        kinds["BLOCK"] = "constexpr"
+        source = ASTSource(kernel, kinds, constexprs={(names.index("BLOCK"),): 128})
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        assert "bar.sync" in built.asm["ptx"] and built.asm["cubin"]
