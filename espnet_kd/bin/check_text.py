@@ -3,13 +3,12 @@
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from espnet_kd.cli import new_parser, share
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.coverage import Coverage, measure, other_case, read_token_list
 from espnet_kd.data.frames import samples_of_frame
-from espnet_kd.data.tokens import Tokenizer, tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open, read_table
 from espnet_kd.progress import track
@@ -42,8 +41,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Measure every set."""
     args = get_parser().parse_args(cmd)
     known = read_token_list(args.token_list)
+    from espnet_kd.espnet.training_tokenizer import training_tokenizer
+
     options = read_yaml(args.config, "it says how transcripts become tokens")
-    split = _tokenizer(args.token_type, args.bpemodel, options)
+    split = training_tokenizer(args.token_type, args.bpemodel, options)
     samples = samples_of_frame(options, args.config)
     results: Dict[str, Coverage] = {}
     for folder in [*args.data, *args.test_data]:
@@ -81,25 +82,6 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     with atomic_open(args.out) as f:
         for folder, result in results.items():
             f.write(f"{folder} {result.describe() if result.unknown else 'covered'}\n")
-
-
-def _tokenizer(token_type: str, bpemodel: str, options: Mapping[str, Any]) -> Tokenizer:
-    """Return what splits a transcript into tokens in a training with these options."""
-    cleaner, symbols = options.get("cleaner"), options.get("non_linguistic_symbols")
-    if token_type in ("char", "bpe", "word") and not (cleaner or symbols):
-        return tokenizer(token_type, bpemodel)
-    # Seldom, and slow: ESPnet's own.
-    from espnet2.text.build_tokenizer import build_tokenizer
-    from espnet2.text.cleaner import TextCleaner
-
-    espnet_tokenizer = build_tokenizer(
-        token_type=token_type,
-        bpemodel=bpemodel,
-        non_linguistic_symbols=symbols,
-        g2p_type=options.get("g2p"),
-    )
-    clean = TextCleaner(cleaner)
-    return lambda text: espnet_tokenizer.text2tokens(clean(text))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ In reading order:
     cache_fingerprint  what a cache was made from
     cached           a cache in the teacher's place
 
+    training_tokenizer  transcripts to tokens as a training does
     text_cleaner     cleaners of transcripts by name
     bounded_search   ESPnet's beam search with an end
     aligned          streaming in chunks on training's grid, nothing dropped

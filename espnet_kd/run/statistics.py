@@ -1,10 +1,17 @@
-"""Stage 10: lengths of all utterances, mean and variance of the features."""
+"""Stage 10: lengths of all utterances, mean and variance of the features.
 
+An imported teacher has brought its mean and variance, which its students keep: then lengths are
+all that is needed, and no audio is read.
+"""
+
+import os
 import shutil
+from typing import Sequence
 
 from espnet_kd.fileio import atomic_path
 from espnet_kd.run.decoding import split_keys
 from espnet_kd.run.recipe import Recipe, count_lines
+from espnet_kd.run.settings import Settings
 from espnet_kd.run.training import data_words
 
 PARTS = ("train", "valid")
@@ -26,6 +33,10 @@ def collect_stats(recipe: Recipe) -> None:
     recipe.need(f"{valid_dir}/wav.scp", "4")
     recipe.need(settings.token_list, "5")
     lengths = ("speech_shape", f"text_shape.{settings.token_type}")
+    made = [f"out:{part}/{name}" for part in PARTS for name in lengths]
+    if settings.teacher_exp and not os.path.exists(statistics_file(settings)):
+        _lengths_alone(recipe, made)
+        return
     words = [
         f"train_set={settings.train_set}",
         f"fs={settings.fs}",
@@ -37,7 +48,7 @@ def collect_stats(recipe: Recipe) -> None:
         f"data:{train_dir}",
         f"data:{valid_dir}",
         "out:train/feats_stats.npz",
-        *(f"out:{part}/{name}" for part in PARTS for name in lengths),
+        *made,
     ]
     if not recipe.needed(out, "stats", words):
         return
@@ -74,6 +85,32 @@ def collect_stats(recipe: Recipe) -> None:
     _write_lengths(recipe)
     recipe.call(recipe.python("check_stats", "--stats_dir", out))
     recipe.done(out, "stats")
+
+
+def statistics_file(settings: Settings) -> str:
+    """Name the file of the mean and variance of the training set."""
+    return f"{settings.asr_stats_dir}/train/feats_stats.npz"
+
+
+def _lengths_alone(recipe: Recipe, made: Sequence[str]) -> None:
+    settings, config = recipe.settings, f"{recipe.settings.asr_exp}/config.yaml"
+    folders = (settings.train_dir, settings.valid_dir)
+    recipe.need(config, "5")
+    words = [f"train_set={settings.train_set}", f"file:{settings.token_list}", f"file:{config}"]
+    words += [*(f"data:{folder}" for folder in folders), *made]
+    if not recipe.needed(settings.asr_stats_dir, "lengths", words):
+        return
+    recipe.log("Lengths alone: the statistics of the features are the teacher's")
+    for part, folder in zip(PARTS, folders):
+        command = recipe.python(
+            "measure_lengths",
+            *("--data", folder, "--config", config),
+            *("--token_type", settings.token_type, "--bpemodel", settings.bpemodel),
+            *("--out", f"{settings.asr_stats_dir}/{part}"),
+        )
+        recipe.call(command)
+    _write_lengths(recipe)
+    recipe.done(settings.asr_stats_dir, "lengths")
 
 
 def _write_lengths(recipe: Recipe) -> None:

@@ -60,14 +60,15 @@ def train_model(
     recipe.need(f"{settings.valid_dir}/wav.scp", "4")
     recipe.need(settings.token_list, "5")
     statistics = f"{settings.asr_stats_dir}/train/feats_stats.npz"
-    recipe.need(statistics, "10")
+    if not settings.teacher_exp:  # or they came with it
+        recipe.need(statistics, "10")
     lengths = ("speech_shape", f"text_shape.{settings.token_type}")
     inputs = [
         f"seed={settings.seed}",
         f"file:{settings.token_list}",
         f"data:{train_dir}",
         f"data:{settings.valid_dir}",
-        f"file:{statistics}",
+        *([f"file:{statistics}"] if os.path.exists(statistics) else []),
         *(f"file:{shapes}/{name}" for name in lengths),
         *(f"file:{settings.asr_stats_dir}/valid/{name}" for name in lengths),
     ]

@@ -90,6 +90,12 @@ def train(args):
     write(f"{out}/checkpoint.pth", str(trained))
 
 
+def measure_lengths(args):
+    keys = [x.split()[0] for x in open(args["data"] + "/wav.scp")]
+    write(f"{args['out']}/speech_shape", "".join(f"{k} 16000\n" for k in keys))
+    write(f"{args['out']}/text_shape", "".join(f"{k} 3\n" for k in keys))
+
+
 def decode(args):
     keys = [x.split()[0] for x in open(args["key_file"])]
     for name in "text", "token", "score":
@@ -219,6 +225,7 @@ MODULES = {
     "espnet_kd.bin.hard_labels": hard_labels,
     "espnet_kd.bin.cache_teacher": cache_teacher,
     "espnet_kd.bin.check_stats": check_stats,
+    "espnet_kd.bin.measure_lengths": measure_lengths,
     "espnet_kd.bin.import_teacher": import_teacher,
     "espnet_kd.bin.measure_speed": measure_speed,
     "espnet_kd.bin.measure_delay": measure_delay,
