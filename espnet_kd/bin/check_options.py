@@ -58,7 +58,20 @@ def main(cmd: Optional[Sequence[str]] = None) -> int:
             print(f"option:{name}={value}")
         for name, value in names_of(options).items():
             print(f"{name}={value}")
+        print(f"untranscribed={str(_needs_no_transcripts(Settings.of(options))).lower()}")
     return 1 if problems else 0
+
+
+def _needs_no_transcripts(settings: Settings) -> bool:
+    """Tell whether teachers write the labels of all trainings."""
+    from espnet_kd.run.students import read_students
+
+    if not settings.teacher_exp:
+        return False
+    try:
+        return all(student.plan.labels == "teacher" for student in read_students(settings))
+    except UserError:  # is told where the plan is needed
+        return False
 
 
 def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser, seconds, share
+from espnet_kd.cli import new_parser, seconds, share, str2bool
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
 from espnet_kd.data.lengths import filter_lengths
@@ -26,6 +26,12 @@ def get_parser() -> argparse.ArgumentParser:
         default=0.1,
         help="refuse to drop a larger share of the utterances, or of their hours",
     )
+    parser.add_argument(
+        "--untranscribed",
+        type=str2bool,
+        default=False,
+        help="keep utterances without text: a teacher's transcripts take their place",
+    )
     return parser
 
 
@@ -35,7 +41,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     args = get_parser().parse_args(cmd)
     dropped = BadItems(args.data, args.max_dropped_share)
     tables = filter_lengths(
-        read_data_dir(args.data), args.min_wav_duration, args.max_wav_duration, dropped
+        read_data_dir(args.data),
+        args.min_wav_duration,
+        args.max_wav_duration,
+        dropped,
+        args.untranscribed,
     )
     with atomic_open(Path(args.out) / "feats_type") as f:  # ESPnet's asr.sh asks for it
         f.write("raw\n")

@@ -83,6 +83,12 @@ def get_parser() -> argparse.ArgumentParser:
         default=False,
         help="make files again that an earlier run has made of the same audio",
     )
+    parser.add_argument(
+        "--untranscribed",
+        type=str2bool,
+        default=False,
+        help="transcripts may be missing: a teacher's take their place",
+    )
     return parser
 
 
@@ -98,12 +104,15 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         args.force,
     )  # fmt: skip
     bad = BadItems(args.data, args.max_bad_share)
-    tables = read_data_dir(args.data, bad)
+    tables = read_data_dir(args.data, bad, args.untranscribed)
     clean = None if args.cleaner == "none" else text_cleaner(args.cleaner)
     removed = set() if args.nlsyms_txt == "none" else read_symbols(args.nlsyms_txt)
-    tables["text"] = clean_transcripts(
-        tables["text"], args.text_symbols, args.data, clean, removed
-    )
+    written = tables["text"]
+    if args.untranscribed:
+        written = {utt: text for utt, text in written.items() if text}
+    if written:
+        written = clean_transcripts(written, args.text_symbols, args.data, clean, removed)
+        tables["text"] = {**tables["text"], **written}
     announce(tables["wav.scp"].values(), f"{args.data}/wav.scp")
     # What the sources hold decides which files of an earlier run are still right.
     files = audio_files(args.data, may_miss=True)

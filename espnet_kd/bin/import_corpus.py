@@ -44,6 +44,12 @@ def get_parser() -> argparse.ArgumentParser:
         help="print a checksum of what would be written, the audio itself excepted, and write "
         "nothing",
     )
+    add(
+        "--untranscribed",
+        type=str2bool,
+        default=False,
+        help="transcripts of the training set may be missing: a teacher's take their place",
+    )
     return parser
 
 
@@ -55,7 +61,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         raise UserError("--corpus is empty; name a file or folder")
     names = SetNames(args.train_set, args.valid_set, tuple(args.test_sets.split()))
     bad = BadItems(args.corpus, args.max_bad_share)
-    sets = import_corpus(args.data, Path(args.corpus).expanduser(), names, bad)
+    corpus = Path(args.corpus).expanduser()
+    sets = import_corpus(args.data, corpus, names, bad, args.untranscribed)
     if args.digest:
         print(hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest()[:16])
         return

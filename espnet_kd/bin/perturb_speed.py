@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser, share
+from espnet_kd.cli import new_parser, share, str2bool
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.identity import NAME, audio_files, lines_of, write_record
 from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
@@ -25,6 +25,12 @@ def get_parser() -> argparse.ArgumentParser:
         default=0.02,
         help="refuse if a larger share lacks audio, transcript or speaker",
     )
+    parser.add_argument(
+        "--untranscribed",
+        type=str2bool,
+        default=False,
+        help="transcripts may be missing: a teacher's take their place",
+    )
     return parser
 
 
@@ -34,7 +40,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     args = get_parser().parse_args(cmd)
     factors = parse_factors(args.factors)
     bad = BadItems(args.data, args.max_bad_share)
-    tables = read_data_dir(args.data, bad)
+    tables = read_data_dir(args.data, bad, args.untranscribed)
     bad.refuse_beyond_share(len(tables["wav.scp"]) + bad.count)
     bad.log()
     tables = perturb(tables, factors)

@@ -11,14 +11,14 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from espnet_kd.data import identity
 from espnet_kd.data.audio_source import is_command, read_wav_scp, resolved
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.corpus_split import split_off
 from espnet_kd.data.corpus_tables import BY_FFMPEG, Item, read_folder, read_items
-from espnet_kd.data.kaldi_dir import Tables, read_data_dir, select
+from espnet_kd.data.kaldi_dir import UNTRANSCRIBED, Tables, read_data_dir, select
 from espnet_kd.errors import UserError
 
 KINDS = ("csv", "tsv", "jsonl", "folder", "kaldi")
@@ -74,7 +74,9 @@ def kind_of(corpus: Path) -> str:
     return "folder"
 
 
-def import_corpus(kind: str, corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tables]:
+def import_corpus(
+    kind: str, corpus: Path, names: SetNames, bad: BadItems, untranscribed: bool = False
+) -> Dict[str, Tables]:
     """Read a corpus.
 
     Args:
@@ -82,6 +84,7 @@ def import_corpus(kind: str, corpus: Path, names: SetNames, bad: BadItems) -> Di
         corpus: File or folder.
         names: Sets that are wanted.
         bad: Takes utterances without audio or transcript.
+        untranscribed: Whether transcripts of the training set may be missing; they become empty.
 
     Returns:
         Tables of each set.
@@ -99,12 +102,17 @@ def import_corpus(kind: str, corpus: Path, names: SetNames, bad: BadItems) -> Di
     if corpus.is_dir() and not any(corpus.iterdir()):
         raise UserError(f"--corpus {corpus}: the folder is empty")
     if kind == "kaldi":
-        return _import_kaldi(corpus, names, bad)
+        return _import_kaldi(corpus, names, bad, untranscribed)
     sets = _item_sets(kind, corpus, names)
     total = sum(map(len, sets.values()))
-    usable = {name: _usable(items, bad) for name, items in sets.items()}
+    usable = {
+        name: _usable(items, bad, untranscribed and name == names.train)
+        for name, items in sets.items()
+    }
     bad.refuse_beyond_share(total)
     bad.log()
+    if not all(item.text for item in usable.get(names.train, ())):
+        _refuse_to_split(usable, names, corpus)
     _split(usable, names, str(corpus))
     return {name: _tables_of(usable[name], f"{corpus} ({name})") for name in names.all()}
 
@@ -196,7 +204,16 @@ def _by_column(items: List[Item], names: SetNames, where: str) -> Dict[str, List
     return sets
 
 
-def _usable(items: Sequence[Item], bad: BadItems) -> List[Item]:
+def _refuse_to_split(sets: Iterable[str], names: SetNames, corpus: Path) -> None:
+    missing = [name for name in names.all() if name not in sets]
+    if missing:
+        raise UserError(
+            f"--corpus {corpus}: the training set lacks transcripts, so that {' '.join(missing)} "
+            "cannot be split off it; the corpus must have these sets, with transcripts"
+        )
+
+
+def _usable(items: Sequence[Item], bad: BadItems, untranscribed: bool) -> List[Item]:
     usable = []
     for item in items:
         if is_command(item.audio):
@@ -210,7 +227,7 @@ def _usable(items: Sequence[Item], bad: BadItems) -> List[Item]:
             bad.add("sound files that are not there", item.audio)
         elif not item.audio.isprintable() and UNWRITABLE.search(item.audio):
             bad.add("sound files whose names cannot stand in a table", ascii(item.audio))
-        elif item.text is None or not item.text:
+        elif not item.text and not untranscribed:
             bad.add("utterances without a transcript", item.where)
         else:
             usable.append(item)
@@ -302,7 +319,9 @@ def _kaldi_dirs(corpus: Path) -> Dict[str, Path]:
     return {}
 
 
-def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tables]:
+def _import_kaldi(
+    corpus: Path, names: SetNames, bad: BadItems, untranscribed: bool
+) -> Dict[str, Tables]:
     there = _kaldi_dirs(corpus)
     if not there:
         inside = " ".join(sorted(path.name for path in corpus.iterdir())[:8])
@@ -316,10 +335,15 @@ def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tab
             f"--data kaldi --corpus {corpus}: no data directory for --train_set {names.train}; "
             f"there are {', '.join(sorted(path.name for path in there.values()))}"
         )
-    sets = {name: _read_kaldi(path, bad) for name, path in dirs.items()}
+    sets = {
+        name: _read_kaldi(path, bad, untranscribed and name == names.train)
+        for name, path in dirs.items()
+    }
     bad.refuse_beyond_share(sum(len(tables["text"]) for tables in sets.values()) + bad.count)
     bad.log()
     missing = [name for name in names.all() if name not in sets]
+    if not all(sets[names.train]["text"].values()):
+        _refuse_to_split(sets, names, corpus)
     if missing:
         tables = sets[names.train]
         speakers = tables["utt2spk"]
@@ -332,9 +356,12 @@ def _import_kaldi(corpus: Path, names: SetNames, bad: BadItems) -> Dict[str, Tab
     return {name: sets[name] for name in names.all()}
 
 
-def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
-    if not (folder / "text").is_file():
-        raise UserError(f"{folder}: no text; transcripts are needed, a line '<utterance> <words>'")
+def _read_kaldi(folder: Path, bad: BadItems, untranscribed: bool) -> Tables:
+    if not untranscribed and not (folder / "text").is_file():
+        raise UserError(
+            f"{folder}: no text; transcripts are needed, a line '<utterance> <words>'; "
+            f"{UNTRANSCRIBED}"
+        )
     # Wherever a link to it lies.
     places = os.path.abspath(folder), os.path.realpath(folder)
     trusted = all(DOWNLOADS not in Path(place).parts for place in places)
@@ -344,7 +371,7 @@ def _read_kaldi(folder: Path, bad: BadItems) -> Tables:
             f"{folder}/wav.scp: {len(commands)} entries are commands (e.g. '{commands[0]}'), and "
             "it lies in a folder of downloads: none is run; copy the directory if you trust it"
         )
-    tables = read_data_dir(folder, bad)
+    tables = read_data_dir(folder, bad, untranscribed)
     tables["wav.scp"] = resolved(tables["wav.scp"], folder)
     logging.info(f"{folder}: {len(tables['text'])} utterances")
     left = ("utt2num_samples", identity.NAME)  # are made anew

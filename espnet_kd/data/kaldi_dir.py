@@ -22,9 +22,16 @@ LACKS = {
     "text": "utterances without a transcript",
     "utt2spk": "utterances without a speaker",
 }
+# When a training set may lack transcripts.
+UNTRANSCRIBED = (
+    "a training set needs none where --teacher_exp names a teacher and every stage of the plan "
+    "has 'labels: teacher'"
+)
 
 
-def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
+def read_data_dir(
+    path: PathLike, bad: Optional[BadItems] = None, untranscribed: bool = False
+) -> Tables:
     """Read a data directory.
 
     `spk2utt` is read where there is no `utt2spk` only; without both each utterance has a speaker
@@ -36,6 +43,7 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
         bad: Takes the utterances that lack audio, transcript or speaker, which are left out;
             the caller refuses too many. None: there must be none, as in a directory that an
             earlier stage wrote.
+        untranscribed: Whether transcripts may be missing; they become empty.
 
     Raises:
         UserError: a table that is needed is missing or empty, one that is optional holds only
@@ -44,8 +52,16 @@ def read_data_dir(path: PathLike, bad: Optional[BadItems] = None) -> Tables:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such data directory; run the stage that makes it first")
-    names = ["text", *(name for name in OPTIONAL if (path / name).exists())]
-    tables = {"wav.scp": read_wav_scp(path), **{name: read_table(path / name) for name in names}}
+    names = [name for name in OPTIONAL if (path / name).exists()]
+    tables = {"wav.scp": read_wav_scp(path), "text": {}}
+    tables.update({name: read_table(path / name) for name in names})
+    if not untranscribed and bad is not None and not (path / "text").exists():
+        raise UserError(f"{path}/text: no such file; {UNTRANSCRIBED}")
+    if not untranscribed or (path / "text").exists():
+        tables["text"] = read_table(path / "text")
+    if untranscribed:
+        utts = tables.get("segments", tables["wav.scp"])
+        tables["text"] = {**dict.fromkeys(utts, ""), **tables["text"]}
     made = bad is not None and not (path / "utt2spk").exists()  # in a directory of the user's
     tables["utt2spk"] = _speakers(path, tables["text"]) if made else read_table(path / "utt2spk")
     refuse_choice_of_channel(path, tables["wav.scp"])

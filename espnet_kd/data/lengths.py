@@ -9,7 +9,11 @@ from espnet_kd.errors import UserError
 
 
 def filter_lengths(
-    tables: Tables, min_seconds: float, max_seconds: float, dropped: BadItems
+    tables: Tables,
+    min_seconds: float,
+    max_seconds: float,
+    dropped: BadItems,
+    untranscribed: bool = False,
 ) -> Tables:
     """Keep utterances longer than `min_seconds`, shorter than `max_seconds`, with text.
 
@@ -20,6 +24,7 @@ def filter_lengths(
         min_seconds: Lower bound.
         max_seconds: Upper bound.
         dropped: Takes what is dropped; its share holds for the utterances and for their hours.
+        untranscribed: Whether utterances without text are kept.
 
     Raises:
         UserError: bounds that exclude everything, no `utt2num_samples`, too much dropped.
@@ -40,7 +45,7 @@ def filter_lengths(
             dropped.add("too short", f"{utt}: {samples / rate:.3g} s")
         elif samples >= longest:
             dropped.add("too long", f"{utt}: {samples / rate:.3g} s")
-        elif not tables["text"][utt].split():
+        elif not untranscribed and not tables["text"][utt].split():
             dropped.add("without text", utt)
         else:
             keep.add(utt)

@@ -152,6 +152,7 @@ unknown_options=() # of ESPnet's asr.sh, perhaps: espnet_kd/run/espnet_options.p
 # the options (train_set with _sp, asr_exp, token_dir, inference_tag, scored_sets, ...) is printed.
 options=()
 base_train_set=
+untranscribed=false
 for name in $(_known_options); do options+=("--${name}=${!name}"); done
 # shellcheck disable=SC2086
 implied=$(${python} -m espnet_kd.bin.check_options --program "${0##*/}" \
@@ -164,6 +165,11 @@ while IFS='=' read -r name value; do
     esac
     printf -v "${name}" '%s' "${value}"
 done <<<"${implied}"
+
+# may_lack SET: may the transcripts of a set be missing, since teachers write its labels?
+may_lack() {
+    if [ "$1" = "${train_set}" ]; then echo "${untranscribed}"; else echo false; fi
+}
 
 # by_python VERB WORDS...: do a stage, or a part of it, which says itself what goes wrong.
 by_python() {
@@ -228,7 +234,8 @@ if begin_stage 1; then
     if [ -n "${corpus}" ]; then
         words+=("source:corpus=${corpus%/}" ${data:+"source:data=${data}"})
         import_words=(--corpus "${corpus}" --data "${data}" --train_set "${base_train_set}"
-            --valid_set "${valid_set}" --test_sets "${test_sets}" --max_bad_share "${max_bad_share}")
+            --valid_set "${valid_set}" --test_sets "${test_sets}" --max_bad_share "${max_bad_share}"
+            --untranscribed "${untranscribed}")
         if [ -f "${corpus}" ]; then
             words+=("table:${corpus}")
         else
@@ -283,7 +290,7 @@ if begin_stage 2; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.perturb_speed --data "data/${base_train_set}" \
                 --factors "${speed_perturb_factors}" --out "data/${train_set}" \
-                --max_bad_share "${max_bad_share}"
+                --max_bad_share "${max_bad_share}" --untranscribed "${untranscribed}"
             step_done "data/${train_set}" perturb_speed
         fi
     fi
@@ -315,7 +322,7 @@ if begin_stage 3; then
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
                 --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}" \
                 --cleaner "${cleaner}" --nlsyms_txt "${nlsyms_txt}" \
-                --force "${force}"
+                --untranscribed "$(may_lack "${dset}")" --force "${force}"
             step_done "${out}" format_audio
         fi
     done
@@ -333,7 +340,7 @@ if begin_stage 4; then
             call ${python} -m espnet_kd.bin.filter_lengths \
                 --data "${data_feats}/org/${dset}" --out "${out}" \
                 --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
-                --max_dropped_share "${max_dropped_share}"
+                --max_dropped_share "${max_dropped_share}" --untranscribed "$(may_lack "${dset}")"
             step_done "${out}" filter_lengths
         fi
     done
