@@ -1,15 +1,17 @@
-"""Progress with an ETA, as plain lines that a log file can hold too.
+"""Progress with an ETA: one line of a terminal that changes, plain lines in a log.
 
-A line begins with `[progress]`; the recipe's local job runner copies such lines
+A plain line begins with `[progress]`; the recipe's local job runner copies such lines
 from a job's log to the terminal.
 """
 
+import os
 import sys
 import time
 from typing import Iterable, Iterator, Optional, Sized, TypeVar, cast
 
 Item = TypeVar("Item")
 MARK = "[progress]"
+CLEAR = "\r\x1b[K"
 FIRST = 2.0  # seconds until the first line, which says what to expect
 
 
@@ -18,6 +20,34 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(int(seconds + 0.5), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def show(text: str, last: bool = False) -> None:
+    """Show where some work is, on stderr.
+
+    Args:
+        text: Text without `[progress]`.
+        last: Whether the work has ended: then the line of a terminal stays.
+    """
+    if not sys.stderr.isatty():
+        print(f"{MARK} {text}", file=sys.stderr, flush=True)
+        return
+    # The cursor goes back to where the line begins, so that whatever comes next replaces it.
+    text = text if len(text) < (width := _columns()) else f"{text[: width - 2]}\u2026"
+    print(f"{CLEAR}{text}", end="\n" if last else "\r", file=sys.stderr, flush=True)
+
+
+def clear() -> None:
+    """Empty the line that changes, for other text."""
+    if sys.stderr.isatty():
+        print(CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def pace(speed: float, unit: str) -> str:
@@ -64,15 +94,14 @@ class Progress:
         took = f"took {clock(now - self.start)}"
         if now - self.start >= FIRST:  # less says nothing of the speed
             took += f", {pace(self._speed(now), self.unit)}"
-        self._print(took, note)
+        self._print(took, note, last=True)
 
     def _speed(self, now: float) -> float:
         return (self.count - self.first) / (now - self.start)
 
-    def _print(self, what: str, note: str) -> None:
+    def _print(self, what: str, note: str, last: bool = False) -> None:
         note = f", {note}" if note else ""
-        line = f"{MARK} {self.label}: {self.count}/{self.total} {self.unit}, {what}{note}"
-        print(line, file=sys.stderr, flush=True)
+        show(f"{self.label}: {self.count}/{self.total} {self.unit}, {what}{note}", last)
 
 
 def track(

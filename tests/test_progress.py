@@ -1,8 +1,10 @@
 """What progress lines say."""
 
+import io
+
 import pytest
 
-from espnet_kd.progress import clock, pace
+from espnet_kd.progress import Progress, clock, pace
 
 
 @pytest.mark.parametrize(
@@ -15,3 +17,34 @@ def test_slow_items_are_told_in_seconds(speed, said):
 
 def test_clock():
     assert [clock(s) for s in (5.4, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
+
+
+class Terminal(io.StringIO):
+    """A terminal of so many columns."""
+
+    def isatty(self):
+        return True
+
+
+def test_in_a_terminal_one_line_changes(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress("train " + 60 * "x", 20, interval=0)
+    progress.update(note="loss 12.34, tokens 100")
+    progress.update()
+    progress.close()
+    shown = terminal.getvalue().split("\r\x1b[K")[1:]
+    assert [line[-1] for line in shown] == ["\r", "\r", "\n"]
+    assert all(len(line) <= 80 for line in shown)  # with what ends it
+
+
+def test_in_a_log_every_line_is_marked(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    progress = Progress("train", 2, interval=0)
+    progress.update()
+    progress.close()
+    assert [line.split(",")[0] for line in log.getvalue().splitlines()] == [
+        "[progress] train: 1/2 utt",
+        "[progress] train: 1/2 utt",
+    ]

@@ -141,6 +141,12 @@ else
     echo "make: ${venv}: setup.py, constraints, extras or folder changed; updating"
     echo outdated >"${stamp}"
 fi
+# pip is silent while it unpacks gigabytes.
+while sleep 20 >/dev/null; do
+    echo "make: ${venv}: $((SECONDS - start)) s, $(du -sh "${venv}" | cut -f 1) of about 6G"
+done 9>&- &
+ticker=$!
+trap 'kill "${ticker}" 2>/dev/null || true' EXIT
 # A PYTHONPATH or a pip option of the user's must not lead pip out of the environment.
 env -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     "${venv}/bin/python" -m pip install --constraint "${constraints}" "$@" -e ".[${extras}]" ||

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator
@@ -23,7 +22,7 @@ from espnet_kd.espnet.mixed_precision import autocast_dtype
 from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.methods.callbacks import Callback, Run
-from espnet_kd.progress import MARK, Progress
+from espnet_kd.progress import Progress, show
 from espnet_kd.saved import check_finite, checked_loads
 
 REMOVE = "remove it, and the *epoch.pth beside it, to train from the start"
@@ -253,4 +252,4 @@ def _is_main(distributed_option: Any) -> bool:
 def _tell(options: Any, line: str) -> None:
     """Show a line in the log, and, as it is marked, in the recipe's terminal."""
     if line:
-        print(f"{MARK} train {Path(options.output_dir).name}: {line}", file=sys.stderr, flush=True)
+        show(f"train {Path(options.output_dir).name}: {line}", last=True)

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Dict, List, Optional, TextIO
 
-from espnet_kd.progress import MARK
+from espnet_kd.progress import MARK, clear, show
 from espnet_kd.run.jobs import JobError, Jobs, exit_code, pauses
 
 FOLLOWED = 4  # jobs at a time whose progress is shown; of more, the first's alone
@@ -58,7 +58,7 @@ class _Job:
     def __init__(self, array: Array, number: int, jobs: Jobs, followed: bool) -> None:
         self.number, self.path, self.begin = number, array.log_of(number), time.monotonic()
         os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-        self.tag = f" (job {number})" if array.count > 1 else ""
+        self.tag = f"(job {number}) " if array.count > 1 else ""
         self.part = ""
         command = array.command_of(number)
         open(self.path, "wb").close()
@@ -99,9 +99,8 @@ class _Job:
             if not self.part.endswith("\n"):
                 return  # half a line
             if self.part.startswith(MARK):
-                print(f"{MARK}{self.tag}{self.part[len(MARK) :]}", end="", file=sys.stderr)
+                show(f"{self.tag}{self.part[len(MARK) :].strip()}")
             self.part = ""
-        sys.stderr.flush()
 
 
 def _now() -> str:
@@ -135,6 +134,7 @@ def run_array(array: Array, program: str) -> None:
                 if not job.ended():
                     continue
                 job.show_progress()
+                clear()
                 del running[number]
                 if job.process is not None:
                     jobs.running.remove(job.process)

@@ -67,6 +67,7 @@ def test_help_lists_every_stage_and_option_with_its_value(recipe):
         assert re.search(rf"^    --{name}\s", done.stdout, re.M), name
     for number in 1, 2, 3, 4, 5, 10, 11, 12, 13, 16, 17:
         assert re.search(rf"^ +{number}  \w", done.stdout, re.M), number
+    assert max(map(len, done.stdout.splitlines())) <= 90
     assert "Sampling rate (8k)" in done.stdout
     assert "(--max_epoch 3)" in done.stdout
     assert "(conf/compression.yaml)" in done.stdout

@@ -29,27 +29,30 @@ Options, with the values they have now:
     --seed           # Seed of the trainings (default: the one in their configs) (${seed}).
 
     # Data
-    --corpus                 # File or folder of a corpus, read by stage 1 in the place of
-                             # local/data.sh; sets that it lacks are split off (${corpus}).
-    --data                   # Kind of it: csv, tsv, jsonl, folder (sounds with a .txt beside
-                             # each) or kaldi (also an ESPnet dump); none: guess (${data}).
-    --local_data_opts        # Options of local/data.sh; values with spaces in single quotes
-                             # (${local_data_opts}).
+    --corpus                 # File or folder of a corpus, read by stage 1 in the place
+                             # of local/data.sh; sets that it lacks are split off (${corpus}).
+    --data                   # Kind of it: csv, tsv, jsonl, folder (sounds with a .txt
+                             # beside each) or kaldi (also an ESPnet dump); none: guess
+                             # (${data}).
+    --local_data_opts        # Options of local/data.sh; values with spaces in single
+                             # quotes (${local_data_opts}).
     --speed_perturb_factors  # E.g. "0.9 1.0 1.1"; none: no perturbation (${speed_perturb_factors}).
     --audio_format           # flac or wav (${audio_format}).
     --fs                     # Sampling rate (${fs}).
-    --resample               # Convert other sampling rates instead of refusing them (${resample}).
+    --resample               # Convert other sampling rates instead of refusing them
+                             # (${resample}).
     --max_bad_share          # Share of a set's utterances that may be unusable (${max_bad_share}).
-    --text_symbols           # Markup in transcripts, such as <noise>: refuse, remove, or keep,
-                             # which spells it out (${text_symbols}).
-    --cleaner                # Of transcripts, as in ESPnet (tacotron, jaconv, vietnamese,
-                             # korean_cleaner, whisper_en, whisper_basic), or a function of yours,
-                             # module:function; all sets are learnt and scored so (${cleaner}).
+    --text_symbols           # Markup in transcripts, such as <noise>: refuse, remove,
+                             # or keep, which spells it out (${text_symbols}).
+    --cleaner                # Of transcripts, as in ESPnet (tacotron, jaconv,
+                             # vietnamese, korean_cleaner, whisper_en, whisper_basic),
+                             # or a function of yours, module:function; all sets are
+                             # learnt and scored so (${cleaner}).
     --nlsyms_txt             # File of words taken out of them, such as <noise> (${nlsyms_txt}).
     --min_wav_duration       # Shortest utterance to train on, in seconds (${min_wav_duration}).
     --max_wav_duration       # Longest utterance to train on, in seconds (${max_wav_duration}).
-    --max_dropped_share      # Share of a training set's utterances, or hours, that these two, or
-                             # hard labels, may leave out (${max_dropped_share}).
+    --max_dropped_share      # Share of a training set's utterances, or hours, that
+                             # these two, or hard labels, may leave out (${max_dropped_share}).
     --train_set              # Name of the training set (${train_set}).
     --valid_set              # Name of the validation set (${valid_set}).
     --test_sets              # Names of the test sets (${test_sets}).
@@ -64,28 +67,32 @@ Options, with the values they have now:
     --bpe_train_text  # Kaldi text that BPE tokens are made of, none: the training set's
                       # (${bpe_train_text}).
     --token_dir   # Directory of the token list (${token_dir}).
-    --max_unk_share  # Share of a training or validation set's characters that the tokens may
-                     # not be able to write (${max_unk_share}).
+    --max_unk_share  # Share of a training or validation set's characters that the
+                     # tokens may not be able to write (${max_unk_share}).
 
     # Teacher
     --asr_config              # Training config (${asr_config}).
-    --asr_args                # More options of its training; they overrule the config (${asr_args}).
+    --asr_args                # More options of its training; they overrule the config
+                              # (${asr_args}).
     --asr_tag                 # Name of its directory, exp/asr_<tag> (${asr_tag}).
     --asr_exp                 # Its directory; overrules --asr_tag (${asr_exp}).
     --asr_stats_dir           # Directory of the statistics (${asr_stats_dir}).
     --feats_normalize         # global_mvn or utterance_mvn (${feats_normalize}).
     --asr_speech_fold_length  # fold_length of speech, for batch_type folded (${asr_speech_fold_length}).
     --asr_text_fold_length    # fold_length of text, for batch_type folded (${asr_text_fold_length}).
-    --teacher_exp             # Take the transducer of this ESPnet experiment, train none (${teacher_exp}).
+    --teacher_exp             # Take the transducer of this ESPnet experiment, train
+                              # none (${teacher_exp}).
     --teacher_model           # Its checkpoint, a file of that directory (${teacher_model}).
 
     # Compression
     --compression_config      # Plan of the compression stages (${compression_config}).
-    --student_config          # Training config of the students (${student_config}).
-    --paths                   # "progressive scratch one_shot inherited": also baselines of the
-                              # same size and updates (${paths}).
+    --student_config          # Training config of the students
+                              # (${student_config}).
+    --paths                   # "progressive scratch one_shot inherited": also
+                              # baselines of the same size and updates (${paths}).
     --paths_at                # Stages of the plan at whose sizes, none: the last (${paths_at}).
-    --ablate                  # Add the ablations of espnet_kd/plan/baselines.py (${ablate}).
+    --ablate                  # Add the ablations of espnet_kd/plan/baselines.py
+                              # (${ablate}).
     --compression_stage       # First student to run, counted over all paths (${compression_stage}).
     --stop_compression_stage  # Last student to run (${stop_compression_stage}).
     --kd_args                 # More options of the students' training (${kd_args}).
@@ -97,17 +104,20 @@ Options, with the values they have now:
     --inference_config     # Decoding config (${inference_config}).
     --inference_args       # More options of decoding; they overrule the config (${inference_args}).
     --inference_tag        # Name of the directory of its results (${inference_tag}).
-    --inference_asr_model  # Checkpoint to decode with and to distil from (${inference_asr_model}).
+    --inference_asr_model  # Checkpoint to decode with and to distil from
+                           # (${inference_asr_model}).
     --use_streaming        # Decode chunk by chunk (${use_streaming}).
-    --decoding             # aligned: in batches, chunks as in training, no frame dropped; stock:
-                           # ESPnet's own, one utterance after the other (${decoding}).
-    --stock_wer            # With aligned chunks: decode the test sets as ESPnet does, too, so that
-                           # the report and the cards have that WER as well (${stock_wer}).
-    --decoding_windows     # Milliseconds of audio of a chunk, e.g. "320 640 1280": with aligned
-                           # chunks, decode the test sets in each, too (${decoding_windows}).
+    --decoding             # aligned: in batches, chunks as in training, no frame
+                           # dropped; stock: ESPnet's own, one utterance after the
+                           # other (${decoding}).
+    --stock_wer            # With aligned chunks: decode the test sets as ESPnet does,
+                           # too, so that the report and the cards have that WER as
+                           # well (${stock_wer}).
+    --decoding_windows     # Milliseconds of audio of a chunk, e.g. "320 640 1280":
+                           # with aligned chunks, decode the test sets in each, too (${decoding_windows}).
     --report_note          # A sentence for the head of the report (${report_note}).
-    --local_score_opts     # Options of local/score.sh, which, if there is one, is run with each
-                           # scored experiment as its last word (${local_score_opts}).
+    --local_score_opts     # Options of local/score.sh, which, if there is one, is run
+                           # with each scored experiment as its last word (${local_score_opts}).
 
     # Pack and upload
     --pack_models     # Models to pack, by their names in the report, none: all (${pack_models}).
@@ -118,8 +128,8 @@ Options, with the values they have now:
 
     # Devices
     --export_formats  # Of float32 float16 int8 int4, none: no export (${export_formats}).
-    --export_models   # Models to export, by their names in the report, none: the last student of
-                      # the plan (${export_models}).
+    --export_models   # Models to export, by their names in the report, none: the last
+                      # student of the plan (${export_models}).
     --export_utterances  # An export is compared on at most so many of each set, 0: all
                          # (${export_utterances}).
 END
