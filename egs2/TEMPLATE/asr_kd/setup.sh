@@ -17,18 +17,12 @@ if [ -e "${dir}/run.sh" ]; then
     exit 1
 fi
 if [ ! -d "${dir}/../../TEMPLATE/asr_kd" ] && [ ! -d "$(dirname "$(dirname "${dir}")")/TEMPLATE/asr_kd" ]; then
-    own=$(dirname "$(readlink -f "$0")")/../../own_corpus/asr_kd
-    if [ ! -d "${own}" ]; then
+    repo=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
+    if [ ! -d "${repo}/egs2/own_corpus/asr_kd" ]; then
         echo "${0##*/}: error: ${dir} must be egs2/<corpus>/asr_kd beside egs2/TEMPLATE/asr_kd" >&2
         exit 1
     fi
-    mkdir -p "${dir}"
-    for path in "${own}"/*; do
-        # Not what runs have left there.
-        case "${path##*/}" in exp | data | dump | downloads) ;; *) cp -rL "${path}" "${dir}/" ;; esac
-    done
-    echo "Made ${dir}: a copy that stands alone. ./run.sh --corpus DIR, or write local/data.sh."
-    exit 0
+    PYTHONPATH="${repo}" exec "${python:-python3}" -m espnet_kd.bin.new_recipe "${dir}"
 fi
 
 mkdir -p "${dir}/conf" "${dir}/local"

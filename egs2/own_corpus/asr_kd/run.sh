@@ -11,7 +11,7 @@ set -e
 set -u
 set -o pipefail
 
-# A corpus is named from where the user is.
+# A corpus and a teacher are named from where the user is.
 absolute() {
     case "$1" in
     "" | /*) echo "$1" ;;
@@ -26,10 +26,13 @@ options=()
 while [ $# -gt 0 ]; do
     case "$1" in
     --data_scale | --data-scale)
-        data_scale=${2:-}
+        data_scale=${2:-nothing}
         shift
         ;;
-    --data_scale=* | --data-scale=*) data_scale=${1#*=} ;;
+    --data_scale=* | --data-scale=*)
+        data_scale=${1#*=}
+        data_scale=${data_scale:-nothing}
+        ;;
     --help | -h)
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
         echo
@@ -45,11 +48,14 @@ while [ $# -gt 0 ]; do
         --train_set=* | --train-set=*) train_set=${1#*=} ;;
         esac
         case "$1" in
-        --corpus)
-            options+=("$1" "$(absolute "${2:-}")")
+        --corpus | --teacher_exp | --teacher-exp)
+            options+=("$1")
+            if [ $# -gt 1 ]; then options+=("$(absolute "$2")"); fi
             shift
             ;;
-        --corpus=*) options+=("--corpus=$(absolute "${1#*=}")") ;;
+        --corpus=* | --teacher_exp=* | --teacher-exp=*)
+            options+=("${1%%=*}=$(absolute "${1#*=}")")
+            ;;
         *) options+=("$1") ;;
         esac
         ;;
