@@ -3,8 +3,13 @@
 Only lower bounds stand here, so that `pip install -e .` leaves an environment that
 already has ESPnet as it is. The exact sets that were tested are in `constraints/`;
 `make` uses them.
+
+`ESPNET_KD_CORE=1 pip install .` installs the loss alone, `espnet_kd.objective`, with torch and
+without ESPnet. No extra can do that, since an extra only adds; and who names none is to have a
+recipe that runs. The name of the package is the same, so that pip replaces the one by the other.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -41,6 +46,11 @@ REQUIRES = [
     "editdistance",
 ]
 
+CORE = os.environ.get("ESPNET_KD_CORE") == "1"
+# What of the package needs torch alone: the rooms below, `objective` and `errors`.
+CORE_PACKAGES = ["espnet_kd", "espnet_kd.lattice", "espnet_kd.losses", "espnet_kd.spec"]
+CORE_MODULES = ("__init__", "errors", "objective")
+
 EXTRAS = {
     # What only draws. Without it the report has no PNG files and training keeps no
     # TensorBoard log.
@@ -70,7 +80,10 @@ EXTRAS = {
         "kaldi-native-fbank>=1.20",  # the features that sherpa-onnx hears, of its authors
     ],
     # What `make test` and `make lint` need: the type checker and the shell linter come as
-    # wheels, so that nothing has to be installed by hand.
+    # wheels, so that nothing has to be installed by hand. Not among them: wandb and
+    # huggingface_hub, clients of services with thirty packages behind them, which nobody needs
+    # to train. Where they are installed, tests run them for real, offline and with a hub of our
+    # own (seen to pass with wandb 0.31 and huggingface_hub 2.4); else these skip, and say so.
     "test": [
         "pytest>=7",
         "pytest-xdist>=3.5",  # two files at a time: of pytest-dev, as pytest is
@@ -101,9 +114,18 @@ def long_description() -> str:
 class WithRecipe(build_py):
     """Put a recipe folder into the wheel, from which espnet_kd.bin.new_recipe makes others."""
 
+    def find_package_modules(self, package: str, package_dir: str) -> "list[tuple]":
+        """List the modules of a package; of the topmost, in the core, a few."""
+        modules = super().find_package_modules(package, package_dir)
+        if CORE and package == "espnet_kd":
+            return [module for module in modules if module[1] in CORE_MODULES]
+        return modules
+
     def run(self) -> None:
         """Copy the package, then the recipe."""
         super().run()
+        if CORE:
+            return
         source = HERE / "egs2/own_corpus/asr_kd"
         if self.editable_mode or not source.is_dir():
             return
@@ -121,10 +143,10 @@ setup(
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["espnet_kd", "espnet_kd.*"]),
-    package_data={"espnet_kd.device": ["page/*"]},
+    packages=CORE_PACKAGES if CORE else find_packages(include=["espnet_kd", "espnet_kd.*"]),
+    package_data={} if CORE else {"espnet_kd.device": ["page/*"]},
     # torch 2.1 and ESPnet's typing both want 3.10 by now; 3.11 and 3.12 are tested.
     python_requires=">=3.10",
-    install_requires=REQUIRES,
-    extras_require=EXTRAS,
+    install_requires=["torch>=2.1"] if CORE else REQUIRES,
+    extras_require={} if CORE else EXTRAS,
 )
