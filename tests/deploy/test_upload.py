@@ -1,11 +1,15 @@
 """What would be sent to the hub, with a module that stands for `huggingface_hub`."""
 
+import os
+import subprocess
 import sys
 import types
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.deploy.local_hub import LocalHub
 
 ARCHIVE = "exp/kd_s/packed/kd_s.zip"
 
@@ -79,3 +83,21 @@ def test_refusals_are_one_line(here, run, monkeypatch, tmp_path):
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as z:
         z.writestr("a", "b")
     assert "no meta.yaml" in upload(run, "--dry_run", archive=str(tmp_path / "y.zip"))[2]
+
+
+def test_the_real_client_uploads_it_to_a_local_hub(here):
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is installed by who uploads")
+    words = ["-m", "espnet_kd.bin.upload_model", "--archive", ARCHIVE, "--repo", "me/digits"]
+    with LocalHub() as hub:
+        env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_token", "HOME": "."}
+        env.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HOME="hf")
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        done = subprocess.run(
+            [sys.executable, *words], env=env, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"uploaded {ARCHIVE} to {hub.address}/me/digits\n"
+    assert hub.created["name"] == "digits" and hub.created.get("type", "model") == "model"
+    with zipfile.ZipFile(ARCHIVE) as z:
+        assert hub.files == {name: z.read(name) for name in z.namelist()}
+    assert any(request.startswith("PUT /store/") for request in hub.asked)  # the weights
