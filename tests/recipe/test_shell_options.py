@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from shell_recipe import REPO, TEMPLATE, Recipe
@@ -142,42 +141,22 @@ def test_librispeech_s_scales(words, said):
         assert help_of("./run_960.sh", "--help").stdout == done.stdout
 
 
-def test_a_scale_that_is_not_known():
-    folder = REPO / "egs2/librispeech/asr_kd"
+@pytest.mark.parametrize(
+    "corpus, known",
+    [
+        ("librispeech", "mini, small, 100 or 960, not ''"),
+        ("own_corpus", "small, medium or large, not 'nothing'"),
+    ],
+)
+def test_a_scale_that_is_not_known(corpus, known):
+    folder = REPO / f"egs2/{corpus}/asr_kd"
     done = subprocess.run(["./run.sh", "--data_scale"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "run.sh: error: --data_scale must be mini, small, 100 or 960, not ''\n"
+    assert done.stderr == f"run.sh: error: --data_scale must be {known}\n"
 
 
-def test_the_options_of_an_espnet_recipe_are_taken(recipe):
-    """Those of a `run.sh` for `--asr_task asr_transducer`, such as LibriSpeech's."""
-    Path(recipe.dir, "pretrained.pth").touch()
-    words = [
-        "--asr_task", "asr_transducer", "--lang", "en", "--nj", "16", "--feats_type", "raw",
-        "--audio_format", "flac.ark", "--max_wav_duration", "30", "--use_lm", "false",
-        "--lm_config", "conf/tuning/train_lm.yaml", "--lm_train_text", "data/lm.txt",
-        "--lm_args", "--max_epoch 3",
-        "--asr-config", "conf/train_teacher.yaml", "--skip_eval", "true", "--skip_upload_hf=true",
-        "--eval_valid_set", "true", "--pretrained_model", "pretrained.pth", "--use_k2", "false",
-        "--num_splits_asr", "4", "--stop_stage", "5", "--skip_stages", "6 7 8 9",
-    ]  # fmt: skip
-    done = run(recipe, *SETS, "--token_type", "char", "--ngpu", "0", *words)
-    said = done.stderr.splitlines()[0]
-    assert said == (
-        "asr_kd.sh: options that change nothing here: --audio_format flac.ark (written as flac), "
-        "--asr_task asr_transducer, --feats_type raw, --use_lm false, --lm_config "
-        "conf/tuning/train_lm.yaml, --lm_train_text data/lm.txt, --lm_args --max_epoch 3, "
-        "--use_k2 false, --num_splits_asr 4"
-    )
-    assert "Stages to run" in done.stdout
-
-
-def test_all_that_is_refused_is_told_at_once(recipe):
-    words = "--use_lm true --use_ngram=true --qqq --stage x --feats_type fbank"
-    done = run(recipe, *SETS, *words.split())
-    assert done.returncode == 1 and done.stdout == ""
-    lines = [line.removeprefix("asr_kd.sh: error: ") for line in done.stderr.splitlines()]
-    assert [line.split(":")[0] for line in lines] == [
-        "--use_lm 'true'", "--use_ngram 'true'", "unknown option --qqq; --help lists them all",
-        "--feats_type 'fbank'", "--stage must be a whole number, not 'x'",
-    ]  # fmt: skip
+def test_a_teacher_is_named_from_where_the_user_is(tmp_path):
+    run = REPO / "egs2/own_corpus/asr_kd/run.sh"
+    words = [run, "--teacher_exp", "exp/asr_x", "--corpus=c", "--help"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert f"train none ({tmp_path}/exp/asr_x)" in " ".join(done.stdout.replace("#", "").split())

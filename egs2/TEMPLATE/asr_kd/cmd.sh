@@ -8,6 +8,8 @@
 # are found through KALDI_ROOT, or through the ESPnet checkout that ESPNET_ROOT names.
 # Edit partitions and queues in conf/slurm.conf, conf/queue.conf, conf/pbs.conf; ssh.pl
 # reads its hosts from .queue/machines.
+# cmd_time: time limit of a job of Slurm's, such as 8:00:00. A job that reaches it goes back into
+# the queue and goes on from its last epoch (scripts/sbatch.sh).
 
 export cmd_backend="${cmd_backend:-local}"
 
@@ -40,6 +42,14 @@ esac
 if [ -z "${_runner}" ]; then
     echo "cmd.sh: error: cmd_backend=${cmd_backend} needs Kaldi's ${_script}: set KALDI_ROOT," \
         "or ESPNET_ROOT to an ESPnet checkout with Kaldi in it" >&2
+    return 1
+fi
+
+if [ "${cmd_backend}" = slurm ]; then
+    export KALDI_SLURM="${_runner}" requeue_before requeue_limit
+    _runner="scripts/slurm.pl${cmd_time:+ --time ${cmd_time}}"
+elif [ -n "${cmd_time:-}" ]; then
+    echo "cmd.sh: error: cmd_time is for cmd_backend=slurm, not ${cmd_backend}" >&2
     return 1
 fi
 
