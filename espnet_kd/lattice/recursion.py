@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Optional, Type
 import torch
 
 from espnet_kd.lattice.host_lengths import Lengths
+from espnet_kd.lattice.side_by_side import alone
 
 NEG_INF = float("-inf")
 
@@ -69,6 +70,7 @@ class _Recursion(torch.autograd.Function):
     """-log P per utterance; backward is FastEmit-weighted occupancies."""
 
     @staticmethod
+    @alone
     def forward(ctx, log_probs, t_len, u_len, fastemit):
         ways = _ways(log_probs, t_len, u_len)
         ctx.fastemit, ctx.T, ctx.dtype = fastemit, log_probs.size(1), log_probs.dtype
@@ -78,6 +80,7 @@ class _Recursion(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @alone
     def backward(ctx, grad):
         ways = ctx.kind(*ctx.saved_tensors)
         # An utterance without any path (log P = -inf) has an infinite loss and no gradient.
@@ -212,6 +215,7 @@ def _after_the_end(
 
 
 @torch.no_grad()
+@alone
 def arc_occupancies(
     log_probs: torch.Tensor,
     t_len: torch.Tensor,

@@ -2,11 +2,12 @@
 
 torch divides each operator among its threads, and lets them wait for one another after it: of a
 walk, thousands of times, each as long as a busy machine keeps the slowest waiting. Here a thread
-has chunks of its own, and they wait for one another once.
+has chunks of its own, and they wait for one another once. What is small stays with one (`alone`).
 """
 
+import functools
 import threading
-from typing import Any, Callable, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, List, Optional, Sequence, TypeVar, cast
 
 import torch
 
@@ -14,6 +15,24 @@ from espnet_kd.lattice.chunks import Chunk, Nodes
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def alone(function: Function) -> Function:
+    """Make a function of many small operators compute in the calling thread alone."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        threads = torch.get_num_threads()
+        if threads == 1:
+            return function(*args, **kwargs)
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return cast(Function, wrapped)
 
 
 def shares(pieces: Sequence[Nodes], most: int) -> List[List[Nodes]]:

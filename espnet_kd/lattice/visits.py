@@ -6,6 +6,7 @@ import torch
 
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.recursion import NEG_INF, arc_occupancies
+from espnet_kd.lattice.side_by_side import alone
 
 LEAST = -1e4  # log-probabilities below are as good as none, and can be added up
 
@@ -34,6 +35,7 @@ def occupancy(
 
 
 @torch.no_grad()
+@alone
 def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> torch.Tensor:
     """Mark the nodes of the likeliest path (Viterbi).
 

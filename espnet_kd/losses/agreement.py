@@ -5,10 +5,12 @@ from typing import Optional
 import torch
 
 from espnet_kd.lattice.banded import Band
+from espnet_kd.lattice.side_by_side import alone
 from espnet_kd.lattice.visits import LEAST, best_path
 
 
 @torch.no_grad()
+@alone
 def agreement(
     student: torch.Tensor,
     teacher: torch.Tensor,

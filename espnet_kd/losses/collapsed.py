@@ -12,9 +12,11 @@ from espnet_kd.lattice.banded import Band
 from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import next_labels
+from espnet_kd.lattice.side_by_side import alone
 from espnet_kd.losses.kl import divergence
 
 
+@alone
 def collapsed_kl(
     student: torch.Tensor, teacher: torch.Tensor, kind: str = "forward"
 ) -> torch.Tensor:

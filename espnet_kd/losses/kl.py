@@ -5,6 +5,7 @@ from typing import Tuple
 import torch
 
 from espnet_kd.lattice.host_lengths import asks
+from espnet_kd.lattice.side_by_side import alone
 from espnet_kd.spec.distillation import DIVERGENCES as KINDS
 
 
@@ -47,6 +48,7 @@ class _KL(torch.autograd.Function):
     """Keeps its two inputs for the backward pass, where autograd would keep seven arrays."""
 
     @staticmethod
+    @alone
     def forward(ctx, log_p, log_q):
         ctx.save_for_backward(log_p, log_q)
         d = log_p - log_q
@@ -60,6 +62,7 @@ class _KL(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @alone
     def backward(ctx, grad):
         log_p, log_q, empty = _filled(*ctx.saved_tensors)
         d_p = d_q = None

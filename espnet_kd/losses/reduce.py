@@ -6,9 +6,11 @@ import torch
 
 from espnet_kd.lattice.banded import Band
 from espnet_kd.lattice.nodes import node_mask
+from espnet_kd.lattice.side_by_side import alone
 from espnet_kd.spec.distillation import NORMALIZATIONS
 
 
+@alone
 def reduce_nodes(
     divergence: torch.Tensor,
     t_len: torch.Tensor,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet_kd.lattice import Joint, stats
-from espnet_kd.lattice.side_by_side import shares, side_by_side
+from espnet_kd.lattice.side_by_side import alone, shares, side_by_side
 from espnet_kd.objective import Objective, distillation_losses
 from tests.lattice.materialised import random_joint, random_labels
 
@@ -72,6 +72,21 @@ def test_an_error_in_a_thread_is_raised_and_threads_are_put_back(threads):
     with pytest.raises(ValueError, match="no good"):
         side_by_side(work, [0, 1])
     assert torch.get_num_threads() == 2
+
+
+def test_what_is_small_is_computed_alone(threads):
+    threads(3)
+
+    @alone
+    def numbers(fails):
+        if fails:
+            raise ValueError
+        return torch.get_num_threads()
+
+    assert numbers(False) == 1 and torch.get_num_threads() == 3
+    with pytest.raises(ValueError):
+        numbers(True)
+    assert torch.get_num_threads() == 3
 
 
 def test_inference_mode_holds_in_all_threads(threads):
