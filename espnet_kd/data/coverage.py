@@ -101,7 +101,7 @@ def measure(
         if unknown:
             coverage.unknown.update("".join(unknown))
             coverage.example = coverage.example or utt
-        elif "".join(spelled).split() != text.split():
+        elif text.split() not in ("".join(spelled).split(), spelled):  # or tokens are words
             coverage.altered += 1
             coverage.altered_example = coverage.altered_example or utt
     return coverage

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Ways down compared: a teacher; with each seed every path of an arm; one table over all seeds.
+# Called by evidence.sh of a recipe, in its folder. All that is finished is recognised.
+#
+# An arm is a run of stages 16 and 17 with options of its own. conf/arms.txt holds a line for
+# each: its name, and options of run.sh. Its teacher is exp/asr_teacher unless they name another
+# (--asr_exp).
+set -e
+set -u
+set -o pipefail
+
+seeds="1 2 3"
+arms=all
+stats=
+out=
+report=true
+table=conf/arms.txt
+
+help_message() {
+    cat <<END
+Usage: ./evidence.sh [options] [options of run.sh, for all arms]
+
+Options:
+    --seeds   # Of the students; the teacher has seed 1 ("${seeds}").
+    --table   # List of arms ("${table}").
+    --arms    # Arms of ${table} to run ("${arms}").
+    --report  # Pool the seeds of each arm into one report (${report}).
+    --out     # That report; default: SEEDS.md in the folder of the arm ("${out}").
+END
+    echo
+    echo "Arms, each in exp/<arm>/seed<K> and exp/<arm>/SEEDS.md:"
+    sed 's/^/    /' "${table}"
+}
+
+die() {
+    echo "evidence.sh: error: $*" >&2
+    exit 1
+}
+
+case "${1:-}" in --help | -h) help_message; exit 0 ;; esac
+while [[ "${1:-}" =~ ^--(seeds|arms|table|stats|report|out)$ ]]; do
+    [ $# -ge 2 ] || die "option $1 needs a value"
+    declare "${BASH_REMATCH[1]}=$2"
+    shift 2
+done
+
+[ -f "${table}" ] || die "--table ${table}: no such file"
+declare -A options=()
+known=()
+while read -r name words; do
+    case "${name}" in '' | '#'*) continue ;; esac
+    known+=("${name}")
+    options["${name}"]=${words}
+done <"${table}"
+if [ "${arms}" = all ]; then arms=${known[*]}; fi
+for arm in ${arms}; do
+    [[ " ${known[*]} " == *" ${arm} "* ]] ||
+        die "--arms: '${arm}' is not in ${table}; there are ${known[*]}"
+done
+
+# shellcheck disable=SC1091
+. ./path.sh
+for arm in ${arms}; do
+    # Split as a shell would: a value with spaces stands in quotes.
+    mapfile -t own < <(xargs -r -n 1 printf '%s\n' <<<"${options["${arm}"]}")
+    same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${own[@]}")
+    folder=exp/${arm}
+    folder=${folder%/.}
+    ./run.sh "${same[@]}" --stop_stage 13 --seed 1 "$@"
+    runs=()
+    for seed in ${seeds}; do
+        ./run.sh "${same[@]}" --stage 16 --stop_stage 17 --seed "${seed}" \
+            --expdir "${folder}/seed${seed}" "$@"
+        runs+=(--run "${folder}/seed${seed}")
+    done
+    if "${report}" && [ "${#runs[@]}" -gt 2 ]; then
+        python3 -m espnet_kd.bin.report_seeds "${runs[@]}" --out "${out:-${folder}/SEEDS.md}" --plot
+    fi
+done

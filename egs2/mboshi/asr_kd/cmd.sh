@@ -1,0 +1,1 @@
+../../TEMPLATE/asr_kd/cmd.sh
