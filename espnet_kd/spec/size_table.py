@@ -13,6 +13,7 @@ import dataclasses
 from typing import Tuple, Union
 
 PerBlock = Union[int, Tuple[int, ...]]  # of all blocks, or of each
+PER_HEAD = 8  # channels of an attention head that sizes for a target keep where they can
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ from espnet_kd.spec.size_table import PER_BLOCK, Axis, PerBlock
 from espnet_kd.students.architecture import Architecture, Chooser
 from espnet_kd.students.importance import spaced_blocks
 
-STEPS = 8  # a step takes about this part of the teacher's size
+STEPS = 8  # a step takes about this part of the size that a leg of the way starts from
+LEG = 2.6  # largest factor of a leg
+UNMEASURED = 1.5  # factor that is warned of when it was taken on figures of larger models
 
 
 class _Trial(NamedTuple):
@@ -48,12 +50,16 @@ def allocate(
     the lowest of all. When no measurement is left, the last figures stand. The last step is
     as small as it may be, and what it saves too much is given back where it costs most.
 
+    What a model that was cut to pieces loses by one more cut says little. So a long way is gone
+    in legs of a factor of at most `LEG`, after each of which everything is measured anew, with
+    as many measurements; and no leg goes below the floors of the whole way (`floors_of`).
+
     Args:
         teacher: The sizes to start from.
         params: Parameters that the result has at most.
-        loss: Measures a student without training; called at most `measurements` times.
+        loss: Measures a student without training; called at most `measurements` times a leg.
         where: Name of the place in the plan, for messages.
-        measurements: Largest number of measurements, at least one an axis and one more.
+        measurements: Largest number of measurements of a leg, at least one an axis and one more.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
     Returns:
@@ -64,45 +70,139 @@ def allocate(
     """
     teacher.shrink_to(params, where, kept)  # refuses what cannot be
     choose = kept or functools.partial(spaced_blocks, teacher.num_blocks)
-    left = measurements
+    floors = floors_of(teacher, params)
+    ratio = teacher.params / params
+    legs = max(1, math.ceil(math.log(ratio) / math.log(LEG)))
+    current = teacher
+    for leg in range(1, legs + 1):
+        goal = params if leg == legs else round(teacher.params / ratio ** (leg / legs))
+        if legs > 1:
+            logging.info(f"sensitivity, leg {leg} of {legs}: to {goal:,} parameters")
+        if current.params <= goal:  # the leg before has ended lower than it had to
+            continue
+        try:
+            current = _Descent(teacher, current, goal, floors, loss, choose, measurements).run()
+        except _OutOfReach:
+            logging.warning(f"{where}: {goal:,} parameters are below the least sizes; they fall")
+            floors = {}
+            try:
+                current = _Descent(teacher, current, goal, {}, loss, choose, measurements).run()
+            except _OutOfReach:
+                raise UserError(
+                    f"{where}: no student of at most {params} parameters can be derived"
+                ) from None
+    return current
 
-    def measure(what: str, student: Architecture) -> float:
-        nonlocal left
-        left -= 1
-        value = loss(student)
+
+def floors_of(teacher: Architecture, params: int) -> Dict[str, int]:
+    """Return the least sizes of a student, by the label of the axis.
+
+    Two blocks; heads that are wide enough (`narrowest`); and, as they would be if all matrices
+    shrank alike, the square root of the wanted share of width, predictor and joint network. What
+    was chosen for the published steps on digits lies above these.
+    """
+    share = math.sqrt(params / teacher.params)
+    floors = {"depth": min(2, teacher.num_blocks)}
+    for axis in axes_of(teacher):
+        if axis.label in ("width", "predictor", "joint network"):
+            full, grid = _largest(teacher, axis), teacher.grid(axis)
+            least = teacher.narrowest if axis.label == "width" else 0
+            floors[axis.label] = min(full, max(least, int(share * full) // grid * grid))
+    return floors
+
+
+class _OutOfReach(Exception):
+    """No step is left above the floors."""
+
+
+class _Descent:
+    """One leg of the way down.
+
+    Args:
+        teacher: The sizes that the way starts from.
+        start: The sizes that this leg starts from.
+        params: Parameters that the result has at most.
+        floors: Least sizes, by the label of the axis.
+        loss: Measures a student without training.
+        kept: Chooser of blocks.
+        measurements: Largest number of measurements.
+    """
+
+    def __init__(
+        self,
+        teacher: Architecture,
+        start: Architecture,
+        params: int,
+        floors: Dict[str, int],
+        loss: Callable[[Architecture], float],
+        kept: Chooser,
+        measurements: int,
+    ) -> None:
+        self.teacher, self.current, self.params, self.kept = teacher, start, params, kept
+        self.start, self.floors = start, floors
+        self.loss, self.left, self.measurements = loss, measurements, measurements
+        self.measured = start.params  # of the smallest model that was measured and taken
+
+    def measure(self, what: str, student: Architecture) -> float:
+        """Measure a student; a loss that is no number is infinite."""
+        self.left -= 1
+        value = self.loss(student)
         logging.info(
-            f"sensitivity, measurement {measurements - left} of at most {measurements}: {what}, "
-            f"{student.params:,} parameters, loss {value:.3f}"
+            f"sensitivity, measurement {self.measurements - self.left} of at most "
+            f"{self.measurements}: {what}, {student.params:,} parameters, loss {value:.3f}"
         )
         return value if math.isfinite(value) else math.inf
 
-    current, now = teacher, measure("the teacher", teacher)
-    trials: Dict[str, _Trial] = {}
-    while current.params > params:
-        offers = {
-            axis.label: _step(current, axis, teacher, params, choose) for axis in axes_of(teacher)
-        }
-        steps = {name: student for name, student in offers.items() if student is not None}
-        if not steps:
-            raise UserError(f"{where}: no student of at most {params} parameters can be derived")
-        while True:
-            # An axis that was never measured comes first.
-            best = min(steps, key=lambda name: trials[name].cost if name in trials else -1e30)
-            student = steps[best]
-            if left <= 0 or (best in trials and trials[best].base == current):
+    def run(self) -> Architecture:
+        """Go down.
+
+        Raises:
+            _OutOfReach: no axis can shrink any further.
+        """
+        now = self.measure("the start", self.current)
+        trials: Dict[str, _Trial] = {}
+        while self.current.params > self.params:
+            offers = {axis.label: self.step(axis) for axis in axes_of(self.teacher)}
+            steps = {name: student for name, student in offers.items() if student is not None}
+            if not steps:
+                raise _OutOfReach
+            while True:
+                # An axis that was never measured comes first.
+                best = min(steps, key=lambda name: trials[name].cost if name in trials else -1e30)
+                student = steps[best]
+                if self.left <= 0 or (best in trials and trials[best].base == self.current):
+                    break
+                value = self.measure(f"{best} smaller", student)
+                # What is saved beyond the target is worth nothing.
+                saved = self.current.params - max(student.params, self.params)
+                cost = (value - now) / saved if math.isfinite(value) else math.inf
+                trials[best] = _Trial(cost, self.current, value)
+            if trials[best].base == self.current:
+                self.measured = student.params
+            now = trials[best].loss
+            logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
+            self.current = student
+        if self.measured > UNMEASURED * self.current.params:
+            logging.warning(
+                f"sensitivity: the way from {self.measured:,} to {self.current.params:,} "
+                f"parameters was not measured, {self.measurements} measurements were too few; "
+                "look at the sizes"
+            )
+        for name in sorted(trials, key=lambda name: -trials[name].cost):
+            axis = next(axis for axis in axes_of(self.teacher) if axis.label == name)
+            self.current = _grown(self.current, axis, self.teacher, self.params, self.kept)
+        return self.current
+
+    def step(self, axis: Axis) -> Optional[Architecture]:
+        """Take one step along an axis, or less where that reaches the target."""
+        size, grid, student = _largest(self.current, axis), self.teacher.grid(axis), None
+        step = grid * max(1, _largest(self.start, axis) // STEPS // grid)
+        least = max(self.floors.get(axis.label, 0), axis.least or grid)
+        for smaller in range(size - grid, max(size - step, least) - 1, -grid):
+            student = _with_size(self.current, axis, smaller, self.teacher, self.kept)
+            if student.params <= self.params:
                 break
-            value = measure(f"{best} smaller", student)
-            # What is saved beyond the target is worth nothing.
-            saved = current.params - max(student.params, params)
-            cost = (value - now) / saved if math.isfinite(value) else math.inf
-            trials[best] = _Trial(cost, current, value)
-        now = trials[best].loss
-        logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
-        current = student
-    for name in sorted(trials, key=lambda name: -trials[name].cost):
-        axis = next(axis for axis in axes_of(teacher) if axis.label == name)
-        current = _grown(current, axis, teacher, params, choose)
-    return current
+        return student
 
 
 def _grown(
@@ -119,19 +219,6 @@ def _grown(
             break
         current = student
     return current
-
-
-def _step(
-    current: Architecture, axis: Axis, teacher: Architecture, params: int, kept: Chooser
-) -> Optional[Architecture]:
-    """Take one step along an axis, or less where that reaches the target."""
-    size, grid, student = _largest(current, axis), teacher.grid(axis), None
-    step = grid * max(1, _largest(teacher, axis) // STEPS // grid)
-    for smaller in range(size - grid, max(size - step, axis.least or grid) - 1, -grid):
-        student = _with_size(current, axis, smaller, teacher, kept)
-        if student.params <= params:
-            break
-    return student
 
 
 def _largest(model: Architecture, axis: Axis) -> int:

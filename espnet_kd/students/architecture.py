@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import WIDE_AS_EMBEDDING, NamedSizes, check_depth
-from espnet_kd.spec.size_table import AXES, BY_NAME, PER_BLOCK, Axis, PerBlock, each
+from espnet_kd.spec.size_table import AXES, BY_NAME, PER_BLOCK, PER_HEAD, Axis, PerBlock, each
 from espnet_kd.spec.values import whole_number
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.parameter_counts import count
@@ -226,6 +226,11 @@ class Architecture:
                 raise UserError(f"{where}: conv_mod_kernel_size {kernel} must be odd")
 
     @property
+    def narrowest(self) -> int:
+        """Width below which sizes for a target do not go if they need not."""
+        return min(self.hidden_size // 2, PER_HEAD * self.heads)
+
+    @property
     def front_end_bins(self) -> int:
         """Feature bins that are left after the convolution front end."""
         # ESPnet's own formulas (get_convinput_module_parameters).
@@ -248,7 +253,8 @@ class Architecture:
 
         The rule (ours): with r the wanted fraction, depth is multiplied by the square root
         of r, and one common factor, as large as fits, multiplies all widths, the front end's
-        channels included. Heads and kernel are kept: neither is worth many parameters.
+        channels included. A single block is avoided as long as two are wide enough
+        (`narrowest`). Heads and kernel are kept: neither is worth many parameters.
 
         Args:
             params: Parameters that the student has at most.
@@ -263,14 +269,14 @@ class Architecture:
             raise UserError(
                 f"{where}: {params} parameters are not fewer than the teacher's {self.params}"
             )
-        depth = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
-        while depth >= 1:
+        wanted = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
+        for depth in range(max(wanted, min(2, self.num_blocks)), 0, -1):
             shallow = self.with_blocks((kept or self._spaced)(depth))
-            for step in range(64, 3, -1):
-                student = shallow._scaled(step / 64)
-                if student.params <= params:
-                    return student
-            depth -= 1
+            students = (shallow._scaled(step / 64) for step in range(64, 3, -1))
+            student = next((s for s in students if s.params <= params), None)
+            wide = student is not None and student.hidden_size >= self.narrowest
+            if student is not None and (depth <= wanted or wide):
+                return student
         raise UserError(f"{where}: no student of at most {params} parameters can be derived")
 
     def _scaled(self, factor: float) -> "Architecture":

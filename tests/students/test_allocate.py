@@ -63,10 +63,38 @@ def test_the_target_is_met_closely(share):
     assert 0.95 * share * TEACHER.params < student.params <= share * TEACHER.params
 
 
-def test_measurements_are_bounded():
+def test_measurements_are_bounded_and_few_are_warned_of(caplog):
     loss, calls = sensitive_to("hidden_size")
     student = allocate(TEACHER, TEACHER.params // 10, loss, "plan", measurements=12)
-    assert len(calls) == 12 and student.params <= TEACHER.params // 10
+    assert len(calls) == 36 and student.params <= TEACHER.params // 10  # of three legs
+    assert "was not measured, 12 measurements were too few; look at the sizes" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.08, 0.04])
+@pytest.mark.parametrize("cheap", ["hidden_size", "decoder_size", "joint_size", "num_blocks"])
+def test_what_seems_to_cost_nothing_is_not_cut_to_pieces(share, cheap, caplog):
+    """The loss of a model that is past all hope, which one axis does not change."""
+    calls = []
+
+    def loss(student):
+        calls.append(student.params)
+        names = [axis.field for axis in axes_of(TEACHER) if axis.field != cheap]
+        return sum(getattr(TEACHER, name) / getattr(student, name) for name in names)
+
+    student = allocate(TEACHER, int(share * TEACHER.params), loss, "plan")
+    root = share**0.5
+    assert student.hidden_size >= max(32, root * 128 - 8) and student.num_blocks >= 2
+    assert student.decoder_size > root * 128 - 8 and student.joint_size > root * 128 - 8
+    # Measured all the way down, not on the first third of it alone.
+    assert min(calls) < 1.5 * student.params and "was not measured" not in caplog.text
+
+
+def test_the_rule_keeps_two_blocks_while_they_are_wide_enough():
+    four = dataclasses.replace(TEACHER, num_blocks=4, linear_size=256)
+    assert four.shrink_to(four.params // 12, "plan").num_blocks == 2
+    assert four.shrink_to(four.params // 25, "plan").num_blocks == 1  # heads of 8 channels
+    least = dataclasses.replace(four, num_blocks=1, linear_size=8)
+    assert least.shrink_to(least.params // 2, "plan").num_blocks == 1
 
 
 def test_the_cheapest_parameters_go_first():
