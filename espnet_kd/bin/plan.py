@@ -4,8 +4,10 @@ r"""Draft a compression plan for a teacher and say what it will cost, before any
         --stats_dir exp/asr_stats_raw_en_char --train_config conf/train_student.yaml \
         --out conf/compression.yaml
 
-Sizes fall by one common factor a stage. `--plan` in the place of `--target` says what the students
-of a plan take that is there already: parameters and MB on a device, factors and few bits counted.
+Sizes fall by one common factor a stage; where the teacher's and the students' training say it,
+each student has a learning rate for its size. `--plan` in the place of `--target` says what the
+students of a plan take that is there already: parameters and MB on a device, factors and few bits
+counted.
 Time and memory are measured here and now: a few
 updates of each student with its teacher, on noise of the lengths of the training set.
 """
@@ -27,7 +29,7 @@ from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import MOST_STAGES, load_plan, parse_plan
 from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.target import parse_target
-from espnet_kd.spec.training_config import read_config
+from espnet_kd.spec.training_config import TrainingConfig, read_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -45,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--target", help=f"size of the last student: {size}")
     which.add_argument("--plan", help="a plan that is there already; nothing is drafted")
-    add("--stages", type=int, default=3, help="number of students")
+    add("--stages", type=int, help="number of students; default: each about 2.25 times smaller")
     add("--objective", default="collapsed", help="objective of every stage")
     add("--epochs", type=int, help="epochs of each student, by default those of --train_config")
     add("--train_config", help="training config for students; its batches are measured")
@@ -84,7 +86,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         from espnet_kd.espnet.estimate import Planned, derive_all
         from espnet_kd.espnet.plan_checks import check_plan
         from espnet_kd.espnet.stock import read_model
-    from espnet_kd.plan.draft import draft, geometric, table
+    from espnet_kd.plan.draft import draft, geometric, stages_for, table
 
     template = Path(args.template) if args.template else None
     model = read_model(Path(args.teacher_exp), args.teacher_model, template)
@@ -94,8 +96,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         stages = load_plan(args.plan).stages
         check_plan(stages, teacher.sizes, base)
     else:
-        steps = geometric(target, args.stages, teacher.sizes.params)
-        text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs)
+        params = teacher.sizes.params
+        steps = geometric(target, args.stages or stages_for(target, params), params)
+        rate = _rate(model.config, base)
+        text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate)
         stages = parse_plan(text, args.out or "the plan").stages
     students = derive_all(stages, teacher, base)
     rows = [_row("teacher", "", teacher)]
@@ -126,13 +130,24 @@ def _checked(args: argparse.Namespace) -> Any:
     except UserError:
         target = args.target
     parse_target(target, "--target")
-    if not 1 <= args.stages <= MOST_STAGES:
+    if args.stages is not None and not 1 <= args.stages <= MOST_STAGES:
         raise UserError(f"--stages {args.stages}: from 1 to {MOST_STAGES} are possible")
     if args.epochs is not None and args.epochs < 1:
         raise UserError(f"--epochs {args.epochs}: at least 1 is needed")
     if args.out and Path(args.out).exists() and not args.force:
         raise UserError(f"{args.out}: is there already; --force true writes over it")
     return target
+
+
+def _rate(config: Mapping[str, Any], base: TrainingConfig) -> Optional[float]:
+    """Return the teacher's highest rate, where it says something of the students'.
+
+    It does if both are trained by Adam, and a student's rate falls to zero.
+    """
+    kinds = {str(options.get("optim")) for options in (config, base.options)}
+    rate = (config.get("optim_conf") or {}).get("lr")
+    falls = base.options.get("scheduler") == "warmupanneal"
+    return rate if falls and kinds <= {"adam", "adamw"} and isinstance(rate, float) else None
 
 
 def _row(name: str, target: str, model: Any) -> Dict[str, str]:

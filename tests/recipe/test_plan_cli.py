@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
 
-from espnet_kd.plan.draft import geometric
+from espnet_kd.plan.draft import geometric, rate_for, stages_for
 from espnet_kd.spec.plan import load_plan
 
 WORDS = "--teacher_exp teacher --teacher_model model.pth --target 0.5 --stages 2 --threads 1"
@@ -42,6 +42,13 @@ def columns(printed, name):
 def test_steps_are_geometric():
     assert geometric(0.35, 3, 10**6) == [0.705, 0.497, 0.35]
     assert geometric(0.5, 1, 10**6) == [0.5]
+    assert [stages_for(target, 10**6) for target in (0.9, 0.4, 0.08, 40_000)] == [1, 1, 3, 4]
+    rates = [rate_for(share, 0.002) for share in (0.62, 0.1, 0.042)]
+    assert rates == [
+        0.00049,
+        0.002,
+        0.0039,
+    ]  # of conf/compression.yaml of noisy_digits: 0.0005, ...
 
 
 def test_a_plan_and_its_cost(place, capsys):
