@@ -22,15 +22,21 @@ class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
 
     A training that is made longer after its end (`gate: {otherwise: longer}`) goes on at the
     rate that it would have there had it been that long from the start.
+
+    A schedule may go over the trainings of a chain of students, each of which has a part of it
+    (`anneal: through`): `epochs_before` and `epochs_after` are those of the others.
     """
 
-    total = 0  # updates of the whole training, which the trainer knows; 0: not yet
+    total = 0  # updates of the whole schedule, which the trainer knows; 0: not yet
+    before = 0  # those of earlier trainings
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
         warmup_steps: Union[int, float] = 100,
         last_epoch: int = -1,
+        epochs_before: int = 0,
+        epochs_after: int = 0,
     ) -> None:
         """Start before the first update.
 
@@ -38,13 +44,16 @@ class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
             optimizer: Optimizer, whose `lr` is the highest rate.
             warmup_steps: Updates until it is reached, at most half of the training.
             last_epoch: Updates made before, less one, as torch counts them.
+            epochs_before: Epochs of the schedule that earlier students had.
+            epochs_after: Epochs of the schedule that later students will have.
         """
+        self.epochs_before, self.epochs_after = epochs_before, epochs_after
         self.warmup_steps = warmup_steps
         super().__init__(optimizer, last_epoch)  # makes the first step
 
     def get_lr(self) -> List[Union[float, torch.Tensor]]:
         """Return the rate of the coming update, for each group of parameters."""
-        warmup, step = self.warmup_steps, self.last_epoch + 1
+        warmup, step = self.warmup_steps, self.before + self.last_epoch + 1
         if self.total:
             warmup = min(warmup, self.total / 2)
         factor = min(1.0, step / max(1, warmup))
@@ -53,16 +62,23 @@ class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
         return [rate * factor for rate in self.base_lrs]
 
 
-def tell_length(schedulers: Sequence[object], updates: int) -> None:
+def tell_length(schedulers: Sequence[object], updates: int, epochs: int = 1) -> None:
     """Say how long the training is.
 
     Args:
         schedulers: Schedulers of whatever kind; only `WarmupAnneal` needs to know.
         updates: Updates of the whole training.
+        epochs: Epochs of it.
     """
     for scheduler in schedulers:
-        if isinstance(scheduler, WarmupAnneal):
-            scheduler.total = updates
+        if not isinstance(scheduler, WarmupAnneal):
+            continue
+        others = scheduler.epochs_before + scheduler.epochs_after
+        scheduler.total = updates + updates // epochs * others
+        scheduler.before = updates // epochs * scheduler.epochs_before
+        if scheduler.before and scheduler.last_epoch == 0:  # whose rate was set without that
+            for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_lr()):
+                group["lr"] = rate
 
 
 # ESPnet looks its schedulers up here, and offers no other way in.

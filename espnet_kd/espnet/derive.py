@@ -12,6 +12,7 @@ from espnet_kd.common.records import STUDENT
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.first_conformer import first_weights
 from espnet_kd.espnet.measure import Sample
+from espnet_kd.espnet.moments import moments_for, place_in_schedule
 from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.espnet.stock import build, forward_check, read_model
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
@@ -19,7 +20,7 @@ from espnet_kd.methods import method_named
 from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
-from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.model_config import config_of
 
@@ -111,7 +112,7 @@ def derive(
     template: Optional[Path] = None,
     taught_by: Optional[Path] = None,
 ) -> Dict[str, Any]:
-    """Write `student.yaml`, `init.pth` and `student.json` into `out`.
+    """Write `student.yaml`, `init.pth` and `student.json` into `out`, and perhaps `moments.pth`.
 
     Args:
         stage: The stage of the plan.
@@ -163,6 +164,12 @@ def derive(
             f"{stage.where}.teacher: '{stage.taught_by}': name its experiment with --taught_by_exp"
         )
     config = train_config(stage, teacher.config, student_config, base, taught_files, first_files)
+    moments = None
+    if stage.anneal == THROUGH:
+        config["scheduler_conf"] = place_in_schedule(stage, config.get("scheduler_conf"))
+        moments = moments_for(stage, teacher_exp, teacher.net, prepared)
+        if moments is not None:
+            config["init_moments"] = str(out / "moments.pth")
     method_conf = dict(prepared.method_conf)
     if method_conf:
         method_conf = config["method_conf"] = {"method": stage.method, **method_conf}
@@ -200,6 +207,11 @@ def derive(
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
         save_tensors(net.state_dict(), tmp, torch.save)
+    if moments is None:
+        (out / "moments.pth").unlink(missing_ok=True)
+    else:
+        with atomic_path(out / "moments.pth") as tmp:
+            save_tensors(moments, tmp, torch.save)
     STUDENT.write(out, facts)
     with atomic_open(out / "student.yaml") as f:  # last: its presence says all is there
         yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)

@@ -87,6 +87,11 @@ class DistilTransducerTask(ASRTransducerTask):
             help="Utterances of the validation set that are decoded greedily each epoch, for "
             "`wer` and `wer_teacher` in the statistics; 0: none",
         )
+        group.add_argument(
+            "--init_moments",
+            help="Moments of Adam to begin with, of a stage with `anneal: through`; derivation "
+            "writes them",
+        )
 
     @classmethod
     def check_required_command_args(cls, args: argparse.Namespace) -> None:

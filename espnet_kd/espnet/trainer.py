@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 import torch
 from espnet2.train.reporter import SubReporter
@@ -19,6 +19,7 @@ from espnet_kd.espnet.band_watch import BandWatch
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.exports import ExportAverages
 from espnet_kd.espnet.mixed_precision import autocast_dtype
+from espnet_kd.espnet.moments import begin_with
 from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.throughput import Throughput, report_epoch
 from espnet_kd.methods.callbacks import Callback, Run
@@ -34,6 +35,7 @@ class DistilTrainerOptions(TrainerOptions):
 
     amp_dtype: str
     wer_utterances: int
+    init_moments: Optional[str]
 
 
 class DistilTrainer(Trainer):
@@ -65,6 +67,8 @@ class DistilTrainer(Trainer):
         run.tell("on_start")
         where = f"{run.folder}: the model to begin with"
         check_finite(model.state_dict(), where, "look at --init_param and the statistics")
+        if options.init_moments:  # what is resumed overrules them
+            begin_with(Path(options.init_moments), model, kwargs["optimizers"])
         try:
             super().run(**kwargs)
         except RuntimeError as e:
@@ -116,7 +120,7 @@ class DistilTrainer(Trainer):
         batches = _Counted(iterator, reporter, run)
         soundness.check_plan(len(iterator), options)
         updates = len(iterator) // options.accum_grad
-        tell_length(kwargs["schedulers"], updates * options.max_epoch)
+        tell_length(kwargs["schedulers"], updates * options.max_epoch, options.max_epoch)
         done = super().train_one_epoch(
             iterator=batches,
             reporter=reporter,

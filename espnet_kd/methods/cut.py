@@ -13,6 +13,8 @@ What a stage of the plan says of it:
 What must be measured is measured on a few utterances (`espnet.measure`, `methods.cutter`).
 """
 
+import functools
+
 from espnet_kd.methods.protocol import Job, Method, Prepared
 
 
@@ -31,7 +33,8 @@ class Cut(Method):
         report = {}
         if cutter.importance is not None:
             report["importance"] = {job.stage.blocks: cutter.importance}
-        return Prepared(sizes, cutter.blocks_of(sizes), state, report)
+        alike = functools.partial(cutter.cut_alike, sizes)
+        return Prepared(sizes, cutter.blocks_of(sizes), state, report, alike=alike)
 
 
 METHOD = Cut()

@@ -11,7 +11,7 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
-from espnet_kd.students.inherit import inherit
+from espnet_kd.students.inherit import cut_alike, inherit
 from espnet_kd.students.model_config import config_of
 
 
@@ -96,6 +96,25 @@ class Cutter:
             self.blocks_of(student),
             teacher.causal,
             self.scores,
+        )
+
+    def cut_alike(
+        self, student: Architecture, tensors: Dict[str, torch.Tensor]
+    ) -> Dict[str, torch.Tensor]:
+        """Cut other tensors of the teacher's parameters as `cut` cuts these.
+
+        Args:
+            student: The student's sizes.
+            tensors: Such tensors by the parameter's name, such as an optimizer's moments.
+
+        Returns:
+            Those of parameters that are plain parts of the teacher's.
+        """
+        teacher = self.teacher
+        weights = teacher.net.state_dict()
+        kept = self.blocks_of(student)
+        return cut_alike(
+            tensors, weights, teacher.sizes, student, kept, teacher.causal, self.scores
         )
 
     def sizes(self, first: Architecture) -> Architecture:

@@ -104,6 +104,8 @@ class Prepared:
         report: Facts for `student.json`.
         method_conf: Facts that `attach` is given, with the method's name; empty: it is not
             called, and stock ESPnet's form is trained.
+        alike: Function that cuts other tensors of the teacher's parameters, by name, as the
+            weights were cut; None: they are no part of the teacher's.
     """
 
     sizes: Architecture
@@ -111,6 +113,7 @@ class Prepared:
     state: Optional[State]
     report: Dict[str, Any] = dataclasses.field(default_factory=dict)
     method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    alike: Optional[Callable[[State], State]] = None
 
 
 class OnDevice(NamedTuple):

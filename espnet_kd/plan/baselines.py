@@ -5,6 +5,7 @@ as that one and its teachers (the first excepted) had together.
 """
 
 import dataclasses
+import itertools
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_name
@@ -12,7 +13,7 @@ from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.plan import CompressionPlan
-from espnet_kd.spec.stage import FIRST, PREVIOUS
+from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Path:
         chain: Whether it goes through the same steps, or in one from the first teacher.
         ablation: Whether `--ablate true` adds it.
         cached: Whether a teacher cache serves it if it serves the progressive path.
+        teacher: Who teaches each stage; None: whom the stage names.
+        anneal: How the learning rate goes; None: as the stage says.
     """
 
     says: str
@@ -34,6 +37,8 @@ class Path:
     chain: bool = False
     ablation: bool = True
     cached: bool = True
+    teacher: Optional[str] = None
+    anneal: Optional[str] = None
 
 
 # One objective alone: one teacher, every node of the lattice, nothing of the encoder.
@@ -82,6 +87,18 @@ PATHS: Dict[str, Path] = {
     "progressive_none": Path(
         "all steps, inherited weights, RNN-T loss alone", kd=None, chain=True
     ),
+    "progressive_first": Path(
+        "all steps, each distilled from the first teacher",
+        chain=True,
+        ablation=False,
+        teacher=FIRST,
+    ),
+    "progressive_through": Path(
+        "all steps, one schedule of the learning rate over them",
+        chain=True,
+        ablation=False,
+        anneal=THROUGH,
+    ),
 }
 
 
@@ -122,13 +139,15 @@ def all_students(
         UserError: a name of `sizes_at` that no stage has, or two students of one name.
     """
     ends = _ends(plan, progressive, sizes_at)
-    students = list(progressive.students) if PLANNED in paths else []
+    students: List[Student] = []
+    if PLANNED in paths:
+        students += _scheduled(progressive.students, default_epochs)
     for name in paths:
         if name == PLANNED:
             continue
         if PATHS[name].chain:
             longest = max(ends, key=len, default=[])
-            students += _chain(name, longest, plan, default_epochs)
+            students += _scheduled(_chain(name, longest, plan, default_epochs), default_epochs)
             continue
         for steps in ends:
             at = plan.stage(steps[-1].number).name
@@ -164,6 +183,21 @@ def _ends(
     return ends
 
 
+def _scheduled(chain: Sequence[Student], default_epochs: int) -> List[Student]:
+    """Tell students in a row that say `anneal: through` where in their schedule they are."""
+    students: List[Student] = []
+    for _, group in itertools.groupby(chain, key=lambda student: student.anneal == THROUGH):
+        row = list(group)
+        epochs = [student.last_epoch(default_epochs) for student in row]
+        for i, student in enumerate(row):
+            around = (sum(epochs[:i]), sum(epochs[i + 1 :]))
+            through = student.anneal == THROUGH
+            students.append(
+                dataclasses.replace(student, epochs_around=around) if through else student
+            )
+    return students
+
+
 def _one_step(
     path: str, name: str, steps: List[Student], plan: CompressionPlan, default_epochs: int
 ) -> Student:
@@ -183,6 +217,7 @@ def _one_step(
         epochs=sum(step.last_epoch(default_epochs) for step in steps),
         teacher=None,
         taught_by=PREVIOUS,  # that is the first teacher
+        anneal="anew",
         stages_above=tuple(plan.stages[: last.number]),
     )
 
@@ -212,14 +247,18 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
         kd, labels = Distillation().changed(objective="none"), "transcript"
     else:
         kd, labels = stage.kd.changed(**path.kd), stage.labels
+    taught_by = path.teacher or stage.taught_by
+    anneal = path.anneal or stage.anneal
     if path.init == "random":  # nothing is inherited that would have to be chosen
         stage = dataclasses.replace(stage, blocks="spaced", units="weight")
+        anneal = "anew"
     return dataclasses.replace(
         stage,
         name=student,
         path=name,
         init=path.init,
-        taught_by=stage.taught_by if kd.distils or labels == "teacher" else PREVIOUS,
+        taught_by=taught_by if kd.distils or labels == "teacher" else PREVIOUS,
+        anneal=anneal,
         kd=kd,
         labels=labels,  # hard labels are the teacher's
         gate=None,

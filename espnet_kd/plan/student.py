@@ -31,6 +31,8 @@ class Student(Stage):
         stages_above: Stages whose sizes, each derived from the one before and the first from the
             first teacher, lead to this student's; empty: one step below its teacher.
         half: Whether its size is the geometric mean of the last two that `way` leads to.
+        epochs_around: Epochs before and after it in the schedule of its chain (`anneal: through`);
+            None: its training has one of its own.
         until: The epoch that training ends with since a gate asked for more; None: `epochs`.
     """
 
@@ -38,6 +40,7 @@ class Student(Stage):
     teacher: Optional[str] = None
     stages_above: Tuple[Stage, ...] = ()
     half: bool = False
+    epochs_around: Optional[Tuple[int, int]] = None
     until: Optional[int] = None
 
     @property
@@ -73,6 +76,8 @@ class Student(Stage):
             size = ("target", "sizes", "allocate")
             made_of["way"] = [[_written(s, name) for name in size] for s in self.stages_above]
             made_of["half"] = self.half
+        if self.epochs_around is not None:
+            made_of["epochs_around"] = self.epochs_around
         return _short_hash(made_of)
 
     def training_digest(self) -> str:

@@ -3,9 +3,10 @@
 from typing import Any, Dict, Sequence
 
 from espnet_kd.errors import UserError, check_choice
+from espnet_kd.spec.method import DEFAULT
 from espnet_kd.spec.named_sizes import check_together
 from espnet_kd.spec.size_table import each
-from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
+from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 
 
 def check_names(stages: Sequence[Stage]) -> None:
@@ -51,6 +52,32 @@ def check_teachers(stages: Sequence[Stage]) -> None:
             raise UserError(
                 f"{stage.where}.teacher: '{stage.taught_by}' with objective 'none': nobody "
                 "teaches it; leave it out"
+            )
+
+
+def check_annealing(stages: Sequence[Stage]) -> None:
+    """Refuse a schedule over several stages where a student is no part of its teacher.
+
+    Raises:
+        UserError: its weights are fresh, or made by another method, or it has another predictor,
+            or a gate may change how long it is trained.
+    """
+    for stage in stages:
+        if stage.anneal != THROUGH:
+            continue
+        why = ""
+        if stage.method != DEFAULT:
+            why = f"method '{stage.method}' does not cut a student out of its teacher"
+        elif stage.init != "teacher":
+            why = f"init '{stage.init}' inherits nothing"
+        elif stage.sizes is not None and "decoder.type" in stage.sizes.named:
+            why = "a predictor of another kind is no part of the teacher's"
+        elif stage.gate is not None:
+            why = "a gate may train it longer, or another student between"
+        if why:
+            raise UserError(
+                f"{stage.where}.anneal: '{THROUGH}' takes the optimizer's moments of the units "
+                f"that are kept, at a place in the schedule that is known before; {why}"
             )
 
 

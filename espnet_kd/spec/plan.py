@@ -17,6 +17,7 @@ stages:
     weight: 0.5             # lambda
     temperature: 1.0
     gate: {margin: 0.5}     # overrules the plan's; false: none
+    anneal: anew            # or through: one learning-rate schedule over the stages that say so
     train:                  # overrides of the student's training config, if any
       optim_conf: {lr: 0.001}
 """
@@ -26,7 +27,12 @@ from typing import Dict, List
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
-from espnet_kd.spec.contradictions import check_names, check_sizes_fall, check_teachers
+from espnet_kd.spec.contradictions import (
+    check_annealing,
+    check_names,
+    check_sizes_fall,
+    check_teachers,
+)
 from espnet_kd.spec.gate import read_gate
 from espnet_kd.spec.stage import Stage, read_stage
 
@@ -104,5 +110,6 @@ def _checked(document: Document, path: str) -> CompressionPlan:
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
         check_teachers(stages)
+        check_annealing(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines)

@@ -17,6 +17,7 @@ from espnet_kd.spec.training_config import TrainingConfig, read_train
 LONGEST_NAME = 60  # a file system takes 255 bytes, and paths and tags come before it
 RESERVED = ("teacher",)
 PREVIOUS, FIRST = "previous", "first"  # teachers of a stage
+THROUGH = "through"
 
 
 def read_name(where: str, name: Any) -> str:
@@ -75,6 +76,7 @@ class Stage(Options):
         taught_by: Model whose posteriors (and hard labels) it learns: its teacher, which is the
             `previous` student, the run's `first` teacher, or the student of an earlier stage.
             Weights, and what they are measured on, are the previous student's in any case.
+        anneal: Whether learning rate and optimizer begin `anew`, or go `through` the stages.
         train: Overrides of the training config.
         gate: Condition for being the next student's teacher; None: none.
         kd: Distillation options that stand in the stage itself; see `kd_conf`.
@@ -130,7 +132,7 @@ class Stage(Options):
     allocate: str = option(
         "rule",
         "how a target becomes sizes: by our rule, or step by step where a parameter saved "
-        "costs the least loss before training",
+        "costs the least loss before training, measured anew after each factor of 2.6",
         choices=("rule", "sensitivity"),
     )
     labels: str = option(
@@ -147,6 +149,12 @@ class Stage(Options):
         key="teacher",
         read=read_taught_by,
         values="`previous`, `first`, a stage's name",
+    )
+    anneal: str = option(
+        "anew",
+        "the learning rate rises and falls in each stage `anew`, or once over all stages in a row "
+        "that say `through`, with what the optimizer has learnt of the units that are kept",
+        choices=("anew", THROUGH),
     )
     train: TrainingConfig = option(
         TrainingConfig(),

@@ -73,6 +73,43 @@ def inherit(
     return cut
 
 
+def cut_alike(
+    tensors: Mapping[str, torch.Tensor],
+    teacher_state: Mapping[str, torch.Tensor],
+    teacher: Architecture,
+    student: Architecture,
+    kept: List[int],
+    causal: bool = True,
+    scores: Optional[Mapping[str, torch.Tensor]] = None,
+) -> State:
+    """Cut other tensors of the parameters' shapes, such as moments, as `inherit` cuts these.
+
+    Args:
+        tensors: Tensors by the name of the parameter.
+        teacher_state: See `inherit`, as all that follows.
+        teacher: The teacher's sizes.
+        student: The student's sizes, with the same kind of predictor.
+        kept: The teacher's block for each of the student's blocks.
+        causal: Whether depthwise convolutions see the past only.
+        scores: Importance of each element of a parameter.
+
+    Returns:
+        Copies, of the parameters that are plain parts of the teacher's. What is factored anew or
+        scaled where it is narrowed (label embedding, values and queries of attention) is left out.
+    """
+    inherited = inherit(teacher_state, teacher, student, kept, causal, scores)
+    whole = teacher.with_blocks(kept)
+    layers = PREDICTORS[whole.decoder].layers(whole)
+    scored = weight_scores(teacher_state) if scores is None else scores
+    index = _kept_units(_with_blocks(scored, kept), whole, student, layers)
+    weights = _with_blocks(teacher_state, kept)
+    return {
+        name: _cut(name, tensor, index, layers, causal)
+        for name, tensor in _with_blocks(tensors, kept).items()
+        if torch.equal(_cut(name, weights[name], index, layers, causal), inherited[name])
+    }
+
+
 def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
     """Renumber the blocks that are kept; leave out the others."""
     state: State = {}

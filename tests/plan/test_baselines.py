@@ -67,6 +67,25 @@ def test_teachers_of_stages_are_those_of_their_path(tmp_path):
             load_plan(str(path))
 
 
+def test_chains_may_have_another_teacher_or_one_schedule(tmp_path):
+    path = tmp_path / "compression.yaml"
+    stages = ["{name: a, target: 0.7, epochs: 2}", "{name: b, target: 0.5, epochs: 3}"]
+    path.write_text("stages: [" + ", ".join([*stages, "{name: c, target: 0.4, epochs: 4}"]) + "]")
+    plan = load_plan(str(path))
+    found = students(plan, "progressive", "progressive_first", "progressive_through", "one_shot")
+    assert [found[f"progressive_first_{name}"].taught_by_student for name in "abc"] == [None] * 3
+    assert found["progressive_first_c"].teacher == "progressive_first_b"
+    chain = [found[f"progressive_through_{name}"] for name in "abc"]
+    assert [student.epochs_around for student in chain] == [(0, 7), (2, 4), (5, 0)]
+    assert {found[name].epochs_around for name in ("a", "b", "c", "one_shot")} == {None}
+    assert chain[1].fingerprint() != found["b"].fingerprint()
+    # Two rows, of which one has a single stage.
+    path.write_text(path.read_text().replace("epochs: 4", "epochs: 4, anneal: through"))
+    found = students(load_plan(str(path)), "progressive", "one_shot", "progressive_random")
+    assert (found["c"].epochs_around, found["b"].epochs_around) == ((0, 0), None)
+    assert found["one_shot"].anneal == found["progressive_random_c"].anneal == "anew"
+
+
 def test_baselines_have_the_final_size_and_all_updates(plan):
     found = students(plan, "progressive", "scratch", "one_shot", "inherited")
     assert list(found) == ["a", "b", "c", "scratch", "one_shot", "inherited"]
