@@ -84,11 +84,12 @@ export PYTHONPATH="${repo}" VIRTUAL_ENV="${VIRTUAL_ENV:-none}" cmd_backend=slurm
 # The recipe of the tests, with fewer epochs; SLOW is one of so many that they take minutes.
 recipe=egs2/mini_speech/asr_kd
 [ -d "${work}/${recipe}" ] || PYTHONPATH="${repo}:${repo}/tests/recipe" python3 -c "
-import sys, pathlib, mini_run
+import sys, pathlib, yaml, mini_run
 mini_run.TEACHER_EPOCHS = 2
 mini_run.STAGES = [{**stage, 'epochs': 1} for stage in mini_run.STAGES]
 run = mini_run.MiniRun(pathlib.Path(sys.argv[1]))
-run.write('slow', {**run._config('train_teacher'), 'max_epoch': 60})
+config = yaml.safe_load((run.dir / 'conf/train_teacher.yaml').read_text())
+run.write('slow', {**config, 'max_epoch': 60})
 " "${work}"
 cd "${work}/${recipe}"
 options=(--python python3 --nj 1 --inference_nj 2 --train_threads 1 --test_sets test_seen

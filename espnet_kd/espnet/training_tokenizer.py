@@ -3,6 +3,7 @@
 from typing import Any, Mapping
 
 from espnet_kd.data.tokens import Tokenizer, tokenizer
+from espnet_kd.errors import check_choice
 
 
 def training_tokenizer(token_type: str, bpemodel: str, options: Mapping[str, Any]) -> Tokenizer:
@@ -12,9 +13,13 @@ def training_tokenizer(token_type: str, bpemodel: str, options: Mapping[str, Any
         token_type: `char`, `bpe` or `word`.
         bpemodel: File of the BPE model; `none`: there is none.
         options: The training's config.
+
+    Raises:
+        UserError: no such type, or the BPE model cannot be read.
     """
+    check_choice("--token_type", token_type, ("char", "bpe", "word"))
     cleaner, symbols = options.get("cleaner"), options.get("non_linguistic_symbols")
-    if token_type in ("char", "bpe", "word") and not (cleaner or symbols):
+    if not (cleaner or symbols):
         return tokenizer(token_type, bpemodel)
     # Seldom, and slow: ESPnet's own.
     from espnet2.text.build_tokenizer import build_tokenizer

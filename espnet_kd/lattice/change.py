@@ -56,9 +56,7 @@ class Change(NamedTuple):
     mute: Optional[bool] = None
 
     @classmethod
-    def of(
-        cls, stats: torch.Tensor, d: torch.Tensor, dust: Optional[float] = None
-    ) -> "Change":
+    def of(cls, stats: torch.Tensor, d: torch.Tensor, dust: Optional[float] = None) -> "Change":
         """Derive it from what the first walk kept and its gradient.
 
         Args:

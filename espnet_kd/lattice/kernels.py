@@ -46,9 +46,7 @@ def _forwards(
         at = arcs + t * stride_t + u * stride_u
         blank = tl.load(at - stride_t, mask=inside & (t > 0), other=float("-inf"))
         label = tl.load(at - stride_u + stride_c, mask=inside & (u > 0), other=float("-inf"))
-        below = tl.load(
-            alpha + (n - 1) * rows + u - 1, mask=inside & (u > 0), other=float("-inf")
-        )
+        below = tl.load(alpha + (n - 1) * rows + u - 1, mask=inside & (u > 0), other=float("-inf"))
         at_u = _log_add(at_u + blank.to(tl.float64), below + label.to(tl.float64))
         at_u = tl.where(inside, at_u, float("-inf"))
         tl.store(alpha + n * rows + u, at_u, mask=u < rows)

@@ -53,6 +53,7 @@ GOOD = {
     "lock": "--pid 1 exp/held",
     "make_tokens": "--text dump/dev/text --token_type char --out data/made",
     "manifest": "--check exp/kd",
+    "measure_lengths": "--data dump/dev --config train.yaml --token_type char --out exp/lengths",
     "measure_speed": "--model t=teacher --inference_model model.pth --data dump/dev "
     "--out exp/speed.json",
     "new_recipe": "exp/new",
