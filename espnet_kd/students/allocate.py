@@ -52,7 +52,8 @@ def allocate(
 
     What a model that was cut to pieces loses by one more cut says little. So a long way is gone
     in legs of a factor of at most `LEG`, after each of which everything is measured anew, with
-    as many measurements; and no leg goes below the floors of the whole way (`floors_of`).
+    as many measurements; and no leg of several goes below the floors of the whole way
+    (`floors_of`).
 
     Args:
         teacher: The sizes to start from.
@@ -70,9 +71,9 @@ def allocate(
     """
     teacher.shrink_to(params, where, kept)  # refuses what cannot be
     choose = kept or functools.partial(spaced_blocks, teacher.num_blocks)
-    floors = floors_of(teacher, params)
     ratio = teacher.params / params
     legs = max(1, math.ceil(math.log(ratio) / math.log(LEG)))
+    floors = floors_of(teacher, params) if legs > 1 else {}
     current = teacher
     for leg in range(1, legs + 1):
         goal = params if leg == legs else round(teacher.params / ratio ** (leg / legs))
@@ -98,8 +99,7 @@ def floors_of(teacher: Architecture, params: int) -> Dict[str, int]:
     """Return the least sizes of a student, by the label of the axis.
 
     Two blocks; heads that are wide enough (`narrowest`); and, as they would be if all matrices
-    shrank alike, the square root of the wanted share of width, predictor and joint network. What
-    was chosen for the published steps on digits lies above these.
+    shrank alike, the square root of the wanted share of width, predictor and joint network.
     """
     share = math.sqrt(params / teacher.params)
     floors = {"depth": min(2, teacher.num_blocks)}
