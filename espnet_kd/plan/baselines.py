@@ -1,11 +1,12 @@
 """Other ways to students of the same sizes: baselines and ablations as data.
 
-Each path ends in a student of exactly the sizes of a progressive one, after as many updates
-as that one and its teachers (the first excepted) had together.
+Each path ends in a student of exactly the sizes of a progressive one, after as many epochs
+as that one and its teachers (the first excepted) had together, or as that one had alone.
 """
 
 import dataclasses
 import itertools
+import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_name
@@ -118,12 +119,59 @@ def choose(words: Sequence[str], ablate: bool) -> List[str]:
     return names
 
 
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """How many epochs a student in one step has.
+
+    Attributes:
+        extra: Epochs beside those of the stage of its size; None: those of all stages up to it.
+    """
+
+    extra: Optional[int] = None
+
+    def of(self, steps: Sequence[Student], default: int) -> int:
+        """Count the epochs of a student in the place of some steps."""
+        counts = [step.last_epoch(default) for step in steps]
+        return sum(counts) if self.extra is None else counts[-1] + self.extra
+
+    @property
+    def suffix(self) -> str:
+        """What names of paths and students bear, so that several can lie side by side."""
+        return "" if self.extra is None else f"_own{self.extra or ''}"
+
+
+_SUFFIX = re.compile(r"_own\d*$")
+
+
+def path_named(name: str) -> Optional[Path]:
+    """Return the path of a student's `path`, however long it trains; None: the plan's own."""
+    return PATHS.get(_SUFFIX.sub("", name))
+
+
+def read_epochs(words: Sequence[str]) -> List[Epochs]:
+    """Read `sum`, `own`, `own+2`.
+
+    Raises:
+        UserError: another word, or none.
+    """
+    epochs = []
+    for word in words:
+        match = re.fullmatch(r"sum|own(?:\+([1-9]\d{0,3}))?", word)
+        if match is None:
+            raise UserError(f"--paths_epochs: '{word}' is none of sum, own, own+1, own+2, ...")
+        epochs.append(Epochs(None if word == "sum" else int(match[1] or 0)))
+    if not epochs:
+        raise UserError("--paths_epochs: say sum, own, or both")
+    return list(dict.fromkeys(epochs))
+
+
 def all_students(
     plan: CompressionPlan,
     progressive: Effective,
     paths: Sequence[str],
     sizes_at: Sequence[str],
     default_epochs: int,
+    epochs: Sequence[Epochs] = (Epochs(),),
 ) -> List[Student]:
     """List the students of all paths.
 
@@ -134,6 +182,7 @@ def all_students(
         sizes_at: Names of progressive stages whose sizes the other paths end at; none: the
             last that there is.
         default_epochs: `max_epoch` of the students' training config.
+        epochs: Epochs of students in one step: one student each.
 
     Raises:
         UserError: a name of `sizes_at` that no stage has, or two students of one name.
@@ -149,11 +198,13 @@ def all_students(
             longest = max(ends, key=len, default=[])
             students += _scheduled(_chain(name, longest, plan, default_epochs), default_epochs)
             continue
-        for steps in ends:
+        for how_long, steps in ((e, steps) for e in epochs for steps in ends):
             at = plan.stage(steps[-1].number).name
             # Named by what was asked for: a gate that ends the way renames nobody.
-            label = f"{name}_{at}" if sizes_at else name
-            students.append(_one_step(name, label, steps, plan, default_epochs))
+            path = name + how_long.suffix
+            label = f"{path}_{at}" if sizes_at else path
+            number = how_long.of(steps, default_epochs)
+            students.append(_one_step(path, label, steps, plan, number))
     seen: Dict[str, Student] = {}
     for student in (*map(Student.of, plan.stages), *students):
         other = seen.setdefault(student.name, student)
@@ -199,22 +250,23 @@ def _scheduled(chain: Sequence[Student], default_epochs: int) -> List[Student]:
 
 
 def _one_step(
-    path: str, name: str, steps: List[Student], plan: CompressionPlan, default_epochs: int
+    path: str, name: str, steps: List[Student], plan: CompressionPlan, epochs: int
 ) -> Student:
-    last = steps[-1]
-    student = _changed(last, PATHS[path], path, name)
-    if PATHS[path].kd is not None:
+    last, kind = steps[-1], path_named(path)
+    assert kind is not None
+    student = _changed(last, kind, path, name)
+    if kind.kd is not None:
         # A last step that only fine-tunes says nothing of how one step distils.
         distils = [step for step in steps if step.kd.distils]
         if not distils:
             raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
-        source = _changed(distils[-1], PATHS[path], path, name)
+        source = _changed(distils[-1], kind, path, name)
         student = dataclasses.replace(
             student, kd=source.kd, labels=source.labels, train=source.train
         )
     return dataclasses.replace(
         student,
-        epochs=sum(step.last_epoch(default_epochs) for step in steps),
+        epochs=epochs,
         teacher=None,
         taught_by=PREVIOUS,  # that is the first teacher
         anneal="anew",

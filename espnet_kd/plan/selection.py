@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 from espnet_kd.cli import str2bool
 from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
-from espnet_kd.plan.baselines import PATHS, all_students, choose
+from espnet_kd.plan.baselines import PATHS, all_students, choose, path_named, read_epochs
 from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.plan.verdict import read_rounds
@@ -27,6 +27,12 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         + "; ".join(f"'{name}': {path.says}" for name, path in PATHS.items()),
     )
     add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
+    add(
+        "--paths_epochs",
+        default="sum",
+        help="epochs of students in one step: sum of those of all stages up to their size, own: "
+        "those of the stage of their size, own+2: two more; several words: a student each",
+    )
     add("--ablate", type=str2bool, default=False, help="add all ablations")
     add(
         "--students",
@@ -64,7 +70,8 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
             stage.kd_conf(base).check_together(stage.where)
     epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate)
-    return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs)
+    how_long = read_epochs(args.paths_epochs.split())
+    return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long)
 
 
 def student_of(
@@ -98,7 +105,8 @@ def check_cacheable(students: Sequence[Student], base: TrainingConfig, band: int
     """
     for student in students:
         kd = student.kd_conf(base)
-        online = student.path in PATHS and not PATHS[student.path].cached
+        path = path_named(student.path)
+        online = path is not None and not path.cached
         if kd.distils and not online:
             kd = kd.changed(teacher_cache="to be made").complete(student.where)
             kd.check_band(band, f"{student.where}: ")

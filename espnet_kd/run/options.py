@@ -122,6 +122,7 @@ OPTIONS: Dict[str, Option] = {
     "student_config": Option("path", "conf/train_student.yaml", needed=True),
     "paths": Option("paths", "progressive", needed=True),
     "paths_at": Option("names"),
+    "paths_epochs": Option("epochs", "sum", needed=True),
     "ablate": _bool(),
     "compression_stage": _whole("1", 1),
     "stop_compression_stage": _whole("10000", 1),
@@ -313,11 +314,7 @@ def _check_stages(value: str, option: Option) -> Optional[str]:
 def _check_speeds(value: str, option: Option) -> Optional[str]:
     from espnet_kd.data.speed_perturbation import parse_factors
 
-    try:
-        parse_factors(value)
-    except UserError as e:
-        return str(e).removeprefix("--factors").lstrip(": ")
-    return None
+    return _refused("--factors", lambda: parse_factors(value))
 
 
 def _check_windows(value: str, option: Option) -> Optional[str]:
@@ -372,10 +369,20 @@ def _check_paths(value: str, option: Option) -> Optional[str]:
         return None
     from espnet_kd.plan.baselines import choose
 
+    return _refused("--paths", lambda: choose(value.split(), False))
+
+
+def _check_epochs(value: str, option: Option) -> Optional[str]:
+    from espnet_kd.plan.baselines import read_epochs
+
+    return _refused("--paths_epochs", lambda: read_epochs(value.split()))
+
+
+def _refused(name: str, parse: Callable[[], object]) -> Optional[str]:
     try:
-        choose(value.split(), False)
+        parse()
     except UserError as e:
-        return str(e).removeprefix("--paths").lstrip(": ")
+        return str(e).removeprefix(name).lstrip(": ")
     return None
 
 
@@ -383,10 +390,6 @@ def _check_repo(value: str, option: Option) -> Optional[str]:
     if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", value):
         return f"must be user/name, not {value!r}"
     return None
-
-
-def _check_path(value: str, option: Option) -> Optional[str]:
-    return path_problem(value)
 
 
 def _check_name(value: str, option: Option) -> Optional[str]:
@@ -411,10 +414,6 @@ def _check_source(value: str, option: Option) -> Optional[str]:
     return None if there else f"{value}: no such file or folder"
 
 
-def _check_text(value: str, option: Option) -> Optional[str]:
-    return None
-
-
 Kind = Callable[[str, Option], Optional[str]]
 KINDS: Dict[str, Kind] = {
     "whole": _check_whole,
@@ -430,13 +429,14 @@ KINDS: Dict[str, Kind] = {
     "words": _check_words,
     "quoted": _check_quoted,
     "paths": _check_paths,
+    "epochs": _check_epochs,
     "formats": _check_formats,
     "repo": _check_repo,
-    "path": _check_path,
+    "path": lambda value, option: path_problem(value),
     "source": _check_source,
     "file": _check_file,
     "cleaner": _check_cleaner,
-    "text": _check_text,
+    "text": lambda value, option: None,
 }
 
 

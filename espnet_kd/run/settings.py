@@ -81,6 +81,7 @@ class Settings:
     student_config: str
     paths: str
     paths_at: str
+    paths_epochs: str
     ablate: bool
     compression_stage: int
     kd_args: str

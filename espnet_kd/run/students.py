@@ -4,7 +4,7 @@ import argparse
 from typing import List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan.baselines import PATHS
+from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
@@ -49,7 +49,8 @@ class StudentInRun:
     @property
     def hears_cache(self) -> bool:
         """Whether a teacher cache serves it if it serves the plan's own students."""
-        return self.plan.path not in PATHS or PATHS[self.plan.path].cached
+        path = path_named(self.plan.path)
+        return path is None or path.cached
 
     def derived_from(self) -> List[str]:
         """Spell what of the plan its first weights and its training are made from."""
@@ -119,6 +120,7 @@ def _plan_options(settings: Settings) -> argparse.Namespace:
         plan=settings.compression_config,
         paths=settings.paths,
         paths_at=settings.paths_at,
+        paths_epochs=settings.paths_epochs,
         ablate=settings.ablate,
         students=f"{settings.expdir}/{settings.kd_tag}",
         train_config=settings.student_config,

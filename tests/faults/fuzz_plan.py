@@ -179,6 +179,7 @@ def _read(rng: random.Random, path: Path) -> None:
         plan=str(path),
         paths=" ".join(["progressive", *rng.sample(sorted(PATHS), rng.randrange(4))]),
         paths_at="",
+        paths_epochs="sum",
         ablate=rng.choice(("true", "false")),
         students="exp/kd",
         train_config="train.yaml",

@@ -3,7 +3,7 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan.baselines import PATHS, all_students, choose
+from espnet_kd.plan.baselines import PATHS, all_students, choose, path_named, read_epochs
 from espnet_kd.plan.effective import effective
 from espnet_kd.plan.verdict import Round
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
@@ -206,3 +206,39 @@ def test_refuses_a_stage_with_the_name_of_a_path(tmp_path):
     path.write_text("stages: [{target: 0.5, name: one_shot}]")
     with pytest.raises(UserError, match="'one_shot', which is the name of a stage; rename"):
         students(load_plan(str(path)), "one_shot")
+
+
+def test_own_epochs_are_those_of_the_stage_of_the_size(plan):
+    way = effective(plan, lambda name: [])
+    at, epochs = ("a", "b"), read_epochs(["sum", "own", "own+2", "own"])
+    found = {
+        s.name: s
+        for s in all_students(
+            plan, way, ["progressive", "one_shot", "scratch"], at, DEFAULT, epochs
+        )
+    }
+    assert [n for n in found if n.startswith("one_shot")] == [
+        f"one_shot{rule}_{size}" for rule in ("", "_own", "_own2") for size in at
+    ]
+    lengths = {name: s.epochs for name, s in found.items() if name.endswith("_b")}
+    assert lengths == {
+        "one_shot_b": 8, "one_shot_own_b": 5, "one_shot_own2_b": 7,
+        "scratch_b": 8, "scratch_own_b": 5, "scratch_own2_b": 7,
+    }  # fmt: skip
+    student = found["one_shot_own2_b"]
+    assert student.path == "one_shot_own2" and student.teacher is None
+    assert student.kd == found["one_shot_b"].kd and student.sizes == found["one_shot_b"].sizes
+    # Without --paths_at the path is the name.
+    (alone,) = all_students(plan, way, ["one_shot"], [], DEFAULT, read_epochs(["own"]))
+    assert (alone.name, alone.epochs) == ("one_shot_own", DEFAULT)
+
+
+def test_a_path_is_what_it_is_however_long():
+    assert path_named("one_shot_full_own12") is PATHS["one_shot_full"]
+    assert path_named("progressive") is None
+
+
+@pytest.mark.parametrize("words", [["all"], ["own+0"], ["own-1"], ["own+x"], []])
+def test_other_epochs_are_refused(words):
+    with pytest.raises(UserError, match="--paths_epochs: "):
+        read_epochs(words)

@@ -68,6 +68,9 @@ def test_paths_run_in_order_each_with_the_right_teacher(recipe):
     assert recipe.verbs() == ["report"]
     recipe.ok(paths="progressive inherited one_shot", paths_at="mid small", **STAGE)
     assert list(derived(recipe.calls())) == ["inherited_mid", "inherited_small"]
+    # Other epochs make students of their own beside those.
+    recipe.ok(paths="one_shot", paths_at="mid small", paths_epochs="sum own", **STAGE)
+    assert list(derived(recipe.calls())) == ["one_shot_own_mid", "one_shot_own_small"]
 
 
 def test_the_steps_of_a_chain_have_their_own_teachers(recipe):

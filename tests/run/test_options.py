@@ -184,6 +184,7 @@ CASES = [
     ({"stage": "5", "stop_stage": "4"}, "--stage 5 is after --stop_stage 4"),
     ({"compression_stage": "3", "stop_compression_stage": "2"}, "--compression_stage 3 is after"),
     ({"paths": "progresive"}, "--paths unknown path 'progresive' (did you mean 'progressive'?)"),
+    ({"paths_epochs": "own+0"}, "--paths_epochs 'own+0' is none of sum, own, own+1, own+2"),
     ({"paths": "scratch", "kd_args": "--max_epoch 3"}, "--kd_args --max_epoch would train all"),
     ({"pack_models": "teacher halv"}, "--pack_models: no model 'halv' in conf/compression.yaml ("),
     ({"hf_repo": "me"}, "--hf_repo must be user/name, not 'me'"),

@@ -72,6 +72,7 @@ compression_config=conf/compression.yaml
 student_config=conf/train_student.yaml
 paths=progressive
 paths_at=
+paths_epochs=sum
 ablate=false
 compression_stage=1
 stop_compression_stage=10000

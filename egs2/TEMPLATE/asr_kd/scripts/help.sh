@@ -89,8 +89,11 @@ Options, with the values they have now:
     --student_config          # Training config of the students
                               # (${student_config}).
     --paths                   # "progressive scratch one_shot inherited": also
-                              # baselines of the same size and updates (${paths}).
+                              # baselines of the same size (${paths}).
     --paths_at                # Stages of the plan at whose sizes, none: the last (${paths_at}).
+    --paths_epochs            # Their epochs: "sum" of all stages up to their size,
+                              # "own" of the stage of their size, "own+2" two
+                              # more (${paths_epochs}).
     --ablate                  # Add the ablations of espnet_kd/plan/baselines.py
                               # (${ablate}).
     --compression_stage       # First student to run, counted over all paths (${compression_stage}).
