@@ -37,6 +37,8 @@ REQUIRES = [
     "soxr>=0.3",
     # Arrays between soundfile, kaldiio and torch. ESPnet decides the version.
     "numpy",
+    # Student's distribution for the intervals of the report; every ESPnet has it already.
+    "scipy",
     # Configurations and the compression plan.
     "pyyaml>=5.1",
     # Reads `16k` in a configuration as ESPnet does, which needs it too.

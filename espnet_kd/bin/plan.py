@@ -23,6 +23,7 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
 from espnet_kd.progress import Progress
+from espnet_kd.report.costs import FORWARD
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
@@ -159,15 +160,13 @@ def _row(name: str, target: str, model: Any) -> Dict[str, str]:
     }
 
 
-def _taught_by(
-    stage: Stage, above: Any, students: Mapping[str, Any], first: Any
-) -> Optional[Dict[str, Any]]:
-    """Return the config of the model that teaches a stage, if one does."""
+def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any) -> Optional[Any]:
+    """Return the model that teaches a stage, if one does."""
     if not stage.kd.distils:
         return None
     if stage.taught_by == PREVIOUS:
-        return above.config
-    return (first if stage.taught_by == FIRST else students[stage.taught_by]).config
+        return above
+    return first if stage.taught_by == FIRST else students[stage.taught_by]
 
 
 def _add_costs(
@@ -185,10 +184,12 @@ def _add_costs(
     first = models[0].config
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     total, busy = 0.0, os.getloadavg()[0]
+    operations = 0.0
     # Threads that wait for one another on a busy core are many times slower than one.
     threads = args.threads or max(1, cores() - round(busy))
     progress = Progress("estimate", len(stages), "student", interval=0)
-    rows[0].update(dict.fromkeys(("s/update", "min/epoch", "epochs", "min", "peak GB"), ""))
+    columns = ("s/update", "min/epoch", "epochs", "min", "teacher-epochs", "peak GB")
+    rows[0].update(dict.fromkeys(columns, ""))
     students = {stage.name: model for stage, model in zip(stages, models[1:])}
     for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
         if args.stats_dir:
@@ -197,7 +198,8 @@ def _add_costs(
         else:
             batches = stated(args.seconds, args.labels, args.batch, first)
         teacher = _taught_by(stage, above, students, models[0])
-        cost = estimate(model.config, teacher, batches, device, threads)
+        config = teacher.config if teacher else None
+        cost = estimate(model.config, config, batches, device, threads)
         epochs = model.config.get("max_epoch") or ESPNET_EPOCHS
         minutes = [cost.minutes(batches.count, n) for n in (1, epochs)]
         total += minutes[1]
@@ -205,6 +207,10 @@ def _add_costs(
         row["min/epoch"] = f"{minutes[0]:.1f}" if batches.count else "?"
         row["epochs"] = str(epochs)
         row["min"] = f"{minutes[1]:,.1f}" if batches.count else "?"
+        forward = FORWARD * teacher.sizes.params if teacher else 0
+        share = epochs * (model.sizes.params + forward) / models[0].sizes.params
+        operations += share
+        row["teacher-epochs"] = f"{share:.2f}"
         row["peak GB"] = f"{cost.peak_bytes / 1e9:.2f}"
         progress.update(note=stage.name)
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
@@ -213,6 +219,10 @@ def _add_costs(
     base = read_config(args.train_config).kd
     if len(stages) > 1 and base.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
+    notes.append(
+        f"All students together: {operations:.2f} epochs of the teacher's training, by the "
+        "number of operations (docs/results.md, 'What it cost')."
+    )
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")
     if device == "cpu" and busy > cores() - threads + 0.5:

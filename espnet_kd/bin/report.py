@@ -15,15 +15,17 @@ from espnet_kd.cli import new_parser
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
+from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.environment import environment
 from espnet_kd.report.findings import Sources, read_content
 from espnet_kd.report.markdown import results_md
 from espnet_kd.report.models import parse_models
 from espnet_kd.report.plots import draw
+from espnet_kd.report.size_family import Margin
 from espnet_kd.report.variants import parse_exported
 from espnet_kd.report.words import answer
+from espnet_kd.spec.plan import load_plan
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -85,6 +87,7 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="MS=TAG",
         help="once for each decoding in chunks of another length: name of its directory",
     )
+    parser.add_argument("--plan", help="compression plan of the run, which may name a margin")
     add_bootstrap_options(parser)
     return parser
 
@@ -116,6 +119,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             parse_exported(args.exported, [m.name for m in models]),
             args.delay,
         ),
+        args.draw,
+        margin_of(args, _planned(args.plan)),
     )
     env = environment(args.command or f"python -m espnet_kd.bin.report {shlex.join(words)}")
 
@@ -134,6 +139,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         print(f"report: warning: {sentence}", file=sys.stderr)
     for path in (args.exp / "RESULTS.md", args.exp / RESULTS.file, *(plots or [])):
         print(f"Write {path}")
+
+
+def _planned(plan: Optional[str]) -> Optional[Margin]:
+    margin = load_plan(plan).margin if plan else None
+    return None if margin is None else Margin(margin, f"margin in {plan}")
 
 
 def _windows(options: Sequence[str]) -> Dict[str, str]:

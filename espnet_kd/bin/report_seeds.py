@@ -7,15 +7,17 @@ r"""Pool runs that differ in their seed: one table, one plot.
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
+from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
+from espnet_kd.report.plot_family import wer_of_family
 from espnet_kd.report.plot_seeds import wer_of_seeds
-from espnet_kd.report.seeds import read_runs
+from espnet_kd.report.seeds import Runs, read_runs
 from espnet_kd.report.seeds_markdown import seeds_md
+from espnet_kd.report.size_family import families
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -40,17 +42,26 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
-    runs = read_runs(args.run)
+    runs = read_runs(args.run, args.draw)
     differences = runs.differences(args.draws, args.seed)
-    plot = wer_of_seeds(runs, args.out.with_suffix(".png")) if args.plot else None
-    if args.plot and plot is None:
+    plots = _draw(runs, args.out) if args.plot else []
+    if args.plot and not plots:
         reason = "matplotlib is missing (pip install matplotlib)"
         print(f"report_seeds: no plot: {reason}", file=sys.stderr)
-    text = seeds_md(runs, differences, args.draws, args.seed, plot)
+    margin = margin_of(args, runs.margin)
+    text = seeds_md(runs, differences, args.draws, args.seed, plots, margin)
     with atomic_open(args.out) as f:
         f.write(text)
-    for path in filter(None, (args.out, plot)):
+    for path in (args.out, *plots):
         print(f"Write {path}")
+
+
+def _draw(runs: Runs, out: Path) -> List[Path]:
+    """Draw the WER of every run and, where there are families, against the size."""
+    plots = [wer_of_seeds(runs, out.with_suffix(".png"))]
+    if families(runs.models[1:]):
+        plots.append(wer_of_family(runs, out.with_name(f"{out.stem}_family.png")))
+    return [path for path in plots if path is not None]
 
 
 if __name__ == "__main__":

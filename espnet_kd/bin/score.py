@@ -5,7 +5,8 @@ r"""Score decoded text: WER and CER with sclite's counts.
 
 Writes score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt, counts.tsv) as stage 13 of
 ESPnet's asr.sh does; without sclite our scorer counts the same. A file utt2condition
-('<utt> <label>') beside --ref is copied: the report breaks the error rates down by label.
+('<utt> <label>') beside --ref is copied: the report breaks the error rates down by label. So is
+utt2source ('<utt> <recording>'), which says what of a set was made of one recording.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import Optional, Sequence
 from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import read_table
-from espnet_kd.scoring.conditions import copy_conditions
+from espnet_kd.scoring.conditions import copy_labels
 from espnet_kd.scoring.score import pair_up, score, warn
 from espnet_kd.scoring.units import TYPES
 
@@ -41,7 +42,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     for utt in refs:
         if utt not in speakers:
             raise UserError(f"{utt2spk}: no speaker for '{utt}' of {args.ref}")
-    copy_conditions(args.ref.parent, refs, args.out)
+    copy_labels(args.ref.parent, refs, args.out)
     left_out = args.ref.with_name("left_out")
     if left_out.exists():
         count = len(left_out.read_text(encoding="utf-8").splitlines())

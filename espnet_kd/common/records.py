@@ -25,6 +25,7 @@ class Facts(TypedDict, total=False):
     updates: Optional[Count]
     skipped_updates: Count
     train_seconds: Optional[Amount]
+    cpu_seconds: Optional[Amount]
     peak_memory_mb: Optional[Amount]
     device: Optional[str]
     ngpu: Count
@@ -40,6 +41,17 @@ class Epoch(_Epoch, total=False):
 
     train: Figures
     valid: Figures
+
+
+class Derivation(TypedDict):
+    """Passes over a sample by which a student was chosen and checked.
+
+    `work` is parameters times utterances that went forward; a backward pass counts twice.
+    """
+
+    utterances: Count
+    audio_seconds: Amount
+    work: Amount
 
 
 class Student(TypedDict, total=False):
@@ -63,6 +75,7 @@ class Student(TypedDict, total=False):
     sizes: Dict[str, Any]
     importance: Dict[str, List[Optional[float]]]
     before_training: Figures
+    derivation: Derivation
 
 
 class _GateRound(TypedDict):
@@ -187,7 +200,7 @@ class Delayed(_Delayed, total=False):
     frames: Optional[Late]
 
 
-class Delay(TypedDict):
+class _Delay(TypedDict):
     """Greedy decoding of all models of a report: how late tokens come, and how many are wrong."""
 
     utterances: Annotated[int, 1]
@@ -195,6 +208,12 @@ class Delay(TypedDict):
     alignment: str
     words: List[Count]
     models: Dict[str, Delayed]
+
+
+class Delay(_Delay, total=False):
+    """The same, with the speaker of each utterance."""
+
+    speakers: List[str]
 
 
 class _Difference(TypedDict):
@@ -232,6 +251,17 @@ class ReportedModel(_ReportedModel, total=False):
     epochs: Optional[Count]
     updates: Optional[Count]
     train_seconds: Optional[Amount]
+    cost: Dict[str, Optional[Amount]]
+    path_cost: Dict[str, Optional[Amount]]
+
+
+class FamilyCost(TypedDict):
+    """Sizes that steps and another way have both made, and what each way cost."""
+
+    against: str
+    sizes: List[List[str]]
+    cost: Dict[str, Optional[Amount]]
+    cost_against: Dict[str, Optional[Amount]]
 
 
 class _Compared(_Difference):
@@ -257,6 +287,13 @@ class _Method(TypedDict):
     draws: Count
 
 
+class Method(_Method, total=False):
+    """How the report was computed."""
+
+    margin: Amount
+    margin_set_by: str
+
+
 class _Environment(TypedDict):
     date: str
 
@@ -265,7 +302,7 @@ class _Results(TypedDict):
     inference_tag: str
     test_sets: List[str]
     models: List[ReportedModel]
-    method: _Method
+    method: Method
     environment: _Environment
 
 
@@ -277,6 +314,7 @@ class Results(_Results, total=False):
     stock_tag: Optional[str]
     speed: Dict[str, Any]
     comparisons: List[Compared]
+    families: List[FamilyCost]
 
 
 def _check_results(results: Results) -> None:
@@ -314,6 +352,8 @@ def _check_delay(delay: Delay) -> None:
     }.items():
         if len(counts) != delay["utterances"]:
             raise UserError(f"{field}: expected {delay['utterances']}, found {len(counts)}")
+    if len(delay.get("speakers", delay["words"])) != delay["utterances"]:
+        raise UserError(f"speakers: expected {delay['utterances']}")
     if not sum(delay["words"]):
         raise UserError("words: expected more than 0")
 

@@ -44,6 +44,7 @@ from espnet_kd.data.segments import Segment, parse_segment
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
 from espnet_kd.progress import Progress
+from espnet_kd.scoring.conditions import LABELS
 
 OURS = re.compile(r".*-[0-9a-f]{16}\.(flac|wav)(\.\d+\.tmp)?")
 READABLE = 100  # characters of an utterance that its file is named by
@@ -96,7 +97,7 @@ def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: Ba
         bad: Unusable items of the set so far; more of it is skipped, and counted here.
 
     Returns:
-        `wav.scp`, `text`, `utt2spk`, `utt2num_samples`, `utt2audio` (and `utt2condition`, if
+        `wav.scp`, `text`, `utt2spk`, `utt2num_samples`, `utt2audio` (and labels, if
         there) of the usable utterances.
 
     Raises:
@@ -139,7 +140,7 @@ def format_audio(tables: Tables, out: Path, settings: Settings, nj: int, bad: Ba
         f"{settings.rate} Hz flac or wav already)"
     )
     pace.close()
-    tables_kept = [name for name in ("text", "utt2spk", "utt2condition") if name in tables]
+    tables_kept = [name for name in ("text", "utt2spk", *LABELS) if name in tables]
     kept = select({name: tables[name] for name in tables_kept}, files)
     wav = {utt: path_of(line) for utt, line in files.items()}
     return {"wav.scp": wav, "utt2num_samples": samples, "utt2audio": files, **kept}

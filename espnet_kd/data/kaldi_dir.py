@@ -12,11 +12,12 @@ from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.segments import by_utterance, refuse_choice_of_channel
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_path, read_table, write_table
+from espnet_kd.scoring.conditions import LABELS
 
 Tables = Dict[str, Dict[str, str]]
 
 NEEDED = ("wav.scp", "text", "utt2spk")
-OPTIONAL = ("segments", "utt2speed", "utt2num_samples", "utt2condition")
+OPTIONAL = ("segments", "utt2speed", "utt2num_samples", *LABELS)
 LACKS = {
     "wav.scp": "utterances without audio",
     "text": "utterances without a transcript",

@@ -28,11 +28,12 @@ TOGETHER = 16  # utterances that are aligned and decoded together
 
 
 class Utterance(NamedTuple):
-    """An utterance and its length in seconds."""
+    """An utterance, its length in seconds and who speaks."""
 
     file: Path
     text: str
     seconds: float
+    speaker: str
 
 
 def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
@@ -54,7 +55,8 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
             except BadAudio as e:
                 raise UserError(f"{file}: {e}; format the audio again") from None
             seconds = header.frames / header.rate
-            utterances.append(Utterance(Path(file), tables["text"][name], seconds))
+            text, speaker = tables["text"][name], tables["utt2spk"][name]
+            utterances.append(Utterance(Path(file), text, seconds, speaker))
     total = sum(u.seconds for u in utterances)
     number = max(1, int(len(utterances) * min(1.0, most / max(total, 1e-9))))
     chosen = [utterances[(2 * k + 1) * len(utterances) // (2 * number)] for k in range(number)]
@@ -88,6 +90,7 @@ def measure(
     rates = {m.timing.rate for m in built.values() if m.timing is not None}
     errors: Dict[str, List[int]] = {name: [] for name in built}
     words: List[int] = []
+    speakers: List[str] = []
     seconds = 0.0
     progress = Progress("delay", len(utterances))
     for part in _parts(utterances):
@@ -103,6 +106,7 @@ def measure(
                 if name in late and reference is not None:
                     late[name].add(reference, emission, len(speech[k]))
         words += [_count(part[k].text, "").ref_words for k in kept]
+        speakers += [part[k].speaker for k in kept]
         seconds += sum(part[k].seconds for k in kept)
         progress.update(len(part))
     progress.close()
@@ -113,6 +117,7 @@ def measure(
         "audio_seconds": round(seconds, 2),
         "alignment": aligner,
         "words": words,
+        "speakers": speakers,
         "models": {name: _figures(name, errors, late) for name in built},
     }
 

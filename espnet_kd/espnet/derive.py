@@ -204,6 +204,11 @@ def derive(
         facts["taught_by"] = str(taught_files[0].parent)
     if sample is not None:
         facts["before_training"] = _before_training(sample, teacher.teacher, net)
+        facts["derivation"] = {
+            "utterances": sample.utterances,
+            "audio_seconds": round(sample.audio_seconds, 2),
+            "work": sample.work,
+        }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "init.pth") as tmp:
         save_tensors(net.state_dict(), tmp, torch.save)

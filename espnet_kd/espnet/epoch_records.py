@@ -114,6 +114,7 @@ def write_facts(options: Any, history: Epochs) -> None:
         "updates": int(sum(t.get("updates") or 0 for t in trained)),
         "skipped_updates": int(sum(t.get("skipped_updates") or 0 for t in trained)),
         "train_seconds": round(sum(h.get("seconds") or 0 for h in both), 1),
+        "cpu_seconds": round(sum(h.get("cpu_seconds") or 0 for h in both), 1),
         "peak_memory_mb": round(max(peak, before), 1),
         "device": device,
         "ngpu": options.ngpu,

@@ -15,6 +15,7 @@ from espnet_kd.espnet.cache_data import Utterances
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import count_errors
 from espnet_kd.espnet.teacher import project
+from espnet_kd.espnet.throughput import Throughput
 from espnet_kd.fileio import read_table
 from espnet_kd.lattice import node_stats, rnnt_loss
 from espnet_kd.scoring.counts import Counts
@@ -61,21 +62,24 @@ class Sample:
     ) -> None:
         if teacher.frontend is None:
             raise UserError(f"{config}: the teacher has no front end; --data holds audio")
-        audio, texts = read_table(data / "wav.scp"), read_table(data / "text")
-        names = [name for name in audio if texts.get(name)]
+        files, texts = read_table(data / "wav.scp"), read_table(data / "text")
+        names = [name for name in files if texts.get(name)]
         if not names:
             raise UserError(f"{data}: no utterance with audio and text to measure on")
         count = min(utterances, len(names))
         names = [names[i * len(names) // count] for i in range(count)]
-        archive = audio[names[0]].rpartition(":")[0].endswith(".ark")
+        archive = files[names[0]].rpartition(":")[0].endswith(".ark")
         loader = Utterances([data], "kaldi_ark" if archive else "sound", config)
         items = [(0, name) for name in names]
         batches = [items[i : i + BATCH] for i in range(0, count, BATCH)]
         self.utterances = count
         self.chunk_size = chunk_size
+        self.work = 0  # parameters times utterances that went forward, or twice that backward
         self.batches: List[_Batch] = []
+        audio = Throughput(teacher)
         teacher.eval()
         for some, batch in loader.load(batches, 0):
+            audio.add(batch)
             with torch.no_grad():
                 feats, feats_len = teacher._extract_feats(batch["speech"], batch["speech_lengths"])
                 if teacher.normalize is not None:
@@ -86,6 +90,7 @@ class Sample:
                 self._encode(teacher, self.batches[-1])
             except TooShortUttError as e:
                 raise UserError(f"{data}: {some[int(feats_len.argmin())][1]}: {e}") from None
+        self.audio_seconds = audio.per_second(1).get("audio_seconds_per_second", 0.0)
 
     def loss(self, model: ESPnetASRTransducerModel) -> float:
         """Return the RNN-T loss of a model, nats an utterance."""
@@ -166,6 +171,8 @@ class Sample:
         self, model: ESPnetASRTransducerModel, batch: _Batch
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Encoder output (B, T, D) and its lengths (B,)."""
+        passes = 3 if torch.is_grad_enabled() else 1  # a gradient takes twice a forward pass
+        self.work += passes * len(batch.feats) * sum(p.numel() for p in model.parameters())
         encoder, size = model.encoder, 0
         if encoder.dynamic_chunk_training:
             size = encoder.short_chunk_size if self.chunk_size is None else self.chunk_size

@@ -114,7 +114,7 @@ class DistilTrainer(Trainer):
     def train_one_epoch(cls, iterator, reporter, options, distributed_option, **kwargs) -> bool:
         """Train one epoch; see ESPnet's `Trainer.train_one_epoch`."""
         main = _is_main(distributed_option)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run = getattr(kwargs["model"], "module", kwargs["model"]).run  # inside DDP
         run.tell_saved()
         batches = _Counted(iterator, reporter, run)
@@ -139,6 +139,7 @@ class DistilTrainer(Trainer):
         if main:
             _tell(options, line)
             figures = {**epoch_records.figures_of(reporter), "seconds": seconds, **counts}
+            figures["cpu_seconds"] = time.process_time() - cpu_start
             folder = Path(options.output_dir)
             epoch_records.write_history(folder, reporter.epoch, "train", figures)
         return done
@@ -146,7 +147,7 @@ class DistilTrainer(Trainer):
     @classmethod
     def validate_one_epoch(cls, reporter, options, distributed_option, **kwargs) -> None:
         """Validate; see ESPnet's `Trainer.validate_one_epoch`."""
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         model = getattr(kwargs["model"], "module", kwargs["model"])  # inside DDP
         iterator = model.dev_wer.watch(kwargs.pop("iterator"), model)
         super().validate_one_epoch(
@@ -164,6 +165,7 @@ class DistilTrainer(Trainer):
             _tell(options, line)
             figures = epoch_records.figures_of(reporter)
             figures["seconds"] = time.perf_counter() - start
+            figures["cpu_seconds"] = time.process_time() - cpu_start
             folder = Path(options.output_dir)
             history = epoch_records.write_history(folder, reporter.epoch, "valid", figures)
             epoch_records.write_facts(options, history)

@@ -1,15 +1,38 @@
 """Options that the command lines of reports share."""
 
 import argparse
+from typing import Optional
 
 from espnet_kd.errors import UserError
+from espnet_kd.report.size_family import MARGIN, Margin
 from espnet_kd.scoring.bootstrap import DRAWS, SEED
+from espnet_kd.scoring.grouping import AUTO, DRAWN_BY, LEAST_SPEAKERS
 
 
 def add_bootstrap_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--draws` and `--seed`."""
+    """Add `--draws`, `--seed`, `--draw` and `--margin`."""
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the bootstrap")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    parser.add_argument(
+        "--draw",
+        choices=DRAWN_BY,
+        default=AUTO,
+        help="what the intervals take for independent, and draw: auto is speakers where a set has "
+        f"{LEAST_SPEAKERS} or more, otherwise recordings, each with all its conditions",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="points of WER within which one way is no worse than another, by default what was "
+        f"named before: in the plan ('margin: 0.5' beside its stages), or else {MARGIN}",
+    )
+
+
+def margin_of(args: argparse.Namespace, planned: Optional[Margin] = None) -> Margin:
+    """Return the margin of the command line, or else the planned one, or else the default."""
+    if args.margin is not None:
+        return Margin(args.margin, "--margin")
+    return planned or Margin()
 
 
 def check_bootstrap(args: argparse.Namespace) -> None:
@@ -20,5 +43,7 @@ def check_bootstrap(args: argparse.Namespace) -> None:
     """
     if args.draws < 1:
         raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
+    if args.margin is not None and not 0 <= args.margin <= 100:
+        raise UserError(f"--margin {args.margin:g}: from 0 to 100 points are possible")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: 0 or more is needed")

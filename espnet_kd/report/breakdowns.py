@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence
 from espnet_kd.errors import UserError
 from espnet_kd.report.models import Model
 from espnet_kd.report.scores import Scores
-from espnet_kd.scoring.conditions import NAME, in_order, read_conditions
+from espnet_kd.scoring.conditions import CONDITION, in_order, read_labels
 from espnet_kd.scoring.counts import Counts
 
 BINS = 4
@@ -86,9 +86,11 @@ def _conditions(
     labels: Dict[str, str] = {}
     for m in models:
         folder = m.dir / inference_tag / test_set
-        conditions = read_conditions(folder, utterances)
+        conditions = read_labels(folder, utterances)
         if labels and conditions and conditions != labels:
-            raise UserError(f"{folder / NAME}: not the labels of the other models; score again")
+            raise UserError(
+                f"{folder / CONDITION}: not the labels of the other models; score again"
+            )
         labels = labels or conditions
     return labels
 

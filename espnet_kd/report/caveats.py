@@ -9,13 +9,16 @@ from espnet_kd.scoring.faults import fault
 FEW = 20  # utterances: with fewer neither bootstrap nor normal distribution holds
 
 
-def remark(model: str, against: str, counts: Sequence[Dict[str, Counts]]) -> Optional[str]:
+def remark(
+    model: str, against: str, counts: Sequence[Dict[str, Counts]], groups: int
+) -> Optional[str]:
     """Say why a difference allows no verdict of significance; None if it does.
 
     Args:
         model: Name of the first model.
         against: Name of the second one.
         counts: Counts of every utterance, of both models.
+        groups: Number of groups that are drawn.
     """
     faults = [fault(Counts.total(c.values())) for c in counts]
     bad = [f"{name} {what}" for name, what in zip((against, model), faults[::-1]) if what]
@@ -24,6 +27,8 @@ def remark(model: str, against: str, counts: Sequence[Dict[str, Counts]]) -> Opt
     number = len(counts[0])
     if number < FEW:
         return f"no conclusion: {number} utterance{'s' * (number > 1)}, too few for a test"
+    if groups < 2:
+        return "no conclusion: all is of one speaker, or of one recording"
     if all(a == b for a, b in zip(*(c.values() for c in counts))):
         return "the same number of errors of each kind in every utterance"
     return None

@@ -98,9 +98,10 @@ def _compare(
     model: Row, other: Row, family: str, test_set: str, interval: Interval, scores: Scores
 ) -> Comparison:
     ours, theirs = (scores.errors(m.name, "wer", test_set) for m in (model, other))
-    test = matched_pairs(ours, theirs)
+    grouping = scores.groupings[test_set]
+    test = matched_pairs(ours, theirs, grouping)
     counts = [scores.counts[m.name, "wer", test_set] for m in (model, other)]
-    why = remark(model.name, other.name, counts)
+    why = remark(model.name, other.name, counts, grouping.count)
     return Comparison(
         model.name, other.name, family, test_set, interval, test.z, test.p, test.p, why
     )

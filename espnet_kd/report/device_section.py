@@ -6,7 +6,7 @@ from espnet_kd.common.records import Late
 from espnet_kd.report.findings import Content
 from espnet_kd.report.rows import Row
 from espnet_kd.report.tables import table
-from espnet_kd.report.variants import ESPNET, Variant, pareto_front
+from espnet_kd.report.variants import ESPNET, Variant, grouping_of, pareto_front
 from espnet_kd.report.words import UNKNOWN, interval, number, signed
 
 
@@ -61,6 +61,9 @@ def _legend(content: Content) -> List[str]:
     delay = content.delay
     if delay is None:
         return [*lines, "- Delays and WER were not measured here."]
+    drawn = f"drawn are {grouping_of(delay).describe()}"
+    if "speakers" not in delay:
+        drawn = "by utterance, too narrow: `delay.json` is of a version that names no speakers"
     lines += [
         "- *Latency* (algorithmic): how long the first frame of a chunk waits until the chunk, "
         "and what subsampling and front end look ahead, is there; the last frame waits a chunk "
@@ -75,8 +78,8 @@ def _legend(content: Content) -> List[str]:
         f"- *WER* and delays are of greedy search, whose tokens never change once they are "
         f"emitted, on {delay['utterances']:,} utterances ({delay['audio_seconds']:,.0f} s) of all "
         "test sets together: other than the tables above, which are of the recipe's search. "
-        "*Difference*: to the first teacher, in points, with its 95 % interval; not corrected for "
-        "the number of comparisons.",
+        f"*Difference*: to the first teacher, in points, with its 95 % interval ({drawn}); not "
+        "corrected for the number of comparisons.",
     ]
     return lines
 

@@ -8,11 +8,22 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DELAY, SPEED, Delay, Speed
 from espnet_kd.report.breakdowns import Breakdown, break_down
+from espnet_kd.report.caveats import FEW
 from espnet_kd.report.comparisons import TEACHER, Comparison, compare
+from espnet_kd.report.costs import Cost, cost_of
 from espnet_kd.report.models import Model
 from espnet_kd.report.rows import Row, collect
-from espnet_kd.report.scores import read_scores
+from espnet_kd.report.scores import Scores, read_scores
+from espnet_kd.report.size_family import (
+    FamilyResult,
+    Margin,
+    compare_family,
+    cost_to_json,
+    families,
+    trainings_of,
+)
 from espnet_kd.report.variants import Variant, collect_variants
+from espnet_kd.scoring.grouping import AUTO, Grouping
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Content:
         test_sets: Names of the test sets, in order.
         draws: Draws of the bootstrap.
         seed: Seed of the bootstrap.
+        groupings: Test set -> groups of utterances that are drawn.
         rows: The models, first teacher first.
         comparisons: Comparisons with the first teacher, and of the paths with each other.
         breakdowns: WER by length and by condition.
@@ -32,12 +44,16 @@ class Content:
         stock_tag: Name of the directory of ESPnet's own streaming; None: it is not reported.
         variants: The models in all formats.
         delay: What `delay.json` holds, or None.
+        margin: Margin of non-inferiority.
+        families: Comparisons of families of sizes.
+        family_costs: Other way -> cost of the steps, and of that way.
     """
 
     inference_tag: str
     test_sets: Sequence[str]
     draws: int
     seed: int
+    groupings: Dict[str, Grouping]
     rows: List[Row]
     comparisons: List[Comparison]
     breakdowns: List[Breakdown]
@@ -46,6 +62,9 @@ class Content:
     stock_tag: Optional[str] = None
     variants: Sequence[Variant] = ()
     delay: Optional[Delay] = None
+    margin: Margin = Margin()
+    families: Sequence[FamilyResult] = ()
+    family_costs: Mapping[str, Tuple[Cost, Cost]] = field(default_factory=dict)
 
     @property
     def to_teacher(self) -> Dict[Tuple[str, str], Comparison]:
@@ -63,12 +82,15 @@ class Content:
             "stock_tag": self.stock_tag,
             "test_sets": list(self.test_sets),
             "method": {
-                "interval": "paired bootstrap over utterances",
+                "interval": "paired bootstrap, stretched for the number of groups",
+                "drawn": {s: g.to_json() for s, g in self.groupings.items()},
                 "level": 0.95,
                 "draws": self.draws,
                 "seed": self.seed,
-                "test": "matched pairs, segments: utterances",
+                "test": "matched pairs, Student's t, segments: groups",
                 "correction": "Holm, within each family of comparisons",
+                "margin": self.margin.points,
+                "margin_set_by": self.margin.where,
             },
             "models": models,
             "speed": {key: value for key, value in (self.speed or {}).items() if key != "models"},
@@ -79,8 +101,15 @@ class Content:
                 if key not in ("models", "words")
             },
             "comparisons": rounded([c.to_json() for c in self.comparisons]),
+            "families": rounded(self._families()),
             "breakdowns": rounded([b.to_json() for b in self.breakdowns]),
         }
+
+    def _families(self) -> List[Dict[str, Any]]:
+        named = {result.family.against: result.family for result in self.families}
+        return [
+            cost_to_json(family, self.family_costs[against]) for against, family in named.items()
+        ]
 
     def _variants(self, folder: Path) -> List[Dict[str, Any]]:
         variants = [variant.to_json() for variant in self.variants]
@@ -117,6 +146,8 @@ def read_content(
     draws: int,
     seed: int,
     sources: Optional[Sources] = None,
+    drawn_by: str = AUTO,
+    margin: Optional[Margin] = None,
 ) -> Content:
     """Read and compare everything.
 
@@ -124,7 +155,7 @@ def read_content(
         UserError: a file is missing or not what it should be; the message names it.
     """
     # Scores first: reading them is cheap, and they are what is missing most often.
-    scores = read_scores(models, inference_tag, test_sets, draws, seed)
+    scores = read_scores(models, inference_tag, test_sets, draws, seed, drawn_by)
     breakdowns = break_down(models, inference_tag, test_sets, scores)
     also = sources or Sources()
     speed = SPEED.read_path(also.speed) if also.speed else None
@@ -137,6 +168,7 @@ def read_content(
         test_sets,
         draws,
         seed,
+        scores.groupings,
         rows,
         compare(rows, test_sets, scores),
         breakdowns,
@@ -145,7 +177,38 @@ def read_content(
         also.stock_tag,
         variants,
         delay,
+        margin or Margin(),
+        *_families(rows, test_sets, scores),
     )
+
+
+def _families(
+    rows: Sequence[Row], test_sets: Sequence[str], scores: Scores
+) -> Tuple[List[FamilyResult], Dict[str, Tuple[Cost, Cost]]]:
+    """Compare the families of sizes, and count what they cost."""
+    first, *students = rows
+    results, costs = [], {}
+    past = {row.name: row.trainings for row in students}
+    for family in families(students):
+        a, b = (
+            cost_of(
+                trainings_of(past, [pair[k] for pair in family.sizes]),
+                Path(first.dir),
+                first.params,
+            )
+            for k in range(2)
+        )
+        costs[family.against] = a, b
+        names = [name for pair in family.sizes for name in pair]
+        for s in test_sets:
+            sums = scores.groupings[s].sums
+            counts = scores.counts[first.name, "wer", s].values()
+            words = sums([c.ref_words for c in counts])
+            errors = {name: sums(scores.errors(name, "wer", s)[None]) for name in names}
+            faulty = any(row.faults.get(s) for row in students if row.name in names)
+            sound = len(counts) >= FEW and not faulty
+            results.append(compare_family(family, s, errors, words, sound))
+    return results, costs
 
 
 def _seen_from(folder: Path, path: Path) -> str:

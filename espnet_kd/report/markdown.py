@@ -7,6 +7,7 @@ from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
 from espnet_kd.report.device_section import device_section, window_section
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
+from espnet_kd.report.family_markdown import family_section
 from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import by_path
 from espnet_kd.report.tables import (
@@ -76,7 +77,8 @@ def results_md(
     if content.comparisons:
         lines += ["## Is it real?", "", *_about_comparisons(content), ""]
         lines += comparison_table(content.comparisons)
-        lines += ["", "## What it cost", "", *_about_costs(content), "", *cost_table(rows), ""]
+        lines += ["", *_families(content)]
+        lines += ["## What it cost", "", *_about_costs(content), "", *cost_table(rows), ""]
     lines += ["## Errors by kind", ""]
     lines += error_table(rows, test_sets, content.to_teacher)
     lines += breakdown_tables(content.breakdowns)
@@ -95,11 +97,12 @@ def _legend(content: Content) -> List[str]:
         "share of the first teacher's parameters that is gone. *MB*: the checkpoint file, "
         "10^6 bytes.",
         "- *Difference*: WER minus the first teacher's, in points, with its 95 % interval: paired "
-        f"bootstrap over utterances ({content.draws:,} draws, seed {content.seed}; Bisani and "
-        "Ney, ICASSP 2004). † marks a difference that is significant after correction, as *Is it "
-        "real?* explains. Utterances count as independent: with few speakers the true interval "
-        "is wider. Each model was trained once: the interval does not say how another seed "
-        "would have come out.",
+        f"bootstrap ({content.draws:,} draws, seed {content.seed}; Bisani and Ney, ICASSP 2004), "
+        "stretched where few are drawn (Student's distribution). Drawn are, "
+        + "; ".join(f"for {s}, {g.describe()}" for s, g in content.groupings.items())
+        + ". † marks a difference that is significant after correction, as *Is it "
+        "real?* explains. Each model was trained once: the interval does not say how another "
+        "seed would have come out.",
         "- *RTF*: seconds of decoding for a second of speech; "
         + (circumstances(content.speed) if content.speed else "not measured here")
         + ".",
@@ -131,10 +134,10 @@ def _about_comparisons(content: Content) -> List[str]:
         return ["Nothing can be concluded from these differences; the verdict says why."]
     lines = [
         "Differences of WER in points, the second model's subtracted, with the interval above. "
-        "*p*: matched-pairs test (Gillick and Cox, ICASSP 1989; NIST's MAPSSWE with whole "
-        "utterances as segments), two-sided: how often chance alone gives such a difference or "
-        "a larger one. Of many comparisons some look significant by chance; *p, Holm* is "
-        f"corrected for the {sizes[0]} comparisons with the teacher"
+        "*p*: matched-pairs test (Gillick and Cox, ICASSP 1989; its segments are what "
+        "the bootstrap draws; Student's distribution), two-sided: how often chance alone gives "
+        "such a difference or a larger one. Of many comparisons some look significant by chance; "
+        f"*p, Holm* is corrected for the {sizes[0]} comparisons with the teacher"
         + (f" and, separately, for the {sizes[1]} between paths" if sizes[1] else "")
         + ". A difference is called *significant*, and marked with †, if its interval excludes 0 "
         "and the corrected p is below 0.05. *Not significant* is not *equal*: the interval says "
@@ -148,12 +151,28 @@ def _about_comparisons(content: Content) -> List[str]:
     return lines
 
 
+def _families(content: Content) -> List[str]:
+    rows = {row.name: row for row in content.rows}
+    return family_section(
+        content.families,
+        content.family_costs,
+        lambda name: f"{rows[name].params:,} (−{100 * rows[name].compression:.0f} %)",
+        lambda name, test_set: f"{rows[name].wer[test_set]:.2f}",
+        content.margin,
+        1,
+    )
+
+
 def _about_costs(content: Content) -> List[str]:
     text = (
         "*Of the path*: this student's training and that of all students before it on its way "
-        "from the first teacher, whose own training stands apart. Only epochs are counted: the "
-        "start of processes, the derivation of each student (one a step) and the making of a "
-        "teacher cache come on top."
+        "from the first teacher, whose own training stands apart. Times are of epochs and their "
+        "validation, beside whatever else the machine did: the start of processes, the derivation "
+        "of each student (one a step) and the making of a teacher cache come on top. "
+        "*Teacher-epochs*: operations in epochs of the first teacher's training, by the number of "
+        "parameters (forward and backward three times a forward pass; Kaplan et al., arXiv "
+        "2001.08361): students, forward passes of their teachers or one over the training set for "
+        "a cache, derivation where it was recorded."
     )
     if any(wer_before(row) is not None for row in content.rows):
         text += (

@@ -1,16 +1,19 @@
 """On which path a student lies, who taught it, and what the whole path cost."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar
 
-from espnet_kd.common.records import FACTS, GATE, STUDENT, Facts, Figures, GateResult, Student
+from espnet_kd.common.records import GATE, STUDENT, Figures, GateResult, Student
 from espnet_kd.errors import UserError
+from espnet_kd.report.costs import Cost, cost_of
 
 PROGRESSIVE = "progressive"
 OTHER = "other"  # of a model that no plan made
 # Where there are several paths they stand in this order, then the others as they come.
-KNOWN = (PROGRESSIVE, "one_shot", "inherited", "scratch")
+ONE_SHOT = "one_shot"
+KNOWN = (PROGRESSIVE, ONE_SHOT, "inherited", "scratch")
 
 
 class OnPath(Protocol):
@@ -25,7 +28,6 @@ class OnPath(Protocol):
         """Number of parameters."""
 
 
-Number = TypeVar("Number", int, float)
 Named = TypeVar("Named", bound=OnPath)
 
 
@@ -38,8 +40,9 @@ class Lineage:
         teacher: Experiment it was derived from, and learnt from unless `taught_by` is named.
         taught_by: Experiment whose posteriors it learnt, if those are another's.
         steps: Trainings since the first teacher, its own among them.
-        updates: Number of their updates, together.
-        seconds: Wall time of their trainings, together.
+        trainings: Their experiments, its own first.
+        cost: Cost of its own training.
+        path_cost: Cost of all of them.
         gate: `verdict`, and the WERs it was based on.
         before_training: Loss and WER of the student as it was derived.
     """
@@ -48,14 +51,20 @@ class Lineage:
     teacher: Optional[str] = None
     taught_by: Optional[str] = None
     steps: Optional[int] = None
-    updates: Optional[int] = None
-    seconds: Optional[float] = None
+    trainings: Tuple[Path, ...] = ()
+    cost: Cost = Cost()
+    path_cost: Cost = Cost()
     gate: Optional[GateResult] = None
     before_training: Optional[Figures] = None
 
 
-def lineage(exp: Path, first: Path) -> Lineage:
+def lineage(exp: Path, first: Path, params: int) -> Lineage:
     """Follow `student.json` from a student's experiment back to that of the first teacher.
+
+    Args:
+        exp: The student's experiment.
+        first: Experiment of the first teacher.
+        params: Parameters of the first teacher.
 
     Raises:
         UserError: a file is not what it should be, or a student is its own ancestor.
@@ -64,14 +73,14 @@ def lineage(exp: Path, first: Path) -> Lineage:
     # Runs before there were paths knew one.
     path = student.get("path") or (PROGRESSIVE if student else OTHER)
     ancestors, complete = _way(exp, first)
-    facts = [FACTS.read_if_there(folder) or Facts() for folder in ancestors]
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
         taught_by=student.get("taught_by"),
         steps=len(ancestors) if complete else None,
-        updates=_sum(fact.get("updates") for fact in facts) if complete else None,
-        seconds=_sum(fact.get("train_seconds") for fact in facts) if complete else None,
+        trainings=tuple(ancestors) if complete else (),
+        cost=cost_of([exp], first, params),
+        path_cost=cost_of(ancestors, first, params) if complete else Cost(),
         gate=GATE.read_if_there(exp),
         before_training=student.get("before_training") or None,
     )
@@ -101,16 +110,6 @@ def _way(exp: Path, first: Path) -> Tuple[List[Path], bool]:
         ancestors.append(teacher)
 
 
-def _sum(values: Iterable[Optional[Number]]) -> Optional[Number]:
-    """Add values up; None if one is not known."""
-    total: Number = 0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
-
-
 def by_path(students: Iterable[Named]) -> Dict[str, List[Named]]:
     """Group students by path, in the order of `KNOWN`; within a path the largest first."""
     students = list(students)
@@ -126,17 +125,30 @@ def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
     """Return the pairs of students of one size that answer whether the path matters.
 
     Each student of the progressive path with each of equal size on another path, then each
-    one-shot student with each from scratch.
+    one-shot student with each from scratch that was trained as long.
     """
     groups = by_path(students)
-    progressive, one_shot = groups.get(PROGRESSIVE, []), groups.get("one_shot", [])
+    progressive = groups.get(PROGRESSIVE, [])
     others = [s for path, group in groups.items() if path != PROGRESSIVE for s in group]
     pairs_of_one_size = [(a, b) for a in progressive for b in others if a.params == b.params]
     return pairs_of_one_size + [
-        (a, b) for a in one_shot for b in groups.get("scratch", []) if a.params == b.params
+        (a, b)
+        for path, group in groups.items()
+        for a in group
+        for b in groups.get(f"scratch{path.removeprefix(ONE_SHOT)}", [])
+        if _split(path)[0] == ONE_SHOT and a.params == b.params
     ]
+
+
+def _split(path: str) -> Tuple[str, str]:
+    """Split a path's name into that of the way, and of how long it trains (`_own2`)."""
+    match = re.fullmatch(r"(.+?)(_own\d*)?", path)
+    return (match[1], match[2] or "") if match else (path, "")
 
 
 def spoken(path: str) -> str:
     """Return the name of a path as it stands in a sentence."""
-    return path.replace("_", " ")
+    name, how_long = _split(path)
+    extra = how_long.removeprefix("_own")
+    how = f" with own epochs{f' and {extra} more' if extra else ''}" if how_long else ""
+    return name.replace("_", " ") + how

@@ -2,12 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY, Epoch, Figures, GateResult, Speed
 from espnet_kd.deploy.artifact import count_parameters, of_experiment
 from espnet_kd.methods.protocol import OnDevice
+from espnet_kd.report.costs import Cost, cost_of
 from espnet_kd.report.device_form import on_device
 from espnet_kd.report.models import Model
 from espnet_kd.report.paths import Lineage, lineage
@@ -27,11 +28,11 @@ class Row:
     (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
     `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
     has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
-    `gate` and `before_training` are those of `paths.Lineage`; `path_updates` and
-    `path_seconds` include all students before this one. `wer_stock` is that of ESPnet's own
-    streaming where `wer` is of ours, `wer_windows` in chunks of other lengths (milliseconds, then
-    test set). `on_device` tells what a device holds of a model whose
-    method has a form for it (`report/device_form.py`).
+    `gate`, `before_training` and `trainings` are those of `paths.Lineage`; `cost` is of this
+    training, `path_cost`, `path_updates` and `path_seconds` include all students before it.
+    `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
+    of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
+    model whose method has a form for it (`report/device_form.py`).
     """
 
     name: str
@@ -60,8 +61,11 @@ class Row:
     train_seconds: Optional[float]
     updates: Optional[int]
     epochs: Optional[int]
-    path_updates: Optional[int]
+    path_updates: Optional[float]
     path_seconds: Optional[float]
+    cost: Cost
+    path_cost: Cost
+    trainings: Tuple[Path, ...]
     gate: Optional[GateResult]
     before_training: Optional[Figures]
     peak_memory_mb: Optional[float]
@@ -69,10 +73,15 @@ class Row:
     summaries: Dict[str, Dict[str, List[float]]]
     history: List[Epoch]
 
+    @property
+    def steps(self) -> Optional[int]:
+        """Trainings since the first teacher; None: unknown."""
+        return len(self.trainings) or None
+
     def to_json(self) -> Dict[str, Any]:
         """Return the row for `results.json`: plain containers, no noise digits."""
         data = asdict(self)
-        del data["summaries"], data["history"]  # files of their own hold them
+        del data["summaries"], data["history"], data["trainings"]  # files of their own hold them
         del data["on_device"]
         if self.on_device is not None:
             data["device_params"] = self.on_device.params
@@ -116,7 +125,9 @@ def collect(
         first = rows[0].params if rows else params.decoding
         measured = speed["models"].get(m.name) if speed else None
         facts = FACTS.read_if_there(m.dir) or {}
-        past = lineage(m.dir, models[0].dir) if rows else Lineage(steps=0)
+        past = Lineage(steps=0, cost=cost_of([m.dir], m.dir, first))
+        if rows:
+            past = lineage(m.dir, models[0].dir, first)
         errors = {t: {s: scores.total(m.name, t, s) for s in test_sets} for t in TYPES}
         of_model = {
             t: {s: diffs[t, s][m.name] for s in test_sets} if rows else None for t in TYPES
@@ -149,8 +160,11 @@ def collect(
                 train_seconds=facts.get("train_seconds"),
                 updates=facts.get("updates"),
                 epochs=facts.get("epochs"),
-                path_updates=past.updates,
-                path_seconds=past.seconds,
+                path_updates=past.path_cost.updates,
+                path_seconds=past.path_cost.seconds,
+                cost=past.cost,
+                path_cost=past.path_cost,
+                trainings=past.trainings,
                 gate=past.gate,
                 before_training=past.before_training,
                 peak_memory_mb=facts.get("peak_memory_mb"),

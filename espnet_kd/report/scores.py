@@ -10,6 +10,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.report.models import Model
 from espnet_kd.scoring.bootstrap import Interval, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
+from espnet_kd.scoring.grouping import AUTO, Grouping, read_grouping
 from espnet_kd.scoring.sclite import sum_row
 from espnet_kd.scoring.units import TYPES
 
@@ -21,12 +22,14 @@ class Scores:
     Attributes:
         counts: (model, score type, test set) -> utterance -> counts.
         summaries: The same keys -> sclite's summary line.
+        groupings: Test set -> groups of utterances that are drawn together.
         draws: Draws of the bootstrap.
         seed: Seed of the bootstrap.
     """
 
     counts: Dict[Tuple[str, str, str], Dict[str, Counts]]
     summaries: Dict[Tuple[str, str, str], List[float]]
+    groupings: Dict[str, Grouping]
     draws: int
     seed: int
 
@@ -44,18 +47,24 @@ class Scores:
         """Return, for each pair of models, first minus second with its interval, in points."""
         if not pairs:
             return []
+        sums = self.groupings[test_set].sums
         words = [c.ref_words for c in self.counts[pairs[0][0], score_type, test_set].values()]
         first, second = (
-            np.stack([self.errors(pair[k], score_type, test_set) for pair in pairs])
+            sums(np.stack([self.errors(pair[k], score_type, test_set) for pair in pairs]))
             for k in range(2)
         )
-        return paired_intervals(first, second, words, self.draws, self.seed)
+        return paired_intervals(first, second, sums(words), self.draws, self.seed)
 
 
 def read_scores(
-    models: Sequence[Model], inference_tag: str, test_sets: Sequence[str], draws: int, seed: int
+    models: Sequence[Model],
+    inference_tag: str,
+    test_sets: Sequence[str],
+    draws: int,
+    seed: int,
+    drawn_by: str = AUTO,
 ) -> Scores:
-    """Read the scores of all models.
+    """Read the scores of all models; `drawn_by` is what the bootstrap draws (`grouping.group`).
 
     Raises:
         UserError: a score is missing, or two models were scored on different references.
@@ -72,7 +81,13 @@ def read_scores(
                         "references; score both again"
                     )
                 summaries[m.name, t, s] = _summary(folder / "result.txt")
-    return Scores(counts, summaries, draws, seed)
+    groupings = {
+        s: read_grouping(
+            models[0].dir / inference_tag / s, list(counts[models[0].name, "wer", s]), drawn_by
+        )
+        for s in test_sets
+    }
+    return Scores(counts, summaries, groupings, draws, seed)
 
 
 def same_references(a: Dict[str, Counts], b: Dict[str, Counts]) -> bool:

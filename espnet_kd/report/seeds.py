@@ -1,6 +1,6 @@
 """Runs that differ in their seed, read from their `results.json` and pooled."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -9,11 +9,14 @@ import numpy as np
 from espnet_kd.common.records import FACTS, RESULTS, ReportedModel, Results, experiment
 from espnet_kd.errors import UserError
 from espnet_kd.report.caveats import FEW
+from espnet_kd.report.costs import Cost
 from espnet_kd.report.paths import PROGRESSIVE, pairs
 from espnet_kd.report.scores import same_references
-from espnet_kd.scoring.bootstrap import Interval, paired_interval_of_seeds, paired_intervals
+from espnet_kd.report.size_family import FamilyResult, Margin, compare_family, families
+from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.faults import fault
+from espnet_kd.scoring.grouping import AUTO, Grouping, read_grouping
 
 SAME_SIZE = 0.02  # sizes chosen by measurement may differ by this part between seeds
 
@@ -28,12 +31,18 @@ class SeedModel:
         params: Parameters that decoding uses, in the first run.
         range: The fewest and the most over all runs: sizes that were chosen by measurement
             may differ a little.
+        steps: Trainings since the first teacher, in the first run.
+        cost: Cost of its own training, the mean over all runs.
+        path_cost: Cost of all trainings on its path, the mean over all runs.
     """
 
     name: str
     path: Optional[str]
     params: int
     range: Tuple[int, int]
+    steps: Optional[int] = None
+    cost: Cost = Cost()
+    path_cost: Cost = Cost()
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class PooledDifference:
         model: Name of a student.
         against: Name of the first teacher or of a student of the same size.
         test_set: Name of the test set.
-        interval: Mean difference; utterances are drawn, the trainings are those made.
-        with_seeds: The same; trainings are drawn, too.
+        interval: Mean difference; speakers are drawn, the trainings are those made.
+        with_seeds: The same; trainings vary, too.
         wins: Runs in which `model` has the lower WER.
         ties: Runs in which both have the same.
     """
@@ -70,7 +79,10 @@ class Runs:
         left_out: Names of models that only some runs have.
         errors: (model, test set) -> (runs, utterances).
         words: Test set -> (utterances,) reference words.
+        groupings: Test set -> groups of utterances that are drawn together.
         faults: (model, test set) -> for each run why the model does not recognise speech.
+        family_costs: Other way -> cost of the steps and of that way, means over all runs.
+        margin: Margin of non-inferiority that the runs' reports have.
     """
 
     names: List[str]
@@ -79,7 +91,10 @@ class Runs:
     left_out: List[str]
     errors: Dict[Tuple[str, str], np.ndarray]
     words: Dict[str, np.ndarray]
+    groupings: Dict[str, Grouping]
     faults: Dict[Tuple[str, str], List[Optional[str]]]
+    family_costs: Dict[str, Tuple[Cost, Cost]] = field(default_factory=dict)
+    margin: Optional[Margin] = None
 
     def is_sound(self, test_set: str, *models: str) -> bool:
         """Say whether differences of models allow a verdict of significance."""
@@ -99,14 +114,17 @@ class Runs:
         compared += [(a.name, b.name) for a, b in pairs(students)]
         results = []
         for s in self.test_sets:
-            words = self.words[s]
-            # (comparisons, runs, utterances)
-            errors, other = (np.stack([self.errors[c[k], s] for c in compared]) for k in range(2))
+            sums = self.groupings[s].sums
+            words = sums(self.words[s])
+            # (comparisons, runs, groups)
+            errors, other = (
+                sums(np.stack([self.errors[c[k], s] for c in compared])) for k in range(2)
+            )
             pooled = paired_intervals(
                 errors.sum(1), other.sum(1), len(self.names) * words, draws, seed
             )
             for k, (model, against) in enumerate(compared):
-                with_seeds = paired_interval_of_seeds(errors[k], other[k], words, draws, seed)
+                with_seeds = interval_of_seeds(errors[k], other[k], words)
                 change = (errors[k] - other[k]).sum(1)
                 wins, ties = int((change < 0).sum()), int((change == 0).sum())
                 results.append(
@@ -114,9 +132,25 @@ class Runs:
                 )
         return results
 
+    def families(self) -> List[FamilyResult]:
+        """Compare the families of sizes, over speakers and trainings."""
+        results = []
+        for family in families(self.models[1:]):
+            names = [name for pair in family.sizes for name in pair]
+            for s in self.test_sets:
+                sums = self.groupings[s].sums
+                errors = {name: sums(self.errors[name, s]) for name in names}
+                sound = self.is_sound(s, *names)
+                results.append(compare_family(family, s, errors, sums(self.words[s]), sound))
+        return results
 
-def read_runs(folders: Sequence[Path]) -> Runs:
+
+def read_runs(folders: Sequence[Path], drawn_by: str = AUTO) -> Runs:
     """Read `results.json` of each run and the `counts.tsv` it refers to.
+
+    Args:
+        folders: Folders of the runs.
+        drawn_by: See `grouping.group`.
 
     Raises:
         UserError: fewer than two runs, one without a report, two with one training or seed, or
@@ -146,7 +180,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     models = _shared_models(entries)
     shared = {m.name for m in models}
     left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in shared)
-    errors, words, faults = {}, {}, {}
+    errors, words, faults, groupings = {}, {}, {}, {}
     for s in first["test_sets"]:
         counts = {
             (m.name, folder): read_counts(
@@ -165,6 +199,8 @@ def read_runs(folders: Sequence[Path]) -> Runs:
                     f"{folder}: {name} was scored on other references of {s} than "
                     f"{models[0].name} of {where}; score both on the same set"
                 )
+        scored_in = experiment(where, entries[where][models[0].name]) / first["inference_tag"] / s
+        groupings[s] = read_grouping(scored_in, list(reference), drawn_by)
         words[s] = np.array([c.ref_words for c in reference.values()])
         for m in models:
             errors[m.name, s] = np.array(
@@ -174,7 +210,18 @@ def read_runs(folders: Sequence[Path]) -> Runs:
                 fault(Counts.total(counts[m.name, folder].values())) for folder in folders
             ]
     names = [str(folder) for folder in folders]
-    return Runs(names, first["test_sets"], models, list(left_out), errors, words, faults)
+    return Runs(
+        names,
+        first["test_sets"],
+        models,
+        list(left_out),
+        errors,
+        words,
+        groupings,
+        faults,
+        _family_costs(list(runs.values())),
+        _margin(runs),
+    )
 
 
 def _check_own_trainings(runs: Dict[Path, Results]) -> None:
@@ -213,7 +260,15 @@ def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedMo
                     f"{where} {m.params:,} (path {m.path}); pool runs of the same plan"
                 )
         sizes = [run[m.name]["params"] for run in entries.values()]
-        models[k] = replace(m, range=(min(sizes), max(sizes)))
+        alone = [Cost.from_json(run[m.name].get("cost")) for run in entries.values()]
+        path = [Cost.from_json(run[m.name].get("path_cost")) for run in entries.values()]
+        models[k] = replace(
+            m,
+            range=(min(sizes), max(sizes)),
+            steps=first[m.name]["stage"],
+            cost=Cost.mean(alone),
+            path_cost=Cost.mean(path),
+        )
     return models
 
 
@@ -222,6 +277,33 @@ def _model(run: Dict[str, ReportedModel], name: str) -> SeedModel:
     path = None if name == next(iter(run)) else run[name].get("path", PROGRESSIVE)
     params = run[name]["params"]
     return SeedModel(name, path, params, (params, params))
+
+
+def _family_costs(runs: Sequence[Results]) -> Dict[str, Tuple[Cost, Cost]]:
+    """Return the mean cost of each family that all runs report."""
+    by_run = [{f["against"]: f for f in run.get("families", [])} for run in runs]
+    shared = [against for against in by_run[0] if all(against in named for named in by_run)]
+    return {
+        against: (
+            Cost.mean([Cost.from_json(named[against]["cost"]) for named in by_run]),
+            Cost.mean([Cost.from_json(named[against]["cost_against"]) for named in by_run]),
+        )
+        for against in shared
+    }
+
+
+def _margin(runs: Dict[Path, Results]) -> Optional[Margin]:
+    """Return the margin of the runs' reports; None: they are older."""
+    margins = {folder: run["method"].get("margin") for folder, run in runs.items()}
+    (where, points), *others = margins.items()
+    for folder, other in others:
+        if other != points:
+            raise UserError(
+                f"{folder}/results.json: method.margin: {other}, but {where} has {points}; report "
+                "both with one margin (stage 17)"
+            )
+    set_by = runs[where]["method"].get("margin_set_by", "the default")
+    return None if points is None else Margin(points, set_by)
 
 
 def _sorted(value: Any) -> Any:

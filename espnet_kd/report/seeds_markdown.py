@@ -1,13 +1,19 @@
 """The report over several seeds: one table."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from espnet_kd.report.caveats import FEW
-from espnet_kd.report.seeds import PooledDifference, Runs
-from espnet_kd.report.tables import table
+from espnet_kd.report.costs import held_equal
+from espnet_kd.report.family_markdown import family_section
+from espnet_kd.report.paths import PROGRESSIVE, pairs, spoken
+from espnet_kd.report.seeds import PooledDifference, Runs, SeedModel
+from espnet_kd.report.size_family import Margin
+from espnet_kd.report.tables import COSTS, table
 from espnet_kd.report.words import UNKNOWN, interval, signed
 from espnet_kd.scoring.bootstrap import Interval
+
+CAPTIONS = {"family": "WER against size, a dot a run, lines through the means"}
 
 
 def seeds_md(
@@ -15,7 +21,8 @@ def seeds_md(
     differences: Sequence[PooledDifference],
     draws: int,
     seed: int,
-    plot: Optional[Path] = None,
+    plots: Sequence[Path] = (),
+    margin: Optional[Margin] = None,
 ) -> str:
     """Write the report.
 
@@ -24,16 +31,34 @@ def seeds_md(
         differences: Pooled differences of the runs.
         draws: Draws of the bootstrap.
         seed: Seed of the bootstrap.
-        plot: File beside the report.
+        plots: Files beside the report.
+        margin: Margin of non-inferiority; None: the default.
     """
     lines = ["# Several seeds", ""]
     lines += [f"- run {k}: `{name}`" for k, name in enumerate(runs.names, 1)]
     if runs.left_out:
         lines += [f"- left out, not in every run: {', '.join(runs.left_out)}"]
     lines += [f"- **{sentence}**" for sentence in _warnings(runs)]
-    lines += ["", *_table(runs, differences), "", *_legend(draws, seed, len(runs.names))]
-    if plot:
-        lines += ["", f"![WER of every run]({plot.name})"]
+    lines += [f"- {sentence}" for sentence in _held_equal(runs)]
+    lines += ["", *_table(runs, differences), "", *_legend(runs, draws, seed), ""]
+    sizes = {m.name: _size(*m.range) for m in runs.models}
+    first = runs.models[0].params
+    lines += family_section(
+        runs.families(),
+        runs.family_costs,
+        lambda name: f"{sizes[name]} (−{100 - 100 * _params(runs, name) / first:.0f} %)",
+        lambda name, test_set: f"{runs.wer(name, test_set).mean():.2f}",
+        margin or Margin(),
+        len(runs.names),
+    )
+    if any(m.path_cost.updates for m in runs.models):
+        text = "Means over the runs; what is counted is explained in each run's `RESULTS.md`."
+        lines += ["## What it cost", "", text, "", *_cost_table(runs), ""]
+    for plot in plots:
+        lines += [
+            f"![{CAPTIONS.get(plot.stem.rpartition('_')[2], 'WER of every run')}]({plot.name})",
+            "",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -56,11 +81,44 @@ def _warnings(runs: Runs) -> List[str]:
     return sentences
 
 
+def _held_equal(runs: Runs) -> List[str]:
+    """Say of the smallest size of each other way which costs were equal."""
+    smallest: Dict[str, Tuple[SeedModel, SeedModel]] = {}
+    for a, b in sorted(pairs(runs.models[1:]), key=lambda pair: -pair[0].params):
+        if a.path == PROGRESSIVE and a.path_cost.updates and b.path_cost.updates:
+            smallest[str(b.path)] = a, b
+    return [
+        held_equal(
+            a.path_cost,
+            b.path_cost,
+            (a.cost.updates, b.cost.updates),
+            (f"{a.name}, {spoken(PROGRESSIVE)},", f"{b.name}, {spoken(path)},"),
+        )
+        for path, (a, b) in smallest.items()
+    ]
+
+
+def _cost_table(runs: Runs) -> List[str]:
+    both = [cost for m in runs.models[1:] for cost in (m.cost, m.path_cost)]
+    used = [c for c in COSTS if any(getattr(cost, c.field) for cost in both)]
+    head = ["Model", *(title for c in used for title in (c.title, "of the path"))]
+    body = [
+        [m.name]
+        + [c.format(getattr(cost, c.field)) for c in used for cost in (m.cost, m.path_cost)]
+        for m in runs.models
+    ]
+    return table(head, body)
+
+
+def _params(runs: Runs, name: str) -> int:
+    return next(m.params for m in runs.models if m.name == name)
+
+
 def _table(runs: Runs, differences: Sequence[PooledDifference]) -> List[str]:
     numbers = range(1, len(runs.names) + 1)
     head = ["Test set", "Model", "against", "Parameters"]
     head += [f"WER % run {k}" for k in numbers] + ["mean", "deviation"]
-    head += ["difference", "95 %, utterances", "95 %, and seeds", "wins"]
+    head += ["difference", "95 %, other speech", "95 %, and seeds", "wins"]
     params = {m.name: _size(*m.range) for m in runs.models}
     first = runs.models[0].name
     body = []
@@ -95,20 +153,23 @@ def _marked(i: Interval, sound: bool) -> str:
     return f"{interval(i, 2)}{' †' if i.significant and sound else ''}"
 
 
-def _legend(draws: int, seed: int, number: int) -> List[str]:
+def _legend(runs: Runs, draws: int, seed: int) -> List[str]:
+    number = len(runs.names)
     return [
         "- *Difference*: mean over runs of WER minus that of the model it stands *against* in the "
         "same run, in points; below 0 is better. Students are compared with the first teacher, "
         "and across paths where they have the same size. *Deviation*: standard deviation of the "
         "WER over runs. *Wins*: runs in which the model has the lower WER.",
-        f"- *95 %, utterances*: paired bootstrap ({draws:,} draws, seed {seed}; Bisani and Ney, "
-        "ICASSP 2004) of the errors summed over runs; every draw takes the same utterances for "
-        "all runs and models. It says how these trainings compare on other utterances.",
-        "- *95 %, and seeds*: every draw also takes runs with replacement, independently of the "
-        "utterances (Owen, Annals of Applied Statistics 2007), each with the teacher it has: how "
-        "other trainings may compare. The bootstrap sees "
-        f"only {number - 1}/{number} of the variance between {number} runs, so this interval is "
-        "still too narrow; what all runs share (a teacher, the data) it takes as given.",
+        f"- *95 %, other speech*: paired bootstrap ({draws:,} draws, seed {seed}; Bisani and Ney, "
+        "ICASSP 2004) of the errors summed over runs, stretched where few are drawn (Student's "
+        "distribution). Drawn are, "
+        + "; ".join(f"for {s}, {g.describe()}" for s, g in runs.groupings.items())
+        + ". It says how these trainings compare on other speakers.",
+        "- *95 %, and seeds*: trainings vary, too, independently of the speakers, each with the "
+        "teacher it has: how other trainings may compare. The variance of both is estimated "
+        "(Cameron, Gelbach and Miller, JBES 2011; Student's distribution, Satterthwaite): "
+        f"{number} runs are too few to be drawn. What all runs share (a teacher, the data) is "
+        "taken as given.",
         "- † marks an interval without 0, each looked at alone: of many, one in twenty bears it "
         "by chance; none stands where a model does not recognise speech or a set has fewer than "
         f"{FEW} utterances. A missing † does not show that two models are equal.",

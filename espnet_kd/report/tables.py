@@ -1,6 +1,6 @@
 """The tables of `RESULTS.md`."""
 
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.report.breakdowns import Breakdown
 from espnet_kd.report.comparisons import Comparison
@@ -90,11 +90,37 @@ def comparison_table(comparisons: Sequence[Comparison]) -> List[str]:
     return table([*head, "p", "p, Holm"], body, left=4)
 
 
+class CostColumn(NamedTuple):
+    """A column of costs: field of `Cost`, title, and how its values are written."""
+
+    field: str
+    title: str
+    format: Callable[[Optional[float]], str]
+
+
+COSTS = (
+    CostColumn("updates", "Updates", lambda x: number(x, 0)),
+    CostColumn("audio_hours", "Hours of audio", number),
+    CostColumn("seconds", "Training", duration),
+    CostColumn("cpu_seconds", "CPU", duration),
+    CostColumn("gpu_seconds", "GPU", duration),
+    CostColumn("teacher_epochs", "Teacher-epochs", lambda x: number(x, 2)),
+)
+
+
 def cost_table(rows: Sequence[Row]) -> List[str]:
     """One line a model: its own training and that of its whole path."""
     checked = any(wer_before(row) is not None for row in rows)
     gated = any(row.gate for row in rows)
-    head = ["Model", "Path", "Learnt from", "Updates", "of the path", "Training", "of the path"]
+    used = [
+        column
+        for column in COSTS
+        if any(
+            getattr(c, column.field) for row in rows[1:] or rows for c in (row.cost, row.path_cost)
+        )
+    ]
+    head = ["Model", "Path", "Learnt from"]
+    head += [title for column in used for title in (column.title, "of the path")]
     head += ["WER % before training"] * checked + ["Gate"] * gated
     body = []
     for row in [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]:
@@ -102,8 +128,8 @@ def cost_table(rows: Sequence[Row]) -> List[str]:
         if row.taught_by:
             learnt_from = f"{row.taught_by} (weights of {learnt_from})"
         cells = [row.name, spoken(row.path or UNKNOWN), learnt_from]
-        cells += [number(row.updates, 0), number(row.path_updates, 0)]
-        cells += [duration(row.train_seconds), duration(row.path_seconds)]
+        for column in used:
+            cells += [column.format(getattr(c, column.field)) for c in (row.cost, row.path_cost)]
         cells += [_before(row)] * checked + [_gate(row)] * gated
         body.append(cells)
     return table(head, body, left=3)

@@ -11,6 +11,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.report.rows import Row
 from espnet_kd.report.scores import Scores
 from espnet_kd.scoring.bootstrap import Interval, paired_intervals
+from espnet_kd.scoring.grouping import Grouping, group
 from espnet_kd.spec.target import BYTES
 
 ESPNET = "ESPnet"  # format of an experiment: its checkpoint in PyTorch
@@ -174,10 +175,18 @@ def _differences(delay: Delay, first: str, scores: Scores) -> Dict[str, Interval
     others = [name for name in delay["models"] if name != first]
     if not others:
         return {}
-    errors = [delay["models"][name]["errors"] for name in others]
-    baselines = [delay["models"][first]["errors"]] * len(others)
-    intervals = paired_intervals(errors, baselines, delay["words"], scores.draws, scores.seed)
+    sums = grouping_of(delay).sums
+    errors = [sums(delay["models"][name]["errors"]) for name in others]
+    baselines = [sums(delay["models"][first]["errors"])] * len(others)
+    words = sums(delay["words"])
+    intervals = paired_intervals(errors, baselines, words, scores.draws, scores.seed)
     return dict(zip(others, intervals))
+
+
+def grouping_of(delay: Delay) -> Grouping:
+    """Group the utterances by speaker; older records do not name any."""
+    names = [str(k) for k in range(delay["utterances"])]
+    return group(names, dict(zip(names, delay.get("speakers", names))), {})
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> List[int]:

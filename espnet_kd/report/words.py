@@ -3,11 +3,13 @@
 from typing import Any, Mapping, Optional, Sequence
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
-from espnet_kd.report.paths import PROGRESSIVE, by_path, pairs, spoken
+from espnet_kd.report.costs import held_equal
+from espnet_kd.report.paths import ONE_SHOT, PROGRESSIVE, by_path, pairs, spoken
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.bootstrap import Interval
 
 UNKNOWN = "–"
+OWN = "one_shot_own"  # each size with the epochs of its stage
 
 
 def signed(x: float, digits: int = 1) -> str:
@@ -98,18 +100,22 @@ def answer(
         f"the teacher: {student.params:,} parameters instead of {teacher.params:,}.",
         f"Its word error rate (WER, the teacher's in brackets) is, on {changes}.",
     ]
-    for path, other in ((PROGRESSIVE, "one_shot"), ("one_shot", "scratch")):
-        both = [(a, b) for a, b in pairs(students) if (a.path, b.path) == (path, other)]
+    for path, others in ((PROGRESSIVE, (ONE_SHOT, OWN)), (ONE_SHOT, ("scratch",))):
+        both = [(a, b) for a, b in pairs(students) if a.path == path and b.path in others]
         if both:
-            a, b = min(both, key=lambda pair: pair[0].params)
+            a, b = min(both, key=lambda pair: (pair[0].params, others.index(pair[1].path)))
             changes = "; on ".join(
                 f"{s}, {a.wer[s]:.1f} % ({b.wer[s]:.1f} %): {_change(known[a.name, b.name, s])}"
                 for s in test_sets
             )
             sentences.append(
-                f"The {spoken(path)} student {a.name} against {b.name}, {spoken(other)} at the "
-                f"same size: on {changes}."
+                f"The {spoken(path)} student {a.name} against {b.name}, {spoken(str(b.path))} at "
+                f"the same size: on {changes}."
             )
+            if path == PROGRESSIVE:
+                names = spoken(path), spoken(str(b.path))
+                updates = a.cost.updates, b.cost.updates
+                sentences.append(held_equal(a.path_cost, b.path_cost, updates, names))
     return " ".join(sentences)
 
 

@@ -6,6 +6,7 @@ from typing import Dict, Optional, Tuple, Union
 
 from espnet_kd.data import identity
 from espnet_kd.fileio import file_digest
+from espnet_kd.scoring.conditions import LABELS
 
 # Larger files are hashed by their size and by blocks at even distances: a damage between two
 # blocks is then not noticed. The checkpoint of a model with 500 million parameters is smaller.
@@ -16,7 +17,7 @@ BLOCKS = 256
 # Tables that training, decoding and scoring depend on; not every one is there at every stage.
 TABLES = ("wav.scp", "text", "segments", "utt2num_samples")
 # Tables that stages 2 to 4 hand on.
-ALL_TABLES = (*TABLES, "utt2spk", "utt2speed", "utt2condition")
+ALL_TABLES = (*TABLES, "utt2spk", "utt2speed", *LABELS)
 
 Content = Union[None, str, Dict[str, Optional[str]]]
 

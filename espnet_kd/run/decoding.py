@@ -19,6 +19,7 @@ from espnet_kd.fileio import atomic_path
 from espnet_kd.run.jobs import job_words
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.settings import Settings
+from espnet_kd.scoring.conditions import LABELS
 
 LOCAL_SCORE = "local/score.sh"  # what else a corpus wants to know of each model
 ESPNET_WINDOW = "640"  # milliseconds: ESPnet's default
@@ -164,8 +165,8 @@ def score_model(
         recipe.need(f"{data}/text", settings.maker_of_set(name))
         recipe.need(f"{folder}/text", decoder)
         words = [f"file:{folder}/text", f"table:{data}/text"]
-        if os.path.isfile(f"{data}/utt2condition"):
-            words.append(f"table:{data}/utt2condition")
+        labels = [f"{data}/{label}" for label in LABELS]
+        words += [f"table:{path}" for path in labels if os.path.isfile(path)]
         words += ["out:score_wer/result.txt", "out:score_*/counts.tsv", "also:score_*/*"]
         if recipe.needed(folder, "score", words, force):
             files = ["--ref", f"{data}/text", "--hyp", f"{folder}/text", "--out", folder]

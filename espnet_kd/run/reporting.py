@@ -68,6 +68,7 @@ def report(recipe: Recipe, run_command: str) -> None:
             *_stock_scores(recipe, models),
             *_window_scores(recipe, models),
             *("--test_sets", " ".join(settings.scored_sets)),
+            *("--plan", settings.compression_config),
             *("--inference_model", settings.inference_asr_model),
             *("--speed", speed),
             *("--command", run_command),

@@ -1,4 +1,8 @@
-"""Under which condition an utterance was recorded: `utt2condition`, e.g. `u1 snr5`."""
+"""What a label says of each utterance.
+
+`utt2condition` (`u1-snr5 snr5`) names the condition under which it was recorded, `utt2source`
+(`u1-snr5 u1`) the recording that it was made of.
+"""
 
 import re
 from pathlib import Path
@@ -7,17 +11,17 @@ from typing import Dict, Iterable, List, Tuple, Union
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table, write_table
 
-NAME = "utt2condition"
+CONDITION, SOURCE = LABELS = ("utt2condition", "utt2source")
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)")
 
 
-def read_conditions(folder: Path, utterances: Iterable[str]) -> Dict[str, str]:
-    """Read the label of each of `utterances`; empty if `folder` has no `utt2condition`.
+def read_labels(folder: Path, utterances: Iterable[str], name: str = CONDITION) -> Dict[str, str]:
+    """Read the label of each of `utterances`; empty if `folder` has no such table.
 
     Raises:
         UserError: an utterance has no label, or one that is not a single word.
     """
-    path = folder / NAME
+    path = folder / name
     if not path.is_file():
         return {}
     table = read_table(path)
@@ -29,13 +33,15 @@ def read_conditions(folder: Path, utterances: Iterable[str]) -> Dict[str, str]:
     return {utt: table[utt] for utt in utterances}
 
 
-def copy_conditions(folder: Path, utterances: Iterable[str], out: Path) -> None:
+def copy_labels(folder: Path, utterances: Iterable[str], out: Path) -> None:
     """Copy the labels of `utterances` from a data directory to scores that lie in `out`."""
-    labels = read_conditions(folder, utterances)
-    if labels:
-        write_table(out / NAME, labels)
-    elif out.resolve() != folder.resolve():
-        (out / NAME).unlink(missing_ok=True)  # of an earlier scoring
+    wanted = list(utterances)
+    for name in LABELS:
+        labels = read_labels(folder, wanted, name)
+        if labels:
+            write_table(out / name, labels)
+        elif out.resolve() != folder.resolve():
+            (out / name).unlink(missing_ok=True)  # of an earlier scoring
 
 
 def in_order(labels: Iterable[str]) -> List[str]:

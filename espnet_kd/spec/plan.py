@@ -1,6 +1,7 @@
 """A compression plan, `conf/compression.yaml`: its file, read and checked.
 
 gate: {margin: 1.0, otherwise: stop}    # for all stages, if any; see spec/gate.py
+margin: 0.5               # points of WER that a way may be worse and count as no worse
 stages:
   - name: stage1            # letters, digits, - and _; stage<K> by default
     target: 0.7             # at most 70 % of the first teacher's parameters, or ...
@@ -23,7 +24,7 @@ stages:
 """
 
 import dataclasses
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
@@ -35,8 +36,9 @@ from espnet_kd.spec.contradictions import (
 )
 from espnet_kd.spec.gate import read_gate
 from espnet_kd.spec.stage import Stage, read_stage
+from espnet_kd.spec.values import number
 
-PLAN_KEYS = ("stages", "gate")
+PLAN_KEYS = ("stages", "gate", "margin")
 MOST_STAGES = 100
 
 
@@ -48,11 +50,14 @@ class CompressionPlan:
         path: The file.
         stages: The stages.
         lines: Lines of its fields, for messages.
+        margin: Points of error rate within which one way is no worse than another, which the
+            report's verdicts go by; None: the plan names none.
     """
 
     path: str
     stages: List[Stage]
     lines: Dict[str, int]
+    margin: Optional[float] = None
 
     def stage(self, number: int) -> Stage:
         """Return stage `number`, counted from 1.
@@ -105,6 +110,9 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         if len(data["stages"]) > MOST_STAGES:
             raise UserError(f"{path}: stages: more than {MOST_STAGES} compression stages")
         gate = read_gate(f"{path}: gate", data.get("gate"))
+        margin = data.get("margin")
+        if margin is not None:
+            margin = number(f"{path}: margin", margin, 0, 100)
         stages: List[Stage] = []
         for i, entry in enumerate(data["stages"]):
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
@@ -112,4 +120,4 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         check_teachers(stages)
         check_annealing(stages)
         check_sizes_fall(stages)
-    return CompressionPlan(path, stages, document.lines)
+    return CompressionPlan(path, stages, document.lines, margin)

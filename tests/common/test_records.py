@@ -115,9 +115,9 @@ def gate(folder, capsys):
 
 
 READERS = {
-    "student.json": [read(lambda folder: lineage(folder, folder)), read(measured_sizes)],
-    "facts.json": [read(lambda folder: lineage(folder, folder.parent))],
-    "gate.json": [gate, read(lambda folder: lineage(folder, folder.parent))],
+    "student.json": [read(lambda folder: lineage(folder, folder, 10)), read(measured_sizes)],
+    "facts.json": [read(lambda folder: lineage(folder, folder.parent, 10))],
+    "gate.json": [gate, read(lambda folder: lineage(folder, folder.parent, 10))],
     "manifest.json": [call(manifest.main, "--check", "{}")],
     "results.json": [
         call(pack_model.main, "--results", "{}/results.json", "--list"),

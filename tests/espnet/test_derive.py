@@ -78,6 +78,11 @@ def test_what_survives_is_measured_and_said(derive):
     assert found["loss"] > 0 and found["wer"] >= 0 and found["teacher_loss"] != found["loss"]
     assert f"RNN-T loss {found['loss']:.2f} nats an utterance" in said
     assert said.splitlines()[-1].startswith("s: ")
+    passes = facts["derivation"]
+    assert passes["utterances"] == 9 and passes["audio_seconds"] > 0
+    # Three passes of the teacher (one finds utterances that are too short), two of the student.
+    least = 9 * (3 * facts["teacher_params"] + 2 * facts["params"])
+    assert least <= passes["work"] < 1.5 * least  # heads that decoding does not use count, too
 
 
 def test_the_same_sizes_survive_whole(derive):

@@ -191,7 +191,7 @@ def _hostile(rng: random.Random, text: str) -> bytes:
 
 def _student(path: Path) -> None:
     exp = path.parent
-    past = lineage(exp, exp)
+    past = lineage(exp, exp, 10)
     assert isinstance(past.path, str)
     text = "stages: [{target: 0.6, allocate: sensitivity, name: exp}, {target: 0.3}]"
     stages = parse_plan(text, "run/plan.yaml").stages
@@ -204,8 +204,8 @@ def _student(path: Path) -> None:
 def _facts(path: Path) -> None:
     facts = FACTS.read(path.parent)
     max(1.0, facts.get("peak_memory_mb") or 0)
-    past = lineage(path.parent, path.parent)
-    assert past.steps is None or past.updates is None or past.updates + past.seconds >= 0
+    cost = lineage(path.parent, path.parent, 10).path_cost
+    assert cost.updates is None or cost.seconds is None or cost.updates + cost.seconds >= 0
 
 
 def _history(path: Path) -> None:
@@ -224,7 +224,7 @@ def _history(path: Path) -> None:
 def _gate(path: Path) -> None:
     GATE.read(path.parent)
     rounds = read_rounds(path.parent)
-    lineage(path.parent, path.parent)
+    lineage(path.parent, path.parent, 10)
     plan = "gate: {otherwise: %s}\nstages: [{name: exp, target: 0.5}]"
     for otherwise in known_options(Gate)["otherwise"][1].choices:
         effective(parse_plan(plan % otherwise, "plan"), lambda name: rounds)

@@ -60,6 +60,7 @@ def test_a_plan_and_its_cost(place, capsys):
     for name in ("stage1", "stage2"):
         row = columns(out, name)
         assert float(row["s/update"]) > 0 and float(row["peak"]) > 0.05
+        assert float(row["teacher-epochs"]) > 0
     with inside(place):
         words = "--plan conf/new.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
         assert call("derive_student", [*words.split(), "--out", "derived"])[0] == 0

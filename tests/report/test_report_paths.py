@@ -195,21 +195,24 @@ def test_lineage_of_what_is_not_in_the_report(tmp_path):
     first = leave(tmp_path, "first")
     leave(tmp_path, "a", {"teacher": "elsewhere/first"})
     b = leave(tmp_path, "b", {"teacher": "elsewhere/a"}, {"updates": 5, "train_seconds": 2.0})
-    found = lineage(b, first)
-    assert (found.path, found.steps, found.updates, found.seconds) == ("progressive", 2, 15, 3.5)
+    found = lineage(b, first, 10)
+    cost = found.path_cost
+    assert (found.path, found.steps, cost.updates, cost.seconds) == ("progressive", 2, 15, 3.5)
+    assert found.trainings == (b, tmp_path / "a") and found.cost.updates == 5
     # A step that recorded nothing: the sum is not known, the way is.
     leave(tmp_path, "a", {"teacher": "elsewhere/first"}, {"updates": None})
-    assert (lineage(b, first).steps, lineage(b, first).updates) == (2, None)
+    assert (lineage(b, first, 10).steps, lineage(b, first, 10).path_cost.updates) == (2, None)
 
 
 def test_lineage_that_cannot_be_followed(tmp_path):
     first = leave(tmp_path, "first")
-    gone = lineage(leave(tmp_path, "a", {"teacher": "exp/gone"}), first)
-    assert (gone.teacher, gone.steps, gone.updates) == ("exp/gone", None, None)
-    unknown = lineage(leave(tmp_path, "b"), first)
+    gone = lineage(leave(tmp_path, "a", {"teacher": "exp/gone"}), first, 10)
+    assert (gone.teacher, gone.steps, gone.path_cost.updates) == ("exp/gone", None, None)
+    unknown = lineage(leave(tmp_path, "b"), first, 10)
     assert (unknown.path, unknown.teacher, unknown.steps) == ("other", None, None)
     other = leave(tmp_path, "other")  # a teacher that is no student: its way begins there
-    assert lineage(leave(tmp_path, "c", {"teacher": str(other)}), first).updates == 10
+    alone = lineage(leave(tmp_path, "c", {"teacher": str(other)}), first, 10)
+    assert alone.path_cost.updates == 10
 
 
 def test_a_student_that_is_its_own_ancestor(tmp_path):
@@ -217,9 +220,9 @@ def test_a_student_that_is_its_own_ancestor(tmp_path):
     leave(tmp_path, "a", {"teacher": "b"})
     b = leave(tmp_path, "b", {"teacher": "a"})
     with pytest.raises(UserError, match="a/student.json: teacher: .* learnt from this student"):
-        lineage(b, first)
+        lineage(b, first, 10)
     with pytest.raises(UserError, match="path: expected text, found '3'"):
-        lineage(leave(tmp_path, "d", {"teacher": None, "path": 3}), first)
+        lineage(leave(tmp_path, "d", {"teacher": None, "path": 3}), first, 10)
 
 
 def test_order_of_paths(report):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from espnet_kd.report.comparisons import Comparison
+from espnet_kd.report.costs import Cost
 from espnet_kd.report.words import answer, duration, interval, number, p_value, signed
 from espnet_kd.scoring.bootstrap import Interval
 
@@ -16,6 +17,8 @@ def row(name, params, wer, path="progressive"):
         params=params,
         compression=1 - params / 1000,
         wer={"clean": wer, "other": 9 - wer},
+        cost=Cost(params // 10),
+        path_cost=Cost(100, teacher_epochs=params / 100),
     )
 
 
@@ -57,6 +60,10 @@ def test_answer_compares_paths_at_the_smallest_size():
     assert (
         "The progressive student s2 against b2, one shot at the same size: on clean, 5.2 % "
         "(6.0 %): 0.8 points lower, significant alone, not among all comparisons (95 % interval"
+    ) in text
+    assert (
+        "Between progressive and one shot the cost was equal in updates (100), teacher-epochs "
+        "(3.7) and updates of the last student alone (37)."
     ) in text
     assert "The one shot student b2 against c2, scratch at the same size: on clean" in text
     assert "2.0 points lower, significant (95 % interval of the difference −3.0 to −1.0, " in text

@@ -3,7 +3,7 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.scoring.conditions import copy_conditions, in_order, read_conditions
+from espnet_kd.scoring.conditions import copy_labels, in_order, read_labels
 
 
 def test_in_order():
@@ -15,18 +15,18 @@ def test_in_order():
 def test_copy_and_read(tmp_path):
     (tmp_path / "utt2condition").write_text("b snr5\na clean\nunused far\n")
     out = tmp_path / "out"
-    copy_conditions(tmp_path, ["a", "b"], out)
+    copy_labels(tmp_path, ["a", "b"], out)
     assert (out / "utt2condition").read_text() == "a clean\nb snr5\n"
-    assert read_conditions(out, ["b", "a"]) == {"b": "snr5", "a": "clean"}
+    assert read_labels(out, ["b", "a"]) == {"b": "snr5", "a": "clean"}
 
 
 def test_labels_of_an_earlier_scoring_are_removed(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "utt2condition").write_text("a clean\n")
-    copy_conditions(tmp_path, ["a"], out)
+    copy_labels(tmp_path, ["a"], out)
     assert not (out / "utt2condition").exists()
-    copy_conditions(tmp_path, ["a"], out)
+    copy_labels(tmp_path, ["a"], out)
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_labels_of_an_earlier_scoring_are_removed(tmp_path):
 def test_bad_labels(tmp_path, text, message):
     (tmp_path / "utt2condition").write_text(text)
     with pytest.raises(UserError, match="utt2condition: ") as e:
-        read_conditions(tmp_path, ["a", "b"])
+        read_labels(tmp_path, ["a", "b"])
     assert message in str(e.value)

@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from espnet_kd.scoring.grouping import Grouping
 from espnet_kd.scoring.matched_pairs import holm, matched_pairs
 
 
@@ -19,18 +21,17 @@ def test_by_hand():
     # d = 2, 0, 1, 1: mean 1, variance 2 / 3, z = 1 / sqrt(2 / 3 / 4) = sqrt(6).
     found = matched_pairs([3, 1, 1, 2], [1, 1, 0, 1])
     assert found.z == pytest.approx(math.sqrt(6))
-    # The normal tail is 0.014; three differing utterances cannot say more than 1 / 4.
-    assert math.erfc(math.sqrt(3)) == pytest.approx(0.01431, abs=1e-5)
+    # Student's tail is 0.092; three differing utterances cannot say more than 1 / 4.
     assert found.p == permuted([2, 1, 1]) == 0.25
 
 
-def test_the_normal_tail():
+def test_the_tail_is_students():
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 4, (2, 300))
     d = a - b
     z = d.mean() / math.sqrt(d.var(ddof=1) / 300)
     found = matched_pairs(a, b)
-    assert found.z == pytest.approx(z) and found.p == pytest.approx(math.erfc(abs(z) / 2**0.5))
+    assert found.z == pytest.approx(z) and found.p == pytest.approx(2 * stats.t.sf(abs(z), 299))
     back = matched_pairs(b, a)
     assert (back.z, back.p) == pytest.approx((-found.z, found.p))
 
@@ -51,6 +52,20 @@ def test_never_below_the_exact_sign_test(n):
     """All utterances worse by one: the binomial says 2 / 2^n, a normal z would say 0."""
     found = matched_pairs([1] * n, [0] * n)
     assert found.p == pytest.approx(permuted([1] * n)) == 2 / 2**n
+
+
+def test_groups_are_what_is_independent():
+    rng = np.random.default_rng(4)
+    speakers = Grouping("speakers", np.arange(60) % 6, 6)
+    d = rng.poisson(1, 60) - rng.poisson(1, 60) + (speakers.index == 0)
+    sums = np.array([d[speakers.index == k].sum() for k in range(6)])
+    t = sums.mean() / (sums.std(ddof=1) / 6**0.5)
+    found = matched_pairs(d, np.zeros(60), speakers)
+    assert (found.z, found.p) == pytest.approx((t, 2 * stats.t.sf(abs(t), 5)))
+    # Every speaker with one error more and one less.
+    assert (
+        matched_pairs([1, 0, 1, 0], [0, 1, 0, 1], Grouping("s", np.array([0, 0, 1, 1]), 2)).p == 1
+    )
 
 
 def test_no_difference():

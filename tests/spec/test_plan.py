@@ -87,3 +87,11 @@ def test_refuses(tmp_path, text, message):
 def test_refuses_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_plan(str(tmp_path / "none.yaml"))
+
+
+def test_a_margin_is_set_in_the_plan(tmp_path):
+    stages = "stages: [{target: 0.7}]"
+    assert load_plan(write(tmp_path, stages)).margin is None
+    assert load_plan(write(tmp_path, f"margin: 1\n{stages}")).margin == 1
+    with pytest.raises(UserError, match="compression.yaml.*margin"):
+        load_plan(write(tmp_path, f"margin: -0.1\n{stages}"))

@@ -7,7 +7,8 @@ r"""Put pauses around the utterances of a Kaldi-style data directory, or join th
 makes every utterance once under each condition: as it is; with 0.3 s of digital silence before
 and behind; with 2 s of faint noise before; with the speaker's next utterance, 0.5 s of digital
 silence between. `utt2condition` of the new directory holds the condition as a label, by which
-the report breaks error rates down. The same seed gives the same samples.
+the report breaks error rates down, `utt2source` the utterance that each is made of. The same
+seed gives the same samples.
 """
 
 import re
@@ -23,6 +24,7 @@ from espnet_kd.data.audio import decode_or_refuse, encode
 from espnet_kd.data.kaldi_dir import Tables, invert, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
+from espnet_kd.scoring.conditions import LABELS, SOURCE
 
 DEFAULT = ("silence_around_0.3", "silence_around_2", "faint_around_1", "two_0.5")
 PATTERN = (
@@ -55,7 +57,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     names = sorted(data["wav.scp"])
     count = min(args.utts, len(names))
     names = [names[i * len(names) // count] for i in range(count)]
-    new: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", "utt2condition")}
+    new: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", *LABELS)}
     next_of = _next_of_speaker(data)
     args.audio.mkdir(parents=True, exist_ok=True)
     for name in track(names, f"pauses {args.out.name}", total=len(names)):
@@ -73,7 +75,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             new["wav.scp"][utt] = str(path)
             new["text"][utt] = " ".join(data["text"][n] for n in said)
             new["utt2spk"][utt] = data["utt2spk"][name]
-            new["utt2condition"][utt] = condition
+            new["utt2condition"][utt], new[SOURCE][utt] = condition, name
     write_data_dir(args.out, new)
 
 

@@ -6,7 +6,8 @@ r"""Add babble to a Kaldi-style data directory at known signal-to-noise ratios.
 
 makes every utterance once at each ratio; `--snr_range 0 20` makes it once, at a ratio drawn
 from that range. `utt2condition` of the new directory holds the ratio as a label, by which the
-report breaks error rates down. The same seed gives the same samples.
+report breaks error rates down, `utt2source` the clean utterance: versions of one are not
+independent. The same seed gives the same samples.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from espnet_kd.data.audio import decode_or_refuse, encode
 from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
+from espnet_kd.scoring.conditions import CONDITION, LABELS, SOURCE
 
 LOUDEST = 0.99  # of full scale; a louder mixture is scaled down as a whole
 
@@ -58,7 +60,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         names = [names[i * len(names) // args.utts] for i in range(args.utts)]
     rate = decode_or_refuse(clean["wav.scp"][names[0]])[1].rate
     speech = {path: decode_or_refuse(path)[0] for path in sorted(talkers.values())}
-    noisy: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", "utt2condition")}
+    noisy: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", *LABELS)}
     for name in track(names, f"babble {args.out.name}", total=len(names)):
         for new, snr, label in _versions(name, args):
             audio, header = decode_or_refuse(clean["wav.scp"][name])
@@ -70,7 +72,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             encode(path, mix(audio, noise, snr), rate, "flac")
             noisy["wav.scp"][new] = str(path)
-            noisy["utt2condition"][new] = label
+            noisy[CONDITION][new], noisy[SOURCE][new] = label, name
             for table in ("text", "utt2spk"):
                 noisy[table][new] = clean[table][name]
     write_data_dir(args.out, noisy)

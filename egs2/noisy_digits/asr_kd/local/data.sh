@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stage 1: digit strings in LibriSpeech's layout, with babble at known signal-to-noise ratios:
-# data/{train,dev,test}, each {wav.scp,text,utt2spk,spk2utt,utt2condition}.
+# data/{train,dev,test}, each {wav.scp,text,utt2spk,spk2utt,utt2condition,utt2source}.
 
 set -euo pipefail
 

@@ -1,0 +1,195 @@
+"""What a training took, and all trainings of a path together.
+
+The model of cost: a training update of N parameters is three forward passes of N, and a forward
+pass costs 2 N operations a frame (J. Kaplan et al., "Scaling laws for neural language models",
+arXiv 2001.08361, section 2.1). The unit is an epoch of the first teacher's own training. Small
+models are dearer than that: front end, lattice and Python do not shrink with them, which the
+seconds show.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from espnet_kd.common.records import FACTS, HISTORY, STUDENT, Facts, Student
+from espnet_kd.common.yaml_file import read_yaml
+
+FORWARD = 1 / 3  # of an update
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of trainings; None where it is not recorded.
+
+    Attributes:
+        updates: Number of updates.
+        audio_hours: Hours of audio that went through training, repetitions counted.
+        seconds: Wall time of the epochs and their validation.
+        cpu_seconds: CPU time of the same.
+        gpu_seconds: Wall time times GPUs.
+        teacher_epochs: Operations, in epochs of the first teacher's training: students forward
+            and backward, teachers and caches forward, derivation; without validation.
+    """
+
+    updates: Optional[float] = None
+    audio_hours: Optional[float] = None
+    seconds: Optional[float] = None
+    cpu_seconds: Optional[float] = None
+    gpu_seconds: Optional[float] = None
+    teacher_epochs: Optional[float] = None
+
+    @classmethod
+    def total(cls, costs: Iterable["Cost"]) -> "Cost":
+        """Add up; what one of them does not know is not known."""
+        costs = list(costs)
+        columns = {f.name: [getattr(c, f.name) for c in costs] for f in fields(cls)}
+        return cls(**{name: _sum(values) for name, values in columns.items()})
+
+    @classmethod
+    def mean(cls, costs: Sequence["Cost"]) -> "Cost":
+        """Return the mean over runs."""
+        summed = cls.total(costs)
+        values = {name: x and x / len(costs) for name, x in asdict(summed).items()}
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, data: Optional[Mapping[str, Any]]) -> "Cost":
+        """Read what `results.json` holds; older ones have none."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: x for name, x in (data or {}).items() if name in known})
+
+
+def _sum(values: Sequence[Optional[float]]) -> Optional[float]:
+    known = [x for x in values if x is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def cost_of(folders: Sequence[Path], first: Path, params: int) -> Cost:
+    """Count what some students took.
+
+    Args:
+        folders: Experiments, each once.
+        first: Experiment of the first teacher.
+        params: Parameters of the first teacher.
+
+    Raises:
+        UserError: a file is not what it should be.
+    """
+    costs: List[Cost] = []
+    once: Dict[str, float] = {}
+    for folder in folders:
+        cost, caches = _training(folder, first, params)
+        costs.append(cost)
+        once.update(caches)
+    total = Cost.total(costs)
+    if total.teacher_epochs is None:
+        return total
+    epochs = total.teacher_epochs + sum(once.values())
+    return Cost(**{**asdict(total), "teacher_epochs": epochs})
+
+
+def _training(folder: Path, first: Path, params: int) -> Tuple[Cost, Dict[str, float]]:
+    """Return the cost of a training, and of passes over the training set that may be shared."""
+    facts = FACTS.read_if_there(folder) or Facts()
+    trained = [epoch.get("train", {}) for epoch in HISTORY.read_if_there(folder) or []]
+    rates = [(t.get("audio_seconds_per_second"), t.get("seconds")) for t in trained]
+    audio = _sum([None if r is None or s is None else r * s for r, s in rates]) if rates else None
+    seconds, epochs = facts.get("train_seconds"), facts.get("epochs")
+    operations: Optional[float] = None
+    once: Dict[str, float] = {}
+    if epochs is not None:
+        operations, once = _operations(folder, first, params, epochs, audio)
+    cost = Cost(
+        facts.get("updates"),
+        None if audio is None else audio / 3600,
+        seconds,
+        facts.get("cpu_seconds"),
+        None if seconds is None else seconds * facts.get("ngpu", 0),
+        operations,
+    )
+    return cost, once
+
+
+def _operations(
+    folder: Path, first: Path, params: int, epochs: int, audio: Optional[float]
+) -> Tuple[Optional[float], Dict[str, float]]:
+    """Return operations in teacher-epochs, and those of caches and hard labels by their name."""
+    if folder.resolve() == first.resolve():
+        return float(epochs), {}
+    student = STUDENT.read_if_there(folder) or Student()
+    size = student.get("params")
+    path = folder / "config.yaml"
+    if size is None or not path.is_file():
+        return None, {}
+    kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
+    work = float(epochs * size)
+    once: Dict[str, float] = {}
+    taught_by = _params(kd.get("teacher_config"), folder, params)
+    if kd.get("objective", "none") != "none" and kd.get("teacher_cache"):
+        once[f"cache of {kd['teacher_cache']}"] = FORWARD * taught_by / params
+    elif kd.get("objective", "none") != "none":
+        work += FORWARD * epochs * taught_by
+        work += FORWARD * epochs * params * bool(kd.get("first_teacher_config"))
+    if student.get("labels") == "teacher":
+        once[f"labels of {kd.get('teacher_config')}"] = FORWARD * taught_by / params
+    derivation = student.get("derivation")
+    if derivation is not None and audio and derivation["utterances"]:
+        mean = derivation["work"] / derivation["utterances"]
+        work += FORWARD * mean * derivation["audio_seconds"] / (audio / epochs)
+    return work / params, once
+
+
+def _params(config: Optional[str], folder: Path, first: int) -> int:
+    """Count the parameters of a teacher; one that is no student is the first."""
+    if not config:
+        return first
+    exp = Path(config).parent
+    if not exp.is_dir():  # exp/ was moved: experiments lie side by side
+        exp = folder.parent / exp.name
+    student = STUDENT.read_if_there(exp) if exp.is_dir() else None
+    return (student or Student()).get("params", first)
+
+
+# ------------------------------------------------------------------ what was held equal
+MEASURES = {
+    "updates": "updates",
+    "audio_hours": "hours of audio",
+    "seconds": "seconds of training",
+    "cpu_seconds": "CPU seconds",
+    "gpu_seconds": "GPU seconds",
+    "teacher_epochs": "teacher-epochs",
+}
+SAME = 0.02
+
+
+def held_equal(
+    ours: Cost, theirs: Cost, alone: Tuple[Optional[float], Optional[float]], names: Sequence[str]
+) -> str:
+    """Say which costs two ways to one size had alike, and what the others were.
+
+    Args:
+        ours: Cost of one way, all students on it.
+        theirs: Cost of the other way.
+        alone: Updates of the two last students alone.
+        names: Names of both ways, in a sentence.
+    """
+    pairs = [(word, getattr(ours, f), getattr(theirs, f)) for f, word in MEASURES.items()]
+    pairs.append(("updates of the last student alone", *alone))
+    known = [(w, a, b) for w, a, b in pairs if a is not None and b is not None and (a or b)]
+    if not known:
+        return f"What {names[0]} and {names[1]} cost was not recorded."
+    alike = [abs(a - b) <= SAME * max(a, b) for _, a, b in known]
+    equal = [f"{w} ({_number(a)})" for (w, a, _), same in zip(known, alike) if same]
+    other = [
+        f"{w} ({_number(a)} against {_number(b)})" for (w, a, b), x in zip(known, alike) if not x
+    ]
+    sentence = f"Between {names[0]} and {names[1]} the cost was equal in {_listed(equal)}"
+    return sentence + (f", not in {_listed(other)}." if other else ".")
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 or x == int(x) else f"{x:.2g}" if x < 10 else f"{x:.1f}"

@@ -1,0 +1,93 @@
+"""The table of families, in the report of a run and over several seeds."""
+
+from typing import Callable, List, Mapping, Sequence, Tuple
+
+from espnet_kd.report.costs import Cost
+from espnet_kd.report.paths import PROGRESSIVE, spoken
+from espnet_kd.report.size_family import Family, FamilyResult, Margin, verdict
+from espnet_kd.report.tables import COSTS, table
+from espnet_kd.report.words import UNKNOWN, interval, signed
+from espnet_kd.scoring.bootstrap import Interval
+
+Costs = Mapping[str, Tuple[Cost, Cost]]  # other way -> cost of the steps, and of it
+
+
+def family_section(
+    results: Sequence[FamilyResult],
+    costs: Costs,
+    size_of: Callable[[str], str],
+    rate_of: Callable[[str, str], str],
+    margin: Margin,
+    runs: int,
+) -> List[str]:
+    """Write a table a test set and other way; nothing without a family.
+
+    Args:
+        results: Differences by family and test set.
+        costs: Costs of both ways.
+        size_of: Size of a model, in words.
+        rate_of: Error rate of a model on a test set.
+        margin: Margin of non-inferiority.
+        runs: Number of runs that are pooled.
+    """
+    if not results:
+        return []
+    lines = ["## The family", ""]
+    for result in results:
+        family = result.family
+        other = spoken(family.against)
+        head = ["Size", f"WER % {spoken(PROGRESSIVE)}", f"WER % {other}", "difference", "verdict"]
+        body = []
+        intervals = iter(result.by_size)
+        for pair in family.sizes:
+            cells = [size_of(pair[0]), *(rate_of(name, result.test_set) for name in pair)]
+            if pair in family.shared:
+                body.append([*cells, UNKNOWN, "the same training"])
+            else:
+                body.append([*cells, *_compared(next(intervals), margin, result.sound)])
+        number = len(family.compared)
+        label = f"**mean of the {number} that differ**" if family.shared else "**mean**"
+        body.append([label, "", "", *_compared(result.mean, margin, result.sound)])
+        lines += [f"{spoken(PROGRESSIVE).capitalize()} against {other}, {result.test_set}:", ""]
+        lines += [*table(head, body), ""]
+    lines += [*_cost_table(results, costs), "", *_legend(margin, runs), ""]
+    return lines
+
+
+def _compared(i: Interval, margin: Margin, sound: bool) -> List[str]:
+    return [f"{signed(i.diff, 2)} ({interval(i, 2)})", verdict(i, margin, sound)]
+
+
+def _cost_table(results: Sequence[FamilyResult], costs: Costs) -> List[str]:
+    families: List[Family] = []
+    for result in results:
+        if result.family not in families and result.family.against in costs:
+            families.append(result.family)
+    shown = [costs[f.against] for f in families]
+    used = [c for c in COSTS if any(getattr(cost, c.field) for both in shown for cost in both)]
+    body = []
+    for family, both in zip(families, shown):
+        for path, cost in zip((PROGRESSIVE, family.against), both):
+            made = f"{spoken(path)}, {len(family.sizes)} sizes"
+            made += f" (those of {spoken(family.against)})" if path == PROGRESSIVE else ""
+            body.append([made, *(c.format(getattr(cost, c.field)) for c in used)])
+    return table(["All trainings of a family", *(c.title for c in used)], body) if body else []
+
+
+def _legend(margin: Margin, runs: int) -> List[str]:
+    seeds = (
+        f"over other speakers and other trainings ({runs} of each model were made)"
+        if runs > 1
+        else "over other speakers; each model was trained once, and the luck of that is not in it"
+    )
+    return [
+        "- *Difference*: WER of the steps minus that of the other way, in points, below 0 is "
+        f"better, with its 95 % interval {seeds}. Student's distribution, variances as in "
+        "Cameron, Gelbach and Miller (JBES 2011).",
+        f"- *Verdict*, at a margin of {margin.says()}: *better*: the interval is below 0; "
+        "*non-inferior*: it ends below the margin; *worse*: it is above 0; *not shown*: none of "
+        "these. Each row is looked at alone; the claim is that of the mean.",
+        "- *All trainings of a family*: those of all sizes that both ways have made, and of the "
+        "students between them, each once. *Teacher-epochs*: operations, in epochs of the first "
+        "teacher's own training (docs/results.md).",
+    ]

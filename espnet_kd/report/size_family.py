@@ -1,0 +1,152 @@
+"""A family of sizes made in steps, against the same sizes made otherwise: error rates and cost.
+
+Whoever wants several sizes compares families, not sizes: a difference is averaged over the sizes,
+which also averages the luck of a training out.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, TypeVar
+
+import numpy as np
+
+from espnet_kd.report.costs import Cost
+from espnet_kd.report.paths import ONE_SHOT, PROGRESSIVE, OnPath, by_path, pairs
+from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds
+
+MARGIN = 0.5  # points, where neither the plan nor the command line names one
+
+
+class Member(OnPath, Protocol):
+    """A student of a family."""
+
+    @property
+    def name(self) -> str:
+        """Name in the report."""
+
+    @property
+    def steps(self) -> Optional[int]:
+        """Trainings since the first teacher."""
+
+
+Student = TypeVar("Student", bound=Member)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Points within which one way counts as no worse.
+
+    Attributes:
+        points: Points of the error rate.
+        where: What named it, before the report was made.
+    """
+
+    points: float = MARGIN
+    where: str = "the default"
+
+    def says(self) -> str:
+        """Say that it was not chosen after the fact."""
+        return f"{self.points:g} points, set before ({self.where})"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Sizes that two ways have both made.
+
+    Attributes:
+        against: Path of the other way.
+        sizes: (student of the steps, student of the other way), the largest first.
+        shared: Sizes that are one training on both ways: the first step.
+    """
+
+    against: str
+    sizes: List[Tuple[str, str]]
+    shared: List[Tuple[str, str]]
+
+    @property
+    def compared(self) -> List[Tuple[str, str]]:
+        """Sizes that may differ."""
+        return [pair for pair in self.sizes if pair not in self.shared]
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """Differences of a family on a test set, steps minus the other way.
+
+    Attributes:
+        family: The sizes.
+        test_set: Name of the test set.
+        by_size: Interval of each size that may differ.
+        mean: Interval of the mean over them.
+        sound: Whether all models recognise speech, and the set is large enough.
+    """
+
+    family: Family
+    test_set: str
+    by_size: List[Interval]
+    mean: Interval
+    sound: bool
+
+
+def families(students: Sequence[Student]) -> List[Family]:
+    """List the other ways that have made two sizes of the steps or more."""
+    by_other: Dict[str, List[Tuple[Student, Student]]] = {}
+    for a, b in pairs(students):
+        if a.path == PROGRESSIVE:
+            by_other.setdefault(str(b.path), []).append((a, b))
+    order = [path for path in by_path(students) if path in by_other]
+    result = []
+    for path in order:
+        both = sorted(by_other[path], key=lambda pair: -pair[0].params)
+        names = [(a.name, b.name) for a, b in both]
+        shared = [(a.name, b.name) for a, b in both if path.startswith(ONE_SHOT) and a.steps == 1]
+        if len(names) > len(shared) and len(names) > 1:
+            result.append(Family(path, names, shared))
+    return result
+
+
+def compare_family(
+    family: Family, test_set: str, errors: Mapping[str, np.ndarray], words: np.ndarray, sound: bool
+) -> FamilyResult:
+    """Compare the two ways.
+
+    Args:
+        family: The sizes.
+        test_set: Name of the test set.
+        errors: Errors by model. (runs, groups)
+        words: Reference tokens. (groups,)
+        sound: See `FamilyResult`.
+    """
+    both = [np.stack([errors[pair[k]] for pair in family.compared]) for k in range(2)]
+    by_size = [interval_of_seeds(a, b, words) for a, b in zip(*both)]
+    mean = interval_of_seeds(both[0].mean(0), both[1].mean(0), words)
+    return FamilyResult(family, test_set, by_size, mean, sound)
+
+
+def verdict(interval: Interval, margin: Margin, sound: bool = True) -> str:
+    """Say what an interval shows of the steps, at a margin that was set before."""
+    if not sound:
+        return "no conclusion"
+    if interval.high < 0:
+        return "better"
+    if interval.high < margin.points:
+        return f"non-inferior at margin {margin.points:g}"
+    if interval.low > margin.points:
+        return f"worse by more than {margin.points:g}"
+    return "worse" if interval.low > 0 else "not shown"
+
+
+def trainings_of(ancestors: Mapping[str, Sequence[Path]], names: Sequence[str]) -> List[Path]:
+    """List all trainings that made some students, each once."""
+    folders = [folder for name in names for folder in ancestors[name]]
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def cost_to_json(family: Family, costs: Tuple[Cost, Cost]) -> Dict[str, Any]:
+    """Return what `results.json` says of a family's cost."""
+    return {
+        "against": family.against,
+        "sizes": [list(pair) for pair in family.sizes],
+        "cost": asdict(costs[0]),
+        "cost_against": asdict(costs[1]),
+    }

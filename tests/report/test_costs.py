@@ -1,0 +1,104 @@
+"""What trainings cost, and what two ways had alike."""
+
+import json
+
+import pytest
+
+from espnet_kd.report.costs import Cost, cost_of, held_equal
+
+N = 1000  # parameters of the first teacher
+
+
+def leave(folder, params=None, epochs=2, kd=None, labels="transcript", **more):
+    """Leave the records of a training: an hour of audio an epoch."""
+    folder.mkdir(parents=True)
+    facts = {"epochs": epochs, "updates": 10 * epochs, "train_seconds": 60.0, "ngpu": 0}
+    (folder / "facts.json").write_text(json.dumps({**facts, "cpu_seconds": 50.0}))
+    train = {"audio_seconds_per_second": 120.0, "seconds": 30.0}
+    history = [{"epoch": n + 1, "train": train} for n in range(epochs)]
+    (folder / "history.json").write_text(json.dumps(history))
+    if params is not None:
+        student = {"params": params, "labels": labels, **more}
+        (folder / "student.json").write_text(json.dumps(student))
+        (folder / "config.yaml").write_text(json.dumps({"kd_conf": kd or {}}))
+    return folder
+
+
+@pytest.fixture
+def exp(tmp_path):
+    leave(tmp_path / "asr_t", epochs=20)
+    return tmp_path
+
+
+def teacher_epochs(exp, *names):
+    cost = cost_of([exp / name for name in names], exp / "asr_t", N)
+    return cost.teacher_epochs
+
+
+def kd(exp, teacher, **more):
+    return {"objective": "full", "teacher_config": str(exp / teacher / "config.yaml"), **more}
+
+
+def test_counts_of_one_training(exp):
+    leave(exp / "s", 500, kd=kd(exp, "asr_t"))
+    cost = cost_of([exp / "s"], exp / "asr_t", N)
+    assert (cost.updates, cost.seconds, cost.cpu_seconds, cost.gpu_seconds) == (20, 60, 50, 0)
+    assert cost.audio_hours == pytest.approx(2)
+    # Two epochs of half the parameters, and a third of two for the teacher's forward passes.
+    assert cost.teacher_epochs == pytest.approx(2 * 0.5 + 2 / 3)
+    assert cost_of([exp / "asr_t"], exp / "asr_t", N).teacher_epochs == 20
+
+
+def test_a_chain_pays_its_own_teachers(exp):
+    leave(exp / "a", 500, kd=kd(exp, "asr_t"))
+    leave(exp / "b", 200, epochs=3, kd=kd(exp, "a"))
+    leave(exp / "scratch", 200, epochs=5)
+    both = 2 * 0.5 + 2 / 3 + 3 * 0.2 + 3 * 0.5 / 3
+    assert teacher_epochs(exp, "a", "b") == pytest.approx(both)
+    assert teacher_epochs(exp, "scratch") == pytest.approx(5 * 0.2)
+    leave(exp / "two", 200, kd=kd(exp, "a", first_teacher_config="asr_t/config.yaml"))
+    assert teacher_epochs(exp, "two") == pytest.approx(2 * 0.2 + 2 * 0.5 / 3 + 2 / 3)
+
+
+def test_a_cache_is_made_once_for_all(exp):
+    for name in "ab":
+        leave(exp / name, 500, kd=kd(exp, "asr_t", teacher_cache="cache/wav.scp"))
+    assert teacher_epochs(exp, "a") == pytest.approx(1 + 1 / 3)
+    assert teacher_epochs(exp, "a", "b") == pytest.approx(2 + 1 / 3)
+    leave(exp / "hard", 500, labels="teacher")
+    assert teacher_epochs(exp, "hard") == pytest.approx(1 + 1 / 3)
+
+
+def test_derivation_counts_by_its_share_of_the_audio(exp):
+    # 30 passes of the teacher over a hundredth of an epoch, forward.
+    sample = {"utterances": 48, "audio_seconds": 36.0, "work": 30 * 48 * N}
+    leave(exp / "s", 500, derivation=sample)
+    assert teacher_epochs(exp, "s") == pytest.approx(1 + 30 / 3 / 100)
+
+
+def test_what_was_not_recorded_is_not_known(exp):
+    (exp / "old").mkdir()
+    leave(exp / "s", 500)
+    assert cost_of([exp / "s", exp / "old"], exp / "asr_t", N) == Cost()
+    (exp / "s/config.yaml").unlink()
+    cost = cost_of([exp / "s"], exp / "asr_t", N)
+    assert cost.updates == 20 and cost.teacher_epochs is None
+    assert Cost.from_json(None) == Cost() and Cost.from_json({"updates": 3, "x": 1}) == Cost(3)
+
+
+def test_mean_over_runs():
+    assert Cost.mean([Cost(2, seconds=10), Cost(4, seconds=20)]) == Cost(3, seconds=15)
+
+
+def test_what_was_held_equal_is_computed():
+    ours = Cost(945, 11.6, 1000, None, 0, 3.14)
+    theirs = Cost(945, 11.64, 2500, 7, 0, 5.87)
+    assert held_equal(ours, theirs, (525, 945), ("steps", "one shot")) == (
+        "Between steps and one shot the cost was equal in updates (945) and hours of audio "
+        "(11.6), not in seconds of training (1,000 against 2,500), teacher-epochs (3.1 against "
+        "5.9) and updates of the last student alone (525 against 945)."
+    )
+    assert "equal in nothing, not in updates (1 against 2)" in held_equal(
+        Cost(1), Cost(2), (None, None), ("a", "b")
+    )
+    assert held_equal(Cost(), Cost(), (None, None), "ab") == "What a and b cost was not recorded."

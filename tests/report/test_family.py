@@ -1,0 +1,97 @@
+"""Families of sizes: which are compared, and what is said of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from espnet_kd.report.paths import pairs, spoken
+from espnet_kd.report.size_family import (
+    Family,
+    Margin,
+    compare_family,
+    families,
+    trainings_of,
+    verdict,
+)
+from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds
+
+
+@dataclass
+class Model:
+    name: str
+    path: str
+    params: int
+    steps: int = 1
+
+
+CHAIN = [Model(f"s{k}", "progressive", 100 - k, k) for k in (1, 2, 3)]
+
+
+def test_families_have_two_sizes_or_more():
+    others = [
+        Model(f"{path}{k}", path, 100 - k) for path in ("one_shot", "scratch") for k in (2, 3)
+    ]
+    found = families([*CHAIN, *others, Model("alone", "inherited", 97)])
+    assert [f.against for f in found] == ["one_shot", "scratch"]
+    assert found[0].sizes == [("s2", "one_shot2"), ("s3", "one_shot3")] == found[0].compared
+    assert families(CHAIN) == [] == families([*CHAIN, others[0]])
+
+
+def test_the_first_step_is_the_same_training_in_one_shot():
+    others = [
+        Model(f"{p}{k}", p, 100 - k) for p in ("one_shot_own", "scratch_own") for k in (1, 2)
+    ]
+    one_shot, scratch = families([*CHAIN, *others])
+    assert one_shot.shared == [("s1", "one_shot_own1")]
+    assert one_shot.compared == [("s2", "one_shot_own2")]
+    assert scratch.shared == [] and len(scratch.compared) == 2
+    # And one shot is compared with scratch of as many epochs.
+    assert [(a.name, b.name) for a, b in pairs([*CHAIN, *others])][-2:] == [
+        ("one_shot_own1", "scratch_own1"),
+        ("one_shot_own2", "scratch_own2"),
+    ]
+    assert spoken("one_shot_own") == "one shot with own epochs"
+    assert spoken("scratch_own2") == "scratch with own epochs and 2 more"
+
+
+def test_the_mean_over_sizes():
+    rng = np.random.default_rng(1)
+    words = rng.integers(50, 90, 12)
+    errors = {name: rng.poisson(5, (3, 12)) for name in "abcd"}
+    family = Family("one_shot", [("a", "b"), ("c", "d")], [])
+    result = compare_family(family, "test", errors, words, True)
+    assert result.by_size[0] == interval_of_seeds(errors["a"], errors["b"], words)
+    mean = (result.by_size[0].diff + result.by_size[1].diff) / 2
+    assert result.mean.diff == pytest.approx(mean)
+    widths = [i.high - i.low for i in (result.mean, *result.by_size)]
+    assert widths[0] < max(widths[1:])
+
+
+@pytest.mark.parametrize(
+    "low, high, says",
+    [
+        (-2.0, -0.1, "better"),
+        (-2.0, 0.4, "non-inferior at margin 0.5"),
+        (0.1, 0.4, "non-inferior at margin 0.5"),
+        (-0.1, 0.6, "not shown"),
+        (0.1, 0.9, "worse"),
+        (0.6, 0.9, "worse by more than 0.5"),
+    ],
+)
+def test_verdict_goes_by_the_interval(low, high, says):
+    assert verdict(Interval((low + high) / 2, low, high), Margin()) == says
+    assert verdict(Interval(0, low, high), Margin(), False) == "no conclusion"
+
+
+def test_a_margin_says_who_set_it():
+    assert (
+        Margin(1.0, "margin in plan.yaml").says() == "1 points, set before (margin in plan.yaml)"
+    )
+    assert Margin().says() == "0.5 points, set before (the default)"
+
+
+def test_trainings_of_a_family_count_once():
+    ancestors = {"s2": [Path("s2"), Path("s1")], "s3": [Path("s3"), Path("s2"), Path("s1")]}
+    assert trainings_of(ancestors, ["s2", "s3"]) == [Path("s2"), Path("s1"), Path("s3")]

@@ -1,0 +1,90 @@
+"""Simulated test sets: how often do interval and test call a difference real that is none?
+
+Two systems that are equally good, each better for some people: the logarithm of their ratio
+of error rates differs between speakers with a standard deviation of 0.25. That is what makes
+utterances depend on each other. Every draw of a test set has other speakers.
+"""
+
+import numpy as np
+import pytest
+
+from espnet_kd.scoring.bootstrap import interval_of_seeds, paired_intervals
+from espnet_kd.scoring.grouping import Grouping
+from espnet_kd.scoring.matched_pairs import matched_pairs
+
+TEST_CLEAN = (40, 65)  # speakers, utterances of each; 20 words in the mean
+DIGITS = (6, 40)  # with versions of each
+
+
+def simulated(shape, apart, trials=400, versions=1, seed=0):
+    """Return errors (trials, utterances) of two systems, words and speakers (utterances,)."""
+    rng = np.random.default_rng(seed)
+    people, each = shape
+    words = np.repeat(rng.integers(5, 36, people * each), versions)
+    speakers = np.repeat(np.arange(people), each * versions)
+    recordings = np.repeat(np.arange(people * each), versions)
+    rate = 0.05 * np.exp(rng.normal(0, 0.5, (trials, people)))
+    better = np.exp(rng.normal(0, apart, (trials, people)) / 2)
+    # A recording has its own, too, under all conditions alike.
+    hard = rng.gamma(2, 0.5, (trials, people * each))[:, recordings]
+    ratio = np.exp(rng.normal(0, apart if versions > 1 else 0, hard.shape[:1] + (people * each,)))
+    for_one = better[:, speakers] * np.sqrt(ratio)[:, recordings]
+    both = words * rate[:, speakers] * hard
+    a, b = rng.poisson(both * for_one), rng.poisson(both / for_one)
+    return a, b, words, speakers, recordings
+
+
+def alarms(a, b, words, index, draws=400):
+    """Return the shares of trials in which the interval, and the test, find a difference."""
+    grouping = Grouping("x", index, 0)
+    sums = grouping.sums
+    intervals = paired_intervals(sums(a), sums(b), sums(words), draws=draws)
+    p = [matched_pairs(x, y, grouping).p for x, y in zip(a, b)]
+    return np.mean([i.significant for i in intervals]), np.mean(np.array(p) < 0.05)
+
+
+def test_utterances_of_one_speaker_are_not_independent():
+    a, b, words, speakers, _ = simulated(TEST_CLEAN, 0.25)
+    wrong = alarms(a, b, words, np.arange(len(words)))
+    assert min(wrong) > 0.2  # 26 to 33 in 100 with other seeds, where 5 are promised
+    assert max(alarms(a, b, words, speakers)) < 0.08
+
+
+@pytest.mark.parametrize("people", [3, 5, 6, 10])
+def test_few_speakers(people):
+    a, b, words, speakers, _ = simulated((people, 240 // people), 0.25, 800, seed=people)
+    assert max(alarms(a, b, words, speakers)) < 0.075
+
+
+def test_where_speakers_are_alike_speakers_find_as_little():
+    a, b, words, speakers, _ = simulated(TEST_CLEAN, 0.0)
+    assert max(alarms(a, b, words, speakers)) < 0.08
+
+
+def test_percentiles_alone_are_too_narrow_for_six_speakers(monkeypatch):
+    a, b, words, speakers, _ = simulated(DIGITS, 0.25, 800)
+    monkeypatch.setattr("espnet_kd.scoring.bootstrap.stretch", lambda groups, level: 1.0)
+    assert alarms(a, b, words, speakers)[0] > 0.09
+
+
+def test_versions_of_a_recording_are_not_independent():
+    """Three speakers are too few to be drawn; their recordings stand there four times each."""
+    rng = np.random.default_rng(3)
+    words, recordings = np.full(960, 5), np.repeat(np.arange(240), 4)
+    better = np.exp(rng.normal(0, 0.8, (400, 240)) / 2)[:, recordings]
+    a, b = rng.poisson(0.6 * better), rng.poisson(0.6 / better)
+    assert min(alarms(a, b, words, np.arange(960))) > 0.1
+    assert max(alarms(a, b, words, recordings)) < 0.08
+
+
+@pytest.mark.parametrize("groups", [6, 40])
+@pytest.mark.parametrize("seeds_apart", [0.0, 0.02, 0.05])
+def test_seeds_and_speakers_together(groups, seeds_apart):
+    rng = np.random.default_rng(groups)
+    words = rng.integers(50, 150, groups)
+    found = []
+    for _ in range(600):
+        rates = rng.normal(0, 0.03, groups) + rng.normal(0, seeds_apart, (3, 1))
+        d = words * (rates + rng.normal(0, 0.02, (3, groups)))
+        found.append(interval_of_seeds(d, np.zeros_like(d), words).significant)
+    assert np.mean(found) < 0.095
