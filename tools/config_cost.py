@@ -1,4 +1,4 @@
-"""Memory and work of a training config's updates: what GPU does it need, and for how long?
+r"""Memory and work of a training config's updates: what GPU does it need, and for how long?
 
     python tools/config_cost.py --config conf/train_teacher_960.yaml --vocabulary 1000 --hours 961
     python tools/config_cost.py --config conf/train_teacher_960.yaml --vocabulary 1000 \

@@ -1,4 +1,4 @@
-"""Export a trained transducer as ONNX graphs that run without torch and ESPnet.
+r"""Export a trained transducer as ONNX graphs that run without torch and ESPnet.
 
     python -m espnet_kd.bin.export --exp exp/kd_stage3 --format float32 int8 \
         --data dump/raw/test --valid dump/raw/valid --out exp/kd_stage3/exported

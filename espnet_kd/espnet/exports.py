@@ -42,7 +42,7 @@ class ExportAverages(Callback):
             run.model.load_state_dict({**saved, **exported.state})
             check_forms(run.model, config, exported.state)
             if exported.device:
-                write_device(_for_device(exported.device), device_file(path))
+                write_device(for_device(exported.device), device_file(path))
             with atomic_path(path) as tmp:
                 save_tensors(exported.state, tmp, torch.save)
 
@@ -58,8 +58,15 @@ def averages(folder: Path, options: Any) -> List[Path]:
     return [path for name in names for path in sorted(folder.glob(f"{name}.ave_*best.pth"))]
 
 
-def _for_device(weights: Mapping[str, Any]) -> Weights:
-    """Leave out what decoding does not compute with."""
+def for_device(weights: Mapping[str, Any]) -> Weights:
+    """Leave out what decoding does not compute with.
+
+    Args:
+        weights: Tensors and rounded tensors by their names (`Exported.device`).
+
+    Returns:
+        Those that a device needs, tensors as arrays.
+    """
     return {
         name: w if isinstance(w, Rounded) else w.detach().cpu().numpy()
         for name, w in weights.items()
