@@ -66,7 +66,7 @@ def get_parser() -> argparse.ArgumentParser:
         choices=("cpu", "cuda"),
         help="where to measure, by default cuda where there is one",
     )
-    add("--threads", type=int, help="CPU threads, by default the cores that have no work now")
+    add("--threads", type=int, default=1, help="CPU threads, one as the recipe's trainings")
     return parser
 
 
@@ -185,8 +185,7 @@ def _add_costs(
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     total, busy = 0.0, os.getloadavg()[0]
     operations = 0.0
-    # Threads that wait for one another on a busy core are many times slower than one.
-    threads = args.threads or max(1, cores() - round(busy))
+    threads = args.threads
     progress = Progress("estimate", len(stages), "student", interval=0)
     columns = ("s/update", "min/epoch", "epochs", "min", "teacher-epochs", "peak GB")
     rows[0].update(dict.fromkeys(columns, ""))

@@ -6,7 +6,6 @@ import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from espnet_kd.cli import new_parser
-from espnet_kd.machine import cores
 from espnet_kd.run.names import names_of
 from espnet_kd.run.options import OPTIONS
 
@@ -145,9 +144,11 @@ class Settings:
     def threads(self, commands: Commands) -> int:
         """Count the threads of a training on the CPU.
 
-        A scheduler's machines are not this one: it is asked for a modest number.
+        Here one: two took 2.3 times as long on a busy machine (docs/benchmarks.md), and what a
+        student becomes shall not hang on who else computes. A scheduler keeps its cores free: it
+        is asked for a modest number.
         """
-        return self.train_threads or (cores() if commands.backend == "local" else 4)
+        return self.train_threads or (1 if commands.backend == "local" else 4)
 
 
 def _typed(value: str, kind: Any) -> Any:

@@ -78,7 +78,7 @@ def test_training_and_decoding_are_called_as_espnet_calls_them(finished):
         assert value(call, "--valid_shape_file") == "exp/asr_stats_raw_char/valid/speech_shape"
         assert value(call, "--bpemodel") == "none"
         assert value(call, "--seed") == "5" and value(call, "--ngpu") == "0"
-        assert call[-1] == f"OMP={len(os.sched_getaffinity(0))}"
+        assert call[-1] == "OMP=1"
     assert value(teacher, "--normalize") == "global_mvn"
     assert (
         value(teacher, "--normalize_conf")
