@@ -139,7 +139,7 @@ epochs killed
 say "a run that is stopped (SIGTERM): its job leaves the queue"
 train stopped >stopped.log 2>&1 & run=$!
 until_there exp/asr_stopped/3epoch.pth
-kill "${run}"
+pkill -TERM --parent "${run}" # run.sh, behind the function
 rc=0
 wait "${run}" || rc=$?
 sleep 1
