@@ -12,6 +12,16 @@ from espnet_kd.students.importance import spaced_blocks
 
 STEPS = 8  # a step takes about this part of the size that a leg of the way starts from
 LEG = 2.6  # largest factor of a leg
+# Powers of the wanted share that sizes do not fall below on a long way. Ours: the untrained loss
+# of what is left of a model tells little, and leaves a large predictor beside a tiny encoder.
+FLOORS = {
+    "width": 0.4,
+    "feed-forward": 0.85,
+    "front end": 0.5,
+    "predictor": 0.5,
+    "joint network": 0.5,
+    "label embedding": 0.5,
+}
 UNMEASURED = 1.5  # factor that is warned of when it was taken on figures of larger models
 
 
@@ -98,16 +108,17 @@ def allocate(
 def floors_of(teacher: Architecture, params: int) -> Dict[str, int]:
     """Return the least sizes of a student, by the label of the axis.
 
-    Two blocks; heads that are wide enough (`narrowest`); and, as they would be if all matrices
-    shrank alike, the square root of the wanted share of width, predictor and joint network.
+    Two blocks; heads that are wide enough (`narrowest`); and powers (`FLOORS`) of the wanted
+    share: the square root is what would be left if all matrices shrank alike.
     """
-    share = math.sqrt(params / teacher.params)
+    share = params / teacher.params
     floors = {"depth": min(2, teacher.num_blocks)}
     for axis in axes_of(teacher):
-        if axis.label in ("width", "predictor", "joint network"):
+        if axis.label in FLOORS:
             full, grid = _largest(teacher, axis), teacher.grid(axis)
             least = teacher.narrowest if axis.label == "width" else 0
-            floors[axis.label] = min(full, max(least, int(share * full) // grid * grid))
+            part = int(share ** FLOORS[axis.label] * full) // grid * grid
+            floors[axis.label] = min(full, max(least, part, grid))
     return floors
 
 
