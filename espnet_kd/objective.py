@@ -15,6 +15,7 @@ import torch
 
 from espnet_kd.lattice import Band, Grid, Joint, Lengths, band_around
 from espnet_kd.lattice.visits import LEAST, best_path, occupancy
+from espnet_kd.lattice.windows import follow
 from espnet_kd.losses import (
     FullKL,
     Seen,
@@ -59,7 +60,8 @@ class BandFacts(NamedTuple):
     """Facts of the band of a batch.
 
     Attributes:
-        kept: Share of the teacher's occupancy inside. ()
+        kept: Share of the teacher's occupancy inside; of a teacher on-line, unless the whole
+            lattice was walked over, of the occupancy that was looked at. ()
         nodes: Share of the lattices' nodes inside. ()
         rows: Mean rows of a frame. ()
         inside: Share of the student's path mass inside, exactly; None where the whole lattice
@@ -138,7 +140,7 @@ def distillation_losses(
         _check(student, each, objective)
     paths = None
     if objective.lattice == "band":
-        paths = _paths(teachers[0][0], whole, objective)
+        paths = _paths(teachers[0][0], whole, objective, measure_band)
     grid = whole
     if paths is not None and not measure_band and not paths.band.is_whole:
         grid = whole.inside(paths.band)  # of all nodes the whole lattice gives the same bits
@@ -228,8 +230,10 @@ class _Paths(NamedTuple):
     """The paths of the teacher that a band is made around.
 
     Attributes:
-        plain: Its posteriors on the whole lattice.
-        visits: Probability that a path visits a node. (B, T, U + 1)
+        plain: Its posteriors, in the band at least.
+        visits: Probability that a path visits a node, exact where the whole lattice was walked
+            over or is in a cache; else of the paths among the nodes that were looked at.
+            (B, T, U + 1)
         best: One on the best path, else zero. (B, T, U + 1)
         band: The band.
     """
@@ -240,14 +244,29 @@ class _Paths(NamedTuple):
     band: Band
 
 
-def _paths(teacher: Teacher, whole: Grid, objective: Objective) -> _Paths:
-    """Find out where the teacher's paths go."""
+def _paths(teacher: Teacher, whole: Grid, objective: Objective, measure: bool) -> _Paths:
+    """Find out where the teacher's paths go: in all of the lattice only if it is to be measured.
+
+    A teacher on-line is asked where its paths run alone, and a cached one has been asked before.
+    """
+    lengths, limits = (whole.t_len, whole.u_len), (objective.band_kept, objective.band_rows)
+    band = None
+    if isinstance(teacher, Joint):
+        walked = follow(teacher.detach(), whole.labels, *lengths, whole.budget)
+        best = best_path(walked.arcs(), *lengths)  # (B, T, U + 1)
+        band = band_around(walked.visits, best, *lengths, *limits)
+        # A band of all nodes is to give the whole lattice's bits.
+        if band.is_whole or not bool(band.take(walked.inside).all()):
+            band = None
+        elif not measure:
+            return _Paths(Posteriors(walked.three), walked.visits, best, band)
     plain = _posteriors(teacher, whole)
-    two, lengths = plain.held_arcs(), (whole.t_len, whole.u_len)
+    two = plain.held_arcs()
     visits = occupancy(two, *lengths, whole.lengths)  # (B, T, U + 1)
     best = best_path(two, *lengths)  # (B, T, U + 1)
-    limits = objective.band_kept, objective.band_rows
-    return _Paths(plain, visits, best, band_around(visits, best, *lengths, *limits))
+    if band is None:
+        band = band_around(visits, best, *lengths, *limits)
+    return _Paths(plain, visits, best, band)
 
 
 @torch.no_grad()

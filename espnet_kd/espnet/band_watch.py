@@ -23,12 +23,14 @@ class BandWatch:
         batches: Batches so far of an epoch: each begins with a watch of its own, so that a
             training that is resumed goes on as if it had not stopped.
         inside: Share of the student's path mass inside, where it was last measured.
+        kept: Share of the teacher's occupancy inside, measured then.
         whole: Whether the last batch went over the whole lattice.
     """
 
     def __init__(self) -> None:
         self.batches = 0
         self.inside = 0.0
+        self.kept = torch.tensor(0.0)
         self.whole = True
 
     def losses(self, compute: Callable[[bool], Losses]) -> Losses:
@@ -47,13 +49,14 @@ class BandWatch:
         if losses is None:
             losses = compute(True)
             assert losses.band is not None and losses.band.inside is not None  # it was measured
+            self.kept = losses.band.kept  # over all of the lattice
             self._tell(float(losses.band.inside.mean()))
         return losses
 
     def stats(self, facts: BandFacts) -> Dict[str, torch.Tensor]:
         """Return what is shown of an epoch."""
         return {
-            "band_kept": facts.kept,
+            "band_kept": self.kept,
             "band_rows": facts.rows,
             "band_nodes": facts.nodes,
             "band_inside": torch.tensor(self.inside),

@@ -14,6 +14,7 @@ In reading order:
     visits      which nodes its paths visit, by these two
     banded      a band of each lattice around such paths
     banded_recursion    the recursion inside it
+    windows     which nodes the paths of a joint network visit, without a walk over all
     counted     whole lattices or bands, behind one interface
     nodes       which nodes belong to an utterance, and their next labels
 """

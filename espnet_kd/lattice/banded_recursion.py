@@ -88,8 +88,8 @@ def _sweep(
     """
     # Three operations a diagonal; views are made once.
     N = arcs.size(1)
-    both = zip(arcs.split(counts, 1), neighbours.split(counts, 1), out[:N].split(counts))
-    steps = list(both)[first:]
+    views = zip(arcs.split(counts, 1), neighbours.split(counts, 1), out[:N].split(counts))
+    steps = list(views)[first:]
     for arc, at, to in reversed(steps) if backwards else steps:
-        stay, move = out[at].add_(arc)  # (n,) each
-        torch.logaddexp(stay, move, out=to)
+        both = out.take(at).add_(arc)  # (2, n)
+        torch.logaddexp(both[0], both[1], out=to)

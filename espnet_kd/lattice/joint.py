@@ -31,7 +31,10 @@ class Joint(NamedTuple):
 
     def hidden(self, nodes: Nodes) -> torch.Tensor:
         """Compute activation(enc + dec) at some nodes. (n, D)"""
-        z = nodes.sums(self.enc, self.dec)
+        return self.activated(nodes.sums(self.enc, self.dec))
+
+    def activated(self, z: torch.Tensor) -> torch.Tensor:
+        """Apply the activation to enc + dec, which is overwritten. (n, D)"""
         return z.tanh_() if self.activation is None else self._activate(z)
 
     def hidden_grad(
