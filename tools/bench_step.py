@@ -12,10 +12,14 @@ of a conformer transducer of ESPnet; ratios are to `plain`:
     ours_cached        collapsed, the teacher from a cache
     ours_collapsed     collapsed, teacher on-line
     ours_full          full vocabulary, teacher on-line
+    ours_band_cached   as ours_cached, in the band of the teacher's paths
+    ours_band          as ours_collapsed, in the band of the teacher's paths
     teacher_forward    the teacher's front end, encoder and predictor alone, without gradients
 
 The lengths of a batch are those of real speech, its content is noise. The memory is what the
-process holds beyond its imports: both models, the optimizer, activations, gradients.
+process holds beyond its imports: both models, the optimizer, activations, gradients. Weights are
+random; for the bands alone an alignment is added to what both joint networks are given (`align`),
+since without one there would be no paths to make a band around.
 """
 
 import argparse
@@ -28,6 +32,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import benchcli
 import benchlib
 import torch
+from bench_lattice import SLOPE, SURE
 from benchdata import Length, draw, lattice, read_lengths
 
 from espnet_kd.errors import run_main
@@ -48,8 +53,15 @@ from espnet_kd.teachers import pack
 # ESPnet's, at every step, about how it spells autocast.
 warnings.filterwarnings("ignore", category=FutureWarning, module="espnet2")
 
-VARIANTS = ("plain", "ours", "ours_cached", "ours_collapsed", "ours_full", "teacher_forward")
-OBJECTIVES = {"ours_cached": "collapsed", "ours_collapsed": "collapsed", "ours_full": "full"}
+OBJECTIVES = {
+    "ours_cached": "collapsed",
+    "ours_collapsed": "collapsed",
+    "ours_full": "full",
+    "ours_band_cached": "collapsed",
+    "ours_band": "collapsed",
+}
+VARIANTS = ("plain", "ours", *OBJECTIVES, "teacher_forward")
+BANDED = ("ours_band_cached", "ours_band")
 LIMIT_GB = 4
 SAMPLES = 640  # of audio for an encoder frame: 16 kHz, 25 Hz
 WARM_UP = (Length(20, 4), Length(12, 2))  # a batch that is not measured
@@ -112,7 +124,7 @@ class Step:
         args: The command line.
         vocabulary: V
         lengths: The batch.
-        entries: What a teacher cache gives for the batch, for `ours_cached`. (B, L, 1)
+        entries: What a teacher cache gives for the batch. (B, L, 1)
     """
 
     def __init__(
@@ -126,19 +138,27 @@ class Step:
         torch.manual_seed(args.seed)
         self.student = build(args.student_blocks, args.student_size, args.joint, vocabulary)
         self.variant, teacher = variant, None
-        if variant not in ("plain", "ours", "ours_cached"):
-            teacher = make_teacher(args, vocabulary)
         self.student.to(args.device).train()
         self.batch = make_batch(lengths, vocabulary, args.device, args.seed)
+        cached = variant.endswith("_cached")
+        if variant not in ("plain", "ours") and not cached:
+            teacher = make_teacher(args, vocabulary)
+        if variant in BANDED:
+            for model in [self.student] if teacher is None else [self.student, teacher.model]:
+                align(model, lengths, self.batch["text"])
         if variant == "plain":
             self.student.__class__ = PlainTransducer
             self.student.criterion_transducer = torchaudio_criterion
         else:
             options: Dict[str, Any] = {"objective": OBJECTIVES.get(variant, "none")}
-            if variant == "ours_cached":
+            if variant in BANDED:
+                options["lattice"] = "band"
+            if cached:
                 self.batch["teacher"] = entries.to(args.device)
                 options["teacher_cache"] = "in memory"
             DistilTransducer.wrap(self.student, Distillation(**options), teacher)
+            # As in the middle of an epoch: one batch of 25 goes over the whole lattice.
+            self.student.band_watch.batches, self.student.band_watch.inside = 1, 1.0
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-4)
 
     def __call__(self) -> Tuple[float, float]:
@@ -158,6 +178,29 @@ def make_teacher(args: Namespace, vocabulary: int) -> FrozenTeacher:
     torch.manual_seed(args.seed + 1)
     model = build(args.teacher_blocks, args.teacher_size, args.joint, vocabulary)
     return FrozenTeacher(model.to(args.device))
+
+
+def align(model: ESPnetASRTransducerModel, lengths: Sequence[Length], text: torch.Tensor) -> None:
+    """Make a model's paths follow an alignment, as `bench_lattice.make_case` does. text: (B, U)"""
+    joint = model.joint_network
+    with torch.no_grad():
+        weight = joint.lin_out.weight  # (V, D)
+        codes = 2.0 * weight[text.clamp_min(0)] / weight.std()  # (B, U, D)
+        weight[:, 0], weight[0, 0] = SURE, -SURE
+    T = max(x.frames for x in lengths) + 2
+    t_len, u_len = (torch.tensor(x, device=text.device)[:, None] for x in zip(*lengths))
+    enc = SLOPE * torch.arange(T, device=text.device) / t_len * (u_len + 1)  # (B, T)
+    dec = -SLOPE * (torch.arange(text.size(1) + 1, device=text.device) + 1.0)  # (U + 1,)
+
+    def of_enc(_: torch.nn.Module, __: Any, out: torch.Tensor) -> torch.Tensor:
+        return torch.cat([enc[:, : out.size(1), None], out[..., 1:]], -1)
+
+    def of_dec(_: torch.nn.Module, __: Any, out: torch.Tensor) -> torch.Tensor:
+        coded = out + torch.nn.functional.pad(codes, (0, 0, 0, 1))  # the last row has no label
+        return torch.cat([dec.expand(len(out), -1)[..., None], coded[..., 1:]], -1)
+
+    joint.lin_enc.register_forward_hook(of_enc)
+    joint.lin_dec.register_forward_hook(of_dec)
 
 
 def make_batch(
@@ -208,16 +251,16 @@ class Bench:
     def __init__(self, args: Namespace, vocabulary: int, lengths: Sequence[Length]) -> None:
         self.args, self.vocabulary, self.lengths = args, vocabulary, lengths
         self.entries: Dict[Any, torch.Tensor] = {}
-        if "ours_cached" in args.variants:
+        for variant in args.variants:
             # A cache that was made before: not in the process that is measured.
-            for some in (lengths, WARM_UP):
-                made = benchlib.in_child(functools.partial(self._cached, some))
-                self.entries[tuple(some)] = torch.from_numpy(made)
+            for some in (lengths, WARM_UP) if variant.endswith("_cached") else ():
+                made = benchlib.in_child(functools.partial(self._cached, some, variant in BANDED))
+                self.entries[variant, tuple(some)] = torch.from_numpy(made)
 
     def step(self, variant: str, lengths: Optional[Sequence[Length]] = None) -> Step:
         """Make a variant ready."""
         lengths = lengths or self.lengths
-        entries = self.entries.get(tuple(lengths))
+        entries = self.entries.get((variant, tuple(lengths)))
         return Step(variant, self.args, self.vocabulary, lengths, entries)
 
     def memory(self, variant: str, updates: int = 2) -> Dict[str, Any]:
@@ -239,12 +282,15 @@ class Bench:
             self.step(name, WARM_UP)()
         return benchlib.interleaved(steps, self.args.repeats, self.args.device)
 
-    def _cached(self, lengths: Sequence[Length]) -> Any:
+    def _cached(self, lengths: Sequence[Length], aligned: bool) -> Any:
         """Make a cache's entries for a batch (in a child); a NumPy array. (B, L, 1)"""
         self._prepare()
         args = self.args
         batch = make_batch(lengths, self.vocabulary, args.device, args.seed)
-        return cache_entries(make_teacher(args, self.vocabulary), batch).numpy()
+        teacher = make_teacher(args, self.vocabulary)
+        if aligned:
+            align(teacher.model, lengths, batch["text"])
+        return cache_entries(teacher, batch).numpy()
 
     def _prepare(self) -> None:
         args = self.args
@@ -262,7 +308,11 @@ def measure(args: Namespace, kind: str, vocabulary: int, progress: Progress) -> 
         progress.update()
     trained = {name: peaks[name] for name in peaks if name != "teacher_forward"}
     benchcli.check_losses(
-        {name: dict(zip(("rnnt", "kd"), x["losses"][0])) for name, x in trained.items()}
+        {
+            name: dict(zip(("rnnt", "kd"), x["losses"][0]))
+            for name, x in trained.items()
+            if name not in BANDED
+        }
     )
     seconds: Dict[str, List[float]] = {name: [] for name in args.variants}
     if args.repeats:

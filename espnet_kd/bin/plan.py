@@ -88,21 +88,23 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         from espnet_kd.espnet.plan_checks import check_plan
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, stages_for, table
+    from espnet_kd.students.checkpoint_size import beside
 
     template = Path(args.template) if args.template else None
     model = read_model(Path(args.teacher_exp), args.teacher_model, template)
     teacher = Planned(model.config, model.sizes)
+    others = beside(model.net.state_dict(), model.config).trained_with(base.options)
     text = ""
     if args.plan:
         stages = load_plan(args.plan).stages
-        check_plan(stages, teacher.sizes, base)
+        check_plan(stages, teacher.sizes, base, others)
     else:
         params = teacher.sizes.params
         steps = geometric(target, args.stages or stages_for(target, params), params)
         rate = _rate(model.config, base)
         text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate)
         stages = parse_plan(text, args.out or "the plan").stages
-    students = derive_all(stages, teacher, base)
+    students = derive_all(stages, teacher, base, others)
     rows = [_row("teacher", "", teacher)]
     rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]
     notes = []

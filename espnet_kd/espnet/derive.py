@@ -22,6 +22,7 @@ from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 from espnet_kd.spec.training_config import TrainingConfig
+from espnet_kd.students.checkpoint_size import beside
 from espnet_kd.students.model_config import config_of
 
 # What makes the model and its input: a student has its teacher's, sizes apart.
@@ -139,7 +140,8 @@ def derive(
     teacher = read_model(teacher_exp, teacher_model, template)
     same = teacher_exp.resolve() == first_exp.resolve()
     first = teacher if same else read_model(first_exp, first_model, template)
-    check_plan(planned, first.sizes, base)
+    others = beside(first.net.state_dict(), first.config).trained_with(base.options)
+    check_plan(planned, first.sizes, base, others)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files
@@ -149,8 +151,10 @@ def derive(
     if data is not None:
         chunk_size = stage.kd_conf(base).valid_chunk_size
         sample = Sample(teacher.teacher, files[0], data, utterances, chunk_size)
-    sizes = sizes_by_way(stage, first.sizes, out) if stage.stages_above else None
-    job = Job(stage, teacher, first.sizes, sample, build, sizes)
+    sizes = sizes_by_way(stage, first.sizes, out, others) if stage.stages_above else None
+    above = others._replace(weights=teacher.config.get("model_conf") or {})
+    above = above.trained_with(base.options, stage.train.options)
+    job = Job(stage, teacher, first.sizes, sample, build, sizes, above)
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
     student_config = config_of(student, teacher.config, prepared.kept)

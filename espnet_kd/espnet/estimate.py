@@ -29,6 +29,7 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import FLOAT
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.checkpoint_size import NOTHING, Beside
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.model_config import config_of
 from espnet_kd.teachers import pack
@@ -70,19 +71,22 @@ class Planned(NamedTuple):
         return self.device or OnDevice(self.sizes.params, FLOAT * self.sizes.params)
 
 
-def derive_all(stages: Sequence[Stage], teacher: Planned, base: TrainingConfig) -> List[Planned]:
+def derive_all(
+    stages: Sequence[Stage], teacher: Planned, base: TrainingConfig, others: Beside = NOTHING
+) -> List[Planned]:
     """Return the students of a plan as they would be derived, without weights.
 
     Args:
         stages: The plan's.
         teacher: The first teacher.
         base: The training config for students.
+        others: What a checkpoint of the first teacher, trained by `base`, holds beside.
 
     Raises:
         UserError: a student that cannot be derived, or an option that training has not.
     """
     models = [teacher]
-    for stage, sizes in zip(stages, sizes_of_way(stages, teacher.sizes)):
+    for stage, sizes in zip(stages, sizes_of_way(stages, teacher.sizes, others=others)):
         above = models[-1]
         kept = spaced_blocks(above.sizes.num_blocks, sizes.num_blocks)
         files = (Path("not trained yet"), Path("not trained yet"))

@@ -17,7 +17,7 @@ from espnet_kd.espnet.greedy import count_errors
 from espnet_kd.espnet.teacher import project
 from espnet_kd.espnet.throughput import Throughput
 from espnet_kd.fileio import read_table
-from espnet_kd.lattice import node_stats, rnnt_loss
+from espnet_kd.lattice import Joint, node_stats, rnnt_loss
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.students.importance import SquaredGradients, TaylorScores, change_of_direction
 
@@ -178,14 +178,28 @@ class Sample:
             size = encoder.short_chunk_size if self.chunk_size is None else self.chunk_size
         return encode(encoder, batch.feats, batch.feats_len, size)
 
-    def _losses(self, model: ESPnetASRTransducerModel, batch: _Batch) -> torch.Tensor:
-        """RNN-T loss of each utterance, nats. (B,)"""
+    def lattices(
+        self, *models: ESPnetASRTransducerModel
+    ) -> Iterator[Tuple[List[Joint], Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+        """Yield each model's joint network, and labels (B, U), t_len and u_len (B,), by batch."""
+        for batch in self.batches:
+            pairs = [self._lattice(model, batch) for model in models]
+            yield [joint for joint, _ in pairs], pairs[0][1]
+
+    def _lattice(
+        self, model: ESPnetASRTransducerModel, batch: _Batch
+    ) -> Tuple[Joint, Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """The joint network, and labels (B, U), t_len and u_len (B,)."""
         enc, t_len = self._encode(model, batch)  # (B, T, D)
         decoder_in, labels, _, u_len = get_transducer_task_io(batch.text, t_len, ignore_id=IGNORE)
         model.decoder.set_device(enc.device)
         dec = model.decoder(decoder_in)  # (B, U + 1, D)
-        stats = node_stats(project(model.joint_network, enc, dec), labels, t_len, u_len)
-        return rnnt_loss(stats[..., :2], t_len, u_len)
+        return project(model.joint_network, enc, dec), (labels, t_len, u_len)
+
+    def _losses(self, model: ESPnetASRTransducerModel, batch: _Batch) -> torch.Tensor:
+        """RNN-T loss of each utterance, nats. (B,)"""
+        joint, lattice = self._lattice(model, batch)
+        return rnnt_loss(node_stats(joint, *lattice)[..., :2], *lattice[1:])
 
 
 @contextlib.contextmanager

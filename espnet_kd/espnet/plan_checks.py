@@ -12,6 +12,7 @@ from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
 from espnet_kd.spec.stage import THROUGH, Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.checkpoint_size import NOTHING, Beside
 
 
 def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
@@ -52,13 +53,16 @@ def check_annealing(stages: Sequence[Stage], base: TrainingConfig) -> None:
                 )
 
 
-def check_plan(stages: Sequence[Stage], first: Architecture, base: TrainingConfig) -> None:
+def check_plan(
+    stages: Sequence[Stage], first: Architecture, base: TrainingConfig, others: Beside = NOTHING
+) -> None:
     """Find mistakes in later stages before the first student is trained.
 
     Args:
         stages: All stages of the plan. Sizes are followed down to the first that is measured.
         first: Sizes of the run's first teacher.
         base: The recipe's training config for students.
+        others: What a checkpoint of the first teacher, trained by `base`, holds beside.
 
     Raises:
         UserError: an option that training does not have, methods in an order that undoes
@@ -77,4 +81,4 @@ def check_plan(stages: Sequence[Stage], first: Architecture, base: TrainingConfi
                 f"of '{before.method}': {method.undone}"
             )
     with contextlib.suppress(NotMeasured):
-        sizes_of_way(stages, first)
+        sizes_of_way(stages, first, others=others)

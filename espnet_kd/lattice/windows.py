@@ -14,13 +14,15 @@ import torch.nn.functional as F
 
 from espnet_kd.lattice.banded import Band, band_around
 from espnet_kd.lattice.banded_recursion import banded_rnnt_loss
+from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import next_labels
-from espnet_kd.lattice.recursion import NEG_INF, check_lattice
+from espnet_kd.lattice.recursion import NEG_INF
 from espnet_kd.lattice.stats import DEFAULT_BUDGET, node_stats, three_log_probs
 from espnet_kd.lattice.visits import LEAST
 
-FRAMES, ROWS = 8, 12  # of a window
+ROWS = 12  # of a window
+FRAMES = 2, 8  # of a window at least and at most; by itself as many as have three labels
 BEHIND = 16.0  # nats below the likeliest row at which rows are left behind
 CROWDED = 5e-4  # visits of an outermost row, in one frame, that are too many
 UNLIKELY = 1e-4  # share of a frame's supposed visits that is not looked for
@@ -53,7 +55,7 @@ def follow(
     u_len: torch.Tensor,
     budget: Optional[int] = None,
     rows: int = ROWS,
-    frames: int = FRAMES,
+    frames: Optional[int] = None,
 ) -> Walked:
     """Look at a joint network where its own paths run.
 
@@ -64,7 +66,7 @@ def follow(
         u_len: Labels of each utterance. (B,)
         budget: Bytes that are worked on at once; None: what suits the device.
         rows: Rows of a window, at first.
-        frames: Frames of a window.
+        frames: Frames of a window; None: by how fast labels come.
 
     Returns:
         Nothing of it hangs on padding or on other utterances.
@@ -73,10 +75,15 @@ def follow(
         ValueError: a length lies outside the lattice.
     """
     B, T, U1 = *joint.enc.shape[:2], joint.dec.size(1)
-    check_lattice((B, T, U1), t_len, u_len)
     joint, device = joint.in_one_dtype(), joint.enc.device
+    lengths = Lengths(t_len, u_len, (B, T, U1), device)
+    t_len, u_len = lengths.t_len, lengths.u_len
     budget = budget or DEFAULT_BUDGET.get(device.type, DEFAULT_BUDGET["cuda"])
     label = next_labels(labels, u_len, U1)  # (B, U + 1)
+    if frames is None:
+        least, most = FRAMES
+        fastest = min(t / max(1, u) for t, u in zip(lengths.frames, lengths.labels))
+        frames = max(least, min(most, int(3 * fastest)))
     dtype = torch.promote_types(joint.enc.dtype, torch.float32)
     # Of each node three log-probabilities, its visits, and whether it was looked at; a node more,
     # for what lies beyond an utterance's end.
@@ -86,8 +93,8 @@ def follow(
 
     def windows(by_labels: bool = False) -> _Windows:
         part = joint._replace(enc=joint.enc[left], dec=joint.dec[left])
-        lengths = t_len[left], u_len[left]
-        return _Windows(part, label[left], *lengths, min(rows, U1), frames, budget, by_labels)
+        some = t_len[left], u_len[left]
+        return _Windows(part, label[left], *some, min(rows, U1), frames, budget, by_labels)
 
     if rows < U1:
         first = windows(by_labels=True)
@@ -103,10 +110,10 @@ def follow(
         left = left[(crowded | ~fits[left]).nonzero()[:, 0]]
         nodes[:-1].view(B, T * U1, 5).index_fill_(0, left, 0.0)
     while len(left):
-        here = windows()
-        three, visits, crowded = here.walk()
+        wider = windows()
+        three, visits, crowded = wider.walk()
         values = torch.cat([three, visits[..., None], torch.ones_like(visits)[..., None]], -1)
-        nodes[here.places(left, len(nodes) - 1)] = values.to(dtype).flatten(0, 2)
+        nodes[wider.places(left, len(nodes) - 1)] = values.to(dtype).flatten(0, 2)
         if rows >= U1:
             break
         left, rows = left[crowded.nonzero()[:, 0]], 2 * rows
@@ -247,9 +254,11 @@ class _Windows:
             for emitted, stays, into in zip(before.unbind(), blank.unbind(), alpha.unbind()):
                 torch.add((stay - emitted).logcumsumexp(-1), emitted, out=into)
                 stay = into + stays  # (n, R)
-            # The window follows.
-            near = stay >= stay.amax(-1, keepdim=True) - BEHIND  # (n, R)
-            new = low + near.int().argmax(-1) - 1  # (n,), one more below to watch the border
+            # The window follows: its likeliest row stays in the lower third, and of the rows
+            # below it those that count stay with one more, by which to watch the border.
+            most, likeliest = stay.max(-1, keepdim=True)  # (n, 1) each
+            near = (stay >= most - BEHIND).int().argmax(-1)  # (n,)
+            new = low + torch.maximum(near - 1, likeliest[:, 0] - self.rows // 3)
             new = torch.minimum(new, (self.u_len[:n] + 1 - self.rows).clamp_min(0))
             new = torch.maximum(new, low)
             source = self.row + (new - low)[:, None]  # (n, R)
@@ -323,6 +332,6 @@ class _Windows:
         log_p = beta[0, :, -1].clone()  # (B,)
         visits = (self.alpha + beta.flip(-1)).sub_(log_p[:, None]).exp_()  # (T, B, R)
         # An utterance that was not there yet.
-        t = torch.arange(T, device=low.device)[:, None]  # (T, 1)
-        visits = visits.masked_fill_((t >= self.t_len)[..., None], 0.0)
+        gone = torch.arange(T, device=low.device)[:, None] >= self.t_len  # (T, B)
+        visits = visits.masked_fill_(gone[..., None], 0.0)
         return visits.transpose(0, 1)

@@ -26,9 +26,10 @@ class Cut(Method):
     def prepare(self, job: Job) -> Prepared:
         """Cut a student out of its teacher."""
         from espnet_kd.methods.cutter import Cutter  # plans are read without torch
+        from espnet_kd.students.checkpoint_size import NOTHING
 
         cutter = Cutter(job.stage, job.teacher, job.sample, job.build)
-        sizes = job.sizes or cutter.sizes(job.first)
+        sizes = job.sizes or cutter.sizes(job.first, job.others or NOTHING)
         state = cutter.cut(sizes) if job.stage.init == "teacher" else None
         report = {}
         if cutter.importance is not None:

@@ -8,8 +8,10 @@ from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.size_table import PER_BLOCK
 from espnet_kd.spec.stage import Stage
+from espnet_kd.spec.target import FLOAT
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes, for_target
 from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
 from espnet_kd.students.inherit import cut_alike, inherit
 from espnet_kd.students.model_config import config_of
@@ -117,11 +119,12 @@ class Cutter:
             tensors, weights, teacher.sizes, student, kept, teacher.causal, self.scores
         )
 
-    def sizes(self, first: Architecture) -> Architecture:
+    def sizes(self, first: Architecture, others: Beside = NOTHING) -> Architecture:
         """Decide the student's sizes.
 
         Args:
             first: Sizes of the run's first teacher.
+            others: What a checkpoint of the student will hold beside.
 
         Raises:
             UserError: the student is not smaller than its teacher. Only a stage that does
@@ -130,12 +133,15 @@ class Cutter:
         stage, teacher = self.stage, self.teacher.sizes
         if stage.target is not None:
             where = f"{stage.where}.target"
-            params = stage.target.params(first.params)
             if stage.allocate == "sensitivity":
+                params = stage.target.params(first.params)
+                if stage.target.bytes is not None:
+                    # With all that the teacher's file holds beside, which is more.
+                    params -= checkpoint_bytes(teacher, others) // FLOAT - teacher.params
                 return allocate(
                     teacher, params, self._untrained_loss, where, kept=self.kept_blocks
                 )
-            return teacher.shrink_to(params, where, self.kept_blocks)
+            return for_target(teacher, stage.target, first.params, others, where, self.kept_blocks)
         assert stage.sizes is not None  # where no target is
         student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)
         trained_on = student == teacher and not stage.kd.distils

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from espnet_kd.methods.callbacks import Callback
     from espnet_kd.students.architecture import Architecture
+    from espnet_kd.students.checkpoint_size import Beside
 
     State = Dict[str, torch.Tensor]
 
@@ -83,6 +84,7 @@ class Job:
         sample: Utterances to measure on (`espnet.measure.Sample`); None: there are none.
         build: Builds a stock ESPnet model of a config.
         sizes: Sizes that are decided already, by a path of the report; None: none are.
+        others: What a checkpoint of the student will hold beside what is cut; None: nothing.
     """
 
     stage: Any
@@ -91,6 +93,7 @@ class Job:
     sample: Optional[Any]
     build: Build
     sizes: Optional[Architecture] = None
+    others: "Optional[Beside]" = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import Stage
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
 from espnet_kd.students.halfway import halfway
 
 
@@ -17,7 +18,11 @@ class NotMeasured(UserError):
 
 
 def sizes_of_way(
-    stages: Sequence[Stage], first: Architecture, out: Optional[Path] = None, name: str = ""
+    stages: Sequence[Stage],
+    first: Architecture,
+    out: Optional[Path] = None,
+    name: str = "",
+    others: Beside = NOTHING,
 ) -> List[Architecture]:
     """Return the sizes of stages that follow one another.
 
@@ -27,12 +32,14 @@ def sizes_of_way(
         out: A student's experiment, beside which those of the way are: sizes that were
             measured (`allocate: sensitivity`) are read there.
         name: Name of that student.
+        others: What a checkpoint of the first teacher holds beside, trained as students are.
 
     Raises:
         UserError: a size that cannot be, or a measured one that is not known yet.
     """
     sizes = [first]
     for step in stages:
+        others = others.trained_with(step.train.options)
         if step.method_conf.keeps_sizes:
             sizes.append(sizes[-1])
         elif _chosen_by_measure(step, sizes[-1]):
@@ -41,24 +48,28 @@ def sizes_of_way(
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.target is not None and step.allocate == "rule":
             where = f"{step.where}.target"
-            sizes.append(sizes[-1].shrink_to(step.target.params(first.params), where))
+            sizes.append(for_target(sizes[-1], step.target, first.params, others, where))
         else:
             sizes.append(_derived(step, "allocate", out, name))
     return sizes[1:]
 
 
-def sizes_by_way(stage: Student, first: Architecture, out: Path) -> Architecture:
+def sizes_by_way(
+    stage: Student, first: Architecture, out: Path, others: Beside = NOTHING
+) -> Architecture:
     """Return the sizes of a student whose stage has a `way`.
 
     Args:
         stage: The student.
         first: Sizes of the run's first teacher.
         out: The student's experiment.
+        others: See `sizes_of_way`.
 
     Raises:
         UserError: see `sizes_of_way`.
     """
-    before, goal = [first, *sizes_of_way(stage.stages_above, first, out, stage.name)][-2:]
+    above = sizes_of_way(stage.stages_above, first, out, stage.name, others)
+    before, goal = [first, *above][-2:]
     return halfway(before, goal) if stage.half else goal
 
 

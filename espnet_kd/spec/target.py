@@ -14,17 +14,20 @@ FLOAT = 4  # bytes of a number of a checkpoint, which holds float32
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """At most so many parameters.
+    """At most so many parameters, or bytes of a checkpoint.
 
     Attributes:
         written: Target as the plan writes it, for messages.
         fraction: Share of the first teacher's parameters; None if `number` is given.
-        number: Parameters; None if `fraction` is given.
+        number: Parameters; None if `fraction` is given. Of a size in bytes: as many as they could
+            be if nothing else were in the file.
+        bytes: Bytes of the file; None: the target is no size of one.
     """
 
     written: str
     fraction: Optional[float] = None
     number: Optional[int] = None
+    bytes: Optional[int] = None
 
     def __str__(self) -> str:
         return self.written
@@ -55,7 +58,8 @@ def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Targ
 
     Args:
         value: A fraction between 0 and 1 of the first teacher's parameters; a whole number
-            above 1: parameters; or the size of a float32 checkpoint, `1.8 MB` (10^6 bytes).
+            above 1: parameters; or the size of a float32 checkpoint, `1.8 MB` (10^6 bytes), with
+            all that the file holds.
         where: Name of the place, for messages.
 
     Raises:
@@ -78,9 +82,10 @@ def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Targ
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]{1,9})\s*", value)
         if match and match[2] in BYTES:
             # Rounded first: 1.1 * 10^6 is not a whole number in binary.
-            number = round(float(match[1]) * BYTES[match[2]]) // FLOAT
+            size = round(float(match[1]) * BYTES[match[2]])
+            number = size // FLOAT
             if 1 <= number <= MOST_PARAMETERS:
-                return Target(f"{match[1]} {match[2]}", number=number)
+                return Target(f"{match[1]} {match[2]}", number=number, bytes=size)
         elif match:
             hint = nearest(match[2], BYTES)
     raise UserError(

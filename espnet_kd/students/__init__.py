@@ -5,6 +5,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     predictors     kinds of predictor: a class for each of ESPnet's decoders
     parameter_counts  parameters, exactly
     architecture   a model's sizes, those that a plan names, those for a target
+    checkpoint_size  bytes of the file, and sizes for so many
     stand_in       sizes in the place of those of a teacher that cannot be cut
     model_config   sizes in ESPnet's config
     axes           what every axis of every parameter means

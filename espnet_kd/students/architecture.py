@@ -115,7 +115,8 @@ class Architecture:
             sizes["decoder_size"] = sizes["embed_size"]
         return dataclasses.replace(self, **sizes)
 
-    def _spaced(self, depth: int) -> Sequence[int]:
+    def spaced(self, depth: int) -> Sequence[int]:
+        """Choose evenly spaced blocks, so many of them."""
         return spaced_blocks(self.num_blocks, depth)
 
     def with_sizes(
@@ -135,7 +136,7 @@ class Architecture:
         """
         model, depth = self, sizes.encoder.num_blocks
         if depth is not None and depth < self.num_blocks:
-            model = self.with_blocks((kept or self._spaced)(depth))
+            model = self.with_blocks((kept or self.spaced)(depth))
         elif depth is not None and depth > self.num_blocks:
             raise UserError(
                 f"{where}.encoder.num_blocks: {depth} is larger than the teacher's "
@@ -271,15 +272,15 @@ class Architecture:
             )
         wanted = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
         for depth in range(max(wanted, min(2, self.num_blocks)), 0, -1):
-            shallow = self.with_blocks((kept or self._spaced)(depth))
-            students = (shallow._scaled(step / 64) for step in range(64, 3, -1))
+            shallow = self.with_blocks((kept or self.spaced)(depth))
+            students = (shallow.scaled(step / 64) for step in range(64, 3, -1))
             student = next((s for s in students if s.params <= params), None)
             wide = student is not None and student.hidden_size >= self.narrowest
             if student is not None and (depth <= wanted or wide):
                 return student
         raise UserError(f"{where}: no student of at most {params} parameters can be derived")
 
-    def _scaled(self, factor: float) -> "Architecture":
+    def scaled(self, factor: float) -> "Architecture":
         """Multiply all widths by a factor."""
         sizes: Dict[str, PerBlock] = {}
         for axis in self.axes:

@@ -126,7 +126,7 @@ def test_a_stateless_student(derive, tmp_path):
     model.load_state_dict(torch.load(tmp_path / "out/init.pth", weights_only=True))
 
 
-@pytest.mark.parametrize("target, most", [("20 kB", 5000), (4321, 4321), (0.6, None)])
+@pytest.mark.parametrize("target, most", [("150 kB", 37_500), (4321, 4321), (0.6, None)])
 def test_targets_of_every_kind(here, target, most):
     write_yaml("plan.yaml", {"stages": [{"target": 0.5}]})
     stage = load_plan("plan.yaml").stage(1)

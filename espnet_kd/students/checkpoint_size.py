@@ -1,0 +1,188 @@
+"""Bytes of the file that a model of given sizes will be, and the largest model for so many."""
+
+import functools
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from espnet_kd.errors import UserError
+from espnet_kd.spec.size_table import Axis
+from espnet_kd.spec.target import FLOAT, Target
+from espnet_kd.students.architecture import Architecture, Chooser
+from espnet_kd.students.stand_in import StandIn
+
+# Auxiliary heads: weight in `model_conf` and the size that each projects to the vocabulary.
+HEADS = {"auxiliary_ctc_weight": "hidden_size", "auxiliary_lm_loss_weight": "decoder_size"}
+# Of the archive that PyTorch writes: bytes for each tensor (its entry in two directories under
+# a name such as `valid.loss_transducer.ave_10best/data/123`, its line in the table, what
+# aligns it) and for all. Measured: 403 and 1,330 with the names of a conformer.
+OF_TENSOR, OF_ARCHIVE = 425, 2000
+TENSORS_OF_BLOCK, TENSORS_AROUND = 41, 14  # of a conformer block; of front end and joint network
+TENSORS_OF_LAYER = 4  # of a recurrent layer
+STEPS = 512  # of the common factor of all widths
+FINEST = 8  # feed-forward units that single blocks get at once
+
+
+class Beside(NamedTuple):
+    """What a checkpoint holds beside encoder, predictor and joint network.
+
+    Attributes:
+        bytes: Bytes of what does not shrink: a filter bank, mean and variance.
+        tensors: Number of tensors of that.
+        weights: `model_conf`, which says whether there are heads.
+    """
+
+    bytes: int = 0
+    tensors: int = 0
+    weights: Mapping[str, Any] = {}
+
+    @property
+    def heads(self) -> Tuple[str, ...]:
+        """Return the sizes that auxiliary heads project to the vocabulary."""
+        return tuple(size for key, size in HEADS.items() if self.weights.get(key, 0) > 0)
+
+    def trained_with(self, *options: Mapping[str, Any]) -> "Beside":
+        """Return it for a student whose training configs overrule the teacher's, in that order."""
+        weights = dict(self.weights)
+        for each in options:
+            weights.update(each.get("model_conf") or {})
+        return self._replace(weights=weights)
+
+
+NOTHING = Beside()
+
+
+def for_target(
+    teacher: Architecture,
+    target: Target,
+    first_params: int,
+    others: Beside,
+    where: str,
+    kept: Optional[Chooser] = None,
+) -> Architecture:
+    """Find the largest student of our shape rule for a stage's target.
+
+    Args:
+        teacher: Sizes of the teacher.
+        target: The target.
+        first_params: Parameters of the run's first teacher.
+        others: What a checkpoint of the student holds beside.
+        where: Name of the place in the plan, for messages.
+        kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+
+    Raises:
+        UserError: see `Architecture.shrink_to`.
+    """
+    if target.bytes is None:
+        return teacher.shrink_to(target.params(first_params), where, kept)
+    return shrink_to_bytes(teacher, target.bytes, others, where, kept)
+
+
+def beside(state: Mapping[str, Any], config: Mapping[str, Any]) -> Beside:
+    """Read it from a model.
+
+    Args:
+        state: The model's tensors by name.
+        config: The model's training config.
+    """
+    cut = ("encoder.", "decoder.", "joint_network.", "ctc_lin.", "lm_lin.")
+    rest = [tensor for name, tensor in state.items() if not name.startswith(cut)]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in rest)
+    return Beside(size, len(rest), config.get("model_conf") or {})
+
+
+def checkpoint_bytes(model: Architecture, others: Beside) -> int:
+    """Return what a checkpoint of these sizes takes at most; it takes hardly less."""
+    numbers = model.params
+    tensors = TENSORS_AROUND + TENSORS_OF_BLOCK * model.num_blocks + others.tensors
+    tensors += 1 + TENSORS_OF_LAYER * model.rnn_layers
+    for size in others.heads:
+        numbers += (getattr(model, size) + 1) * model.vocab
+        tensors += 2
+    # Batch norm's mean, variance and count.
+    numbers += 2 * (model.hidden_size + 1) * model.num_blocks
+    return FLOAT * numbers + others.bytes + OF_TENSOR * tensors + OF_ARCHIVE
+
+
+def shrink_to_bytes(
+    teacher: Architecture,
+    most: int,
+    others: Beside,
+    where: str,
+    kept: Optional[Chooser] = None,
+) -> Architecture:
+    """Find the largest student whose checkpoint has at most `most` bytes.
+
+    The shape is that of `Architecture.shrink_to`, with finer steps; what is left then goes to the
+    feed-forward units, the joint network and the predictor, a step each in turn, and in the end
+    to the units of single blocks.
+
+    Args:
+        teacher: Sizes of the teacher.
+        most: Bytes of the file.
+        others: What is in it beside.
+        where: Name of the place in the plan, for messages.
+        kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+
+    Raises:
+        UserError: not even the smallest student is that small, or the teacher is.
+    """
+    fits = functools.partial(_fits, most, others)
+    if isinstance(teacher, StandIn):
+        if fits(teacher.conformer):
+            return teacher.conformer
+        teacher = teacher.conformer
+    whole = checkpoint_bytes(teacher, others)
+    if whole <= most:
+        raise UserError(
+            f"{where}: {most:,} bytes are not fewer than the {whole:,} of the teacher's checkpoint"
+        )
+    share = most / whole
+    wanted = max(1, round(teacher.num_blocks * share**0.5))
+    for depth in range(max(wanted, min(2, teacher.num_blocks)), 0, -1):
+        shallow = teacher.with_blocks((kept or teacher.spaced)(depth))
+        students = (shallow.scaled(step / STEPS) for step in range(STEPS, STEPS // 16 - 1, -1))
+        student = next((s for s in students if fits(s)), None)
+        wide = student is not None and student.hidden_size >= teacher.narrowest
+        if student is not None and (depth <= wanted or wide):
+            return _filled(student, shallow, fits)
+    raise UserError(f"{where}: no student whose checkpoint has at most {most:,} bytes is possible")
+
+
+def _fits(most: int, others: Beside, model: Architecture) -> bool:
+    return checkpoint_bytes(model, others) <= most
+
+
+def _filled(
+    student: Architecture, shallow: Architecture, fits: Callable[[Architecture], bool]
+) -> Architecture:
+    """Give what is left of the allowance away."""
+    axes = {axis.field: axis for axis in student.axes}
+    names = ("linear_size", "joint_size", "embed_size", "decoder_size")
+    growing = [axes[name] for name in names if name in axes]
+    while growing:
+        for axis in list(growing):
+            larger = _larger(student, shallow, axis, range(student.num_blocks))
+            if larger is None or not fits(larger):
+                growing.remove(axis)
+            else:
+                student = larger
+    if "linear_size" in axes:
+        for block in range(student.num_blocks):
+            larger = _larger(student, shallow, axes["linear_size"], [block], FINEST)
+            while larger is not None and fits(larger):
+                student = larger
+                larger = _larger(student, shallow, axes["linear_size"], [block], FINEST)
+    return student
+
+
+def _larger(
+    student: Architecture, shallow: Architecture, axis: Axis, blocks: Sequence[int], step: int = 0
+) -> Optional[Architecture]:
+    """Take a step along an axis, in some blocks; None: the teacher has no more."""
+    grid = step or student.grid(axis)
+    sizes = list(student.of_blocks(axis))
+    for b in blocks:
+        sizes[b] += grid
+        if sizes[b] > shallow.size_of(axis, b):
+            return None
+    value = tuple(sizes) if axis.per_block else sizes[0]
+    return student.resized(**{axis.field: value})

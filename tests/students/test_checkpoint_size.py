@@ -1,0 +1,90 @@
+"""Targets in bytes: the file that is written, against what was allowed."""
+
+import pytest
+import torch
+
+from espnet_kd.errors import UserError
+from espnet_kd.spec.target import parse_target
+from espnet_kd.students.checkpoint_size import (
+    beside,
+    checkpoint_bytes,
+    for_target,
+    shrink_to_bytes,
+)
+from espnet_kd.students.importance import spaced_blocks
+from espnet_kd.students.model_config import config_of
+from tests.espnet.tiny import build, tiny_config
+from tests.students.test_students import VARIANTS, sizes
+
+NAME = "valid.loss_transducer.ave_10best.pth"
+
+
+def teacher_of(vocabulary, blocks=6, width=96, **changes):
+    config = tiny_config(**changes)
+    config["token_list"] = ["<blank>", *map(str, range(vocabulary - 2)), "<sos/eos>"]
+    block = {**config["encoder_conf"]["body_conf"][0], "hidden_size": width, "heads": 4}
+    block.update(linear_size=4 * width, num_blocks=blocks, conv_mod_kernel_size=15)
+    config["encoder_conf"]["body_conf"] = [block]
+    config["decoder_conf"] = {**config["decoder_conf"], "embed_size": 64, "hidden_size": width}
+    config["joint_network_conf"] = {**config["joint_network_conf"], "joint_space_size": width}
+    return config
+
+
+def written(config, student, folder):
+    """Build a student and return the size of its file."""
+    kept = spaced_blocks(config["encoder_conf"]["body_conf"][0]["num_blocks"], student.num_blocks)
+    net = build({**config, **config_of(student, config, kept)})
+    torch.save(net.state_dict(), folder / NAME)
+    return (folder / NAME).stat().st_size
+
+
+@pytest.mark.parametrize("vocabulary", [20, 500, 5000])
+@pytest.mark.parametrize("share", [0.3, 0.62])
+@pytest.mark.parametrize("ctc", [0.0, 0.3])
+def test_the_file_keeps_the_promise_and_uses_it(tmp_path, vocabulary, share, ctc):
+    config = teacher_of(vocabulary, model_conf={"auxiliary_ctc_weight": ctc})
+    net, teacher = build(config), sizes(config)
+    others = beside(net.state_dict(), config)
+    size = round(checkpoint_bytes(teacher, others) * share / 1e6, 2)
+    target = parse_target(f"{size} MB", "plan")
+    student = for_target(teacher, target, 0, others, "plan")
+    got = written(config, student, tmp_path)
+    assert 0.98 * target.bytes <= got <= target.bytes
+
+
+@pytest.mark.parametrize("config", [c for _, c in VARIANTS], ids=[n for n, _ in VARIANTS])
+def test_no_file_is_larger_than_predicted(tmp_path, config):
+    net = build(config)
+    torch.save(net.state_dict(), tmp_path / NAME)
+    predicted = checkpoint_bytes(sizes(config), beside(net.state_dict(), config))
+    assert 0 <= predicted - (tmp_path / NAME).stat().st_size < 60 * len(net.state_dict())
+
+
+def test_a_head_that_training_adds_counts():
+    config = teacher_of(500, model_conf={})
+    others = beside(build(config).state_dict(), config)
+    more = others.trained_with({"model_conf": {"auxiliary_ctc_weight": 0.3}})
+    teacher = sizes(config)
+    head = 500 * (teacher.hidden_size + 1)
+    assert (
+        0 <= checkpoint_bytes(teacher, more) - checkpoint_bytes(teacher, others) - 4 * head < 999
+    )
+    assert more.trained_with({"model_conf": {"auxiliary_ctc_weight": 0}}).heads == ()
+
+
+def test_what_cannot_be_is_refused():
+    config = teacher_of(20)
+    teacher, others = sizes(config), beside(build(config).state_dict(), config)
+    with pytest.raises(UserError, match="plan: 99,000,000 bytes are not fewer than the"):
+        shrink_to_bytes(teacher, 99_000_000, others, "plan")
+    with pytest.raises(UserError, match="plan: no student whose checkpoint has at most 5,000"):
+        shrink_to_bytes(teacher, 5_000, others, "plan")
+
+
+def test_parameters_are_counted_as_they_were():
+    config = teacher_of(500)
+    teacher, others = sizes(config), beside(build(config).state_dict(), config)
+    for share in (0.3, 0.5, 0.8):
+        target = parse_target(share, "plan")
+        student = for_target(teacher, target, teacher.params, others, "plan")
+        assert student == teacher.shrink_to(int(share * teacher.params), "plan")
