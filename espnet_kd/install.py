@@ -28,6 +28,7 @@ REQUIRED = (
     ("numpy", "numpy"),
     ("soxr", "soxr"),
     ("humanfriendly", "humanfriendly"),
+    ("scipy", "scipy"),
     ("PyYAML", "yaml"),
 )
 
