@@ -42,14 +42,13 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
-    runs = read_runs(args.run, args.draw)
+    runs = read_runs(args.run, args.draw, margin_of(args))
     differences = runs.differences(args.draws, args.seed)
     plots = _draw(runs, args.out) if args.plot else []
     if args.plot and not plots:
         reason = "matplotlib is missing (pip install matplotlib)"
         print(f"report_seeds: no plot: {reason}", file=sys.stderr)
-    margin = margin_of(args, runs.margin)
-    text = seeds_md(runs, differences, args.draws, args.seed, plots, margin)
+    text = seeds_md(runs, differences, args.draws, args.seed, plots)
     with atomic_open(args.out) as f:
         f.write(text)
     for path in (args.out, *plots):

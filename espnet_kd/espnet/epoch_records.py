@@ -108,13 +108,16 @@ def write_facts(options: Any, history: Epochs) -> None:
     before = _read_facts(folder).get("peak_memory_mb") or 0
     trained = [h.get("train", {}) for h in history]
     both = [h.get(part, {}) for h in history for part in PARTS]
+    cpu = [h.get("cpu_seconds") for h in both if h]
+    known = [seconds for seconds in cpu if seconds is not None]
     facts = {
         "epochs": history[-1]["epoch"],
         "max_epoch": options.max_epoch,
         "updates": int(sum(t.get("updates") or 0 for t in trained)),
         "skipped_updates": int(sum(t.get("skipped_updates") or 0 for t in trained)),
         "train_seconds": round(sum(h.get("seconds") or 0 for h in both), 1),
-        "cpu_seconds": round(sum(h.get("cpu_seconds") or 0 for h in both), 1),
+        # Epochs of older versions have none: then the sum is not known.
+        "cpu_seconds": round(sum(known), 1) if known and len(known) == len(cpu) else None,
         "peak_memory_mb": round(max(peak, before), 1),
         "device": device,
         "ngpu": options.ngpu,

@@ -5,7 +5,8 @@ disturb the model's logits most are left float, as few of them as it takes. Wher
 4 bits they have 8: that costs a quarter of the bytes.
 
 What may be lost is the upper end of the interval of the difference, over the utterances of both
-models in pairs: a small set may lose nothing by chance where many of its words have changed. And
+models in pairs: a small set may lose nothing by chance where many of its words have changed.
+Utterances are drawn, not speakers: the margin holds for these speakers, not for other people. And
 utterances of another kind may lose what these do not: so the best tokens along the model's own
 path, too, may hardly change.
 """

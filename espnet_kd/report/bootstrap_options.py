@@ -28,11 +28,9 @@ def add_bootstrap_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def margin_of(args: argparse.Namespace, planned: Optional[Margin] = None) -> Margin:
-    """Return the margin of the command line, or else the planned one, or else the default."""
-    if args.margin is not None:
-        return Margin(args.margin, "--margin")
-    return planned or Margin()
+def margin_of(args: argparse.Namespace, planned: Optional[Margin] = None) -> Optional[Margin]:
+    """Return the margin of the command line, or else the planned one; None: there is neither."""
+    return planned if args.margin is None else Margin(args.margin, "--margin")
 
 
 def check_bootstrap(args: argparse.Namespace) -> None:

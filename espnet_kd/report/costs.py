@@ -68,13 +68,15 @@ def cost_of(folders: Sequence[Path], first: Path, params: int) -> Cost:
     """Count what some students took.
 
     Args:
-        folders: Experiments, each once.
+        folders: Experiments, each once; none: they are not known.
         first: Experiment of the first teacher.
         params: Parameters of the first teacher.
 
     Raises:
         UserError: a file is not what it should be.
     """
+    if not folders:
+        return Cost()
     costs: List[Cost] = []
     once: Dict[str, float] = {}
     for folder in folders:
@@ -131,7 +133,9 @@ def _operations(
         work += FORWARD * epochs * taught_by
         work += FORWARD * epochs * params * bool(kd.get("first_teacher_config"))
     if student.get("labels") == "teacher":
-        once[f"labels of {kd.get('teacher_config')}"] = FORWARD * taught_by / params
+        by = student.get("taught_by") or student.get("teacher")
+        labelled_by = _params(f"{by}/config.yaml" if by else None, folder, params)
+        once[f"labels of {by}"] = FORWARD * labelled_by / params
     derivation = student.get("derivation")
     if derivation is not None and audio and derivation["utterances"]:
         mean = derivation["work"] / derivation["utterances"]
@@ -192,4 +196,4 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _number(x: float) -> str:
-    return f"{x:,.0f}" if x >= 100 or x == int(x) else f"{x:.2g}" if x < 10 else f"{x:.1f}"
+    return f"{x:,.0f}" if x >= 100 or x == int(x) else f"{x:.3g}"

@@ -42,7 +42,7 @@ def family_section(
         for pair in family.sizes:
             cells = [size_of(pair[0]), *(rate_of(name, result.test_set) for name in pair)]
             if pair in family.shared:
-                body.append([*cells, UNKNOWN, "the same training"])
+                body.append([*cells, UNKNOWN, "the same step"])
             else:
                 body.append([*cells, *_compared(next(intervals), margin, result.sound)])
         number = len(family.compared)
@@ -85,8 +85,8 @@ def _legend(margin: Margin, runs: int) -> List[str]:
         f"better, with its 95 % interval {seeds}. Student's distribution, variances as in "
         "Cameron, Gelbach and Miller (JBES 2011).",
         f"- *Verdict*, at a margin of {margin.says()}: *better*: the interval is below 0; "
-        "*non-inferior*: it ends below the margin; *worse*: it is above 0; *not shown*: none of "
-        "these. Each row is looked at alone; the claim is that of the mean.",
+        "*non-inferior*: it ends below the margin; *worse*: it is above 0, or above the margin; "
+        "*not shown*: none of these. Each row is looked at alone; the claim is that of the mean.",
         "- *All trainings of a family*: those of all sizes that both ways have made, and of the "
         "students between them, each once. *Teacher-epochs*: operations, in epochs of the first "
         "teacher's own training (docs/results.md).",

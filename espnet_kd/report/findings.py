@@ -18,8 +18,8 @@ from espnet_kd.report.size_family import (
     FamilyResult,
     Margin,
     compare_family,
-    cost_to_json,
     families,
+    family_to_json,
     trainings_of,
 )
 from espnet_kd.report.variants import Variant, collect_variants
@@ -106,9 +106,12 @@ class Content:
         }
 
     def _families(self) -> List[Dict[str, Any]]:
-        named = {result.family.against: result.family for result in self.families}
+        results: Dict[str, List[FamilyResult]] = {}
+        for result in self.families:
+            results.setdefault(result.family.against, []).append(result)
         return [
-            cost_to_json(family, self.family_costs[against]) for against, family in named.items()
+            family_to_json(of_one[0].family, of_one, self.family_costs[against], self.margin)
+            for against, of_one in results.items()
         ]
 
     def _variants(self, folder: Path) -> List[Dict[str, Any]]:
@@ -206,7 +209,7 @@ def _families(
             words = sums([c.ref_words for c in counts])
             errors = {name: sums(scores.errors(name, "wer", s)[None]) for name in names}
             faulty = any(row.faults.get(s) for row in students if row.name in names)
-            sound = len(counts) >= FEW and not faulty
+            sound = len(counts) >= FEW and scores.groupings[s].count > 1 and not faulty
             results.append(compare_family(family, s, errors, words, sound))
     return results, costs
 

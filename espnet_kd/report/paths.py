@@ -13,7 +13,9 @@ PROGRESSIVE = "progressive"
 OTHER = "other"  # of a model that no plan made
 # Where there are several paths they stand in this order, then the others as they come.
 ONE_SHOT = "one_shot"
+OWN = "one_shot_own"  # each size with the epochs of its stage
 KNOWN = (PROGRESSIVE, ONE_SHOT, "inherited", "scratch")
+SAME_BYTES = 0.05  # bits that were learnt take not quite the same bytes
 
 
 class OnPath(Protocol):
@@ -26,6 +28,10 @@ class OnPath(Protocol):
     @property
     def params(self) -> int:
         """Number of parameters."""
+
+    @property
+    def device_bytes(self) -> Optional[float]:
+        """Bytes on a device of a model whose method has a form for it; None: it has none."""
 
 
 Named = TypeVar("Named", bound=OnPath)
@@ -130,14 +136,20 @@ def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
     groups = by_path(students)
     progressive = groups.get(PROGRESSIVE, [])
     others = [s for path, group in groups.items() if path != PROGRESSIVE for s in group]
-    pairs_of_one_size = [(a, b) for a in progressive for b in others if a.params == b.params]
+    pairs_of_one_size = [(a, b) for a in progressive for b in others if _alike(a, b)]
     return pairs_of_one_size + [
         (a, b)
         for path, group in groups.items()
         for a in group
         for b in groups.get(f"scratch{path.removeprefix(ONE_SHOT)}", [])
-        if _split(path)[0] == ONE_SHOT and a.params == b.params
+        if _split(path)[0] == ONE_SHOT and _alike(a, b)
     ]
+
+
+def _alike(a: OnPath, b: OnPath) -> bool:
+    """Tell whether two students have one size, on a device, too: of few bits or in floats."""
+    ours, theirs = a.device_bytes or 0, b.device_bytes or 0
+    return a.params == b.params and abs(ours - theirs) <= SAME_BYTES * max(ours, theirs)
 
 
 def _split(path: str) -> Tuple[str, str]:

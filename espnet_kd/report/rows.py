@@ -78,6 +78,11 @@ class Row:
         """Trainings since the first teacher; None: unknown."""
         return len(self.trainings) or None
 
+    @property
+    def device_bytes(self) -> Optional[float]:
+        """Bytes on a device; None: its method has no form for one."""
+        return None if self.on_device is None else self.on_device.bytes
+
     def to_json(self) -> Dict[str, Any]:
         """Return the row for `results.json`: plain containers, no noise digits."""
         data = asdict(self)

@@ -34,6 +34,7 @@ class SeedModel:
         steps: Trainings since the first teacher, in the first run.
         cost: Cost of its own training, the mean over all runs.
         path_cost: Cost of all trainings on its path, the mean over all runs.
+        device_bytes: Bytes on a device, in the first run; None: it has no form for one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SeedModel:
     steps: Optional[int] = None
     cost: Cost = Cost()
     path_cost: Cost = Cost()
+    device_bytes: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Runs:
         groupings: Test set -> groups of utterances that are drawn together.
         faults: (model, test set) -> for each run why the model does not recognise speech.
         family_costs: Other way -> cost of the steps and of that way, means over all runs.
-        margin: Margin of non-inferiority that the runs' reports have.
+        margin: Margin of non-inferiority; None: the runs' reports are older than that.
     """
 
     names: List[str]
@@ -98,7 +100,7 @@ class Runs:
 
     def is_sound(self, test_set: str, *models: str) -> bool:
         """Say whether differences of models allow a verdict of significance."""
-        enough = len(self.words[test_set]) >= FEW
+        enough = len(self.words[test_set]) >= FEW and self.groupings[test_set].count > 1
         return enough and not any(any(self.faults[m, test_set]) for m in models)
 
     def wer(self, model: str, test_set: str) -> np.ndarray:
@@ -145,12 +147,15 @@ class Runs:
         return results
 
 
-def read_runs(folders: Sequence[Path], drawn_by: str = AUTO) -> Runs:
+def read_runs(
+    folders: Sequence[Path], drawn_by: str = AUTO, margin: Optional[Margin] = None
+) -> Runs:
     """Read `results.json` of each run and the `counts.tsv` it refers to.
 
     Args:
         folders: Folders of the runs.
         drawn_by: See `grouping.group`.
+        margin: Margin of non-inferiority; None: that of the runs' reports.
 
     Raises:
         UserError: fewer than two runs, one without a report, two with one training or seed, or
@@ -220,7 +225,7 @@ def read_runs(folders: Sequence[Path], drawn_by: str = AUTO) -> Runs:
         groupings,
         faults,
         _family_costs(list(runs.values())),
-        _margin(runs),
+        margin or _margin(runs),
     )
 
 
@@ -275,8 +280,9 @@ def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedMo
 def _model(run: Dict[str, ReportedModel], name: str) -> SeedModel:
     # Reports before there were paths knew one.
     path = None if name == next(iter(run)) else run[name].get("path", PROGRESSIVE)
-    params = run[name]["params"]
-    return SeedModel(name, path, params, (params, params))
+    params, taken = run[name]["params"], run[name].get("device_mb")
+    size = None if taken is None else 1e6 * taken
+    return SeedModel(name, path, params, (params, params), device_bytes=size)
 
 
 def _family_costs(runs: Sequence[Results]) -> Dict[str, Tuple[Cost, Cost]]:
@@ -298,9 +304,10 @@ def _margin(runs: Dict[Path, Results]) -> Optional[Margin]:
     (where, points), *others = margins.items()
     for folder, other in others:
         if other != points:
+            names = ["none (an older report)" if x is None else f"{x:g}" for x in (other, points)]
             raise UserError(
-                f"{folder}/results.json: method.margin: {other}, but {where} has {points}; report "
-                "both with one margin (stage 17)"
+                f"{folder}/results.json: method.margin: {names[0]}, but {where} has {names[1]}; "
+                "run stage 17 again for each, or name the margin with --margin"
             )
     set_by = runs[where]["method"].get("margin_set_by", "the default")
     return None if points is None else Margin(points, set_by)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 import numpy as np
 
 from espnet_kd.report.costs import Cost
-from espnet_kd.report.paths import ONE_SHOT, PROGRESSIVE, OnPath, by_path, pairs
+from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, OnPath, by_path, pairs
 from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds
 
 MARGIN = 0.5  # points, where neither the plan nor the command line names one
@@ -78,7 +78,7 @@ class FamilyResult:
         test_set: Name of the test set.
         by_size: Interval of each size that may differ.
         mean: Interval of the mean over them.
-        sound: Whether all models recognise speech, and the set is large enough.
+        sound: Whether all models recognise speech, and the set allows a conclusion.
     """
 
     family: Family
@@ -97,9 +97,13 @@ def families(students: Sequence[Student]) -> List[Family]:
     order = [path for path in by_path(students) if path in by_other]
     result = []
     for path in order:
-        both = sorted(by_other[path], key=lambda pair: -pair[0].params)
+        # Stages that keep all sizes, to fine-tune, are no further size: the last of them counts.
+        sizes = {(a.params, a.device_bytes): (a, b) for a, b in by_other[path]}
+        both = sorted(sizes.values(), key=lambda pair: -pair[0].params)
         names = [(a.name, b.name) for a, b in both]
-        shared = [(a.name, b.name) for a, b in both if path.startswith(ONE_SHOT) and a.steps == 1]
+        # Not of one shot with more epochs, nor with another objective.
+        alike = path in (ONE_SHOT, OWN)
+        shared = [(a.name, b.name) for a, b in both if alike and a.steps == 1]
         if len(names) > len(shared) and len(names) > 1:
             result.append(Family(path, names, shared))
     return result
@@ -125,28 +129,55 @@ def compare_family(
 
 def verdict(interval: Interval, margin: Margin, sound: bool = True) -> str:
     """Say what an interval shows of the steps, at a margin that was set before."""
-    if not sound:
+    if not sound or interval.low == interval.high:  # nothing varies: there is no interval
         return "no conclusion"
     if interval.high < 0:
         return "better"
     if interval.high < margin.points:
-        return f"non-inferior at margin {margin.points:g}"
+        worse = "worse, but " if interval.low > 0 else ""
+        return f"{worse}non-inferior at margin {margin.points:g}"
     if interval.low > margin.points:
         return f"worse by more than {margin.points:g}"
     return "worse" if interval.low > 0 else "not shown"
 
 
 def trainings_of(ancestors: Mapping[str, Sequence[Path]], names: Sequence[str]) -> List[Path]:
-    """List all trainings that made some students, each once."""
+    """List all trainings that made some students, each once; none where one's are unknown."""
+    if not all(ancestors[name] for name in names):
+        return []
     folders = [folder for name in names for folder in ancestors[name]]
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
-def cost_to_json(family: Family, costs: Tuple[Cost, Cost]) -> Dict[str, Any]:
-    """Return what `results.json` says of a family's cost."""
+def family_to_json(
+    family: Family, results: Sequence[FamilyResult], costs: Tuple[Cost, Cost], margin: Margin
+) -> Dict[str, Any]:
+    """Return what `results.json` says of a family.
+
+    Args:
+        family: The sizes.
+        results: Its differences, one entry a test set.
+        costs: Cost of the steps, and of the other way.
+        margin: Margin of the verdicts.
+    """
+    differences = [
+        {
+            "test_set": result.test_set,
+            "size": size,
+            **asdict(interval),
+            "verdict": verdict(interval, margin, result.sound),
+        }
+        for result in results
+        for size, interval in (
+            *zip(map(list, family.compared), result.by_size),
+            (None, result.mean),
+        )
+    ]
     return {
         "against": family.against,
         "sizes": [list(pair) for pair in family.sizes],
+        "shared": [list(pair) for pair in family.shared],
+        "differences": differences,  # `size` null: the mean over the sizes that differ
         "cost": asdict(costs[0]),
         "cost_against": asdict(costs[1]),
     }

@@ -4,12 +4,11 @@ from typing import Any, Mapping, Optional, Sequence
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.costs import held_equal
-from espnet_kd.report.paths import ONE_SHOT, PROGRESSIVE, by_path, pairs, spoken
+from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, by_path, pairs, spoken
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.bootstrap import Interval
 
 UNKNOWN = "–"
-OWN = "one_shot_own"  # each size with the epochs of its stage
 
 
 def signed(x: float, digits: int = 1) -> str:

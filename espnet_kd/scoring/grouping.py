@@ -60,9 +60,11 @@ class Grouping:
         people = f"{self.speakers} speaker{'s' * (self.speakers != 1)}"
         if self.by == SPEAKERS:
             return f"its {people}, each with all utterances"
-        why = "as asked for" if self.chosen else f"its {people} are too few to draw"
+        why = "as asked for" if self.chosen else f"{people} would be too few to draw"
         if not self.chosen and self.speakers == len(self.index):
-            return f"its {len(self.index):,} utterances, each of a speaker of its own"
+            versions = ", each with all versions" if self.by == RECORDINGS else ""
+            label = "each utterance has a speaker label of its own"
+            return f"its {self.count:,} {self.by}{versions} ({label})"
         what = f"{self.count:,} {self.by}" + ", each with all versions" * (self.by == RECORDINGS)
         return f"its {what} ({why}): that holds for these speakers, not for other people"
 
@@ -91,13 +93,13 @@ def group(
     chosen = by != AUTO
     if not chosen:
         by = SPEAKERS if number >= LEAST_SPEAKERS else RECORDINGS
+        if number == len(utterances):  # no speaker was named, or there are no two of one
+            by = RECORDINGS
     if by == RECORDINGS:
         names = [sources.get(utt, utt) for utt in utterances]
         by = RECORDINGS if len(set(names)) < len(names) else UTTERANCES
     else:
         names = people if by == SPEAKERS else list(utterances)
-    if by == SPEAKERS and number == len(utterances) and not chosen:
-        by = UTTERANCES
     order = {name: k for k, name in enumerate(dict.fromkeys(names))}
     return Grouping(by, np.array([order[name] for name in names]), number, chosen)
 

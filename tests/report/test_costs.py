@@ -67,6 +67,10 @@ def test_a_cache_is_made_once_for_all(exp):
     assert teacher_epochs(exp, "a", "b") == pytest.approx(2 + 1 / 3)
     leave(exp / "hard", 500, labels="teacher")
     assert teacher_epochs(exp, "hard") == pytest.approx(1 + 1 / 3)
+    # Labels without distillation: their teacher is in student.json alone.
+    leave(exp / "harder", 200, labels="teacher", teacher=str(exp / "hard"))
+    both = 1 + 1 / 3 + 2 * 0.2 + 0.5 / 3
+    assert teacher_epochs(exp, "hard", "harder") == pytest.approx(both)
 
 
 def test_derivation_counts_by_its_share_of_the_audio(exp):
@@ -83,6 +87,7 @@ def test_what_was_not_recorded_is_not_known(exp):
     (exp / "s/config.yaml").unlink()
     cost = cost_of([exp / "s"], exp / "asr_t", N)
     assert cost.updates == 20 and cost.teacher_epochs is None
+    assert cost_of([], exp / "asr_t", N) == Cost()
     assert Cost.from_json(None) == Cost() and Cost.from_json({"updates": 3, "x": 1}) == Cost(3)
 
 
@@ -95,10 +100,14 @@ def test_what_was_held_equal_is_computed():
     theirs = Cost(945, 11.64, 2500, 7, 0, 5.87)
     assert held_equal(ours, theirs, (525, 945), ("steps", "one shot")) == (
         "Between steps and one shot the cost was equal in updates (945) and hours of audio "
-        "(11.6), not in seconds of training (1,000 against 2,500), teacher-epochs (3.1 against "
-        "5.9) and updates of the last student alone (525 against 945)."
+        "(11.6), not in seconds of training (1,000 against 2,500), teacher-epochs (3.14 against "
+        "5.87) and updates of the last student alone (525 against 945)."
     )
     assert "equal in nothing, not in updates (1 against 2)" in held_equal(
         Cost(1), Cost(2), (None, None), ("a", "b")
+    )
+    # What is called unequal looks unequal.
+    assert "teacher-epochs (1.21 against 1.24)" in held_equal(
+        Cost(teacher_epochs=1.21), Cost(teacher_epochs=1.24), (None, None), ("a", "b")
     )
     assert held_equal(Cost(), Cost(), (None, None), "ab") == "What a and b cost was not recorded."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ class Model:
     path: str
     params: int
     steps: int = 1
+    device_bytes: Optional[float] = None
 
 
 CHAIN = [Model(f"s{k}", "progressive", 100 - k, k) for k in (1, 2, 3)]
@@ -56,6 +58,24 @@ def test_the_first_step_is_the_same_training_in_one_shot():
     assert spoken("scratch_own2") == "scratch with own epochs and 2 more"
 
 
+@pytest.mark.parametrize("path", ["one_shot_own2", "one_shot_collapsed", "one_shot_random"])
+def test_other_epochs_or_objectives_share_no_step(path):
+    (family,) = families([*CHAIN, *(Model(f"{path}{k}", path, 100 - k) for k in (1, 2))])
+    assert family.shared == [] and len(family.compared) == 2
+
+
+def test_a_stage_that_keeps_the_sizes_is_no_further_size():
+    few_bits = [Model(f"bits{n}", "progressive", 97, 4, 10 * n) for n in (4, 3)]
+    other = Model("one_shot", "one_shot", 97, 1, 31)  # the bits of the last
+    assert [(a.name, b.name) for a, b in pairs([*CHAIN, *few_bits, other])] == [
+        ("bits3", "one_shot")
+    ]
+    tuned = Model("tuned", "progressive", 97, 4)
+    others = [Model(f"one_shot{k}", "one_shot", 100 - k) for k in (2, 3)]
+    (family,) = families([*CHAIN, tuned, *others])
+    assert family.sizes == [("s2", "one_shot2"), ("tuned", "one_shot3")]
+
+
 def test_the_mean_over_sizes():
     rng = np.random.default_rng(1)
     words = rng.integers(50, 90, 12)
@@ -74,7 +94,9 @@ def test_the_mean_over_sizes():
     [
         (-2.0, -0.1, "better"),
         (-2.0, 0.4, "non-inferior at margin 0.5"),
-        (0.1, 0.4, "non-inferior at margin 0.5"),
+        (0.1, 0.4, "worse, but non-inferior at margin 0.5"),
+        (0.0, 0.0, "no conclusion"),
+        (-0.2, -0.2, "no conclusion"),
         (-0.1, 0.6, "not shown"),
         (0.1, 0.9, "worse"),
         (0.6, 0.9, "worse by more than 0.5"),
@@ -95,3 +117,5 @@ def test_a_margin_says_who_set_it():
 def test_trainings_of_a_family_count_once():
     ancestors = {"s2": [Path("s2"), Path("s1")], "s3": [Path("s3"), Path("s2"), Path("s1")]}
     assert trainings_of(ancestors, ["s2", "s3"]) == [Path("s2"), Path("s1"), Path("s3")]
+    # What is not known of one of them is not known of the family.
+    assert trainings_of({**ancestors, "x": ()}, ["s2", "x"]) == []

@@ -11,7 +11,8 @@ from espnet_kd.bin.report import main
 from espnet_kd.errors import UserError
 from espnet_kd.report.breakdowns import length_bins
 from espnet_kd.report.paths import by_path, lineage
-from espnet_kd.scoring.bootstrap import paired_interval
+from espnet_kd.report.words import interval, signed
+from espnet_kd.scoring.bootstrap import Interval, paired_interval
 from espnet_kd.scoring.counts import read_counts
 from espnet_kd.scoring.matched_pairs import holm, matched_pairs
 
@@ -143,6 +144,20 @@ def test_results_md(report):
     for plot in ("wer_vs_params.png", "wer_vs_condition.png", "loss_curves.png"):
         assert f"]({plot})" in text
         assert (exp / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_families_are_the_same_in_words_and_numbers(report):
+    _, data, text = report
+    (family,) = data["families"]
+    assert family["shared"] == [["stage1", "one_shot_stage1"]]
+    size = ["stage2", "one_shot"]
+    differences = family["differences"]
+    assert [(d["test_set"], d["size"]) for d in differences] == [
+        (test_set, of) for test_set in ("seen", "new") for of in (size, None)
+    ]
+    for d in differences:
+        bounds = interval(Interval(d["diff"], d["low"], d["high"]), 2)
+        assert f"| {signed(d['diff'], 2)} ({bounds}) | {d['verdict']} |" in text
 
 
 @pytest.fixture

@@ -180,6 +180,11 @@ def test_sizes_chosen_by_measurement_may_differ_a_little(runs):
         (one_training_in_two_runs, "--run runs/seed1 and --run runs/seed3: both report"),
         (one_seed_in_two_runs, "stage1 was trained with seed 2 in both (facts.json); pool runs"),
         (set_("seed1", "models", value=[]), "results.json: models: expected at least one; run"),
+        (
+            lambda runs: edit(runs / "seed2", lambda data: data["method"].pop("margin")),
+            "runs/seed2/results.json: method.margin: none (an older report), but runs/seed1 has "
+            "0.5; run stage 17 again for each, or name the margin with --margin",
+        ),
         (lambda runs: (runs / "seed1/results.json").unlink(), "results.json: no such file; run"),
         (lambda runs: shutil.rmtree(runs / "seed2/asr_scratch"), "no such file; score this model"),
     ],
@@ -191,6 +196,23 @@ def test_what_cannot_be_pooled_is_one_line(runs, tmp_path, capsys, monkeypatch, 
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert not (tmp_path / "SEEDS.md").exists()
+
+
+def test_a_margin_on_the_command_line_settles_which(runs, tmp_path):
+    edit(runs / "seed2", lambda data: data["method"].pop("margin"))
+    assert run("--margin=0.75") == 0
+    assert (tmp_path / "SEEDS.md").read_text().startswith("# Several seeds")
+
+
+def test_one_group_allows_no_conclusion(runs, tmp_path):
+    for path in runs.glob("*/*/*/new/score_wer/ref.trn"):
+        text = path.read_text().splitlines()
+        lines = [line.rpartition("\t(") for line in text]
+        path.write_text("".join(f"{a}\t(x-{b.partition('-')[2]}\n" for a, _, b in lines))
+    assert run("--draw=speakers") == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    assert "- **new is all of one speaker, or of one recording: no interval.**" in text
+    assert not any("†" in line for line in text.splitlines() if line.startswith("| new "))
 
 
 @pytest.mark.parametrize("names", [("seed1",), ("seed1", "seed1")])

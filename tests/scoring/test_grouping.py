@@ -34,7 +34,7 @@ def test_few_speakers_leave_recordings_with_all_their_versions():
     grouping = group(utts, speakers, sources)
     assert (grouping.by, grouping.count) == ("recordings", 12)
     assert "12 recordings, each with all versions" in grouping.describe()
-    assert "its 4 speakers are too few" in grouping.describe()
+    assert "4 speakers would be too few" in grouping.describe()
     assert "not for other people" in grouping.describe()
     assert (group(utts, speakers, {}).by, group(utts, speakers, {}).count) == ("utterances", 24)
 
@@ -58,7 +58,17 @@ def test_utterances_without_a_speaker_are_each_of_their_own():
     utts = [f"u{n}" for n in range(30)]
     grouping = group(utts, dict(zip(utts, utts)), {})
     assert (grouping.by, grouping.count) == ("utterances", 30)
-    assert grouping.describe() == "its 30 utterances, each of a speaker of its own"
+    assert (
+        grouping.describe() == "its 30 utterances (each utterance has a speaker label of its own)"
+    )
+
+
+def test_versions_of_a_recording_belong_together_where_no_speakers_were_named():
+    utts = [f"u{n}-{snr}" for n in range(15) for snr in ("snr0", "snr5")]
+    sources = {utt: utt.partition("-")[0] for utt in utts}
+    grouping = group(utts, dict(zip(utts, utts)), sources)
+    assert (grouping.by, grouping.count) == ("recordings", 15)
+    assert "each with all versions (each utterance has a speaker label" in grouping.describe()
 
 
 def scored(folder, utts, speakers):
