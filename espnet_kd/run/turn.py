@@ -12,6 +12,8 @@ from typing import Callable, List, NamedTuple, Optional
 
 from espnet_kd.common.records import STUDENT
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.errors import UserError
+from espnet_kd.fileio import read_table
 from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import judge
 from espnet_kd.run.lock import held
@@ -178,6 +180,7 @@ class Turn:
         recipe, settings, student = self.recipe, self.settings, self.student
         transcripts = TrainingSet(settings.train_dir, f"{settings.asr_stats_dir}/train")
         if STUDENT.read(Path(student.folder)).get("labels") != "teacher":
+            _check_transcribed(f"{settings.train_dir}/text", student.plan.name)
             return transcripts
         out = f"{student.folder}/hard_labels/{settings.train_set}"
         made = TrainingSet(out, out)
@@ -373,3 +376,17 @@ class Turn:
                 model,
             )
             recipe.done(exp, "manifest")
+
+
+def _check_transcribed(path: str, name: str) -> None:
+    """Refuse to train on transcripts that are not there.
+
+    Raises:
+        UserError: some are empty, since stages 1 to 4 ran for a plan of hard labels alone.
+    """
+    lacking = sum(not text.strip() for text in read_table(path).values())
+    if lacking:
+        raise UserError(
+            f"{path}: {lacking} utterances without a transcript, which '{name}' is to train on; "
+            "say 'labels: teacher' in its stage, or run stages 1 to 10 again, which leave them out"
+        )

@@ -47,3 +47,21 @@ def test_an_imported_teacher_brings_its_own_config(recipe):
     (call,) = [call for call in recipe.calls() if call[0].endswith("check_text")]
     assert value(call, "--config") == "exp/teacher/config.yaml"
     assert value(call, "--token_list") == "data/token_list/char_teacher/tokens.txt"
+
+
+def test_transcripts_that_may_be_missing_no_more_are_asked_for(recipe):
+    """The plan decides whether they may; what was made for another plan is made again."""
+    config = "token_type: char\njoint_network_conf: {}\n"
+    recipe.write("theirs/asr_big/config.yaml", config)
+    (recipe.dir / "theirs/asr_big/valid.loss_transducer.ave.pth").write_bytes(b"\x80")
+    options = {"teacher_exp": "theirs/asr_big", "stop_stage": 4}
+    plan = (recipe.dir / "conf/compression.yaml").read_text()
+    hard = plan.replace("epochs:", "labels: teacher, epochs:")
+    asked = []
+    for text in (hard, hard, plan, plan, hard):
+        recipe.write("conf/compression.yaml", text)
+        recipe.ok(**options)
+        calls = [call for call in recipe.calls() if value(call, "--data").endswith("train")]
+        asked.append({call[0].split(".")[-1]: value(call, "--untranscribed") for call in calls})
+    may, must = ({"format_audio": x, "filter_lengths": x} for x in ("true", "false"))
+    assert asked == [may, {}, must, {}, may]

@@ -123,3 +123,12 @@ def test_transcripts_are_trained_on_by_default(recipe):
     train = next(call for call in calls if call[0].endswith(".train"))
     assert values(train, "--train_shape_file")[0] == "exp/asr_stats_raw_char/train/speech_shape"
     assert "dump/raw/train/text,text,text" in values(train, "--train_data_path_and_name_and_type")
+
+
+def test_a_student_of_transcripts_is_not_trained_on_none(recipe):
+    path = recipe.dir / "dump/raw/train/text"
+    path.write_text(path.read_text().replace(" x", "", 1))
+    done = recipe.run(**STAGE)
+    assert done.returncode == 1
+    message = "dump/raw/train/text: 1 utterances without a transcript, which 'big' is to train on"
+    assert message in done.stderr and "train" not in recipe.verbs()

@@ -167,9 +167,13 @@ while IFS='=' read -r name value; do
     printf -v "${name}" '%s' "${value}"
 done <<<"${implied}"
 
-# may_lack SET: may the transcripts of a set be missing, since teachers write its labels?
+# may_lack SET: may the transcripts of a set be missing, since teachers write its labels? Sets
+# `lack`, and `lack_words` to what the records of its steps say of it.
 may_lack() {
-    if [ "$1" = "${train_set}" ]; then echo "${untranscribed}"; else echo false; fi
+    lack=false lack_words=()
+    if [ "$1" = "${train_set}" ] && "${untranscribed}"; then
+        lack=true lack_words=(text:untranscribed=true)
+    fi
 }
 
 # by_python VERB WORDS...: do a stage, or a part of it, which says itself what goes wrong.
@@ -233,10 +237,11 @@ mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
 if begin_stage 1; then
     words=("local_data_opts=${local_data_opts}")
     if [ -n "${corpus}" ]; then
-        words+=("source:corpus=${corpus%/}" ${data:+"source:data=${data}"})
+        may_lack "${train_set}"
+        words+=("source:corpus=${corpus%/}" ${data:+"source:data=${data}"} "${lack_words[@]}")
         import_words=(--corpus "${corpus}" --data "${data}" --train_set "${base_train_set}"
             --valid_set "${valid_set}" --test_sets "${test_sets}" --max_bad_share "${max_bad_share}"
-            --untranscribed "${untranscribed}")
+            --untranscribed "${lack}")
         if [ -f "${corpus}" ]; then
             words+=("table:${corpus}")
         else
@@ -285,13 +290,14 @@ if begin_stage 2; then
         log "Stage 2: nothing to do (--speed_perturb_factors is empty)"
     else
         need "data/${base_train_set}/wav.scp" 1
-        if step_needed "data/${train_set}" perturb_speed \
+        may_lack "${train_set}"
+        if step_needed "data/${train_set}" perturb_speed "${lack_words[@]}" \
             "speed_perturb_factors=${speed_perturb_factors}" "tables:data/${base_train_set}" \
             out:wav.scp out:text out:utt2spk; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.perturb_speed --data "data/${base_train_set}" \
                 --factors "${speed_perturb_factors}" --out "data/${train_set}" \
-                --max_bad_share "${max_bad_share}" --untranscribed "${untranscribed}"
+                --max_bad_share "${max_bad_share}" --untranscribed "${lack}"
             step_done "data/${train_set}" perturb_speed
         fi
     fi
@@ -314,7 +320,8 @@ if begin_stage 3; then
         out="${data_feats}/${dset}"
         # Sets to be filtered by length wait in org/; test sets stay whole.
         case "${dset}" in "${train_set}" | "${valid_set}") out="${data_feats}/org/${dset}" ;; esac
-        if step_needed "${out}" format_audio \
+        may_lack "${dset}"
+        if step_needed "${out}" format_audio "${lack_words[@]}" \
             "fs=${fs}" "resample=${resample}" "audio_format=${audio_format}" \
             "text_symbols=${text_symbols}" "${text_words[@]}" "tables:data/${dset}" out:wav.scp out:text out:utt2spk \
             out:utt2audio; then
@@ -323,7 +330,7 @@ if begin_stage 3; then
                 --fs "${fs}" --resample "${resample}" --audio_format "${audio_format}" --nj "${nj}" \
                 --max_bad_share "${max_bad_share}" --text_symbols "${text_symbols}" \
                 --cleaner "${cleaner}" --nlsyms_txt "${nlsyms_txt}" \
-                --untranscribed "$(may_lack "${dset}")" --force "${force}"
+                --untranscribed "${lack}" --force "${force}"
             step_done "${out}" format_audio
         fi
     done
@@ -334,14 +341,15 @@ if begin_stage 4; then
     for dset in $(unique "${train_set}" "${valid_set}"); do
         need "${data_feats}/org/${dset}/wav.scp" 3
         out="${data_feats}/${dset}"
-        if step_needed "${out}" filter_lengths \
+        may_lack "${dset}"
+        if step_needed "${out}" filter_lengths "${lack_words[@]}" \
             "min_wav_duration=${min_wav_duration}" "max_wav_duration=${max_wav_duration}" \
             "tables:${data_feats}/org/${dset}" out:wav.scp out:text out:utt2spk; then
             # shellcheck disable=SC2086
             call ${python} -m espnet_kd.bin.filter_lengths \
                 --data "${data_feats}/org/${dset}" --out "${out}" \
                 --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
-                --max_dropped_share "${max_dropped_share}" --untranscribed "$(may_lack "${dset}")"
+                --max_dropped_share "${max_dropped_share}" --untranscribed "${lack}"
             step_done "${out}" filter_lengths
         fi
     done
