@@ -145,3 +145,11 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
         "evidence.sh: error: --arms: 'thick' is not in conf/arms.txt; there are thin ample double "
         "total half scratch\n"
     )
+    (folder / "table").write_text('a --paths "one_shot\nb --paths "one_shot scratch"')
+    done, calls = run("--table", "table", "--arms", "b", "--seeds", "1")
+    assert "<--paths><one_shot scratch>" in calls[1], done.stderr  # of a line without an end
+    done, _ = run("--table", "table", "--seeds", "1")
+    assert done.returncode == 1
+    assert (
+        done.stderr == 'evidence.sh: error: table: a: a quote is not closed: --paths "one_shot\n'
+    )

@@ -91,3 +91,9 @@ def test_a_job_near_its_limit_goes_back_into_the_queue(place, turn, back):
     assert (place / "asked").read_text() == asked + ("scontrol requeue 8\n" if back else "")
     kept = place / f"exp/train.turn{turn}.log"
     assert kept.exists() == (turn > 0)
+
+
+def test_a_job_ends_with_the_code_of_its_script(place):
+    (place / "job_of_kaldi.sh").write_text(f"( true\n) >{LOG}\nexit 3\n")
+    assert start(SCRIPTS / "sbatch.sh", "job_of_kaldi.sh").wait(20) == 0
+    assert start("bash", "job.sh", SLURM_JOB_ID="8").wait(20) == 3

@@ -47,7 +47,7 @@ done
 [ -f "${table}" ] || die "--table ${table}: no such file"
 declare -A options=()
 known=()
-while read -r name words; do
+while read -r name words || [ -n "${name}" ]; do # the last line may lack its end
     case "${name}" in '' | '#'*) continue ;; esac
     known+=("${name}")
     options["${name}"]=${words}
@@ -56,14 +56,16 @@ if [ "${arms}" = all ]; then arms=${known[*]}; fi
 for arm in ${arms}; do
     [[ " ${known[*]} " == *" ${arm} "* ]] ||
         die "--arms: '${arm}' is not in ${table}; there are ${known[*]}"
+    xargs printf '' <<<"${options["${arm}"]}" 2>/dev/null ||
+        die "${table}: ${arm}: a quote is not closed: ${options["${arm}"]}"
 done
 
 # shellcheck disable=SC1091
 . ./path.sh
 for arm in ${arms}; do
     # Split as a shell would: a value with spaces stands in quotes.
-    mapfile -t own < <(xargs -r -n 1 printf '%s\n' <<<"${options["${arm}"]}")
-    same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${own[@]}")
+    mapfile -t words < <(xargs -r -n 1 printf '%s\n' <<<"${options["${arm}"]}")
+    same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${words[@]}")
     folder=exp/${arm}
     folder=${folder%/.}
     ./run.sh "${same[@]}" --stop_stage 13 --seed 1 "$@"

@@ -33,10 +33,10 @@ back_into_queue() {
 trap back_into_queue USR1
 bash "${script}" &
 child=$!
-rc=0
-while kill -0 "${child}" 2>/dev/null; do # a signal ends `wait`
+while :; do
     rc=0
     wait "${child}" || rc=$?
+    kill -0 "${child}" 2>/dev/null || break # else a signal has ended `wait`
 done
 exit "${rc}"
 BODY
