@@ -6,6 +6,7 @@ import sys
 from typing import Any, Dict, NoReturn, Optional, Sequence
 
 from espnet_kd.errors import program
+from espnet_kd.progress import clear
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -50,14 +51,21 @@ def check_configs(cmd: Optional[Sequence[str]], *options: str) -> None:
         read_yaml(path, f"--{option} names it")
 
 
+def _on_its_own_line(record: logging.LogRecord) -> bool:
+    clear()
+    return True
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that tells a mistake in one line, and switches logging on when it is used."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Read a command line; from here on events are logged, a line each, on stderr."""
+        handler = logging.StreamHandler(sys.stderr)
+        handler.addFilter(_on_its_own_line)
         logging.basicConfig(
             level=logging.INFO,
-            stream=sys.stderr,
+            handlers=[handler],
             format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
         )
         return super().parse_args(*args, **kwargs)

@@ -88,7 +88,8 @@ def program() -> str:
 def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
     """Decorate a command line's `main`: user mistakes end in one line, exit code 1.
 
-    `UserError`, a full disk and a path that cannot be used become one line on stderr.
+    `UserError`, a full disk, a path that cannot be used and a package that is not installed
+    become one line on stderr.
     Ctrl-C exits with 130, and output that nobody reads any more (`| head`) with 141, silently.
     Anything else is a defect of ours and keeps its traceback.
     """
@@ -104,7 +105,7 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
                 raise
         except UserError as e:
             # The words of another program in it may run over several lines.
-            print(f"{program()}: error: {' '.join(str(e).splitlines())}", file=sys.stderr)
+            _tell(f"{program()}: error: {' '.join(str(e).splitlines())}")
             _leave(1)
         except OSError as e:
             if e.errno == errno.EPIPE and _unread_output():
@@ -112,22 +113,38 @@ def run_main(main: Callable[..., Optional[int]]) -> Callable[..., None]:
             if e.filename is not None and e.errno in _OF_A_PATH:
                 path = " ".join(str(e.filename).splitlines())
                 path = path if len(path) <= 200 else f"{path[:200]}..."
-                print(f"{program()}: error: {path}: {e.strerror}", file=sys.stderr)
+                _tell(f"{program()}: error: {path}: {e.strerror}")
                 _leave(1)
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" while writing {e.filename}" if e.filename else ""
-            print(
+            _tell(
                 f"{program()}: error: the disk is full{where}; free some space and "
-                "run the same command again: finished work is kept",
-                file=sys.stderr,
+                "run the same command again: finished work is kept"
+            )
+            _leave(1)
+        except ModuleNotFoundError as e:
+            package = (e.name or "").split(".")[0]
+            if package in ("", "espnet_kd"):
+                raise
+            _tell(
+                f"{program()}: error: the package '{package}' is not installed in "
+                f"{sys.executable}; 'python -m espnet_kd.bin.check_install' says what is missing "
+                "and what to do"
             )
             _leave(1)
         except KeyboardInterrupt:
-            print(f"{program()}: interrupted; run the same command to go on", file=sys.stderr)
+            _tell(f"{program()}: interrupted; run the same command to go on")
             _leave(130)
 
     return wrapper
+
+
+def _tell(line: str) -> None:
+    from espnet_kd.progress import clear  # which the core does without
+
+    clear()
+    print(line, file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:

@@ -7,6 +7,8 @@ import zipfile
 
 import pytest
 
+from espnet_kd.errors import run_main
+
 COMMANDS = {
     "upload": "upload_model --archive m.zip --repo me/m --dry_run",
     "plan": "plan_stages --plan plan.yaml",
@@ -59,3 +61,17 @@ def test_a_full_disk_behind_stdout_is_one_line(here, repo):
         process = start(COMMANDS["plan"], repo, full)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and err.count("\n") == 1 and "the disk is full" in err
+
+
+@pytest.mark.parametrize("name, told", [("espnet2.tasks", True), ("espnet_kd.gone", False)])
+def test_a_package_that_is_not_installed_is_one_line(name, told, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["verb.py"])
+
+    @run_main
+    def main():
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    with pytest.raises(SystemExit if told else ModuleNotFoundError):
+        main()
+    line = capsys.readouterr().err
+    assert line.count("\n") == told and ("package 'espnet2' is not installed" in line) == told

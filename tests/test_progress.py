@@ -1,9 +1,12 @@
 """What progress lines say."""
 
 import io
+import logging
 
 import pytest
 
+from espnet_kd.cli import new_parser
+from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import Progress, clock, pace
 
 
@@ -48,3 +51,26 @@ def test_in_a_log_every_line_is_marked(monkeypatch):
         "[progress] train: 1/2 utt",
         "[progress] train: 1/2 utt",
     ]
+
+
+def test_what_is_said_between_stands_on_a_line_of_its_own(monkeypatch):
+    """Else the end of the line that it takes the place of would stay."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.argv", ["verb.py"])
+    monkeypatch.setattr(logging.root, "handlers", [])
+
+    @run_main
+    def main():
+        new_parser("A verb.").parse_args()
+        progress = Progress("format", 9, interval=0)
+        progress.update()
+        logging.warning("short")
+        progress.update()
+        raise UserError("no")
+
+    with pytest.raises(SystemExit):
+        main()
+    for line in ("short", "verb.py: error: no"):
+        before, _, _ = terminal.getvalue().partition(line)
+        assert "\r" not in before[before.rindex("\r\x1b[K") + 1 :]
