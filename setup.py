@@ -125,6 +125,8 @@ class WithRecipe(build_py):
 
     def run(self) -> None:
         """Copy the package, then the recipe."""
+        if not self.editable_mode:  # what an earlier build has left would be in the wheel, too
+            shutil.rmtree(Path(self.build_lib, "espnet_kd"), ignore_errors=True)
         super().run()
         if CORE:
             return

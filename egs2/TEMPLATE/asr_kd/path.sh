@@ -36,9 +36,9 @@ if [ -f local/path.sh ]; then
 fi
 
 # shellcheck disable=SC2086 # `--python` may hold options
-if ! ${python:-python3} -c "import espnet_kd" 2>/dev/null; then
+if ! ${python:-python3} -c "import espnet_kd.bin" 2>/dev/null; then
     echo "path.sh: error: ${python:-python3} ($(command -v ${python:-python3} || echo 'not found'))" \
-        "cannot import espnet_kd; activate the environment it is installed in, or run" \
-        "'pip install -e .' in its checkout" >&2
+        "cannot import espnet_kd, whole (ESPNET_KD_CORE=1 installs the loss alone); activate the" \
+        "environment it is installed in, or run 'pip install -e .' in its checkout" >&2
     return 1
 fi
