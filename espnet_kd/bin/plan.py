@@ -30,7 +30,7 @@ from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import MOST_STAGES, load_plan, parse_plan
 from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.target import parse_target
-from espnet_kd.spec.training_config import TrainingConfig, read_config
+from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig, read_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -102,7 +102,9 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         params = teacher.sizes.params
         steps = geometric(target, args.stages or stages_for(target, params), params)
         rate = _rate(model.config, base)
-        text = draft(args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate)
+        text = draft(
+            args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate, others
+        )
         stages = parse_plan(text, args.out or "the plan").stages
     students = derive_all(stages, teacher, base, others)
     rows = [_row("teacher", "", teacher)]
@@ -149,8 +151,8 @@ def _rate(config: Mapping[str, Any], base: TrainingConfig) -> Optional[float]:
     """
     kinds = {str(options.get("optim")) for options in (config, base.options)}
     rate = (config.get("optim_conf") or {}).get("lr")
-    falls = base.options.get("scheduler") == "warmupanneal"
-    return rate if falls and kinds <= {"adam", "adamw"} and isinstance(rate, float) else None
+    falls = base.options.get("scheduler") == TO_ZERO
+    return rate if falls and kinds <= set(ADAMS) and isinstance(rate, float) else None
 
 
 def _row(name: str, target: str, model: Any) -> Dict[str, str]:

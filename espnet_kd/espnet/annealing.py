@@ -7,7 +7,7 @@ from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
 from espnet2.tasks.abs_task import scheduler_classes
 from torch.optim.lr_scheduler import LRScheduler
 
-NAME = "warmupanneal"
+from espnet_kd.spec.training_config import TO_ZERO
 
 
 class WarmupAnneal(LRScheduler, AbsBatchStepScheduler):
@@ -82,4 +82,4 @@ def tell_length(schedulers: Sequence[object], updates: int, epochs: int = 1) -> 
 
 
 # ESPnet looks its schedulers up here, and offers no other way in.
-scheduler_classes.setdefault(NAME, WarmupAnneal)
+scheduler_classes.setdefault(TO_ZERO, WarmupAnneal)

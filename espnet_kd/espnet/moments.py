@@ -15,8 +15,8 @@ from espnet_kd.methods.protocol import Prepared
 from espnet_kd.plan.student import Student
 from espnet_kd.saved import read_saved
 from espnet_kd.spec.stage import THROUGH
+from espnet_kd.spec.training_config import ADAMS
 
-OPTIMIZERS = ("adam", "adamw")
 SLOTS = ("exp_avg", "exp_avg_sq")  # in both
 Moments = Dict[str, Dict[str, torch.Tensor]]  # slot, or `step` -> parameter -> tensor
 
@@ -45,7 +45,9 @@ def moments_for(
     checkpoint = teacher_exp / "checkpoint.pth"
     moments = read_moments(checkpoint, teacher)
     if moments is None:
-        why = "is not there" if not checkpoint.exists() else "holds no moments of Adam"
+        why = "holds no moments of one Adam without groups (exclude_weight_decay)"
+        if not checkpoint.exists():
+            why = "is not there"
         if stage.epochs_around and stage.epochs_around[0]:
             raise UserError(
                 f"{checkpoint} {why}, which '{stage.name}' goes on from (anneal: {THROUGH}); "
@@ -73,7 +75,8 @@ def read_moments(checkpoint: Path, model: torch.nn.Module) -> Optional[Moments]:
         model: The model that was trained.
 
     Returns:
-        None if the file is not there, or its optimizer is none of `OPTIMIZERS`.
+        None if the file is not there, or its optimizer is none of `ADAMS`, or has groups of
+        parameters (`exclude_weight_decay`), of which nobody knows what is in which.
 
     Raises:
         UserError: the file is damaged.
@@ -84,15 +87,19 @@ def read_moments(checkpoint: Path, model: torch.nn.Module) -> Optional[Moments]:
     # As ESPnet resumes from it: the figures of the epochs are more than tensors.
     saved = read_saved(checkpoint, hint, map_location="cpu", weights_only=False)
     optimizers = saved.get("optimizers") or [] if isinstance(saved, dict) else []
-    if len(optimizers) != 1:
+    if len(optimizers) != 1 or len(optimizers[0]["param_groups"]) != 1:
         return None
-    numbers = [n for group in optimizers[0]["param_groups"] for n in group["params"]]
-    states, parameters = optimizers[0]["state"], list(model.named_parameters())
-    if len(numbers) != len(parameters):
+    numbers, states = optimizers[0]["param_groups"][0]["params"], optimizers[0]["state"]
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    # With what distillation trains beside (`encoder_weight`) and leaves behind.
+    names = [name for name in saved.get("model", {}) if name not in buffers]
+    if len(numbers) != len(names):
         return None
     moments: Moments = {slot: {} for slot in (*SLOTS, "step")}
-    for number, (name, parameter) in zip(numbers, parameters):
-        state = states.get(number, {})
+    for number, name in zip(numbers, names):
+        state, parameter = states.get(number, {}), parameters.get(name)
+        if parameter is None:
+            continue
         if any(slot not in state or state[slot].shape != parameter.shape for slot in SLOTS):
             continue  # that was frozen, or of another optimizer
         for slot in SLOTS:
@@ -116,9 +123,9 @@ def begin_with(
     """
     moments = read_saved(path, "derive the student again", map_location="cpu", weights_only=True)
     kinds = [type(optimizer).__name__.lower() for optimizer in optimizers]
-    if len(kinds) != 1 or kinds[0] not in OPTIMIZERS:
+    if len(kinds) != 1 or kinds[0] not in ADAMS:
         raise UserError(
-            f"{path}: moments for {' or '.join(OPTIMIZERS)}, but --optim is {', '.join(kinds)}"
+            f"{path}: moments for {' or '.join(ADAMS)}, but --optim is {', '.join(kinds)}"
         )
     state = optimizers[0].state_dict()
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -4,12 +4,11 @@ import contextlib
 from typing import Sequence
 
 from espnet_kd.errors import UserError, nearest
-from espnet_kd.espnet.annealing import NAME
-from espnet_kd.espnet.moments import OPTIMIZERS
 from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
-from espnet_kd.spec.stage import THROUGH, Stage
+from espnet_kd.spec.contradictions import check_annealed_by
+from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside
@@ -33,26 +32,6 @@ def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
                 raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
 
 
-def check_annealing(stages: Sequence[Stage], base: TrainingConfig) -> None:
-    """Check that a schedule over several stages is one that can be told its length.
-
-    Args:
-        stages: Stages of a plan.
-        base: The recipe's training config for students.
-
-    Raises:
-        UserError: a stage with `anneal: through` has another optimizer or scheduler.
-    """
-    for stage in stages:
-        options = {**base.options, **stage.train.options}
-        for key, wanted in (("optim", OPTIMIZERS), ("scheduler", (NAME,))):
-            if stage.anneal == THROUGH and options.get(key) not in wanted:
-                raise UserError(
-                    f"{stage.where}.anneal: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
-                    f"{options.get(key, 'not named')} in {base.where} or the stage's train"
-                )
-
-
 def check_plan(
     stages: Sequence[Stage], first: Architecture, base: TrainingConfig, others: Beside = NOTHING
 ) -> None:
@@ -70,7 +49,7 @@ def check_plan(
             are, or sizes that cannot be.
     """
     check_options(stages, base)
-    check_annealing(stages, base)
+    check_annealed_by(stages, base)
     for stage in stages:
         stage.kd_conf(base).check_top_k(first.vocab, stage.where)
     for before, stage in zip(stages, stages[1:]):

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.spec.contradictions import check_annealing
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.plan import CompressionPlan
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH
@@ -124,20 +125,27 @@ class Epochs:
     """How many epochs a student in one step has.
 
     Attributes:
-        extra: Epochs beside those of the stage of its size; None: those of all stages up to it.
+        extra: Epochs beside those of the stage of its size, and of stages that keep its sizes;
+            None: those of all stages up to it.
     """
 
     extra: Optional[int] = None
 
     def of(self, steps: Sequence[Student], default: int) -> int:
         """Count the epochs of a student in the place of some steps."""
-        counts = [step.last_epoch(default) for step in steps]
-        return sum(counts) if self.extra is None else counts[-1] + self.extra
+        first = 0
+        if self.extra is not None:
+            first = max((k for k, step in enumerate(steps) if not _keeps_sizes(step)), default=0)
+        return sum(step.last_epoch(default) for step in steps[first:]) + (self.extra or 0)
 
     @property
     def suffix(self) -> str:
         """What names of paths and students bear, so that several can lie side by side."""
         return "" if self.extra is None else f"_own{self.extra or ''}"
+
+
+def _keeps_sizes(step: Student) -> bool:
+    return step.method_conf.keeps_sizes or (step.sizes is not None and not step.sizes.named)
 
 
 _SUFFIX = re.compile(r"_own\d*$")
@@ -196,7 +204,9 @@ def all_students(
             continue
         if PATHS[name].chain:
             longest = max(ends, key=len, default=[])
-            students += _scheduled(_chain(name, longest, plan, default_epochs), default_epochs)
+            chain = _chain(name, longest, plan, default_epochs)
+            check_annealing(chain)  # which the path may ask for, whatever the stages say
+            students += _scheduled(chain, default_epochs)
             continue
         for how_long, steps in ((e, steps) for e in epochs for steps in ends):
             at = plan.stage(steps[-1].number).name
@@ -287,9 +297,9 @@ def _chain(
             student = dataclasses.replace(student, taught_by=f"{path}_{student.taught_by}")
         epochs = step.last_epoch(default_epochs)
         stages_above = tuple(plan.stages[: step.number])
-        students.append(
-            dataclasses.replace(student, teacher=teacher, epochs=epochs, stages_above=stages_above)
-        )
+        where = f"--paths {path}: {step.where}" if PATHS[path].anneal else step.where
+        student = dataclasses.replace(student, teacher=teacher, epochs=epochs, where=where)
+        students.append(dataclasses.replace(student, stages_above=stages_above))
     return students
 
 

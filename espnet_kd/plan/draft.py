@@ -5,6 +5,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
 
 LAMBDA = 0.5  # our choice
 RATIO = 2.25  # a student's size to the next one's, if nobody says how many there are
@@ -55,6 +56,7 @@ def draft(
     objective: str,
     epochs: Optional[int],
     rate: Optional[float] = None,
+    others: Beside = NOTHING,
 ) -> str:
     """Write a plan.
 
@@ -66,6 +68,7 @@ def draft(
         epochs: Epochs of every stage; None leaves the training config's.
         rate: The teacher's highest rate, from which the students' follow; None leaves the
             training config's.
+        others: What a student's checkpoint holds beside, for a target in bytes.
 
     Raises:
         UserError: there is no student of one of the sizes.
@@ -83,9 +86,8 @@ def draft(
     ]
     student = first
     for k, target in enumerate(targets, 1):
-        student = student.shrink_to(
-            parse_target(target, f"stage{k}").params(first.params), f"stage{k}"
-        )
+        where = f"stage{k}"
+        student = for_target(student, parse_target(target, where), first.params, others, where)
         lines += [
             f"-   name: stage{k}",
             f"    # {student.params:,} parameters: {student.in_words()}",

@@ -12,6 +12,7 @@ from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.plan.verdict import read_rounds
 from espnet_kd.run.training_options import ESPNET_EPOCHS
+from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.plan import CompressionPlan, load_plan
 from espnet_kd.spec.training_config import TrainingConfig, read_config
 
@@ -71,7 +72,12 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate)
     how_long = read_epochs(args.paths_epochs.split())
-    return all_students(plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long)
+    students = all_students(
+        plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long
+    )
+    if args.train_config:
+        check_annealed_by(students, base)
+    return students
 
 
 def student_of(

@@ -5,8 +5,10 @@ from typing import Any, Dict, Sequence
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.method import DEFAULT
 from espnet_kd.spec.named_sizes import check_together
+from espnet_kd.spec.option import known_options
 from espnet_kd.spec.size_table import each
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
+from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig
 
 
 def check_names(stages: Sequence[Stage]) -> None:
@@ -55,6 +57,25 @@ def check_teachers(stages: Sequence[Stage]) -> None:
             )
 
 
+def check_cutting(stages: Sequence[Stage]) -> None:
+    """Refuse words on how a student is cut where none is.
+
+    Raises:
+        UserError: a method that cuts nothing, or sizes by name, which nobody has to choose.
+    """
+    for stage in stages:
+        for key, plain in (("allocate", "rule"), ("blocks", "spaced"), ("units", "weight")):
+            value, why = getattr(stage, key), ""
+            if stage.method != DEFAULT:
+                why = f"method '{stage.method}' cuts nothing"
+                if key in known_options(type(stage.method_conf)):
+                    why += f"; its own '{key}' stands in method_conf"
+            elif key == "allocate" and stage.target is None:
+                why = "it makes sizes of a 'target', and 'student' names them"
+            if value != plain and why:
+                raise UserError(f"{stage.where}.{key}: '{value}': {why}; leave it out")
+
+
 def check_annealing(stages: Sequence[Stage]) -> None:
     """Refuse a schedule over several stages where a student is no part of its teacher.
 
@@ -78,6 +99,35 @@ def check_annealing(stages: Sequence[Stage]) -> None:
             raise UserError(
                 f"{stage.where}.anneal: '{THROUGH}' takes the optimizer's moments of the units "
                 f"that are kept, at a place in the schedule that is known before; {why}"
+            )
+
+
+def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
+    """Refuse a schedule over several stages that cannot be told its length.
+
+    Args:
+        stages: Stages of a plan.
+        base: The recipe's training config for students.
+
+    Raises:
+        UserError: a stage with `anneal: through` has another optimizer or scheduler, or an
+            optimizer with groups of parameters.
+    """
+    for stage in stages:
+        if stage.anneal != THROUGH:
+            continue
+        options = {**base.options, **stage.train.options}
+        where = f"in {base.where} or the stage's train"
+        for key, wanted in (("optim", ADAMS), ("scheduler", (TO_ZERO,))):
+            if options.get(key) not in wanted:
+                raise UserError(
+                    f"{stage.where}.anneal: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
+                    f"{options.get(key, 'not named')} {where}"
+                )
+        if options.get("exclude_weight_decay"):
+            raise UserError(
+                f"{stage.where}.anneal: '{THROUGH}' needs an optimizer without groups of "
+                f"parameters; leave exclude_weight_decay out {where}"
             )
 
 

@@ -30,6 +30,7 @@ from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, 
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.spec.contradictions import (
     check_annealing,
+    check_cutting,
     check_names,
     check_sizes_fall,
     check_teachers,
@@ -118,6 +119,7 @@ def _checked(document: Document, path: str) -> CompressionPlan:
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
         check_teachers(stages)
+        check_cutting(stages)
         check_annealing(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines, margin)

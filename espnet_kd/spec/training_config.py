@@ -14,6 +14,9 @@ from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.values import whole_number
 
+# What `anneal: through` and drafted rates are for: optimizers with moments, and the scheduler
+# whose rates end at zero.
+ADAMS, TO_ZERO = ("adam", "adamw"), "warmupanneal"
 LOGGERS = ("wandb", "tensorboard", "matplotlib")  # packages that ESPnet's `use_*` ask for
 
 

@@ -94,7 +94,11 @@ def allocate(
         try:
             current = _Descent(teacher, current, goal, floors, loss, choose, measurements).run()
         except _OutOfReach:
-            logging.warning(f"{where}: {goal:,} parameters are below the least sizes; they fall")
+            logging.warning(
+                f"{where}: sensitivity cannot reach {goal:,} parameters above its floors "
+                f"({', '.join(f'{name} {least}' for name, least in floors.items())}); it goes "
+                "below them: look at the sizes"
+            )
             floors = {}
             try:
                 current = _Descent(teacher, current, goal, {}, loss, choose, measurements).run()
@@ -181,7 +185,8 @@ class _Descent:
                 # An axis that was never measured comes first.
                 best = min(steps, key=lambda name: trials[name].cost if name in trials else -1e30)
                 student = steps[best]
-                if self.left <= 0 or (best in trials and trials[best].base == self.current):
+                known = trials.get(best)
+                if known and (self.left <= 0 or known.base == self.current):
                     break
                 value = self.measure(f"{best} smaller", student)
                 # What is saved beyond the target is worth nothing.

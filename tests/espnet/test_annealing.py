@@ -4,8 +4,9 @@ import pytest
 import torch
 from espnet2.tasks.abs_task import scheduler_classes
 
-from espnet_kd.espnet.annealing import NAME, WarmupAnneal, tell_length
+from espnet_kd.espnet.annealing import WarmupAnneal, tell_length
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.spec.training_config import TO_ZERO
 
 
 def rates(updates, warmup_steps, lr=0.5):
@@ -56,7 +57,7 @@ def test_a_resumed_training_goes_on_with_the_same_rates():
 
 
 def test_espnet_knows_it_by_name():
-    assert scheduler_classes[NAME] is WarmupAnneal
+    assert scheduler_classes[TO_ZERO] is WarmupAnneal
     parser = DistilTransducerTask.get_parser()
-    args = parser.parse_args(["--scheduler", NAME, "--scheduler_conf", "warmup_steps=7"])
-    assert (args.scheduler, args.scheduler_conf) == (NAME, {"warmup_steps": 7})
+    args = parser.parse_args(["--scheduler", TO_ZERO, "--scheduler_conf", "warmup_steps=7"])
+    assert (args.scheduler, args.scheduler_conf) == (TO_ZERO, {"warmup_steps": 7})

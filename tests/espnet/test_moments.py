@@ -182,6 +182,32 @@ def test_another_optimizer_or_scheduler_is_refused(place, monkeypatch):
     for train_conf, words in (
         ({"optim": "sgd"}, "needs optim: adam or adamw; it is sgd"),
         ({"scheduler": "warmuplr"}, "needs scheduler: warmupanneal; it is warmuplr"),
+        ({"exclude_weight_decay": True}, "needs an optimizer without groups"),
     ):
         code, err = derive(1, [{**stage, "train": train_conf}], "teacher", "exp/refused")
         assert code == 1 and words in err
+
+
+def test_moments_belong_to_parameters_by_name(tmp_path):
+    """Whatever training has added beside, and not where groups have mixed the numbers."""
+    model, path = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), tmp_path / "c"
+    trained = torch.nn.Module()
+    trained.kd_projection = torch.nn.Linear(2, 2, bias=False)  # comes first
+    for name, child in model.named_children():
+        trained.add_module(name, child)
+
+    def save(*groups):
+        optimizer = torch.optim.AdamW([{"params": group} for group in groups], lr=0.1)
+        sum((p * (k + 1)).sum() for k, p in enumerate(trained.parameters())).backward()
+        optimizer.step()
+        state = {"model": trained.state_dict(), "optimizers": [optimizer.state_dict()]}
+        torch.save(state, path)
+        return {n: optimizer.state[p]["exp_avg"] for n, p in model.named_parameters()}
+
+    expected = save(list(trained.parameters()))
+    moments = read_moments(path, model)
+    assert moments["exp_avg"].keys() == expected.keys()
+    assert all(torch.equal(moments["exp_avg"][n], expected[n]) for n in expected)
+    parameters = list(trained.parameters())
+    save(parameters[::2], parameters[1::2])
+    assert read_moments(path, model) is None

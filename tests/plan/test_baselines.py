@@ -242,3 +242,26 @@ def test_a_path_is_what_it_is_however_long():
 def test_other_epochs_are_refused(words):
     with pytest.raises(UserError, match="--paths_epochs: "):
         read_epochs(words)
+
+
+def test_own_epochs_are_those_of_all_stages_of_that_size(tmp_path):
+    path = tmp_path / "compression.yaml"
+    same = "{name: b, student: {}, objective: none, epochs: 3}"
+    few_bits = "{name: c, method: quantise, method_conf: {bits: 4}, epochs: 2}"
+    path.write_text(f"stages: [{{name: a, target: 0.7, epochs: 8}}, {same}, {few_bits}]")
+    plan = load_plan(str(path))
+    way = effective(plan, lambda name: [])
+    epochs = read_epochs(["own", "own+1"])
+    made = all_students(plan, way, ["one_shot"], ["a", "b", "c"], DEFAULT, epochs)
+    assert [student.epochs for student in made] == [8, 11, 13, 9, 12, 14]
+
+
+def test_a_path_of_one_schedule_needs_stages_that_cut(tmp_path):
+    path = tmp_path / "compression.yaml"
+    few_bits = "{name: b, method: quantise, method_conf: {bits: 4}}"
+    path.write_text(f"stages: [{{name: a, target: 0.7}}, {few_bits}]")
+    plan = load_plan(str(path))
+    message = r"--paths progressive_through: .*stages\[1\].anneal: .*'quantise' does not cut"
+    with pytest.raises(UserError, match=message):
+        students(plan, "progressive_through")
+    assert len(students(plan, "progressive", "progressive_first")) == 4

@@ -129,3 +129,10 @@ def test_factors_and_few_bits_are_counted(place, capsys):
 def test_refuses(place, capsys, words, message):
     code, _, err = plan(place, capsys, *words)
     assert code == 1 and message in err and "Traceback" not in err
+
+
+def test_a_draft_of_a_size_in_bytes_says_the_sizes_of_its_table(place, capsys):
+    code, out, err = plan(place, capsys, "--target", "0.1 MB", "--stages", "1", "--no_estimate")
+    assert code == 0, err
+    row = next(line for line in out.splitlines() if line.startswith("stage1 "))
+    assert f" {re.search('# ([0-9,]+) parameters: ', out)[1]} " in row

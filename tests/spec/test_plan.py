@@ -5,7 +5,7 @@ import pytest
 from espnet_kd.errors import UserError
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.distillation import Distillation
-from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.plan import load_plan, parse_plan
 
 
 def write(tmp_path, text):
@@ -95,3 +95,19 @@ def test_a_margin_is_set_in_the_plan(tmp_path):
     assert load_plan(write(tmp_path, f"margin: 1\n{stages}")).margin == 1
     with pytest.raises(UserError, match="compression.yaml.*margin"):
         load_plan(write(tmp_path, f"margin: -0.1\n{stages}"))
+
+
+@pytest.mark.parametrize(
+    "stage, words",
+    [
+        ("student: {encoder: {num_blocks: 2}}, allocate: sensitivity", "sizes of a 'target'"),
+        ("target: 0.5, method: low_rank, units: taylor", "'taylor': method 'low_rank' cuts"),
+        (
+            "method: quantise, method_conf: {bits: 4}, allocate: sensitivity",
+            "its own 'allocate' stands in method_conf",
+        ),
+    ],
+)
+def test_words_on_cutting_that_nobody_would_hear_are_refused(stage, words):
+    with pytest.raises(UserError, match=words):
+        parse_plan(f"stages: [{{{stage}}}]", "plan")
