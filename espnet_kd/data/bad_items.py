@@ -7,6 +7,12 @@ from typing import Dict, List, Optional
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open
 
+NO_TRANSCRIPT = "utterances without a transcript"
+# When a training set may lack transcripts.
+UNTRANSCRIBED = (
+    "a training set needs none where --teacher_exp names a teacher and every stage of the plan "
+    "has 'labels: teacher'"
+)
 NAMED = 3  # a corpus with 10,000 missing files must not print 10,000 lines
 
 
@@ -53,9 +59,10 @@ class BadItems:
         """
         if self.exceed(total):
             so_far = "" if seen in (None, total) else f" (after a look at {seen} of them)"
+            hint = f"; {UNTRANSCRIBED}" if NO_TRANSCRIPT in self.by_kind else ""
             raise UserError(
                 f"{self.where}: {self.count} of {total} utterances are unusable{so_far}, more "
-                f"than --max_bad_share {self.max_share:g} allows: {self.describe()}"
+                f"than --max_bad_share {self.max_share:g} allows: {self.describe()}{hint}"
             )
 
     def log(self) -> None:

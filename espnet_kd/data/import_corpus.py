@@ -15,10 +15,10 @@ from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from espnet_kd.data import identity
 from espnet_kd.data.audio_source import is_command, read_wav_scp, resolved
-from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.bad_items import NO_TRANSCRIPT, UNTRANSCRIBED, BadItems
 from espnet_kd.data.corpus_split import split_off
 from espnet_kd.data.corpus_tables import BY_FFMPEG, Item, read_folder, read_items
-from espnet_kd.data.kaldi_dir import UNTRANSCRIBED, Tables, read_data_dir, select
+from espnet_kd.data.kaldi_dir import Tables, read_data_dir, select
 from espnet_kd.errors import UserError
 
 KINDS = ("csv", "tsv", "jsonl", "folder", "kaldi")
@@ -228,7 +228,7 @@ def _usable(items: Sequence[Item], bad: BadItems, untranscribed: bool) -> List[I
         elif not item.audio.isprintable() and UNWRITABLE.search(item.audio):
             bad.add("sound files whose names cannot stand in a table", ascii(item.audio))
         elif not item.text and not untranscribed:
-            bad.add("utterances without a transcript", item.where)
+            bad.add(NO_TRANSCRIPT, item.where)
         else:
             usable.append(item)
     return usable

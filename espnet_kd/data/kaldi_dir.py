@@ -8,7 +8,7 @@ from typing import Container, Dict, List, Mapping, Optional
 
 from espnet_kd.data import identity
 from espnet_kd.data.audio_source import read_wav_scp
-from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.bad_items import NO_TRANSCRIPT, UNTRANSCRIBED, BadItems
 from espnet_kd.data.segments import by_utterance, refuse_choice_of_channel
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import PathLike, atomic_path, read_table, write_table
@@ -20,14 +20,9 @@ NEEDED = ("wav.scp", "text", "utt2spk")
 OPTIONAL = ("segments", "utt2speed", "utt2num_samples", *LABELS)
 LACKS = {
     "wav.scp": "utterances without audio",
-    "text": "utterances without a transcript",
+    "text": NO_TRANSCRIPT,
     "utt2spk": "utterances without a speaker",
 }
-# When a training set may lack transcripts.
-UNTRANSCRIBED = (
-    "a training set needs none where --teacher_exp names a teacher and every stage of the plan "
-    "has 'labels: teacher'"
-)
 
 
 def read_data_dir(

@@ -184,10 +184,12 @@ def test_what_one_table_lacks_counts_as_unusable(name, kind, verb, four, cli, ca
     command = [verb, "--data", "data/set", "--out", "dump/set"]
     code, err = cli(*command)
     assert code == 1
-    assert err.splitlines()[-1].endswith(
+    told, _, hint = err.splitlines()[-1].partition("; ")
+    assert told.endswith(
         "error: data/set: 1 of 4 utterances are unusable, more than --max_bad_share 0.02 allows: "
         f"1 utterances {kind} (e.g. a)"
     )
+    assert hint.startswith("a training set needs none where --teacher_exp") == (name == "text")
     caplog.set_level(logging.WARNING)
     assert cli(*command, "--max_bad_share", "0.25")[0] == 0
     assert f"skipped 1 utterances {kind}: a" in caplog.text

@@ -120,7 +120,8 @@ def test_a_corpus_whose_training_set_has_no_transcripts(place, kind, capsys):
                 (folder / f"{name}{utt}.txt").write_text("A")
     words = f"--corpus corpus --data {kind} --out made"
     assert call(import_corpus, words) == 1
-    assert "transcript" in capsys.readouterr().err
+    hint = "a training set needs none where --teacher_exp names a teacher and every stage of"
+    assert hint in capsys.readouterr().err
     assert call(import_corpus, f"{words} --untranscribed true") == 0
     assert set(read_table("made/train/text").values()) == {""}
     assert set(read_table("made/dev/text").values()) == {"A"}
