@@ -73,7 +73,10 @@ def check_cutting(stages: Sequence[Stage]) -> None:
             elif key == "allocate" and stage.target is None:
                 why = "it makes sizes of a 'target', and 'student' names them"
             if value != plain and why:
-                raise UserError(f"{stage.where}.{key}: '{value}': {why}; leave it out")
+                raise UserError(
+                    f"{stage.where}.{key}: '{value}': {why}; leave it out, or say '{plain}' where "
+                    "another stage is merged in"
+                )
 
 
 def check_annealing(stages: Sequence[Stage]) -> None:
