@@ -287,9 +287,18 @@ class _Method(TypedDict):
     draws: Count
 
 
+class Drawn(TypedDict):
+    """Groups of a test set that the bootstrap has drawn."""
+
+    by: str
+    groups: Count
+    speakers: Count
+
+
 class Method(_Method, total=False):
     """How the report was computed."""
 
+    drawn: Dict[str, Drawn]
     margin: Amount
     margin_set_by: str
 

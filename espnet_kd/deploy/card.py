@@ -15,6 +15,7 @@ from espnet_kd.deploy.metadata import metadata
 from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
 from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
+from espnet_kd.scoring.grouping import SPEAKERS
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.option import published
 from espnet_kd.spec.teacher_kinds import hears_whole, is_offline
@@ -319,6 +320,18 @@ def _training(about: About) -> List[str]:
     return lines
 
 
+def _drawn(results: Results) -> str:
+    """Say whom the intervals speak of."""
+    alone = "utterances of one speaker count as independent: that holds for these speakers alone."
+    drawn = results["method"].get("drawn")
+    if not drawn:
+        return f"In them {alone}"
+    parts = [f"{d['groups']:,} {d['by']} of {name}" for name, d in drawn.items()]
+    text = f"Drawn are {', '.join(parts)}."
+    few = any(d["by"] != SPEAKERS and d["speakers"] < d["groups"] for d in drawn.values())
+    return text + (f" Where those are not speakers, {alone}" if few else "")
+
+
 def _limits(about: About) -> List[str]:
     sets = ", ".join(f"`{s}`" for s in about.results["test_sets"])
     lines = []
@@ -335,7 +348,7 @@ def _limits(about: About) -> List[str]:
     return lines + [
         f"- Measured on {sets} only. Other speakers, channels, noise, languages and vocabularies "
         "were not tested.",
-        "- Each model was trained once: the intervals cover the choice of utterances, not that "
-        "of the seed, and take utterances of one speaker as independent.",
+        "- Each model was trained once: the intervals do not say how another seed would have "
+        f"come out. {_drawn(about.results)}",
         "- The real-time factor is that of ESPnet's Python decoder on the machine named above.",
     ]

@@ -212,6 +212,14 @@ def test_the_card_says_what_espnets_command_makes_of_it(here):
     assert "They are of espnet_kd's aligned decoding" in card() and "was not measured" in card()
     results["models"][1]["wer_stock"] = {"seen": 8.125, "new": 10.5}
     assert "its last: with them this model's WER is 8.12 % on seen, 10.50 % on new." in card()
+    # Whom the intervals speak of: reports before there were groups took utterances.
+    assert "In them utterances of one speaker count as independent" in card()
+    people = {"by": "speakers", "groups": 26, "speakers": 26}
+    few = {"by": "recordings", "groups": 240, "speakers": 4}
+    results["method"]["drawn"] = {"seen": people}
+    assert "Drawn are 26 speakers of seen.\n" in card()
+    results["method"]["drawn"] = {"seen": people, "new": few}
+    assert "26 speakers of seen, 240 recordings of new. Where those are not speakers" in card()
 
 
 def test_the_card_of_a_teacher_of_espnets_other_task(here):

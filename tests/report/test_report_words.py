@@ -15,6 +15,7 @@ def row(name, params, wer, path="progressive"):
         name=name,
         path=path,
         params=params,
+        device_bytes=None,
         compression=1 - params / 1000,
         wer={"clean": wer, "other": 9 - wer},
         cost=Cost(params // 10),
