@@ -127,8 +127,8 @@ def distillation_losses(
         Differentiable with respect to the student.
 
     Raises:
-        ValueError: an objective that a cache cannot serve, options that do not go together, or
-            shapes that do not fit.
+        ValueError: an objective that a cache cannot serve, options that do not go together,
+            shapes that do not fit, or an activation with no right gradient.
     """
     size = (*student.enc.shape[:2], student.dec.size(1))
     lengths = Lengths(t_len, u_len, size, student.enc.device)
@@ -396,6 +396,7 @@ def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:
             )
         shape = tuple(teacher.three.shape[:3])
     else:
+        teacher.check_activation()  # a walk of a divergence looks at it twice, too
         shape = (*teacher.enc.shape[:2], teacher.dec.size(1))
         if teacher.weight.size(0) != student.weight.size(0):
             raise ValueError(

@@ -318,6 +318,14 @@ def test_options_that_would_be_passed_over_are_refused(options):
         read_kd_conf(conf).complete("plan")
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_a_teacher_that_is_another_function_each_time_is_refused(objective):
+    student, teacher = joints()
+    teacher = teacher._replace(activation=torch.nn.Sequential(torch.nn.Tanh(), torch.nn.RReLU()))
+    with pytest.raises(ValueError, match="RReLU gives other values each time"):
+        distillation_losses(student, teacher, *LATTICE, objective)
+
+
 @pytest.mark.parametrize(
     "objective, walks",
     [(Objective("collapsed"), 2), (Objective("collapsed", nodes="occupancy"), 2)]

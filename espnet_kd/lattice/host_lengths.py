@@ -47,9 +47,10 @@ class Lengths:
             raise ValueError(f"t_len must lie in [1, {T}]: got {self.frames}")
         if min(self.labels) < 0 or max(self.labels) > U1 - 1:
             raise ValueError(f"u_len must lie in [0, {U1 - 1}]: got {self.labels}")
-        # Not blocking: a copy to a GPU would make the host wait, too.
-        self.t_len = t_len.to(device, torch.long, non_blocking=True)
-        self.u_len = u_len.to(device, torch.long, non_blocking=True)
+        # Not blocking: a copy to a GPU would make the host wait, too. Kernels read one after the
+        # other, whatever the strides.
+        self.t_len = t_len.to(device, torch.long, non_blocking=True).contiguous()
+        self.u_len = u_len.to(device, torch.long, non_blocking=True).contiguous()
 
     @property
     def nodes(self) -> int:

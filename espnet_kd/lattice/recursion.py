@@ -183,6 +183,8 @@ def _ways(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> 
     if kind is not None:
         try:
             return kind.of(log_probs, t_len, u_len)
+        except torch.cuda.OutOfMemoryError:
+            raise  # the step-by-step way takes more
         except Exception as e:  # no compiler, no driver, a GPU that it does not know
             _without_kernels(e)
     return Ways.of(log_probs, t_len, u_len)

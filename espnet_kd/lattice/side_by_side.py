@@ -80,14 +80,16 @@ def side_by_side(work: Callable[[Share], Result], parts: Sequence[Share]) -> Lis
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that begin now have it, too
+    others: List[threading.Thread] = []
     try:
-        others = [threading.Thread(target=run, args=(i,)) for i in range(1, len(parts))]
-        for other in others:
+        for i in range(1, len(parts)):
+            other = threading.Thread(target=run, args=(i,))
             other.start()
+            others.append(other)
         run(0)
+    finally:  # if the system gives no more threads, those that there are still end here
         for other in others:
             other.join()
-    finally:
         torch.set_num_threads(threads)
     for error in errors:
         if error is not None:

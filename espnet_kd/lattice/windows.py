@@ -69,7 +69,8 @@ def follow(
         frames: Frames of a window; None: by how fast labels come.
 
     Returns:
-        Nothing of it hangs on padding or on other utterances.
+        Nothing of it hangs on padding; on the other utterances only what frames a window has,
+        if that is not given, and so which nodes beside the paths are looked at.
 
     Raises:
         ValueError: a length lies outside the lattice.
@@ -135,7 +136,8 @@ def _around(visits: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> B
 
 def _visits(stats: torch.Tensor, band: Band) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return how probable visits are inside (N,), and whose paths do not crowd its border (B,)."""
-    with torch.enable_grad():
+    # In inference mode, too, in which nothing is recorded that a gradient could follow.
+    with torch.inference_mode(False), torch.enable_grad():
         arcs = stats[:, :2].clamp_min(LEAST).requires_grad_()  # (N, 2)
         loss = banded_rnnt_loss(arcs, band)  # (B,)
         (grad,) = torch.autograd.grad(loss.sum(), arcs)

@@ -11,6 +11,7 @@ from tests.lattice.materialised import random_joint, random_labels
 from tests.lattice.test_visits import all_paths
 
 B, T, U, V = 3, 40, 25, 30
+BAND = Objective(lattice="band")
 LENGTHS = torch.tensor([33, 40, 9]), torch.tensor([25, 20, 3])
 
 
@@ -125,3 +126,14 @@ def test_losses_are_those_of_a_cached_teacher_and_their_gradients_right(objectiv
         return losses.rnnt, losses.kd
 
     assert torch.autograd.gradcheck(loss, student[:4], fast_mode=True)
+
+
+@pytest.mark.parametrize("measure", [False, True])
+def test_inference_mode_gives_the_same_losses(measure):
+    teacher, labels = aligned_joint(1)
+    want = distillation_losses(teacher, teacher, labels, *LENGTHS, BAND, measure_band=measure)
+    with torch.inference_mode():
+        inside = Joint(*(x + 0 for x in teacher[:4]))
+        got = distillation_losses(inside, inside, labels, *LENGTHS, BAND, measure_band=measure)
+    torch.testing.assert_close(got[:3], want[:3])
+    torch.testing.assert_close(got.band[:3], want.band[:3])
