@@ -219,8 +219,12 @@ def _add_costs(
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
     notes = [f"Measured on {place} with {batches.source}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
-    base = read_config(args.train_config).kd
-    if len(stages) > 1 and base.first_weight:
+    base = read_config(args.train_config)
+    if any(s.kd.distils and s.kd_conf(base).lattice == "band" for s in stages):
+        notes.append(
+            "Students in a band are counted as on the whole lattice: random weights have no paths."
+        )
+    if len(stages) > 1 and base.kd.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     notes.append(
         f"All students together: {operations:.2f} epochs of the teacher's training, by the "

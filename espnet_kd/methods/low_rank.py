@@ -4,7 +4,7 @@
 
 The student has its teacher's sizes. Stock ESPnet holds one matrix in each place, so that its
 checkpoint becomes no smaller; a device computes with the factors (`device.<checkpoint>.npz`), and
-their parameters are what `target` counts.
+their parameters are what `target` counts, a size in bytes as four of these a parameter.
 
 Averages are taken of the factors, then multiplied out. A mean of products has up to n r ranks
 for n epochs: it would be no product of factors of this rank any more.

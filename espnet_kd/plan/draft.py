@@ -3,6 +3,7 @@
 import math
 from typing import Any, List, Mapping, Optional, Sequence
 
+from espnet_kd.errors import UserError
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
@@ -41,10 +42,19 @@ def geometric(target: Any, stages: int, params: int) -> List[Any]:
         stages: Number of students.
         params: Parameters of the first teacher.
 
+    Raises:
+        UserError: the target is not smaller than the teacher.
+
     >>> geometric(0.35, 3, 10**6)
     [0.705, 0.497, 0.35]
     """
-    fraction = parse_target(target, "target").params(params) / params
+    size = parse_target(target, "target")
+    fraction = size.params(params) / params
+    if fraction >= 1:
+        raise UserError(
+            f"--target: {size} is room for {size.params(params):,} parameters, and the teacher "
+            f"has {params:,}; name a smaller size"
+        )
     steps = [round(fraction ** (k / stages), 3) for k in range(1, stages)]
     return [*steps, target]
 

@@ -2,7 +2,8 @@
 
 from typing import Any, Dict, Sequence
 
-from espnet_kd.errors import UserError, check_choice
+from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.method import DEFAULT
 from espnet_kd.spec.named_sizes import check_together
 from espnet_kd.spec.option import known_options
@@ -77,6 +78,30 @@ def check_cutting(stages: Sequence[Stage]) -> None:
                     f"{stage.where}.{key}: '{value}': {why}; leave it out, or say '{plain}' where "
                     "another stage is merged in"
                 )
+
+
+def check_idle(stages: Sequence[Stage]) -> None:
+    """Refuse words on distillation in a stage that does not distil.
+
+    Numbers may stand there, but for those of a band; so may what the training config says of all
+    students.
+
+    Raises:
+        UserError: an option that would be passed over in silence.
+    """
+    known = known_options(Distillation)
+    for stage in stages:
+        if stage.kd.distils:
+            continue
+        for conf, where in ((stage.kd, ""), (stage.train.kd, "train.kd_conf.")):
+            for key in conf.written:
+                field, facts = known[key]
+                words = facts.choices or key.startswith("band_")
+                if key != "objective" and words and getattr(conf, field.name) != field.default:
+                    raise UserError(
+                        f"{stage.where}.{where}{key}: found {shown(conf.written[key])}, which "
+                        "objective 'none' has no use for; leave it out"
+                    )
 
 
 def check_annealing(stages: Sequence[Stage]) -> None:

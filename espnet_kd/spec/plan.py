@@ -31,6 +31,7 @@ from espnet_kd.errors import UserError, check_name
 from espnet_kd.spec.contradictions import (
     check_annealing,
     check_cutting,
+    check_idle,
     check_names,
     check_sizes_fall,
     check_teachers,
@@ -120,6 +121,7 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         check_names(stages)
         check_teachers(stages)
         check_cutting(stages)
+        check_idle(stages)
         check_annealing(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines, margin)

@@ -80,11 +80,21 @@ def test_without_data_a_batch_is_stated(place, capsys):
     assert code == 0, err
     assert "2 utterances of 1 s and 5 labels; no --stats_dir" in out
     assert columns(out, "stage2")["min/epoch"] == "?" and "objective: none" in out
-    assert "first teacher" not in out
+    assert "first teacher" not in out and "band" not in out
     with inside(place):
-        write_yaml("mixed.yaml", {**TRAINING, "kd_conf": {"first_weight": 0.5}})
+        write_yaml("mixed.yaml", {**TRAINING, "kd_conf": {"first_weight": 0.5, "lattice": "band"}})
     out = plan(place, capsys, *stated[:6], "--train_config", "mixed.yaml")[1]
     assert "So does the first teacher beside the current one (kd_conf.first_weight)." in out
+    assert "Students in a band are counted as on the whole lattice" in out
+
+
+def test_a_draft_for_a_size_in_bytes_says_what_will_be_derived(place, capsys):
+    code, out, err = plan(place, capsys, "--target", "0.07 MB", "--no_estimate")
+    assert code == 0, err
+    table, stage = out.split("stage2")[1:]  # (its row, its part of the plan)
+    assert f"# {re.search('[0-9]+,[0-9]+', table)[0]} parameters: " in stage
+    code, _, err = plan(place, capsys, "--target", "0.3 MB", "--no_estimate")
+    assert code == 1 and "--target: 0.3 MB is room for 75,000 parameters" in err
 
 
 def test_factors_and_few_bits_are_counted(place, capsys):

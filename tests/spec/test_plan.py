@@ -75,6 +75,13 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, train: {kd_conf: {1: 3}}}]", "kd_conf: the key '1' is not text"),
         ("stages: [{target: 0.5, train: {kd_conf: full}}]", "kd_conf: expected options by name"),
         ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "duplicate name 'a'"),
+        ("stages: [{target: 0.5, objective: none, lattice: band}]", r"\].lattice: found 'band'"),
+        ("stages: [{target: 0.5, objective: none, band_rows: 3}]", "band_rows: found '3', which"),
+        ("stages: [{target: 0.5, objective: none, nodes: one_best}]", "nodes: found 'one_best'"),
+        (
+            "stages: [{target: 0.5, objective: none, train: {kd_conf: {divergence: reverse}}}]",
+            "train.kd_conf.divergence: found 'reverse', which objective 'none' has no use for",
+        ),
     ],
 )
 def test_refuses(tmp_path, text, message):
@@ -82,6 +89,11 @@ def test_refuses(tmp_path, text, message):
         load_plan(write(tmp_path, text))
     assert "compression.yaml" in str(e.value)
     assert "\n" not in str(e.value)
+
+
+def test_numbers_and_the_usual_words_may_stand_in_a_stage_that_does_not_distil(tmp_path):
+    text = "{target: 0.5, objective: none, temperature: 2, lattice: full, weight: 0.5}"
+    assert not load_plan(write(tmp_path, f"stages: [{text}]")).stages[0].kd.distils
 
 
 def test_refuses_a_missing_file(tmp_path):

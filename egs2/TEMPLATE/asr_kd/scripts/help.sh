@@ -22,7 +22,9 @@ Options, with the values they have now:
     --nj             # Parallel jobs of data preparation and statistics (${nj}).
     --inference_nj   # Parallel jobs of decoding, over all test sets (${inference_nj}).
     --gpu_inference  # Decode on a GPU (${gpu_inference}).
-    --train_threads  # Threads of a training on the CPU (default: 1; 4 of a scheduler) (${train_threads}).
+    --train_threads  # Threads of a training on the CPU (default: 1, for more lose time
+                     # where others compute; try more on cores that are free; 4 of a
+                     # scheduler) (${train_threads}).
     --dumpdir        # Directory of the formatted audio (${dumpdir}).
     --expdir         # Directory of the experiments (${expdir}).
     --python         # Python that runs the commands (${python}).
