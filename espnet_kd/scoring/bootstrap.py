@@ -133,8 +133,10 @@ def interval_of_seeds(
         Mean difference over trainings, in points, and its interval.
 
     Source: A. C. Cameron, J. B. Gelbach and D. L. Miller, "Robust inference with multiway
-    clustering", Journal of Business and Economic Statistics 29, 2011, with (n / (n - 1)) for
-    each factor; F. E. Satterthwaite, Biometrics Bulletin 2, 1946, for the degrees of freedom.
+    clustering", Journal of Business and Economic Statistics 29, 2011, with n / (n - 1) for the
+    trainings and the jackknife of groups, which is that where they are of one size (R. M. Bell
+    and D. F. McCaffrey, Survey Methodology 28, 2002); F. E. Satterthwaite, Biometrics Bulletin 2,
+    1946, for the degrees of freedom.
     """
     delta, tokens = _differences(errors, baseline, words)  # (S, G), (G,)
     S, G = delta.shape
@@ -143,9 +145,14 @@ def interval_of_seeds(
     mean = float(rates.mean())
     of_groups = delta.mean(0) - mean * tokens  # (G,)
     both = delta - delta.mean(0) - (rates - mean)[:, None] * tokens  # (S, G)
-    v_groups = _corrected(G) * (of_groups**2).sum() / total**2
+    # Without a group that has most of the words the rest says less: each counts by the estimate
+    # that leaves it out. With groups of equal size this is the usual variance.
+    rest = 1 - tokens / total  # (G,)
+    rest[rest <= 0] = 1.0  # all words are of one group
+    of_groups, both = of_groups / rest, both / rest
+    v_groups = (of_groups**2).sum() / _corrected(G) / total**2
     v_seeds = _corrected(S) * ((rates - mean) ** 2).sum() / S**2
-    v_both = _corrected(S) * _corrected(G) * (both**2).sum() / (S * total) ** 2
+    v_both = _corrected(S) / _corrected(G) * (both**2).sum() / (S * total) ** 2
     variance = max(v_groups + v_seeds - v_both, v_groups, v_seeds)  # v_both is in each
     if not variance:
         return Interval(*[100.0 * mean] * 3)

@@ -88,3 +88,15 @@ def test_seeds_and_speakers_together(groups, seeds_apart):
         d = words * (rates + rng.normal(0, 0.02, (3, groups)))
         found.append(interval_of_seeds(d, np.zeros_like(d), words).significant)
     assert np.mean(found) < 0.095
+
+
+@pytest.mark.parametrize("trainings", [1, 3])
+def test_speakers_of_unequal_length_together_with_seeds(trainings):
+    """Ten speakers, some with ten times the words of others: 8 to 9 in 100."""
+    rng = np.random.default_rng(4)
+    found = []
+    for _ in range(1000):
+        words = np.round(rng.lognormal(np.log(600), 1.0, 10)) + 20
+        d = words * (rng.normal(0, 0.02, 10) + rng.normal(0, 0.003, (trainings, 10)))
+        found.append(interval_of_seeds(d, np.zeros_like(d), words).significant)
+    assert np.mean(found) < 0.1  # 12 to 14 with n / (n - 1) for the speakers
