@@ -11,7 +11,7 @@ from tests.espnet.tiny import tiny_config
 
 KD = {"objective": "collapsed", "weight": 0.5}
 KD.update(teacher_config="teacher/config.yaml", teacher_model="teacher/model.pth")
-OWN = {"seconds", "updates"}  # of history.json alone
+OWN = {"seconds", "cpu_seconds", "updates"}  # of history.json alone
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_weights_and_biases_gets_the_same_figures(train, monkeypatch):
     (epoch,) = json.loads(Path("wandb/history.json").read_text())
     (shown,) = (figures for figures in logged if "epoch" in figures)
     for part in ("train", "valid"):
-        own = {"seconds", "updates"}  # of the file alone
+        own = {"seconds", "cpu_seconds", "updates"}  # of the file alone
         for key in set(epoch[part]) - own:
             assert shown[f"{part}/{part}_{key}_epoch"] == pytest.approx(epoch[part][key]), key
     assert {"agreement", "loss_kd", "kd_weight", "tokens_per_second"} <= set(epoch["train"])

@@ -65,14 +65,18 @@ def test_bench_step(repo, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = {row["variant"]: row for row in rows_of(table)}
     assert set(rows) == {
-        "plain", "ours", "ours_cached", "ours_collapsed", "ours_full", "teacher_forward"
+        "plain", "ours", "ours_cached", "ours_collapsed", "ours_full", "ours_band",
+        "ours_band_cached", "teacher_forward",
     }  # fmt: skip
     plain = float(rows["plain"]["loss_rnnt"])
     assert all(
         float(rows[name]["loss_rnnt"]) == pytest.approx(plain, rel=1e-4)
         for name in rows
-        if name != "teacher_forward"
+        if name != "teacher_forward" and "band" not in name
     )
+    # Both bands are of the same model, to which an alignment was added.
+    banded = [float(rows[name]["loss_rnnt"]) for name in ("ours_band", "ours_band_cached")]
+    assert banded[0] == pytest.approx(banded[1], rel=1e-3)
     cached, online = (float(rows[f"ours_{name}"]["loss_kd"]) for name in ("cached", "collapsed"))
     assert cached == pytest.approx(online, rel=1e-2)  # a cache has 16 bits
 
