@@ -157,9 +157,12 @@ class Step:
                 self.batch["teacher"] = entries.to(args.device)
                 options["teacher_cache"] = "in memory"
             DistilTransducer.wrap(self.student, Distillation(**options), teacher)
-            # As in the middle of an epoch: one batch of 25 goes over the whole lattice.
-            self.student.band_watch.batches, self.student.band_watch.inside = 1, 1.0
+            self.in_the_middle()
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-4)
+
+    def in_the_middle(self) -> None:
+        """Let it be the middle of an epoch: one batch of 25 goes over the whole lattice."""
+        self.student.band_watch.batches, self.student.band_watch.inside = 1, 1.0
 
     def __call__(self) -> Tuple[float, float]:
         """Train one update. RNN-T loss and distillation loss."""

@@ -130,7 +130,7 @@ def _around(visits: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> B
     more = F.pad(inside, (1, 1))  # (B, T, U + 3)
     inside = inside | more[..., 2:] | more[..., :-2]
     inside[:, 0, 0] = True
-    inside[torch.arange(len(t_len)), t_len - 1, u_len] = True
+    inside[torch.arange(len(t_len), device=t_len.device), t_len - 1, u_len] = True
     return Band.of(inside, t_len, u_len)
 
 

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
-from espnet_kd.lattice import Joint, node_stats  # noqa: E402
+from espnet_kd.lattice import Band, Grid, Joint, node_stats  # noqa: E402
+from espnet_kd.lattice.windows import follow  # noqa: E402
 from espnet_kd.objective import Objective, Posteriors, distillation_losses  # noqa: E402
 from espnet_kd.spec.distillation import DIVERGENCES, NODES, OBJECTIVES  # noqa: E402
 from tools.gpu.result_rows import Results  # noqa: E402
@@ -97,6 +98,49 @@ def cache(device: str, dtype: torch.dtype) -> Tensors:
     return [losses.kd, *torch.autograd.grad(losses.kd.mean(), student[:4])]
 
 
+def aligned(seed: int, device: str, dtype: torch.dtype) -> Joint:
+    """Draw a joint network whose paths follow an alignment, as those of a trained one do."""
+    drawn = [part.detach() for part in joint(seed, "cpu", torch.float64)[:4]]
+    enc, dec, weight, bias = drawn
+    labels, t_len, u_len = lattice("cpu")
+    dec[:, :-1] += 2.0 * weight[labels]
+    frame = torch.arange(T) / t_len[:, None]  # (B, T)
+    enc[..., 0] = 2.0 * frame * (u_len[:, None] + 1)
+    dec[..., 0] = -2.0 * (torch.arange(U + 1) + 1.0)
+    weight[:, 0], weight[0, 0] = 7.0, -7.0
+    parts = (enc, dec, weight / D**0.5, bias)
+    return Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+
+
+def given_band(device: str, dtype: torch.dtype) -> Tensors:
+    """Walk, recursion and gradients in a band of a few rows around the diagonal."""
+    student, (labels, t_len, u_len) = aligned(0, device, dtype), lattice(device)
+    t, u = torch.arange(T)[:, None], torch.arange(U + 1)
+    centre = t / (t_len.cpu()[:, None, None] - 1) * u_len.cpu()[:, None, None]  # (B, T, 1)
+    band = Band.of(((u - centre).abs() <= 3).to(device), t_len, u_len)
+    grid = Grid(labels, t_len, u_len, band=band)
+    loss = grid.loss(grid.stats(student))  # (B,)
+    return [loss, *torch.autograd.grad(loss.mean(), student[:4])]
+
+
+def followed(device: str, dtype: torch.dtype) -> Tensors:
+    """Visits of the nodes at which a teacher on-line is looked at. (B, T, U + 1)"""
+    return [follow(aligned(1, device, dtype).detach(), *lattice(device)).visits]
+
+
+def banded(cached: bool, device: str, dtype: torch.dtype) -> Tensors:
+    """Losses (B,), (B,) in a teacher's band and the gradients of the student's joint network."""
+    student, teacher = aligned(0, device, dtype), aligned(1, device, dtype).detach()
+    known: Any = teacher
+    if cached:
+        known = Posteriors(node_stats(teacher, *lattice(device)))
+    losses = distillation_losses(student, known, *lattice(device), Objective(lattice="band"))
+    if losses.band is None or float(losses.band.nodes) > 0.9:
+        raise RuntimeError(f"the band is the whole lattice: {losses.band}")
+    grads = torch.autograd.grad((losses.rnnt + losses.kd).mean(), student[:4])
+    return [losses.rnnt, losses.kd, *grads]
+
+
 def mixed_precision(device: str, dtype: torch.dtype) -> Tensors:
     """Losses under bfloat16 autocast; the reference has none."""
     student, teacher = joint(0, device, dtype), joint(1, device, dtype).detach()
@@ -144,6 +188,11 @@ def checks() -> Dict[str, Check]:
                 options = {"objective": name, "divergence": divergence, "nodes": nodes}
                 label = f"objective {name}, {divergence}, nodes {nodes}"
                 pieces[label] = Check(functools.partial(objective, options))
+    pieces["a band that is given"] = Check(given_band)
+    # A row at the border may lie inside or not; it has next to no visits.
+    pieces["paths of a teacher on-line"] = Check(followed, 1e-3)
+    pieces["teacher's band, cached"] = Check(functools.partial(banded, True), 1e-3)
+    pieces["teacher's band, on-line"] = Check(functools.partial(banded, False), 1e-3)
     pieces["bfloat16 autocast"] = Check(mixed_precision, 2e-2)
     for variant in ("ours", "ours_cached", "ours_collapsed", "ours_full"):
         label = "training step, " + {"ours": "teacher"}.get(variant, f"student, {variant[5:]}")

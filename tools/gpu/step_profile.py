@@ -34,7 +34,7 @@ from espnet_kd.errors import run_main  # noqa: E402
 from espnet_kd.lattice import recursion, stats  # noqa: E402
 from espnet_kd.objective import Losses  # noqa: E402
 
-VARIANTS = ("ours", "ours_cached", "ours_collapsed", "ours_full")
+VARIANTS = ("ours", "ours_cached", "ours_collapsed", "ours_full")  # and bands, by --variants
 WAYS = ("packed", "step by step")
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 # The host stops until the device has done all that was asked for.
@@ -94,10 +94,12 @@ def measure(
     step()
 
     def whole(way: str) -> None:
+        step.in_the_middle()
         with going(way, args.device):
             step()
 
     def bare() -> None:
+        step.in_the_middle()
         with without_loss():
             step()
 

@@ -45,6 +45,9 @@ class Case(NamedTuple):
 
 
 LOSS = "ours ours_collapsed_cached ours_collapsed ours_full"
+BANDS = "ours_band_cached ours_band"
+STEPS = "plain ours ours_cached ours_collapsed ours_full teacher_forward"
+TINY = "--student_blocks 2 --student_size 32 --teacher_blocks 2 --teacher_size 48"
 CASES = [
     Case(
         "joint and loss, V 500",
@@ -68,22 +71,45 @@ CASES = [
         "profile of a step",
         "gpu/step_profile.py",
         "--vocabularies 500 --batches unsorted --batch 32 --cells 1500",
-        "--vocabularies 100 --batches unsorted --batch 2 --shrink 8 --repeats 1 "
-        "--student_blocks 2 --student_size 32 --teacher_blocks 2 --teacher_size 48",
+        f"--vocabularies 100 --batches unsorted --batch 2 --shrink 8 --repeats 1 {TINY}",
         25,
     ),
     Case(
         "whole step, V 500",
         "bench_step.py",
-        "--vocabularies 500 --batches unsorted --batch 32 --cells 1500",
-        "--quick",
+        f"--vocabularies 500 --batches unsorted --batch 32 --cells 1500 --variants {STEPS}",
+        f"--quick --variants {STEPS}",
         25,
+    ),
+    # Cases of their own: what a band breaks must not take the others along.
+    Case(
+        "joint and loss in the band, V 500",
+        "bench_lattice.py",
+        "--vocabularies 500 --batches sorted --batch 64 --cells 1500 --repeats 2 "
+        f"--variants plain ours_collapsed_cached {BANDS}",
+        "--vocabularies 500 --batches sorted --batch 2 --cells 20 --shrink 4 --repeats 1 "
+        f"--variants plain {BANDS}",
+    ),
+    Case(
+        "profile of a step in the band",
+        "gpu/step_profile.py",
+        f"--vocabularies 500 --batches unsorted --batch 32 --cells 1500 --variants {BANDS}",
+        "--vocabularies 100 --batches unsorted --batch 2 --shrink 8 --repeats 1 "
+        f"--variants {BANDS} {TINY}",
+    ),
+    Case(
+        "whole step in the band, V 500",
+        "bench_step.py",
+        "--vocabularies 500 --batches unsorted --batch 32 --cells 1500 --repeats 2 "
+        f"--variants plain ours_cached {BANDS}",
+        f"--quick --variants plain {BANDS}",
+        20,
     ),
     Case(
         "whole step, V 5000",
         "bench_step.py",
-        "--vocabularies 5000 --batches unsorted --batch 32 --cells 1500",
-        "--quick --vocabularies 200",
+        f"--vocabularies 5000 --batches unsorted --batch 32 --cells 1500 --variants {STEPS}",
+        f"--quick --vocabularies 200 --variants {STEPS}",
         25,
     ),
     Case(
@@ -103,7 +129,8 @@ CASES = [
     Case(
         "joint and loss, all variants, V 500",
         "bench_lattice.py",
-        "--vocabularies 500 --batches unsorted equal --batch 32 --cells 600",
+        "--vocabularies 500 --batches unsorted equal --batch 32 --cells 600 --variants plain "
+        f"naive_full naive_collapsed naive_collapsed_cached {LOSS}",
         "--vocabularies 50 --batches unsorted --batch 2 --shrink 8 --repeats 1",
     ),
 ]
