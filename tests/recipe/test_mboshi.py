@@ -153,3 +153,27 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
     assert (
         done.stderr == 'evidence.sh: error: table: a: a quote is not closed: --paths "one_shot\n'
     )
+
+
+def test_an_arm_begins_with_a_copy_of_another_arms_student(tmp_path):
+    folder = copy_recipe("mboshi", tmp_path)
+    (folder / "run.sh").write_text("#!/bin/bash\n")
+    (folder / "table").write_text("a --kd_tag kd\nb --after a:half --kd_tag kd\nc --after a")
+
+    def run(*words):
+        command = ["./evidence.sh", "--table", "table", "--seeds", "1", "--arms", *words]
+        return subprocess.run(
+            command, cwd=folder, env=environment(), capture_output=True, text=True
+        )
+
+    student, copy = folder / "exp/a/seed1/kd_half", folder / "exp/b/seed1/kd_half"
+    student.mkdir(parents=True)
+    assert run("b").stderr == (
+        "evidence.sh: error: table: b: --after: no finished student 'half' in exp/a/seed1; run "
+        "arm a first\n"
+    )
+    (student / ".done.manifest").write_text("{}")
+    assert run("b").returncode == 0 and (copy / ".done.manifest").exists()
+    (copy / "kept").write_text("")
+    assert run("b").returncode == 0 and (copy / "kept").exists()  # it is copied once
+    assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not 'a'\n"

@@ -4,7 +4,8 @@
 #
 # An arm is a run of stages 16 and 17 with options of its own. conf/arms.txt holds a line for
 # each: its name, and options of run.sh. Its teacher is exp/asr_teacher unless they name another
-# (--asr_exp).
+# (--asr_exp). A line that begins with `--after ARM:STAGE` starts with a copy of that arm's student
+# of that stage, which it recognises if it would be made alike: the same --kd_tag, the same stage.
 set -e
 set -u
 set -o pipefail
@@ -44,6 +45,21 @@ while [[ "${1:-}" =~ ^--(seeds|arms|table|stats|report|out)$ ]]; do
     shift 2
 done
 
+# begin_with EXP STAGE: copy a student, unless there is one. A copy appears whole or not at all.
+begin_with() {
+    local student copy
+    for student in "$1"/*"_$2"; do
+        [ -f "${student}/.done.manifest" ] ||
+            die "${table}: ${arm}: --after: no finished student '$2' in $1; run arm ${after%%:*} first"
+        copy="${folder}/seed${seed}/${student##*/}"
+        if [ -e "${copy}" ]; then continue; fi
+        mkdir -p "${copy%/*}"
+        rm -rf "${copy}.part"
+        cp -a "${student}" "${copy}.part"
+        mv "${copy}.part" "${copy}"
+    done
+}
+
 [ -f "${table}" ] || die "--table ${table}: no such file"
 declare -A options=()
 known=()
@@ -65,12 +81,19 @@ done
 for arm in ${arms}; do
     # Split as a shell would: a value with spaces stands in quotes.
     mapfile -t words < <(xargs -r -n 1 printf '%s\n' <<<"${options["${arm}"]}")
-    same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${words[@]}")
     folder=exp/${arm}
     folder=${folder%/.}
+    after=
+    if [ "${words[0]:-}" = --after ]; then
+        after=${words[1]:-}
+        words=("${words[@]:2}")
+        [[ "${after}" == ?*:?* ]] || die "${table}: ${arm}: --after ARM:STAGE, not '${after}'"
+    fi
+    same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${words[@]}")
     ./run.sh "${same[@]}" --stop_stage 13 --seed 1 "$@"
     runs=()
     for seed in ${seeds}; do
+        if [ -n "${after}" ]; then begin_with "exp/${after%%:*}/seed${seed}" "${after#*:}"; fi
         ./run.sh "${same[@]}" --stage 16 --stop_stage 17 --seed "${seed}" \
             --expdir "${folder}/seed${seed}" "$@"
         runs+=(--run "${folder}/seed${seed}")
