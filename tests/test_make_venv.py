@@ -73,6 +73,18 @@ def test_a_new_environment_is_made_once(make_venv):
     assert len(pip_calls(make_venv)) == 2
 
 
+def test_what_outlives_the_script_holds_no_output_of_it(make_venv, tmp_path):
+    sleep = tmp_path / "sleep"
+    sleep.write_text(
+        '#!/usr/bin/env bash\nreadlink /proc/$$/fd/{1,2} >>"${0%/*}/held"\nexec /bin/sleep 2\n'
+    )
+    sleep.chmod(0o755)
+    fake = (tmp_path / "python3.11").read_text()  # a pip that takes longer than the first sleep
+    (tmp_path / "python3.11").write_text(fake.replace('echo "${*: 3}"', '/bin/sleep 1; echo "${*: 3}"'))
+    assert make_venv().returncode == 0
+    assert set((tmp_path / "held").read_text().split()) == {"/dev/null"}
+
+
 def test_python_is_found_without_being_named(make_venv):
     done = make_venv(python="")
     assert done.returncode == 0, done.stderr

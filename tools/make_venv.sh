@@ -141,8 +141,9 @@ else
     echo "make: ${venv}: setup.py, constraints, extras or folder changed; updating"
     echo outdated >"${stamp}"
 fi
-# pip is silent while it unpacks gigabytes.
-while sleep 20 >/dev/null; do
+# pip is silent while it unpacks gigabytes. The last sleep outlives this script: it must not hold
+# what a caller reads to its end.
+while sleep 20 >/dev/null 2>&1; do
     echo "make: ${venv}: $((SECONDS - start)) s, $(du -sh "${venv}" | cut -f 1) of about 6G"
 done 9>&- &
 ticker=$!
