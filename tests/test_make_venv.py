@@ -80,7 +80,9 @@ def test_what_outlives_the_script_holds_no_output_of_it(make_venv, tmp_path):
     )
     sleep.chmod(0o755)
     fake = (tmp_path / "python3.11").read_text()  # a pip that takes longer than the first sleep
-    (tmp_path / "python3.11").write_text(fake.replace('echo "${*: 3}"', '/bin/sleep 1; echo "${*: 3}"'))
+    (tmp_path / "python3.11").write_text(
+        fake.replace('echo "${*: 3}"', '/bin/sleep 1; echo "${*: 3}"')
+    )
     assert make_venv().returncode == 0
     assert set((tmp_path / "held").read_text().split()) == {"/dev/null"}
 
