@@ -3,8 +3,9 @@
 # training that is put back into the queue at its time limit, a job that is killed, a run that is
 # stopped. Prints what happened; docs/clusters.md holds such a log.
 #
-#   KALDI_ROOT=/path/to/kaldi tools/try_slurm.sh [WORK_DIR]
+#   KALDI_ROOT=/path/to/kaldi tools/try_slurm.sh [WORK_DIR [LAST_STAGE]]
 #
+# LAST_STAGE 10 leaves out what lies between the statistics and the interruptions.
 # Needs slurmctld, slurmd, munged (Debian: apt-get install slurm-wlm), perl, Kaldi's slurm.pl, and to
 # be root in a machine or container of one's own. All state lies in WORK_DIR; daemons listen on the
 # loopback device only and end with this script.
@@ -14,7 +15,12 @@ set -u
 set -o pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
+if [[ "${1:-}" == -* ]]; then
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit 0
+fi
 work=${1:-$(mktemp -d)}
+last_stage=${2:-18}
 mkdir -p "${work}"
 work=$(cd "${work}" && pwd)
 : "${KALDI_ROOT:?names the Kaldi whose slurm.pl is used}"
@@ -110,8 +116,8 @@ epochs() { # of a training, from its logs in order of time
 say "stages 1 to 5 on this machine"
 cmd_backend=local ./run.sh "${options[@]}" --stop_stage 5 >stages1-5.log 2>&1
 
-say "stages 10 to 18 through Slurm"
-./run.sh "${options[@]}" --stage 10 --stop_stage 18 2>&1 | short
+say "stages 10 to ${last_stage} through Slurm"
+./run.sh "${options[@]}" --stage 10 --stop_stage "${last_stage}" 2>&1 | short
 echo "$(find exp -path '*/q/*.log' -exec grep -l '^Submitted' {} + | wc -l) jobs and arrays went through Slurm"
 
 # train TAG [limit]: a training that takes minutes

@@ -52,7 +52,11 @@ def read_data_dir(
     tables = {"wav.scp": read_wav_scp(path), "text": {}}
     tables.update({name: read_table(path / name) for name in names})
     if not untranscribed and bad is not None and not (path / "text").exists():
-        raise UserError(f"{path}/text: no such file; {UNTRANSCRIBED}")
+        maker = 2 if (path / "utt2speed").exists() else 1
+        raise UserError(
+            f"{path}/text: no such file; run stage {maker} again, which makes it, or put it back "
+            f"({UNTRANSCRIBED})"
+        )
     if not untranscribed or (path / "text").exists():
         tables["text"] = read_table(path / "text")
     if untranscribed:

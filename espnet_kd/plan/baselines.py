@@ -173,6 +173,31 @@ def read_epochs(words: Sequence[str]) -> List[Epochs]:
     return list(dict.fromkeys(epochs))
 
 
+def check_of_use(paths: Sequence[str], sizes_at: Sequence[str], epochs: Sequence[Epochs]) -> None:
+    """Refuse words on other paths where there is none that they are of.
+
+    Args:
+        paths: See `all_students`.
+        sizes_at: See `all_students`.
+        epochs: See `all_students`.
+
+    Raises:
+        UserError: sizes for the planned path alone, or epochs without a path in one step.
+    """
+    others = [name for name in paths if name != PLANNED]
+    asked = f"--paths '{' '.join(paths)}'"
+    if sizes_at and not others:
+        raise UserError(
+            f"--paths_at '{' '.join(sizes_at)}': names sizes of other paths, and {asked} has "
+            "none; add one (--paths 'progressive one_shot'), or leave it out"
+        )
+    if any(e.extra is not None for e in epochs) and all(PATHS[name].chain for name in others):
+        raise UserError(
+            f"--paths_epochs: 'own' counts epochs of students in one step, and {asked} has none; "
+            "add such a path (--paths 'progressive one_shot'), or leave it out"
+        )
+
+
 def all_students(
     plan: CompressionPlan,
     progressive: Effective,

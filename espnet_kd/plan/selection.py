@@ -7,7 +7,14 @@ from typing import Any, List, Optional, Sequence
 from espnet_kd.cli import str2bool
 from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
-from espnet_kd.plan.baselines import PATHS, all_students, choose, path_named, read_epochs
+from espnet_kd.plan.baselines import (
+    PATHS,
+    all_students,
+    check_of_use,
+    choose,
+    path_named,
+    read_epochs,
+)
 from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.plan.verdict import read_rounds
@@ -72,6 +79,7 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     epochs = base.max_epoch or ESPNET_EPOCHS
     paths = choose(args.paths.split(), args.ablate)
     how_long = read_epochs(args.paths_epochs.split())
+    check_of_use(paths, args.paths_at.split(), how_long)
     students = all_students(
         plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long
     )

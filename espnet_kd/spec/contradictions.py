@@ -62,7 +62,8 @@ def check_cutting(stages: Sequence[Stage]) -> None:
     """Refuse words on how a student is cut where none is.
 
     Raises:
-        UserError: a method that cuts nothing, or sizes by name, which nobody has to choose.
+        UserError: a method that cuts nothing, weights that are not inherited, or sizes by name,
+            which nobody has to choose.
     """
     for stage in stages:
         for key, plain in (("allocate", "rule"), ("blocks", "spaced"), ("units", "weight")):
@@ -71,6 +72,8 @@ def check_cutting(stages: Sequence[Stage]) -> None:
                 why = f"method '{stage.method}' cuts nothing"
                 if key in known_options(type(stage.method_conf)):
                     why += f"; its own '{key}' stands in method_conf"
+            elif key != "allocate" and stage.init == "random":
+                why = "it chooses what is inherited, and init 'random' inherits nothing"
             elif key == "allocate" and stage.target is None:
                 why = "it makes sizes of a 'target', and 'student' names them"
             if value != plain and why:

@@ -82,8 +82,8 @@ def check_teacher(config: Mapping[str, Any], path: Union[Path, str]) -> None:
                 raise UserError(f"{path}: {key}: a model with it cannot teach: {reason}")
     if config.get("token_type") == "phn":
         raise UserError(
-            f"{path}: token_type: phn: stages decode and score words; name a teacher of char, bpe "
-            "or word tokens, or write phonemes as words and train one with --token_type word"
+            f"{path}: token_type: phn: only models of char, bpe or word tokens are decoded, "
+            "scored and exported; write phonemes as words and train with --token_type word"
         )
     if config.get("input_size") is None:
         check_choice(f"{path}: frontend", config.get("frontend") or "default", FRONTENDS)

@@ -73,9 +73,14 @@ def test_elsewhere_transcripts_are_needed(place, capsys, caplog):
     assert call(format_audio, "--data data/train --out dump/org") == 1
     assert "2 utterances without a transcript" in capsys.readouterr().err
     (place / "data/train/text").unlink()
-    assert call(format_audio, "--data data/train --out dump/org") == 1
-    error = capsys.readouterr().err
-    assert "data/train/text: no such file; a training set needs none where --teacher_exp" in error
+    for verb in (format_audio, perturb_speed):
+        assert call(verb, "--data data/train --out made") == 1
+        error = capsys.readouterr().err
+        assert "data/train/text: no such file; run stage 1 again, which makes it" in error
+        assert "(a training set needs none where --teacher_exp" in error
+    write_table("data/train/utt2speed", dict.fromkeys(UTTS, "1.1"))
+    assert call(format_audio, "--data data/train --out made") == 1
+    assert "data/train/text: no such file; run stage 2 again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("labels, told", [("teacher", "true"), ("transcript", "false")])

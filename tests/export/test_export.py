@@ -301,7 +301,7 @@ def wrong(**changes):
     [
         ({"encoder_conf__main_conf__dynamic_chunk_training": False}, "dynamic_chunk_training"),
         ({"normalize": "utterance_mvn"}, "normalize: utterance_mvn needs the whole"),
-        ({"token_type": "phn"}, "token_type: phn: .* char, bpe or word tokens"),
+        ({"token_type": "phn"}, "token_type: phn: only models of char, bpe or word"),
         ({"frontend_conf__window": "hamming"}, "frontend_conf.window"),
         ({"encoder_conf__input_conf__subsampling_factor": 2}, "subsampling_factor 4 or 6"),
     ],

@@ -3,7 +3,14 @@
 import pytest
 
 from espnet_kd.errors import UserError
-from espnet_kd.plan.baselines import PATHS, all_students, choose, path_named, read_epochs
+from espnet_kd.plan.baselines import (
+    PATHS,
+    all_students,
+    check_of_use,
+    choose,
+    path_named,
+    read_epochs,
+)
 from espnet_kd.plan.effective import effective
 from espnet_kd.plan.verdict import Round
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
@@ -199,6 +206,35 @@ def test_settings_of_every_path_are_what_training_takes(plan):
 def test_refuses(plan, paths, at, message):
     with pytest.raises(UserError, match=message):
         students(plan, *choose(paths, False), at=at)
+
+
+@pytest.mark.parametrize(
+    "paths, at, epochs, message",
+    [
+        (
+            "progressive",
+            "a",
+            "sum",
+            "--paths_at 'a': names sizes of other paths, and --paths 'pro",
+        ),
+        ("progressive", "", "own", "--paths_epochs: 'own' counts epochs of students in one step"),
+        (
+            "progressive progressive_none",
+            "a",
+            "sum own",
+            "'progressive progressive_none' has none",
+        ),
+        ("progressive progressive_none", "a", "sum", None),
+        ("one_shot", "a b", "sum own+2", None),
+    ],
+)
+def test_words_on_other_paths_need_one(paths, at, epochs, message):
+    words = choose(paths.split(), False), at.split(), read_epochs(epochs.split())
+    if message is None:
+        check_of_use(*words)
+        return
+    with pytest.raises(UserError, match=message):
+        check_of_use(*words)
 
 
 def test_refuses_a_stage_with_the_name_of_a_path(tmp_path):

@@ -145,6 +145,19 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
         "evidence.sh: error: --arms: 'thick' is not in conf/arms.txt; there are thin ample double "
         "total half scratch\n"
     )
+    for words, message in [
+        (("--arms", " "), "--arms is empty; name arms of conf/arms.txt, or all"),
+        (("--seeds", ""), '--seeds is empty; name one or more, such as "1 2 3"'),
+        (("--seeds", "1 b"), "--seeds: whole numbers are needed, not 'b'"),
+        (("--seeds", "1 2 1"), "--seeds: 1 twice"),
+        (("--report", "yes"), "--report must be true or false, not 'yes'"),
+        (("--table", "twice"), "twice: two arms are named 'a'"),
+        (("--table", "empty"), "empty: no arm in it; a line is a name and options of run.sh"),
+    ]:
+        (folder / "twice").write_text("a\na --seed 2\n")
+        (folder / "empty").write_text("# nothing\n")
+        done, _ = run(*words)
+        assert (done.returncode, done.stderr) == (1, f"evidence.sh: error: {message}\n")
     (folder / "table").write_text('a --paths "one_shot\nb --paths "one_shot scratch"')
     done, calls = run("--table", "table", "--arms", "b", "--seeds", "1")
     assert "<--paths><one_shot scratch>" in calls[1], done.stderr  # of a line without an end

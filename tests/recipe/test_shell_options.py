@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+from mini_run import copy_recipe
 from shell_recipe import REPO, TEMPLATE, Recipe
 
 
@@ -153,6 +154,25 @@ def test_a_scale_that_is_not_known(corpus, known):
     done = subprocess.run(["./run.sh", "--data_scale"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"run.sh: error: --data_scale must be {known}\n"
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--teacher_exp", "t"], True),
+        (["--teacher_exp", "t", "--compression_config", "conf/x.yaml"], False),
+        ([], False),
+    ],
+)
+def test_stage_1_says_by_which_plan_it_goes(tmp_path, words, told):
+    folder = copy_recipe("own_corpus", tmp_path)
+    (folder / "asr_kd.sh").unlink()
+    (folder / "asr_kd.sh").write_text("#!/bin/sh\nexit 3\n")
+    (folder / "asr_kd.sh").chmod(0o755)
+    words = ["./run.sh", "--corpus", "c", *words]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert ("if that of conf/large is meant, say --data_scale large" in done.stderr) is told
 
 
 def test_a_teacher_is_named_from_where_the_user_is(tmp_path):

@@ -99,6 +99,7 @@ def test_a_baseline_that_a_cache_cannot_serve_hears_its_teacher(recipe):
             "--kd_args --max_epoch would train all students alike long",
         ),
         ({"compression_stage": 4}, "has 3 students"),
+        ({"paths_at": "small"}, "--paths_at 'small': names sizes of other paths"),
     ],
 )
 def test_refuses(recipe, options, message):

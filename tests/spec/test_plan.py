@@ -75,6 +75,11 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, train: {kd_conf: {1: 3}}}]", "kd_conf: the key '1' is not text"),
         ("stages: [{target: 0.5, train: {kd_conf: full}}]", "kd_conf: expected options by name"),
         ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "duplicate name 'a'"),
+        ("stages: [{target: 0.5, init: random, blocks: skip_loss}]", "init 'random' inherits not"),
+        (
+            "stages: [{target: 0.5, init: random, units: taylor}]",
+            r"\].units: 'taylor': it chooses",
+        ),
         ("stages: [{target: 0.5, objective: none, lattice: band}]", r"\].lattice: found 'band'"),
         ("stages: [{target: 0.5, objective: none, band_rows: 3}]", "band_rows: found '3', which"),
         ("stages: [{target: 0.5, objective: none, nodes: one_best}]", "nodes: found 'one_best'"),

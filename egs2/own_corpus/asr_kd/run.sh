@@ -76,7 +76,17 @@ if [ -z "${data_scale}" ] && [[ " ${options[*]:-} " != *" --help "* ]]; then
     words=" ${options[*]:-} "
     if [ ! -s "data/${train_set}/text" ] ||
         [[ "${words}" == *" --corpus"* && ! "${words}" =~ " "--(stage|skip) ]]; then
-        ./asr_kd.sh "${common[@]}" "${options[@]}" --stage 1 --stop_stage 1
+        ./asr_kd.sh "${common[@]}" "${options[@]}" --stage 1 --stop_stage 1 || {
+            rc=$?
+            # How many there are says which plan is meant, and the plan whether transcripts may miss.
+            if [[ "${words}" == *" --teacher"[_-]exp* &&
+                "${words}" != *" --compression"[_-]config* ]]; then
+                echo "${0##*/}: until stage 1 has counted the utterances, the plan is" \
+                    "conf/compression.yaml; if that of conf/large is meant," \
+                    "say --data_scale large" >&2
+            fi
+            exit "${rc}"
+        }
     fi
     utterances=$(wc -l <"data/${train_set}/text")
     if [ "${utterances}" -lt 5000 ]; then

@@ -61,13 +61,22 @@ begin_with() {
 }
 
 [ -f "${table}" ] || die "--table ${table}: no such file"
+[[ "${report}" =~ ^(true|false)$ ]] || die "--report must be true or false, not '${report}'"
+[ -n "${arms// /}" ] || die "--arms is empty; name arms of ${table}, or all"
+[ -n "${seeds// /}" ] || die "--seeds is empty; name one or more, such as \"1 2 3\""
+for seed in ${seeds}; do
+    [[ "${seed}" =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "--seeds: whole numbers are needed, not '${seed}'"
+    [[ " ${seeds} " != *" ${seed} "*" ${seed} "* ]] || die "--seeds: ${seed} twice"
+done
 declare -A options=()
 known=()
 while read -r name words || [ -n "${name}" ]; do # the last line may lack its end
     case "${name}" in '' | '#'*) continue ;; esac
+    [ -z "${options["${name}"]+there}" ] || die "${table}: two arms are named '${name}'"
     known+=("${name}")
     options["${name}"]=${words}
 done <"${table}"
+[ "${#known[@]}" -gt 0 ] || die "${table}: no arm in it; a line is a name and options of run.sh"
 if [ "${arms}" = all ]; then arms=${known[*]}; fi
 for arm in ${arms}; do
     [[ " ${known[*]} " == *" ${arm} "* ]] ||
