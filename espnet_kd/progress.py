@@ -7,11 +7,14 @@ from a job's log to the terminal.
 import os
 import sys
 import time
-from typing import Iterable, Iterator, Optional, Sized, TypeVar, cast
+from typing import Iterable, Iterator, List, Optional, Sized, Tuple, TypeVar, cast
 
 Item = TypeVar("Item")
 MARK = "[progress]"
 CLEAR = "\r\x1b[K"
+LINE = 80  # columns of a line in a log
+LEFT = len(MARK) + 1  # of them before the label
+LABEL = 14  # of a line that would be longer
 FIRST = 2.0  # seconds until the first line, which says what to expect
 
 
@@ -100,8 +103,25 @@ class Progress:
         return (self.count - self.first) / (now - self.start)
 
     def _print(self, what: str, note: str, last: bool = False) -> None:
-        note = f", {note}" if note else ""
-        show(f"{self.label}: {self.count}/{self.total} {self.unit}, {what}{note}", last)
+        parts = [f"{self.count}/{self.total} {self.unit}", *what.split(", ")]
+        label, told = self.label, note.split(", ") if note else []
+        if not last:
+            width = (_columns() if sys.stderr.isatty() else LINE) - LEFT
+            label, told = _fitting(label, parts, told, width)
+        show(f"{label}: {', '.join([*parts, *told])}", last)
+
+
+def _fitting(label: str, parts: List[str], told: List[str], width: int) -> Tuple[str, List[str]]:
+    """Shorten a line: first the name in its label, whose end says most, then what comes last."""
+    head = f": {', '.join(parts)}"
+    if len(label) + len(head) + sum(len(f", {part}") for part in told) > width:
+        verb, _, name = label.partition(" ")
+        room = LABEL - len(verb) - 2
+        if len(name) > room > 0:
+            label = f"{verb} \u2026{name[-room:]}"
+    while told and len(label) + len(head) + sum(len(f", {part}") for part in told) > width:
+        told = told[:-1]
+    return label, told
 
 
 def track(

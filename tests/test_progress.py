@@ -53,6 +53,23 @@ def test_in_a_log_every_line_is_marked(monkeypatch):
     ]
 
 
+def test_lines_of_a_log_are_short(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    progress = Progress("train kd_train_student_raw_en_char_stage1", 7200, "batch", interval=0)
+    progress.start -= 1500
+    progress.update(6930, note="epoch 58/60, loss 15.32, transducer 9.20, 390 tokens/s")
+    short = Progress("train asr_x", 12, "batch", interval=0)
+    short.start -= 3
+    short.update(note="epoch 1/2")
+    lines = log.getvalue().splitlines()
+    assert lines[0].startswith("[progress] train \u2026_stage1: 6930/7200 batch, ")
+    assert lines[1].startswith("[progress] train asr_x: 1/12 batch, ")
+    assert all(len(line) <= 80 and "ETA" in line for line in lines)
+    # What is left out stands in the training's own lines, and in history.json.
+    assert [line.count(", epoch ") for line in lines] == [1, 1]
+
+
 def test_what_is_said_between_stands_on_a_line_of_its_own(monkeypatch):
     """Else the end of the line that it takes the place of would stay."""
     terminal = Terminal()
