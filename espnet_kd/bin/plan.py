@@ -88,7 +88,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         from espnet_kd.espnet.plan_checks import check_plan
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, stages_for, table
-    from espnet_kd.students.checkpoint_size import beside
+    from espnet_kd.students.checkpoint_size import beside, checkpoint_bytes
 
     template = Path(args.template) if args.template else None
     model = read_model(Path(args.teacher_exp), args.teacher_model, template)
@@ -99,8 +99,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         stages = load_plan(args.plan).stages
         check_plan(stages, teacher.sizes, base, others)
     else:
-        params = teacher.sizes.params
-        steps = geometric(target, args.stages or stages_for(target, params), params)
+        whole = teacher.sizes.params, checkpoint_bytes(teacher.sizes, others)
+        steps = geometric(target, args.stages or stages_for(target, *whole), *whole)
         rate = _rate(model.config, base)
         text = draft(
             args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate, others
@@ -211,7 +211,7 @@ def _add_costs(
         row["epochs"] = str(epochs)
         row["min"] = f"{minutes[1]:,.1f}" if batches.count else "?"
         forward = FORWARD * teacher.sizes.params if teacher else 0
-        share = epochs * (model.sizes.params + forward) / models[0].sizes.params
+        share = epochs * (model.on_device.params + forward) / models[0].sizes.params
         operations += share
         row["teacher-epochs"] = f"{share:.2f}"
         row["peak GB"] = f"{cost.peak_bytes / 1e9:.2f}"

@@ -10,11 +10,13 @@ What training alone needs, the front end and auxiliary heads, is not in it.
 """
 
 import dataclasses
+import io
 import json
+import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -77,7 +79,7 @@ def write_device(weights: Weights, path: Path) -> None:
         else:
             index.append([name, list(weight.shape), FLOAT, 0])
             floats.append(weight.astype(np.float32).ravel())
-    text = zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)
+    text = _index_text(index)
     with atomic_path(path) as tmp, open(tmp, "wb") as f:
         np.savez(
             f,
@@ -86,6 +88,23 @@ def write_device(weights: Weights, path: Path) -> None:
             scales=np.concatenate([np.zeros(0, np.uint16), *scales]),
             floats=np.concatenate([np.zeros(0, np.float32), *floats]),
         )
+
+
+def bytes_of_floats(shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return the size of the file that `write_device` makes of tensors none of which is rounded.
+
+    Args:
+        shapes: Shapes of the tensors by name.
+    """
+    nothing = io.BytesIO()
+    empty = np.zeros(0, np.uint8)
+    np.savez(nothing, index=empty, codes=empty, scales=empty, floats=empty)
+    text = _index_text([[name, list(shape), FLOAT, 0] for name, shape in shapes.items()])
+    return len(nothing.getvalue()) + len(text) + 4 * sum(map(math.prod, shapes.values()))
+
+
+def _index_text(index: List[List[Any]]) -> bytes:
+    return zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)
 
 
 def read_device(path: Path) -> Dict[str, Union[np.ndarray, Rounded]]:

@@ -11,7 +11,13 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import FLOAT
 from espnet_kd.students.allocate import allocate
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes, for_target
+from espnet_kd.students.checkpoint_size import (
+    NOTHING,
+    Beside,
+    checkpoint_bytes,
+    filled,
+    for_target,
+)
 from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
 from espnet_kd.students.inherit import cut_alike, inherit
 from espnet_kd.students.model_config import config_of
@@ -134,13 +140,17 @@ class Cutter:
         if stage.target is not None:
             where = f"{stage.where}.target"
             if stage.allocate == "sensitivity":
-                params = stage.target.params(first.params)
-                if stage.target.bytes is not None:
+                params, most = stage.target.params(first.params), stage.target.bytes
+                if most is not None:
                     # With all that the teacher's file holds beside, which is more.
                     params -= checkpoint_bytes(teacher, others) // FLOAT - teacher.params
-                return allocate(
+                student = allocate(
                     teacher, params, self._untrained_loss, where, kept=self.kept_blocks
                 )
+                if most is not None:
+                    whole = teacher.with_blocks(self.kept_blocks(student.num_blocks))
+                    student = filled(student, whole, most, others)
+                return student
             return for_target(teacher, stage.target, first.params, others, where, self.kept_blocks)
         assert stage.sizes is not None  # where no target is
         student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)

@@ -4,7 +4,7 @@
 
 The student has its teacher's sizes. Stock ESPnet holds one matrix in each place, so that its
 checkpoint becomes no smaller; a device computes with the factors (`device.<checkpoint>.npz`), and
-their parameters are what `target` counts, a size in bytes as four of these a parameter.
+their parameters are what `target` counts, or the bytes of that file.
 
 Averages are taken of the factors, then multiplied out. A mean of products has up to n r ranks
 for n epochs: it would be no product of factors of this rank any more.
@@ -13,6 +13,7 @@ for n epochs: it would be no product of factors of this rank any more.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
@@ -28,12 +29,14 @@ from espnet_kd.methods.protocol import (
 )
 from espnet_kd.spec.method import KeepsSizes
 from espnet_kd.spec.option import option
+from espnet_kd.spec.target import FLOAT, Target
 from espnet_kd.spec.values import number
 
 if TYPE_CHECKING:
     import torch
 
 PREFIX = "kd_low_rank."  # of the factors in saved form
+RANK, OF_RANKS = 16, 6  # a rank, and bytes by which others may lengthen the index for a matrix
 
 
 def read_share(where: str, value: Any) -> float:
@@ -115,7 +118,7 @@ class LowRank(Method):
             ranks = {name: factors.share_of_rank(w, conf.rank) for name, w in weights.items()}
         else:
             where = f"{stage.where}.target"
-            wanted = stage.target.params(job.first.params)
+            wanted = _room(stage.target, job.first.params, state, names, sizes.params)
             if wanted >= sizes.params:
                 raise UserError(
                     f"{where}: {wanted:,} parameters are not fewer than the teacher's "
@@ -178,16 +181,53 @@ class LowRank(Method):
         from espnet_kd.students.factors import share_of_rank
 
         conf: LowRankOptions = stage.method_conf
+        if conf.rank is None and stage.target.bytes is None:
+            return super().on_device(stage, min(params, stage.target.params(first)), first, net)
+        model = net()
+        names = [name for name in _matrices(model) if chosen(name, conf.where, MATRICES)]
         if conf.rank is None:
-            params = min(params, stage.target.params(first))
-        else:
-            model = net()
-            for name in _matrices(model):
-                if chosen(name, conf.where, MATRICES):
-                    weight = model.get_parameter(f"{name}.weight").flatten(1)  # (n, m)
-                    rank = share_of_rank(weight, conf.rank)
-                    params += rank * sum(weight.shape) - weight.numel() if rank else 0
+            room = _room(stage.target, first, model.state_dict(), names, params)
+            return super().on_device(stage, min(params, room), first, net)
+        for name in names:
+            weight = model.get_parameter(f"{name}.weight").flatten(1)  # (n, m)
+            rank = share_of_rank(weight, conf.rank)
+            params += rank * sum(weight.shape) - weight.numel() if rank else 0
         return super().on_device(stage, params, first, net)
+
+
+def _room(
+    target: Target,
+    first: int,
+    state: Mapping[str, torch.Tensor],
+    names: Sequence[str],
+    params: int,
+) -> int:
+    """Return how many parameters a target has room for: of a size in bytes, in `device.*.npz`.
+
+    Args:
+        target: The target.
+        first: Parameters of the run's first teacher.
+        state: The model's tensors by name, its matrices whole.
+        names: Modules whose matrices are factored.
+        params: Parameters of the model.
+    """
+    from espnet_kd.common.device_weights import PARTS, bytes_of_floats
+
+    if target.bytes is None:
+        return target.params(first)
+    whole = {
+        name: tuple(tensor.shape)
+        for name, tensor in state.items()
+        if name.startswith(PARTS) and tensor.is_floating_point()
+    }
+    shapes = dict(whole)
+    for name in names:
+        n, *m = shapes.pop(f"{name}.weight")
+        shapes |= {f"{name}.left": (n, RANK), f"{name}.right": (RANK, math.prod(m))}
+    beside = bytes_of_floats(shapes) - FLOAT * sum(map(math.prod, shapes.values()))
+    beside += OF_RANKS * len(names)
+    buffers = sum(map(math.prod, whole.values())) - params
+    return (target.bytes - beside) // FLOAT - buffers
 
 
 def _matrices(net: torch.nn.Module) -> List[str]:

@@ -4,9 +4,9 @@ import math
 from typing import Any, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.target import parse_target
+from espnet_kd.spec.target import BYTES, parse_target
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
+from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes, for_target
 
 LAMBDA = 0.5  # our choice
 RATIO = 2.25  # a student's size to the next one's, if nobody says how many there are
@@ -15,9 +15,29 @@ RATIO = 2.25  # a student's size to the next one's, if nobody says how many ther
 RATE, POWER = 0.17, -0.77
 
 
-def stages_for(target: Any, params: int) -> int:
-    """Return a number of students, each about `RATIO` times smaller than the one before."""
-    share = min(1.0, parse_target(target, "target").params(params) / params)
+def share_of(target: Any, params: int, size: int = 0) -> float:
+    """Return a target's share of the first teacher.
+
+    Args:
+        target: The target, as a plan may say it.
+        params: Parameters of the first teacher.
+        size: Bytes of its checkpoint, which a target in bytes is a share of; 0: not known.
+    """
+    wanted = parse_target(target, "target")
+    if wanted.bytes is not None and size:
+        return wanted.bytes / size
+    return wanted.params(params) / params
+
+
+def stages_for(target: Any, params: int, size: int = 0) -> int:
+    """Return a number of students, each about `RATIO` times smaller than the one before.
+
+    Args:
+        target: See `share_of`.
+        params: See `share_of`.
+        size: See `share_of`.
+    """
+    share = min(1.0, share_of(target, params, size))
     return max(1, round(-math.log(share) / math.log(RATIO)))
 
 
@@ -34,29 +54,34 @@ def rate_for(share: float, first: float) -> float:
     return float(f"{first * RATE * share**POWER:.2g}")
 
 
-def geometric(target: Any, stages: int, params: int) -> List[Any]:
-    """Return targets that fall by one common factor.
+def geometric(target: Any, stages: int, params: int, size: int = 0) -> List[Any]:
+    """Return targets that fall by one common factor, in bytes where the last one is.
 
     Args:
         target: The last one, as a plan may say it.
         stages: Number of students.
         params: Parameters of the first teacher.
+        size: Bytes of its checkpoint; 0: not known.
 
     Raises:
         UserError: nothing lies between the target and the teacher.
 
     >>> geometric(0.35, 3, 10**6)
     [0.705, 0.497, 0.35]
+    >>> geometric("2 MB", 3, 10**6, 4_100_000)
+    ['3.227 MB', '2.541 MB', '2 MB']
     """
-    size = parse_target(target, "target")
-    fraction = size.params(params) / params
+    wanted, fraction = parse_target(target, "target"), share_of(target, params, size)
     if fraction >= 1 and stages > 1:  # of one student its file decides
+        has = f"{params:,} parameters" + (f" in {size:,} bytes" if size else "")
         raise UserError(
-            f"--target: {size} is room for {size.params(params):,} parameters, and the teacher "
-            f"has {params:,}; name a smaller size"
+            f"--target: {wanted} is not smaller than the teacher, which has {has}; name a "
+            "smaller size"
         )
-    steps = [round(fraction ** (k / stages), 3) for k in range(1, stages)]
-    return [*steps, target]
+    falling = [fraction ** (k / stages) for k in range(1, stages)]
+    if wanted.bytes is not None and size:
+        return [*(f"{share * size / BYTES['MB']:.4g} MB" for share in falling), target]
+    return [*(round(share, 3) for share in falling), target]
 
 
 def draft(
@@ -83,10 +108,11 @@ def draft(
     Raises:
         UserError: there is no student of one of the sizes.
     """
-    share = parse_target(targets[0], "target").params(first.params) / first.params
+    share = share_of(targets[0], first.params, checkpoint_bytes(first, others))
+    of_what = "bytes" if parse_target(targets[0], "target").bytes is not None else "parameters"
     lines = [
         f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
-        f"# Each student has about {100 * share:.0f} % of its teacher's parameters;",
+        f"# Each student has about {100 * share:.0f} % of its teacher's {of_what};",
         "# epochs, weights and objective are a beginning, to be changed.",
         "#",
         "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",

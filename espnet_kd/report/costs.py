@@ -119,7 +119,8 @@ def _operations(
     if folder.resolve() == first.resolve():
         return float(epochs), {}
     student = STUDENT.read_if_there(folder) or Student()
-    size = student.get("params")
+    # Factors are what a training computes with; who learns from the student hears whole matrices.
+    size = student.get("effective_params") or student.get("params")
     path = folder / "config.yaml"
     if size is None or not path.is_file():
         return None, {}

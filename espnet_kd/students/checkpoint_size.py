@@ -1,7 +1,7 @@
 """Bytes of the file that a model of given sizes will be, and the largest model for so many."""
 
 import functools
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError
 from espnet_kd.spec.size_table import Axis
@@ -143,7 +143,7 @@ def shrink_to_bytes(
         student = next((s for s in students if fits(s)), None)
         wide = student is not None and student.hidden_size >= teacher.narrowest
         if student is not None and (depth <= wanted or wide):
-            return _filled(student, shallow, fits)
+            return filled(student, shallow, most, others)
     raise UserError(f"{where}: no student whose checkpoint has at most {most:,} bytes is possible")
 
 
@@ -151,10 +151,18 @@ def _fits(most: int, others: Beside, model: Architecture) -> bool:
     return checkpoint_bytes(model, others) <= most
 
 
-def _filled(
-    student: Architecture, shallow: Architecture, fits: Callable[[Architecture], bool]
+def filled(
+    student: Architecture, shallow: Architecture, most: int, others: Beside
 ) -> Architecture:
-    """Give what is left of the allowance away."""
+    """Give what a checkpoint may still hold to units that are cheap one by one.
+
+    Args:
+        student: The student's sizes, whose checkpoint has at most `most` bytes.
+        shallow: Sizes of the blocks that it is cut from, which nothing outgrows.
+        most: Bytes of the file.
+        others: What is in it beside.
+    """
+    fits = functools.partial(_fits, most, others)
     axes = {axis.field: axis for axis in student.axes}
     names = ("linear_size", "joint_size", "embed_size", "decoder_size")
     growing = [axes[name] for name in names if name in axes]

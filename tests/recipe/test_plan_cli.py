@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
 
+from espnet_kd.errors import UserError
 from espnet_kd.plan.draft import geometric, rate_for, stages_for
 from espnet_kd.spec.plan import load_plan
 
@@ -90,7 +91,7 @@ def test_without_data_a_batch_is_stated(place, capsys):
 
 def test_no_way_leads_from_the_teacher_to_a_larger_size(place, capsys):
     code, _, err = plan(place, capsys, "--target", "0.3 MB", "--no_estimate")
-    assert code == 1 and "--target: 0.3 MB is room for 75,000 parameters" in err
+    assert code == 1 and "--target: 0.3 MB is not smaller than the teacher, which" in err
 
 
 def test_factors_and_few_bits_are_counted(place, capsys):
@@ -135,6 +136,15 @@ def test_factors_and_few_bits_are_counted(place, capsys):
 def test_refuses(place, capsys, words, message):
     code, _, err = plan(place, capsys, *words)
     assert code == 1 and message in err and "Traceback" not in err
+
+
+def test_steps_to_a_size_in_bytes_are_bytes():
+    assert geometric("2 MB", 3, 10**6, 4_100_000) == ["3.227 MB", "2.541 MB", "2 MB"]
+    assert stages_for("0.4 MB", 10**6, 4_100_000) == 3
+    with pytest.raises(
+        UserError, match="5 MB is not smaller than the teacher, which has 1,000,00"
+    ):
+        geometric("5 MB", 2, 10**6, 4_100_000)
 
 
 def test_a_draft_of_a_size_in_bytes_says_the_sizes_of_its_table(place, capsys):

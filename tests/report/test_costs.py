@@ -49,6 +49,13 @@ def test_counts_of_one_training(exp):
     assert cost_of([exp / "asr_t"], exp / "asr_t", N).teacher_epochs == 20
 
 
+def test_factors_are_trained_and_whole_matrices_teach(exp):
+    leave(exp / "thin", 1000, kd=kd(exp, "asr_t"), effective_params=400)
+    leave(exp / "next", 1000, kd=kd(exp, "thin"), effective_params=300)
+    assert teacher_epochs(exp, "thin") == pytest.approx(2 * 0.4 + 2 / 3)
+    assert teacher_epochs(exp, "next") == pytest.approx(2 * 0.3 + 2 / 3)
+
+
 def test_a_chain_pays_its_own_teachers(exp):
     leave(exp / "a", 500, kd=kd(exp, "asr_t"))
     leave(exp / "b", 200, epochs=3, kd=kd(exp, "a"))

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
+from espnet_kd.common.device_weights import bytes_of_floats, write_device
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.exports import for_device
+from espnet_kd.methods import method_named
+from espnet_kd.methods.cutter import Cutter
+from espnet_kd.methods.protocol import Job, Model
+from espnet_kd.spec.stage import read_stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.checkpoint_size import (
     beside,
@@ -70,6 +76,42 @@ def test_a_head_that_training_adds_counts():
         0 <= checkpoint_bytes(teacher, more) - checkpoint_bytes(teacher, others) - 4 * head < 999
     )
     assert more.trained_with({"model_conf": {"auxiliary_ctc_weight": 0}}).heads == ()
+
+
+def stage_of(**entry):
+    return read_stage("plan", 1, {"objective": "full", "weight": 0.5, **entry}, None)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.62])
+def test_measured_sizes_use_the_promise_too(tmp_path, share, monkeypatch):
+    config = teacher_of(500)
+    net, teacher = build(config), sizes(config)
+    others = beside(net.state_dict(), config)
+    most = round(checkpoint_bytes(teacher, others) * share / 1e6, 2)
+    stage = stage_of(target=f"{most} MB", allocate="sensitivity")
+    monkeypatch.setattr(Cutter, "_untrained_loss", lambda self, s: teacher.params / s.params)
+    student = Cutter(stage, Model(config, net, teacher), object(), build).sizes(teacher, others)
+    got = written(config, student, tmp_path)
+    assert 0.98 * stage.target.bytes <= got <= stage.target.bytes
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_factors_use_the_promise_of_the_file_for_a_device(tmp_path, share):
+    config = teacher_of(500, model_conf={"auxiliary_ctc_weight": 0.3})
+    net, teacher = build(config), sizes(config)
+    write_device(for_device(net.state_dict()), tmp_path / "device.npz")
+    whole = (tmp_path / "device.npz").stat().st_size
+    shapes = {name: w.shape for name, w in for_device(net.state_dict()).items()}
+    assert whole == bytes_of_floats(shapes)
+    stage = stage_of(method="low_rank", target=f"{share * whole / 1e6:.3f} MB")
+    method = method_named("low_rank")
+    made = method.prepare(Job(stage, Model(config, net, teacher), teacher, None, build))
+    exported = method.export(made.state, made.method_conf)
+    write_device(for_device(exported.device), tmp_path / "device.npz")
+    got = (tmp_path / "device.npz").stat().st_size
+    assert 0.98 * stage.target.bytes <= got <= stage.target.bytes
+    planned = method.on_device(stage, teacher.params, teacher.params, lambda: net)
+    assert 0.98 * planned.params <= made.report["effective_params"] <= planned.params
 
 
 def test_what_cannot_be_is_refused():
