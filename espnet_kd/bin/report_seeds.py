@@ -1,4 +1,4 @@
-r"""Pool runs that differ in their seed: one table, one plot.
+r"""Pool runs that differ in their seed: one table, one plot, and the figures as JSON.
 
     python -m espnet_kd.bin.report_seeds --run exp/seed1 --run exp/seed2 --run exp/seed3 \
         --out exp/SEEDS.md --plot
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
-from espnet_kd.errors import run_main
+from espnet_kd.common.json_file import write_json
+from espnet_kd.common.records import RESULTS
+from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
 from espnet_kd.report.plot_family import wer_of_family
 from espnet_kd.report.plot_seeds import wer_of_seeds
 from espnet_kd.report.seeds import Runs, read_runs
+from espnet_kd.report.seeds_json import seeds_json
 from espnet_kd.report.seeds_markdown import seeds_md
 from espnet_kd.report.size_family import families
 
@@ -31,7 +34,12 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of a results.json; once for each seed",
     )
-    parser.add_argument("--out", type=Path, required=True, help="Markdown file that is written")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="Markdown file that is written; the figures go into a .json beside it",
+    )
     parser.add_argument("--plot", action="store_true", help="draw a PNG beside --out, too")
     add_bootstrap_options(parser)
     return parser
@@ -42,6 +50,12 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
+    figures = args.out.with_suffix(".json")
+    if args.out == figures or figures.name.lower() == RESULTS.file:
+        raise UserError(
+            f"--out {args.out}: a Markdown file is expected, beside which {figures.name} is "
+            "written without harm; name another, such as SEEDS.md"
+        )
     runs = read_runs(args.run, args.draw, margin_of(args))
     differences = runs.differences(args.draws, args.seed)
     plots = _draw(runs, args.out) if args.plot else []
@@ -49,9 +63,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         reason = "matplotlib is missing (pip install matplotlib)"
         print(f"report_seeds: no plot: {reason}", file=sys.stderr)
     text = seeds_md(runs, differences, args.draws, args.seed, plots)
+    write_json(figures, seeds_json(runs, differences, args.draws, args.seed))
     with atomic_open(args.out) as f:
         f.write(text)
-    for path in (args.out, *plots):
+    for path in (args.out, figures, *plots):
         print(f"Write {path}")
 
 

@@ -78,10 +78,15 @@ class Record(Generic[Content]):
         return content
 
     def write(self, folder: Path, data: Any) -> None:
-        """Write the record; numbers that JSON does not know (NaN, infinity) become null."""
-        with atomic_open(folder / self.file) as f:
-            json.dump(_finite(data), f, indent=1, ensure_ascii=False, allow_nan=False)
-            f.write("\n")
+        """Write the record; see `write_json`."""
+        write_json(folder / self.file, data)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a file; numbers that JSON does not know (NaN, infinity) become null."""
+    with atomic_open(path) as f:
+        json.dump(_finite(data), f, indent=1, ensure_ascii=False, allow_nan=False)
+        f.write("\n")
 
 
 def read_json(path: Path) -> Any:

@@ -211,9 +211,10 @@ class _Delay(TypedDict):
 
 
 class Delay(_Delay, total=False):
-    """The same, with the speaker of each utterance."""
+    """The same, with the speaker of each utterance, and the recording it was made of."""
 
     speakers: List[str]
+    sources: List[str]
 
 
 class _Difference(TypedDict):

@@ -21,6 +21,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.progress import Progress
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
+from espnet_kd.scoring.grouping import sources_of
 from espnet_kd.scoring.units import as_sclite, tokenize
 
 SECONDS = 3600.0  # audio of all utterances, at most
@@ -28,12 +29,13 @@ TOGETHER = 16  # utterances that are aligned and decoded together
 
 
 class Utterance(NamedTuple):
-    """An utterance, its length in seconds and who speaks."""
+    """An utterance, its length in seconds, who speaks, and the recording it was made of."""
 
     file: Path
     text: str
     seconds: float
     speaker: str
+    source: str
 
 
 def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
@@ -49,6 +51,7 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
     utterances = []
     for folder in data:
         tables = read_data_dir(folder)
+        sources = sources_of(tables, tables["wav.scp"])
         for name, file in sorted(tables["wav.scp"].items()):
             try:
                 header = read_header(file)
@@ -56,7 +59,8 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
                 raise UserError(f"{file}: {e}; format the audio again") from None
             seconds = header.frames / header.rate
             text, speaker = tables["text"][name], tables["utt2spk"][name]
-            utterances.append(Utterance(Path(file), text, seconds, speaker))
+            source = sources.get(name, name)
+            utterances.append(Utterance(Path(file), text, seconds, speaker, source))
     total = sum(u.seconds for u in utterances)
     number = max(1, int(len(utterances) * min(1.0, most / max(total, 1e-9))))
     chosen = [utterances[(2 * k + 1) * len(utterances) // (2 * number)] for k in range(number)]
@@ -91,6 +95,7 @@ def measure(
     errors: Dict[str, List[int]] = {name: [] for name in built}
     words: List[int] = []
     speakers: List[str] = []
+    sources: List[str] = []
     seconds = 0.0
     progress = Progress("delay", len(utterances))
     for part in _parts(utterances):
@@ -107,6 +112,7 @@ def measure(
                     late[name].add(reference, emission, len(speech[k]))
         words += [_count(part[k].text, "").ref_words for k in kept]
         speakers += [part[k].speaker for k in kept]
+        sources += [part[k].source for k in kept]
         seconds += sum(part[k].seconds for k in kept)
         progress.update(len(part))
     progress.close()
@@ -118,6 +124,7 @@ def measure(
         "alignment": aligner,
         "words": words,
         "speakers": speakers,
+        "sources": sources,
         "models": {name: _figures(name, errors, late) for name in built},
     }
 

@@ -61,7 +61,7 @@ def _legend(content: Content) -> List[str]:
     delay = content.delay
     if delay is None:
         return [*lines, "- Delays and WER were not measured here."]
-    drawn = f"drawn are {grouping_of(delay).describe()}"
+    drawn = f"drawn are {grouping_of(delay, content.drawn_by).describe()}"
     if "speakers" not in delay:
         drawn = "by utterance, too narrow: `delay.json` is of a version that names no speakers"
     lines += [

@@ -76,14 +76,15 @@ def _cost_table(results: Sequence[FamilyResult], costs: Costs) -> List[str]:
 
 def _legend(margin: Margin, runs: int) -> List[str]:
     seeds = (
-        f"over other speakers and other trainings ({runs} of each model were made)"
+        f"over other speakers and other trainings ({runs} of each model were made), as *95 %, and "
+        "seeds* above"
         if runs > 1
-        else "over other speakers; each model was trained once, and the luck of that is not in it"
+        else "by the paired bootstrap of the other tables; each model was trained once, and the "
+        "luck of that is not in it"
     )
     return [
         "- *Difference*: WER of the steps minus that of the other way, in points, below 0 is "
-        f"better, with its 95 % interval {seeds}. Student's distribution, variances as in "
-        "Cameron, Gelbach and Miller (JBES 2011).",
+        f"better, with its 95 % interval {seeds}.",
         f"- *Verdict*, at a margin of {margin.says()}: *better*: the interval is below 0; "
         "*non-inferior*: it ends below the margin; *worse*: it is above 0, or above the margin; "
         "*not shown*: none of these. Each row is looked at alone; the claim is that of the mean.",

@@ -47,6 +47,7 @@ class Content:
         margin: Margin of non-inferiority.
         families: Comparisons of families of sizes.
         family_costs: Other way -> cost of the steps, and of that way.
+        drawn_by: Kind of the groups that are drawn, as it was asked for.
     """
 
     inference_tag: str
@@ -65,6 +66,7 @@ class Content:
     margin: Margin = Margin()
     families: Sequence[FamilyResult] = ()
     family_costs: Mapping[str, Tuple[Cost, Cost]] = field(default_factory=dict)
+    drawn_by: str = AUTO
 
     @property
     def to_teacher(self) -> Dict[Tuple[str, str], Comparison]:
@@ -98,7 +100,7 @@ class Content:
             "delay": {
                 key: value
                 for key, value in (self.delay or {}).items()
-                if key not in ("models", "words")
+                if key not in ("models", "words", "speakers", "sources")
             },
             "comparisons": rounded([c.to_json() for c in self.comparisons]),
             "families": rounded(self._families()),
@@ -182,6 +184,7 @@ def read_content(
         delay,
         margin or Margin(),
         *_families(rows, test_sets, scores),
+        drawn_by,
     )
 
 
@@ -210,7 +213,8 @@ def _families(
             errors = {name: sums(scores.errors(name, "wer", s)[None]) for name in names}
             faulty = any(row.faults.get(s) for row in students if row.name in names)
             sound = len(counts) >= FEW and scores.groupings[s].count > 1 and not faulty
-            results.append(compare_family(family, s, errors, words, sound))
+            bootstrap = scores.draws, scores.seed
+            results.append(compare_family(family, s, errors, words, sound, *bootstrap))
     return results, costs
 
 

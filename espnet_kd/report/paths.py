@@ -158,6 +158,15 @@ def _split(path: str) -> Tuple[str, str]:
     return (match[1], match[2] or "") if match else (path, "")
 
 
+def way_and_length(path: str) -> Tuple[str, int]:
+    """Return the way that a path is, and a number that orders how long its students train.
+
+    0: as long as all stages together; 1: own epochs; 3: two more than these.
+    """
+    name, how_long = _split(path)
+    return name, 1 + int(how_long.removeprefix("_own") or 0) if how_long else 0
+
+
 def spoken(path: str) -> str:
     """Return the name of a path as it stands in a sentence."""
     name, how_long = _split(path)

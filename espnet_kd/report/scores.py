@@ -25,6 +25,7 @@ class Scores:
         groupings: Test set -> groups of utterances that are drawn together.
         draws: Draws of the bootstrap.
         seed: Seed of the bootstrap.
+        drawn_by: Kind of the groups, as it was asked for.
     """
 
     counts: Dict[Tuple[str, str, str], Dict[str, Counts]]
@@ -32,6 +33,7 @@ class Scores:
     groupings: Dict[str, Grouping]
     draws: int
     seed: int
+    drawn_by: str = AUTO
 
     def total(self, model: str, score_type: str, test_set: str) -> Counts:
         """Add up a model's counts on a test set."""
@@ -87,7 +89,7 @@ def read_scores(
         )
         for s in test_sets
     }
-    return Scores(counts, summaries, groupings, draws, seed)
+    return Scores(counts, summaries, groupings, draws, seed, drawn_by)
 
 
 def same_references(a: Dict[str, Counts], b: Dict[str, Counts]) -> bool:

@@ -12,7 +12,13 @@ import numpy as np
 
 from espnet_kd.report.costs import Cost
 from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, OnPath, by_path, pairs
-from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds
+from espnet_kd.scoring.bootstrap import (
+    DRAWS,
+    SEED,
+    Interval,
+    interval_of_seeds,
+    paired_intervals,
+)
 
 MARGIN = 0.5  # points, where neither the plan nor the command line names one
 
@@ -110,9 +116,15 @@ def families(students: Sequence[Student]) -> List[Family]:
 
 
 def compare_family(
-    family: Family, test_set: str, errors: Mapping[str, np.ndarray], words: np.ndarray, sound: bool
+    family: Family,
+    test_set: str,
+    errors: Mapping[str, np.ndarray],
+    words: np.ndarray,
+    sound: bool,
+    draws: int = DRAWS,
+    seed: int = SEED,
 ) -> FamilyResult:
-    """Compare the two ways.
+    """Compare the two ways: one run by the bootstrap of its report, several over trainings, too.
 
     Args:
         family: The sizes.
@@ -120,10 +132,16 @@ def compare_family(
         errors: Errors by model. (runs, groups)
         words: Reference tokens. (groups,)
         sound: See `FamilyResult`.
+        draws: Draws of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     both = [np.stack([errors[pair[k]] for pair in family.compared]) for k in range(2)]
-    by_size = [interval_of_seeds(a, b, words) for a, b in zip(*both)]
-    mean = interval_of_seeds(both[0].mean(0), both[1].mean(0), words)
+    both = [np.concatenate([part, part.mean(0)[None]]) for part in both]  # the mean comes last
+    if both[0].shape[1] == 1:
+        intervals = paired_intervals(both[0][:, 0], both[1][:, 0], words, draws, seed)
+    else:
+        intervals = [interval_of_seeds(a, b, words) for a, b in zip(*both)]
+    *by_size, mean = intervals
     return FamilyResult(family, test_set, by_size, mean, sound)
 
 

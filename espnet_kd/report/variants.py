@@ -175,7 +175,7 @@ def _differences(delay: Delay, first: str, scores: Scores) -> Dict[str, Interval
     others = [name for name in delay["models"] if name != first]
     if not others:
         return {}
-    sums = grouping_of(delay).sums
+    sums = grouping_of(delay, scores.drawn_by).sums
     errors = [sums(delay["models"][name]["errors"]) for name in others]
     baselines = [sums(delay["models"][first]["errors"])] * len(others)
     words = sums(delay["words"])
@@ -183,10 +183,14 @@ def _differences(delay: Delay, first: str, scores: Scores) -> Dict[str, Interval
     return dict(zip(others, intervals))
 
 
-def grouping_of(delay: Delay) -> Grouping:
-    """Group the utterances by speaker; older records do not name any."""
+def grouping_of(delay: Delay, drawn_by: str) -> Grouping:
+    """Group the utterances as those of the test sets (`grouping.group`).
+
+    Older records name no speakers, or no recordings.
+    """
     names = [str(k) for k in range(delay["utterances"])]
-    return group(names, dict(zip(names, delay.get("speakers", names))), {})
+    speakers, sources = delay.get("speakers", names), delay.get("sources", names)
+    return group(names, dict(zip(names, speakers)), dict(zip(names, sources)), drawn_by)
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> List[int]:

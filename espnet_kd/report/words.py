@@ -1,10 +1,17 @@
 """Numbers as a reader wants them, and the answer in a few sentences."""
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.costs import held_equal
-from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, by_path, pairs, spoken
+from espnet_kd.report.paths import (
+    ONE_SHOT,
+    PROGRESSIVE,
+    by_path,
+    pairs,
+    spoken,
+    way_and_length,
+)
 from espnet_kd.report.rows import Row
 from espnet_kd.scoring.bootstrap import Interval
 
@@ -76,8 +83,8 @@ def answer(
     """Say what the run shows, in two to four sentences.
 
     How much smaller the smallest student is, what that cost, and, where there are such
-    students of its size, how the progressive path compares with one shot and one shot with
-    training from scratch.
+    students of its size, how the progressive path compares with one shot (or with another way, if
+    there is no one shot) and one shot with training from scratch.
     """
     teacher, students = rows[0], rows[1:]
     if not students:
@@ -99,23 +106,31 @@ def answer(
         f"the teacher: {student.params:,} parameters instead of {teacher.params:,}.",
         f"Its word error rate (WER, the teacher's in brackets) is, on {changes}.",
     ]
-    for path, others in ((PROGRESSIVE, (ONE_SHOT, OWN)), (ONE_SHOT, ("scratch",))):
-        both = [(a, b) for a, b in pairs(students) if a.path == path and b.path in others]
+    order = list(by_path(students))
+    for path in (PROGRESSIVE, ONE_SHOT):
+        both = [(a, b) for a, b in pairs(students) if way_and_length(str(a.path))[0] == path]
         if both:
-            a, b = min(both, key=lambda pair: (pair[0].params, others.index(pair[1].path)))
+            a, b = min(both, key=lambda pair: (pair[0].params, *_rank(pair[1], order)))
             changes = "; on ".join(
                 f"{s}, {a.wer[s]:.1f} % ({b.wer[s]:.1f} %): {_change(known[a.name, b.name, s])}"
                 for s in test_sets
             )
             sentences.append(
-                f"The {spoken(path)} student {a.name} against {b.name}, {spoken(str(b.path))} at "
-                f"the same size: on {changes}."
+                f"The {spoken(str(a.path))} student {a.name} against {b.name}, "
+                f"{spoken(str(b.path))} at the same size: on {changes}."
             )
             if path == PROGRESSIVE:
                 names = spoken(path), spoken(str(b.path))
                 updates = a.cost.updates, b.cost.updates
                 sentences.append(held_equal(a.path_cost, b.path_cost, updates, names))
     return " ".join(sentences)
+
+
+def _rank(other: Row, order: Sequence[str]) -> Tuple[bool, int, int]:
+    """One shot comes before other paths, fewer epochs before more."""
+    path = str(other.path)
+    name, length = way_and_length(path)
+    return name != ONE_SHOT, length, order.index(path)
 
 
 def _change(c: Comparison) -> str:

@@ -9,14 +9,14 @@ where there are none: with speakers that differ as those of LibriSpeech's test-c
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence
+from typing import Dict, Iterable, List, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
-from espnet_kd.scoring.conditions import CONDITION, SOURCE
+from espnet_kd.scoring.conditions import CONDITION, LABELS, SOURCE
 
 SPEAKERS, RECORDINGS, UTTERANCES = "speakers", "recordings", "utterances"
 AUTO = "auto"
@@ -142,11 +142,23 @@ def _speakers(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
 
 
 def _sources(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
-    """Read `utt2source`; without it, cut the condition from names that end with it."""
-    if (folder / SOURCE).is_file():
-        return read_table(folder / SOURCE)
-    path = folder / CONDITION
-    labels = read_table(path) if path.is_file() else {}
+    tables = {name: read_table(folder / name) for name in LABELS if (folder / name).is_file()}
+    return sources_of(tables, utterances)
+
+
+def sources_of(
+    tables: Mapping[str, Mapping[str, str]], utterances: Iterable[str]
+) -> Dict[str, str]:
+    """Return the recordings that utterances were made of, as far as it is known.
+
+    Args:
+        tables: `utt2source`; without it, the condition of `utt2condition` is cut from names that
+            end with it.
+        utterances: Names of the utterances.
+    """
+    if SOURCE in tables:
+        return dict(tables[SOURCE])
+    utterances, labels = list(utterances), tables.get(CONDITION, {})
     cut = {utt: utt.removesuffix(f"-{labels[utt]}") for utt in utterances if utt in labels}
     made = len(cut) == len(utterances) and all(name != utt for utt, name in cut.items())
     return cut if made else {}

@@ -16,7 +16,7 @@ from espnet_kd.report.size_family import (
     trainings_of,
     verdict,
 )
-from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds
+from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds, paired_interval
 
 
 @dataclass
@@ -87,6 +87,17 @@ def test_the_mean_over_sizes():
     assert result.mean.diff == pytest.approx(mean)
     widths = [i.high - i.low for i in (result.mean, *result.by_size)]
     assert widths[0] < max(widths[1:])
+
+
+def test_one_run_is_compared_as_in_all_of_its_report():
+    rng = np.random.default_rng(2)
+    words = rng.integers(50, 90, 12)
+    errors = {name: rng.poisson(5, (1, 12)) for name in "abcd"}
+    result = compare_family(
+        Family("scratch", [("a", "b"), ("c", "d")], []), "test", errors, words, True, 300, 7
+    )
+    assert result.by_size[0] == paired_interval(errors["a"][0], errors["b"][0], words, 300, 7)
+    assert result.mean.low < result.mean.diff < result.mean.high
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,22 @@ def test_table_and_plot(runs, tmp_path):
     assert row[10].startswith(f"{i.low:+.2f} to {i.high:+.2f}".replace("-", "−"))
     wins = (own.sum(1) < other.sum(1)).sum()
     assert row[12].split(",")[0] == f"{wins} of 3"
+    data = json.loads((tmp_path / "SEEDS.json").read_text())
+    entry = data["differences"][-3]
+    assert (entry["model"], entry["against"], entry["test_set"]) == ("stage2", "one_shot", "new")
+    assert entry["interval"]["low"] == pytest.approx(i.low, abs=1e-3) and entry["wins"] == wins
+    (family,) = data["families"]
+    assert family["against"] == "one_shot" and data["method"]["margin"] == 0.5
+    assert [d["size"] for d in family["differences"][:2]] == [family["sizes"][1], None]
+    assert data["models"][2]["wer"]["new"] == pytest.approx(rates, abs=1e-3)
+
+
+def test_figures_do_not_take_the_place_of_a_report(runs, capsys):
+    for name in ("runs/seed1/RESULTS.md", "SEEDS.json"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["--run=runs/seed1", "--run=runs/seed2", f"--out={name}"])
+        assert exit_.value.code == 1
+        assert f"--out {name}: a Markdown file is expected" in capsys.readouterr().err
 
 
 def test_models_of_some_runs_are_left_out_and_named(runs, tmp_path):

@@ -47,6 +47,9 @@ def test_answer():
     assert answer(ROWS[:1], ["clean"], []).startswith("The only model, teacher, has 1,000 param")
 
 
+CHANGE = Interval(-0.8, -1.5, -0.1), 0.04, 0.08
+
+
 def test_answer_compares_paths_at_the_smallest_size():
     rows = [
         *ROWS,
@@ -68,6 +71,23 @@ def test_answer_compares_paths_at_the_smallest_size():
     ) in text
     assert "The one shot student b2 against c2, scratch at the same size: on clean" in text
     assert "2.0 points lower, significant (95 % interval of the difference −3.0 to −1.0, " in text
+
+
+@pytest.mark.parametrize(
+    "paths, against",
+    [
+        (["one_shot_own2", "one_shot_own", "scratch"], "x2, one shot with own epochs at"),
+        (["scratch", "one_shot_own4", "one_shot_own2"], "x3, one shot with own epochs and 2 more"),
+        (["inherited", "scratch"], "x1, inherited at the same size"),
+        (["progressive_first", "one_shot_collapsed"], "x1, progressive first at the same size"),
+    ],
+)
+def test_answer_knows_paths_of_any_length(paths, against):
+    others = [row(f"x{k}", 370, 6.0, path) for k, path in enumerate(paths, 1)]
+    found = [c for other in others for c in comparisons("s2", other.name, *CHANGE, "paths")]
+    text = answer([*ROWS, *others], ["clean", "other"], TO_TEACHER + found)
+    assert f"The progressive student s2 against {against}" in text
+    assert text.count("The progressive student s2 against") == 1
 
 
 @pytest.mark.parametrize(

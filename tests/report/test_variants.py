@@ -98,6 +98,21 @@ def test_each_student_in_each_format_has_a_row(exp, capsys):
     for name in ("bytes", "rtf"):
         assert (exp / f"wer_vs_{name}.png").stat().st_size > 5000
         assert f"](wer_vs_{name}.png)" in text
+    delay = json.loads((exp / "delay.json").read_text())
+    speakers, sources = ([f"x{k % n}" for k in range(50)] for n in (7, 25))
+    write_json(exp / "delay.json", {**delay, "speakers": speakers, "sources": sources})
+    widths = {}
+    for draw, drawn in (
+        ("auto", "its 7 speakers, each with all utterances"),
+        ("recordings", "its 25 recordings, each with all versions (as asked for)"),
+        ("utterances", "its 50 utterances (as asked for)"),
+    ):
+        assert report(exp, f"--delay={exp}/{DELAY.file}", f"--draw={draw}") == 0
+        text = (exp / "RESULTS.md").read_text().partition("## On a device")[2]
+        assert f"(drawn are {drawn}" in " ".join(text.split())
+        diff = json.loads((exp / "results.json").read_text())["variants"][1]["wer_diff"]
+        widths[draw] = diff["high"] - diff["low"]
+    assert len(set(widths.values())) == 3
     assert report(exp) == 0
     assert "## On a device" not in (exp / "RESULTS.md").read_text()
     for option, said in {
