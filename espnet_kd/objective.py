@@ -252,11 +252,12 @@ def _paths(teacher: Teacher, whole: Grid, objective: Objective, measure: bool) -
     lengths, limits = (whole.t_len, whole.u_len), (objective.band_kept, objective.band_rows)
     band = None
     if isinstance(teacher, Joint):
-        walked = follow(teacher.detach(), whole.labels, *lengths, whole.budget)
+        grid = whole.labels, *lengths, whole.budget
+        walked = follow(teacher.detach(), *grid, lengths=whole.lengths)
         best = best_path(walked.arcs(), *lengths)  # (B, T, U + 1)
-        band = band_around(walked.visits, best, *lengths, *limits)
+        band = band_around(walked.visits, best, *lengths, *limits, known=walked.inside)
         # A band of all nodes is to give the whole lattice's bits.
-        if band.is_whole or not bool(band.take(walked.inside).all()):
+        if band.is_whole or not band.is_known:
             band = None
         elif not measure:
             return _Paths(Posteriors(walked.three), walked.visits, best, band)

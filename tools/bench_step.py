@@ -161,8 +161,13 @@ class Step:
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-4)
 
     def in_the_middle(self) -> None:
-        """Let it be the middle of an epoch: one batch of 25 goes over the whole lattice."""
-        self.student.band_watch.batches, self.student.band_watch.inside = 1, 1.0
+        """Let it be the middle of an epoch.
+
+        One batch of 25 goes over the whole lattice of a band, and is asked for its agreement.
+        """
+        if self.variant != "plain":
+            self.student.batches = 1
+            self.student.band_watch.batches, self.student.band_watch.inside = 1, 1.0
 
     def __call__(self) -> Tuple[float, float]:
         """Train one update. RNN-T loss and distillation loss."""

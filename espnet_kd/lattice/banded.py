@@ -8,10 +8,9 @@ padding: ordered by utterance, frame and row.
 
 import dataclasses
 import functools
-from typing import Iterator, List, NamedTuple
+from typing import Iterator, List, NamedTuple, Optional
 
 import torch
-import torch.nn.functional as F
 
 from espnet_kd.lattice.nodes import node_mask
 
@@ -62,34 +61,62 @@ class Band:
         size: B, T and U + 1 of the lattice.
         place: b * T * (U + 1) + t * (U + 1) + u of each node, in ascending order. (N,)
         counts: Nodes of each utterance, B of them.
+        diagonals: Nodes of each t + u.
         t_len: Frames of each utterance. (B,)
         u_len: Labels of each utterance. (B,)
+        is_whole: Whether it holds all nodes of all utterances.
+        is_known: Whether all of its nodes are among those that were given as known.
     """
 
     size: torch.Size
     place: torch.Tensor
     counts: List[int]
+    diagonals: List[int]
     t_len: torch.Tensor
     u_len: torch.Tensor
+    is_whole: bool
+    is_known: bool
 
     @classmethod
-    def of(cls, mask: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> "Band":
-        """Make it of the nodes that it holds. mask: (B, T, U + 1)"""
-        t_len, u_len = t_len.to(mask.device), u_len.to(mask.device)
-        place = (mask & node_mask(t_len, u_len, mask.shape)).flatten().nonzero()[:, 0]  # (N,)
-        utterance = place // (mask.size(1) * mask.size(2))
-        counts = torch.bincount(utterance, minlength=len(mask)).tolist()
-        return cls(mask.shape, place, counts, t_len, u_len)
+    def of(
+        cls,
+        mask: torch.Tensor,
+        t_len: torch.Tensor,
+        u_len: torch.Tensor,
+        known: Optional[torch.Tensor] = None,
+    ) -> "Band":
+        """Make it of the nodes that it holds; on a GPU the host waits once.
+
+        Args:
+            mask: Which they are. (B, T, U + 1)
+            t_len: Frames of each utterance. (B,)
+            u_len: Labels of each utterance. (B,)
+            known: Nodes of which something is known; None: all. (B, T, U + 1)
+        """
+        (B, T, U1), device = mask.shape, mask.device
+        t_len, u_len = t_len.to(device), u_len.to(device)
+        mask = mask & node_mask(t_len, u_len, mask.shape)
+        diagonal = torch.arange(T, device=device)[:, None] + torch.arange(U1, device=device)
+        diagonals = t_len.new_zeros(T + U1).index_add_(
+            0, diagonal.flatten(), mask.sum(0).flatten().to(t_len)
+        )  # (T + U1,)
+        unknown = mask.new_zeros(()) if known is None else (mask & ~known).any()
+        facts = [mask.sum((1, 2)), diagonals, (t_len * (u_len + 1)).sum()[None], unknown[None]]
+        read = torch.cat([x.long() for x in facts]).tolist()  # all that the host waits for
+        counts, by_diagonal, N = read[:B], read[B:-2], sum(read[:B])
+        # The number of each node among those inside; all others share one.
+        number = torch.where(mask, mask.flatten().cumsum(0).view_as(mask) - 1, N)  # (B, T, U + 1)
+        place = t_len.new_empty(N + 1)
+        place[number.flatten()] = torch.arange(mask.numel(), device=device)
+        while by_diagonal and not by_diagonal[-1]:
+            by_diagonal.pop()
+        whole, known_all = read[-2] == N, not read[-1]
+        return cls(mask.shape, place[:N], counts, by_diagonal, t_len, u_len, whole, known_all)
 
     @functools.cached_property
     def steps(self) -> "Steps":
         """The order of a recursion over the band."""
         return Steps.of(self)
-
-    @functools.cached_property
-    def is_whole(self) -> bool:
-        """Whether it holds all nodes of all utterances."""
-        return len(self.place) == int((self.t_len * (self.u_len + 1)).sum())
 
     def take(self, nodes: torch.Tensor) -> torch.Tensor:
         """Return the band's nodes. (B, T, U + 1, ...) -> (N, ...)"""
@@ -127,11 +154,9 @@ def band_around(
     u_len: torch.Tensor,
     kept: float = 0.999,
     rows: int = 0,
+    known: Optional[torch.Tensor] = None,
 ) -> Band:
     """Choose the rows of each frame that a teacher's paths visit.
-
-    Both borders never fall from frame to frame, and the band holds the best path: so it is
-    connected, and holds a path from the first node to the last.
 
     Args:
         visits: Probability that a path of the teacher visits a node, from
@@ -141,9 +166,27 @@ def band_around(
         u_len: Labels of each utterance. (B,)
         kept: Share of a frame's visits that the band keeps at least.
         rows: Instead, the rows of a frame that it has at least; 0: as many as `kept` wants.
+        known: See `Band.of`. (B, T, U + 1)
 
     Returns:
-        A band of each utterance.
+        A band of each utterance: see `rows_around`.
+    """
+    mask = rows_around(visits, path, t_len, u_len, kept, rows)  # (B, T, U + 1)
+    return Band.of(mask, t_len, u_len, known)
+
+
+def rows_around(
+    visits: torch.Tensor,
+    path: torch.Tensor,
+    t_len: torch.Tensor,
+    u_len: torch.Tensor,
+    kept: float,
+    rows: int = 0,
+) -> torch.Tensor:
+    """Mark the rows of each frame for `band_around`.
+
+    Both borders never fall from frame to frame, and the band holds the best path: so it is
+    connected, and holds a path from the first node to the last. (B, T, U + 1)
     """
     t_len, u_len = t_len.to(visits.device), u_len.to(visits.device)
     inside = node_mask(t_len, u_len, visits.shape)  # (B, T, U + 1)
@@ -167,45 +210,61 @@ def band_around(
     high = torch.where(within, u, -1).amax(-1)  # (B, T)
     low = low.flip(1).cummin(1).values.flip(1)  # the least of this frame and all after it
     high = high.cummax(1).values
-    within = (u >= low[..., None]) & (u <= high[..., None])  # (B, T, U + 1)
-    return Band.of(within, t_len, u_len)
+    return (u >= low[..., None]) & (u <= high[..., None])  # (B, T, U + 1)
 
 
 class Steps(NamedTuple):
-    """The order of a recursion: nodes of equal t + u at once, with those that lead to them.
+    """The order of a recursion: nodes of equal t + u at once, forwards and backwards together.
+
+    A state is what is known of a node: of N nodes first the sums over all ways to them, then those
+    over all ways from them on. In the order of the recursion: step n has the nodes with t + u = n
+    forwards and those of the n-th last t + u backwards.
 
     Attributes:
-        order: Nodes by t + u. (N,)
-        utterance: Utterance of each, in that order. (N,)
-        counts: Nodes of each t + u; T + U of them.
-        before: For each node, in that order, where the nodes lie that lead to it by blank and
-            by label, among the nodes in that order; N: none does. (2, N)
-        after: Where its blank and its label lead; N: nowhere, N + 1: to the end. (2, N)
+        counts: States of each step.
+        rank: Place of each state in that order. (2 N,)
+        arcs: For each state, in that order, its arcs by blank and by label among all; an arc
+            of nowhere is the last. (2, 2 N)
+        states: Where the states lie at their other ends; 2 N: nowhere, 2 N + 1: begin or end.
+            (2, 2 N)
+        utterance: Utterance of each node. (N,)
         last: The last node of each utterance. (B,)
     """
 
-    order: torch.Tensor
-    utterance: torch.Tensor
     counts: List[int]
-    before: torch.Tensor
-    after: torch.Tensor
+    rank: torch.Tensor
+    arcs: torch.Tensor
+    states: torch.Tensor
+    utterance: torch.Tensor
     last: torch.Tensor
 
     @classmethod
     def of(cls, band: Band) -> "Steps":
         """Plan the recursion over a band."""
         (B, T, U1), N, device = band.size, len(band.place), band.place.device
-        diagonal = band.place // U1 % T + band.place % U1  # (N,)
-        order = diagonal.argsort(stable=True)
+        b, t, u = band.place // (T * U1), band.place // U1 % T, band.place % U1  # (N,) each
+        node = torch.arange(N, device=device)
         # Frame -1, frame T, row -1 and row U + 1 are put around the lattice: no node is there.
-        where = torch.full((B, T, U1), N, device=device)
-        where.view(-1)[band.place[order]] = torch.arange(N, device=device)
-        where = F.pad(where, (1, 1, 1, 1), value=N)  # (B, T + 2, U + 3)
-        place = band.place[order]
-        b, t, u = place // (T * U1), place // U1 % T + 1, place % U1 + 1
-        before = torch.stack([where[b, t - 1, u], where[b, t, u - 1]])  # (2, N)
-        after = torch.stack([where[b, t + 1, u], where[b, t, u + 1]])  # (2, N)
+        where = torch.full((B, T + 2, U1 + 2), N, device=device)
+        where[b, t + 1, u + 1] = node
+        before = torch.stack([where[b, t, u + 1], where[b, t + 1, u]])  # (2, N)
+        after = torch.stack([where[b, t + 2, u + 1], where[b, t + 1, u + 2]])  # (2, N)
         last = where[torch.arange(B, device=device), band.t_len, band.u_len + 1]  # (B,)
-        after[0, last] = N + 1
-        counts = torch.bincount(diagonal).tolist()
-        return cls(order, b, counts, before, after, last)
+        step = torch.cat([t + u, len(band.diagonals) - 1 - t - u])  # (2 N,)
+        order = step.argsort(stable=True)  # (2 N,)
+        rank = torch.empty_like(order).index_copy_(0, order, torch.arange(2 * N, device=device))
+        # Of node N there is nothing.
+        nowhere = rank.new_full((1,), 2 * N)
+        states = torch.cat(
+            [
+                torch.cat([rank[:N], nowhere])[before],
+                torch.cat([rank[N:], nowhere])[after],
+            ],
+            1,
+        )  # (2, 2 N)
+        states[0, :N].masked_fill_(t + u == 0, 2 * N + 1)
+        states[0, N + last] = 2 * N + 1
+        # Into a node lead arcs of others, from it its own.
+        arcs = torch.cat([before, node.expand(2, -1)], 1)  # (2, 2 N)
+        counts = [x + y for x, y in zip(band.diagonals, band.diagonals[::-1])]
+        return cls(counts, rank, arcs[:, order], states[:, order], b, last)

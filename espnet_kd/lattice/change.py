@@ -155,10 +155,30 @@ def grad_logits(
     else:
         kept = logits.sub_(log_z[:, None]).clone()  # log q, (n, V)
         logits.sub_(change.log_rest[:, None])
-    logits.exp_().mul_(change.at_rest[:, None])
-    logits.scatter_(-1, label[:, None], change.at_label[:, None])
-    logits[:, 0] = change.at_blank
+    grad = _with_classes(logits.exp_().mul_(change.at_rest[:, None]), change, label)
     if divergence is not None:
         assert kept is not None and change.d_divergence is not None  # it gives four numbers
-        divergence.add_grad(nodes, kept, change.d_divergence, logits)
-    return logits
+        divergence.add_grad(nodes, kept, change.d_divergence, grad)
+    return grad
+
+
+def grad_of_shares(rest: torch.Tensor, change: Change, label: torch.Tensor) -> torch.Tensor:
+    """Do as `grad_logits`, of what the first walk has kept: no logits are computed again.
+
+    Args:
+        rest: q(v) of the rest, up to a factor a node; nothing at blank and label. (n, V)
+        change: Gradients of these nodes.
+        label: Next label; blank where there is none. (n,)
+
+    Returns:
+        (n, V)
+    """
+    total = rest.sum(-1).clamp_min_(torch.finfo(rest.dtype).tiny)  # (n,)
+    return _with_classes(rest * (change.at_rest / total)[:, None], change, label)
+
+
+def _with_classes(grad: torch.Tensor, change: Change, label: torch.Tensor) -> torch.Tensor:
+    """Write the gradients of blank and label to their places. (n, V)"""
+    grad.scatter_(-1, label[:, None], change.at_label[:, None])
+    grad[:, 0] = change.at_blank
+    return grad

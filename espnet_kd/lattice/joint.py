@@ -35,7 +35,12 @@ class Joint(NamedTuple):
 
     def activated(self, z: torch.Tensor) -> torch.Tensor:
         """Apply the activation to enc + dec, which is overwritten. (n, D)"""
-        return z.tanh_() if self.activation is None else self._activate(z)
+        if self.activation is not None:
+            return self._activate(z)
+        if z.device.type == "cpu" and z.dtype == torch.float32:
+            # tanh within 2e-7, in less than half of its time.
+            return z.mul_(2).sigmoid_().mul_(2).sub_(1)
+        return z.tanh_()
 
     def hidden_grad(
         self, nodes: Nodes, hidden: torch.Tensor, grad: torch.Tensor

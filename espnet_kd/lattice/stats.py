@@ -9,13 +9,20 @@ ordinary autograd on a (B, T, U + 1, 3) tensor.
 """
 
 import functools
+import itertools
 import operator
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 
 from espnet_kd.lattice.banded import Band
-from espnet_kd.lattice.change import NEG_INF, Change, Divergence, grad_logits
+from espnet_kd.lattice.change import (
+    NEG_INF,
+    Change,
+    Divergence,
+    grad_logits,
+    grad_of_shares,
+)
 from espnet_kd.lattice.chunks import Chunk, Nodes, chunks
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
@@ -25,6 +32,8 @@ from espnet_kd.lattice.side_by_side import shares, side_by_side
 
 # Bytes of a chunk: on a CPU it should stay in the cache, on a GPU fill the device.
 DEFAULT_BUDGET = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+# Bytes up to which the second walk is spared the first one's work, which is kept.
+KEPT = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 
 def node_stats(
@@ -73,10 +82,23 @@ def node_stats(
     width = arrays * joint.weight.size(0) + 2 * joint.enc.size(2)
     dtype = torch.promote_types(joint.enc.dtype, torch.float32)
     node_bytes = width * dtype.itemsize
+    inputs = (*joint[:4], *joint.parameters())
+    nodes = lengths.nodes if band is None else len(band.place)
+    keeps = (band is not None or packs(device)) and divergence is None
+    keeps = keeps and nodes * node_bytes <= KEPT.get(device.type, KEPT["cuda"])
+    keeps = keeps and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     plan = _Plan(
-        joint.activation, label, divergence, lengths, node_bytes, budget, band, packs(device)
+        joint.activation,
+        label,
+        divergence,
+        lengths,
+        node_bytes,
+        budget,
+        band,
+        packs(device),
+        keeps,
     )
-    return _Walk.apply(plan, *joint[:4], *joint.parameters())
+    return _Walk.apply(plan, *inputs)
 
 
 def packs(device: torch.device) -> bool:
@@ -99,6 +121,7 @@ class _Plan(NamedTuple):
         budget: Bytes that a chunk may take.
         band: The nodes that count; None: all.
         packs: Whether chunks go across utterances, and nothing is asked of the device.
+        keeps: Whether the first walk keeps its work for the second.
     """
 
     activation: Any
@@ -109,6 +132,7 @@ class _Plan(NamedTuple):
     budget: int
     band: Optional[Band]
     packs: bool
+    keeps: bool
 
     def shares(self, device: torch.device) -> List[List[Nodes]]:
         """List all nodes that count, in pieces; on a CPU in a share for each of torch's threads.
@@ -157,45 +181,56 @@ class _Walk(torch.autograd.Function):
     @staticmethod
     def forward(ctx, plan, enc, dec, weight, bias, *parameters):
         joint = Joint(enc, dec, weight, bias, plan.activation)
-        kept = 3 if plan.divergence is None else 4
-        size = plan.lengths.size if plan.band is None else (len(plan.band.place),)
+        size = 3 if plan.divergence is None else 4
+        extent = plan.lengths.size if plan.band is None else (len(plan.band.place),)
         dtype = torch.promote_types(enc.dtype, torch.float32)
-        stats = torch.zeros((*size, kept), dtype=dtype, device=enc.device)
+        stats = torch.zeros((*extent, size), dtype=dtype, device=enc.device)
 
-        def walk(share: List[Nodes]) -> None:
+        def walk(share: List[Nodes]) -> List[torch.Tensor]:
+            kept: List[torch.Tensor] = []
             for nodes in share:
-                logits = joint.logits(joint.hidden(nodes))  # (n, V)
-                values = logits.new_empty(len(logits), kept)  # (n, 3 or 4)
+                z = joint.hidden(nodes)  # (n, D)
+                logits = joint.logits(z)  # (n, V)
+                values = logits.new_empty(len(logits), size)  # (n, 3 or 4)
                 if plan.divergence is not None:
                     logits = logits.log_softmax(-1)  # as good as any other logits of the node
                     values[:, 3] = plan.divergence.value(nodes, logits)
                 values[:, :3] = three_log_probs(logits, nodes.labels(plan.label))
                 nodes.put(stats, values)
+                kept += [z, logits] if plan.keeps else []
+            return kept
 
+        shares = plan.shares(enc.device)
         with torch.autocast(enc.device.type, enabled=False):
-            side_by_side(walk, plan.shares(enc.device))
-        ctx.save_for_backward(enc, dec, weight, bias, stats)
-        ctx.plan = plan
+            kept = side_by_side(walk, shares)
+        ctx.save_for_backward(enc, dec, weight, bias, stats, *itertools.chain(*kept))
+        ctx.plan, ctx.shares = plan, shares
         return stats
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_stats):
-        *parts, stats = ctx.saved_tensors
-        enc, dec, weight, bias = parts
+        enc, dec, weight, bias, stats, *kept = ctx.saved_tensors
+        parts = (enc, dec, weight, bias)
         plan, joint = ctx.plan, Joint(*parts, ctx.plan.activation)
         inputs = (*parts, *joint.parameters())
-        changes = plan.changes(stats, d_stats)
+        changes, memory = plan.changes(stats, d_stats), iter(kept)
+        shares = [(x, list(itertools.islice(zip(memory, memory), len(x)))) for x in ctx.shares]
 
-        def walk(share: List[Nodes]) -> List[torch.Tensor]:
+        def walk(part: Tuple[List[Nodes], List[Tuple[torch.Tensor, ...]]]) -> List[torch.Tensor]:
+            share, kept = part
             # Sums over many chunks: float32 or better, whatever the inputs are.
             dtypes = [torch.promote_types(x.dtype, stats.dtype) for x in inputs]
             sums = [x.new_zeros(x.shape, dtype=dtype) for x, dtype in zip(inputs, dtypes)]
             d_enc, d_dec, d_weight, d_bias, *d_parameters = sums
-            for nodes, change in changes(share):
-                z = joint.hidden(nodes)  # (n, D)
+            for number, (nodes, change) in enumerate(changes(share)):
                 label = nodes.labels(plan.label)  # (n,)
-                grad = grad_logits(joint.logits(z), change, label, nodes, plan.divergence)
+                if kept:
+                    z, rest = kept[number]  # (n, D), (n, V)
+                    grad = grad_of_shares(rest, change, label)
+                else:
+                    z = joint.hidden(nodes)  # (n, D)
+                    grad = grad_logits(joint.logits(z), change, label, nodes, plan.divergence)
                 d_bias += grad.sum(0)
                 grad = grad.to(weight.dtype)  # (n, V)
                 if d_weight.dtype == grad.dtype:
@@ -205,12 +240,12 @@ class _Walk(torch.autograd.Function):
                 d_z = (grad @ weight).to(stats.dtype)  # (n, D)
                 d_z, d = joint.hidden_grad(nodes, z, d_z)
                 nodes.add_grad(d_z, d_enc, d_dec)
-                for total, part in zip(d_parameters, d):
-                    total += part
+                for total, more in zip(d_parameters, d):
+                    total += more
             return sums
 
         with torch.autocast(enc.device.type, enabled=False):
-            sums, *others = side_by_side(walk, plan.shares(enc.device))
+            sums, *others = side_by_side(walk, shares)
         for more in others:
             for total, part in zip(sums, more):
                 total += part
@@ -224,7 +259,8 @@ def three_log_probs(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     follows from the three, so that the vocabulary is passed over once.
 
     Args:
-        logits: Overwritten. (n, V)
+        logits: Overwritten by p of the rest, up to a factor a node; nothing at blank and
+            label. (n, V)
         label: Next label; blank where there is none. (n,)
 
     Returns:

@@ -58,17 +58,20 @@ def best_path(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor)
     blank, label = log_probs.permute(3, 2, 0, 1)  # (U + 1, B, T) each
     blank = blank.double().clamp_min(LEAST)
     before = blank.cumsum(-1) - blank  # C, (U + 1, B, T)
+    on = before + label.clamp_min(LEAST)  # from a row to the next, (U + 1, B, T)
     enter = torch.where(t == 0, 0.0, NEG_INF).to(before).expand(B, T)  # into row u at t
     entered = []  # [u][b, t]: when row u was entered by who leaves it at t
-    for stay, move in zip(before, label):
+    for stay, move in zip(before.unbind(), on.unbind()):
         best, since = (enter - stay).cummax(-1)  # (B, T) each
-        entered.append(since.int())
-        enter = best + stay + move.clamp_min(LEAST)  # (B, T)
-    visited = torch.zeros(U1, B, T, dtype=torch.bool, device=log_probs.device)
+        entered.append(since)
+        enter = best + move  # (B, T)
     last = (t_len - 1)[:, None].long()  # (B, 1)
+    borders = []  # [U - u]: first and last frame in row u, none above the last row
     for u in range(U1 - 1, -1, -1):
         inside = (u <= u_len)[:, None]  # (B, 1)
-        first = entered[u].gather(1, last).long()  # (B, 1)
-        visited[u] = inside & (first <= t) & (t <= last)
+        first = entered[u].gather(1, last)  # (B, 1)
+        borders.append(torch.cat([torch.where(inside, first, T), last], 1))  # (B, 2)
         last = torch.where(inside, first, last)
-    return visited.permute(1, 2, 0).to(log_probs.dtype)
+    first, last = torch.stack(borders[::-1], 1).unbind(-1)  # (B, U + 1) each
+    visited = (first[:, None] <= t[:, None]) & (t[:, None] <= last[:, None])  # (B, T, U + 1)
+    return visited.to(log_probs.dtype)

@@ -12,7 +12,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn.functional as F
 
-from espnet_kd.lattice.banded import Band, band_around
+from espnet_kd.lattice.banded import Band, rows_around
 from espnet_kd.lattice.banded_recursion import banded_rnnt_loss
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
@@ -56,6 +56,7 @@ def follow(
     budget: Optional[int] = None,
     rows: int = ROWS,
     frames: Optional[int] = None,
+    lengths: Optional[Lengths] = None,
 ) -> Walked:
     """Look at a joint network where its own paths run.
 
@@ -67,6 +68,8 @@ def follow(
         budget: Bytes that are worked on at once; None: what suits the device.
         rows: Rows of a window, at first.
         frames: Frames of a window; None: by how fast labels come.
+        lengths: The same lengths, where the host has read them already. On a GPU it still waits
+            twice, and once more for each time that windows are widened.
 
     Returns:
         Nothing of it hangs on padding; on the other utterances only what frames a window has,
@@ -77,7 +80,7 @@ def follow(
     """
     B, T, U1 = *joint.enc.shape[:2], joint.dec.size(1)
     joint, device = joint.in_one_dtype(), joint.enc.device
-    lengths = Lengths(t_len, u_len, (B, T, U1), device)
+    lengths = lengths or Lengths(t_len, u_len, (B, T, U1), device)
     t_len, u_len = lengths.t_len, lengths.u_len
     budget = budget or DEFAULT_BUDGET.get(device.type, DEFAULT_BUDGET["cuda"])
     label = next_labels(labels, u_len, U1)  # (B, U + 1)
@@ -90,45 +93,57 @@ def follow(
     # for what lies beyond an utterance's end.
     nodes = torch.zeros(B * T * U1 + 1, 5, dtype=dtype, device=device)
     # The longest first: those that are still there are the first ones.
-    left = t_len.argsort(descending=True)  # utterances to be done, (n,)
+    todo = sorted(range(B), key=lambda b: -lengths.frames[b])  # utterances to be done
 
-    def windows(by_labels: bool = False) -> _Windows:
+    def windows(by_labels: bool = False) -> Tuple["_Windows", torch.Tensor]:
+        left = torch.tensor(todo).to(device, non_blocking=True)  # (n,)
         part = joint._replace(enc=joint.enc[left], dec=joint.dec[left])
-        some = t_len[left], u_len[left]
-        return _Windows(part, label[left], *some, min(rows, U1), frames, budget, by_labels)
+        return _Windows(
+            part,
+            label[left],
+            [lengths.frames[b] for b in todo],
+            t_len[left],
+            u_len[left],
+            min(rows, U1),
+            frames,
+            budget,
+            by_labels,
+        ), left
 
     if rows < U1:
-        first = windows(by_labels=True)
+        first, left = windows(by_labels=True)
         _, likely, crowded = first.walk()
         visits = torch.zeros(len(nodes), dtype=likely.dtype, device=device)
         visits[first.places(left, len(nodes) - 1)] = likely.nan_to_num().flatten()
         band = _around(visits[:-1].view(B, T, U1), t_len, u_len)
-        stats = node_stats(joint, labels, t_len, u_len, budget=budget, band=band)  # (N, 3)
+        grid = labels, t_len, u_len
+        stats = node_stats(joint, *grid, budget=budget, band=band, lengths=lengths)  # (N, 3)
         visits, fits = _visits(stats, band)
         nodes[band.place] = torch.cat(
             [stats, visits[:, None], torch.ones_like(visits)[:, None]], 1
         )
-        left = left[(crowded | ~fits[left]).nonzero()[:, 0]]
-        nodes[:-1].view(B, T * U1, 5).index_fill_(0, left, 0.0)
-    while len(left):
-        wider = windows()
+        again = (crowded | ~fits[left]).tolist()  # the host waits
+        todo = [b for b, is_left in zip(todo, again) if is_left]
+        if todo:
+            left = torch.tensor(todo, device=device)
+            nodes[:-1].view(B, T * U1, 5).index_fill_(0, left, 0.0)
+    while todo:
+        wider, left = windows()
         three, visits, crowded = wider.walk()
         values = torch.cat([three, visits[..., None], torch.ones_like(visits)[..., None]], -1)
         nodes[wider.places(left, len(nodes) - 1)] = values.to(dtype).flatten(0, 2)
         if rows >= U1:
             break
-        left, rows = left[crowded.nonzero()[:, 0]], 2 * rows
+        todo, rows = [b for b, is_left in zip(todo, crowded.tolist()) if is_left], 2 * rows
     nodes = nodes[:-1].view(B, T, U1, 5)
     return Walked(nodes[..., :3], nodes[..., 3], nodes[..., 4] > 0)
 
 
 def _around(visits: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> Band:
     """Make a band around supposed visits with a row more on both sides. (B, T, U + 1)"""
-    band = band_around(visits, torch.zeros_like(visits), t_len, u_len, 1 - UNLIKELY)
-    inside = torch.zeros(visits.numel(), dtype=torch.bool, device=visits.device)
-    inside = inside.index_fill_(0, band.place, True).view(visits.shape)
-    more = F.pad(inside, (1, 1))  # (B, T, U + 3)
-    inside = inside | more[..., 2:] | more[..., :-2]
+    some = visits, torch.zeros_like(visits), t_len, u_len
+    more = F.pad(rows_around(*some, kept=1 - UNLIKELY), (1, 1))  # (B, T, U + 3)
+    inside = more[..., 1:-1] | more[..., 2:] | more[..., :-2]
     inside[:, 0, 0] = True
     inside[torch.arange(len(t_len), device=t_len.device), t_len - 1, u_len] = True
     return Band.of(inside, t_len, u_len)
@@ -160,7 +175,8 @@ class _Windows:
     Args:
         joint: The projected joint network.
         label: Next label of each row. (B, U + 1)
-        t_len: Frames of each utterance, in descending order. (B,)
+        lengths: Frames of each utterance, in descending order.
+        t_len: The same where the lattice is. (B,)
         u_len: Labels of each utterance. (B,)
         rows: R, at most U + 1.
         frames: Frames of a window.
@@ -173,6 +189,7 @@ class _Windows:
         self,
         joint: Joint,
         label: torch.Tensor,
+        lengths: List[int],
         t_len: torch.Tensor,
         u_len: torch.Tensor,
         rows: int,
@@ -183,7 +200,6 @@ class _Windows:
         self.by_labels = by_labels
         self.joint, self.label, self.t_len, self.u_len = joint, label, t_len, u_len
         self.rows, self.frames = rows, frames
-        lengths: List[int] = t_len.tolist()
         # Utterances that have frame t.
         self.present = [sum(n > t for n in lengths) for t in range(lengths[0])]
         width = joint.weight.size(0) + 2 * joint.enc.size(2)

@@ -8,6 +8,7 @@ from espnet_kd.lattice.packed import packed
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.host_waits import HostWaits
 from tests.lattice.materialised import random_joint, random_labels
+from tests.lattice.test_windows import BAND, LENGTHS, aligned_joint
 
 B, T, U, V = 4, 23, 11, 37
 T_LEN, U_LEN = torch.tensor([23, 20, 1, 9]), torch.tensor([11, 0, 7, 10])
@@ -83,21 +84,23 @@ def test_pieces_hold_every_node_once_and_no_more_than_they_may():
     assert any(len(piece.parts) > 1 for piece in pieces)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda x: f"{x.objective}-{x.nodes}")
-def test_the_host_waits_for_nothing(objective, monkeypatch):
-    """Lengths are on the host. What hangs on the device alone is as on a GPU."""
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """What hangs on the device alone is as there."""
     monkeypatch.setattr(stats, "packs", lambda device: True)
     monkeypatch.setattr("espnet_kd.lattice.change.asks", lambda device: False)
     monkeypatch.setattr("espnet_kd.losses.kl.asks", lambda device: False)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda x: f"{x.objective}-{x.nodes}")
+def test_the_host_waits_for_nothing(objective, as_on_a_gpu):
+    """Lengths are on the host."""
     with HostWaits() as waits:
         gradients(objective)
     assert waits.names == [] and waits.operators > 50
 
 
-def test_a_cached_teacher_makes_the_host_wait_for_nothing(monkeypatch):
-    monkeypatch.setattr(stats, "packs", lambda device: True)
-    monkeypatch.setattr("espnet_kd.lattice.change.asks", lambda device: False)
-    monkeypatch.setattr("espnet_kd.losses.kl.asks", lambda device: False)
+def test_a_cached_teacher_makes_the_host_wait_for_nothing(as_on_a_gpu):
     three = stats.node_stats(random_joint(B, T, U, V), LABELS, T_LEN, U_LEN).detach()
     student = random_joint(B, T, U, V, seed=1)
     with HostWaits() as waits:
@@ -107,12 +110,27 @@ def test_a_cached_teacher_makes_the_host_wait_for_nothing(monkeypatch):
     assert waits.names == []
 
 
+@pytest.mark.parametrize("cached, most", [(True, 1), (False, 3)])
+def test_a_band_makes_the_host_wait_for_its_size_alone(cached, most, as_on_a_gpu, monkeypatch):
+    """On-line also for the size of the band that is looked at, and whether that was enough."""
+    monkeypatch.setattr("espnet_kd.lattice.windows.CROWDED", 2.0)  # as of longer texts, it is
+    (teacher, labels), (student, _) = aligned_joint(), aligned_joint(1)
+    if cached:
+        teacher = Posteriors(stats.node_stats(teacher, labels, *LENGTHS).detach())
+    student = Joint(*(x.requires_grad_() for x in student[:4]))
+    with HostWaits() as waits:
+        losses = distillation_losses(student, teacher, labels, *LENGTHS, BAND)
+        (losses.rnnt + losses.kd).sum().backward()
+    assert waits.names == ["tolist"] * most and float(losses.band.nodes) < 0.9
+
+
 def test_the_counter_counts():
     x = torch.arange(3.0)
     with HostWaits() as waits:
         assert float(x.sum()) == 3.0 and bool((x >= 0).all()) and len(x[x > 0]) == 2
         x.nonzero()
-    assert waits.names == ["_local_scalar_dense"] * 2 + ["index", "nonzero"]
+        x.tolist()
+    assert waits.names == ["_local_scalar_dense"] * 2 + ["index", "nonzero", "tolist"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
