@@ -187,7 +187,7 @@ def _by_nodes(
             seen = None
             if measure_agreement and agrees is None:
                 seen = Seen(each, grid.labels, u_len, grid.band)
-            stats = grid.stats(hot, _over_tokens(each, objective, seen))
+            stats = grid.stats(hot, _over_tokens(each, objective, seen, grid.band))
             nodes = stats[..., 3]  # (B, T, U + 1) or (N,)
             theirs = None if seen is None else Posteriors(seen.three)
         else:
@@ -312,12 +312,12 @@ def _with_shares(teacher: Union[Teacher, Teachers, None]) -> List[Tuple[Teacher,
 
 
 def _over_tokens(
-    teacher: Joint, objective: Objective, seen: Optional[Seen]
+    teacher: Joint, objective: Objective, seen: Optional[Seen], band: Optional[Band]
 ) -> Union[FullKL, TopKKL]:
     """The divergence that a walk computes of all tokens of a node."""
     if objective.objective == "full":
         return FullKL(teacher, objective.divergence, seen)
-    return TopKKL(teacher, objective.top_k, objective.divergence, seen)
+    return TopKKL(teacher, objective.top_k, objective.divergence, seen, band)
 
 
 @torch.no_grad()

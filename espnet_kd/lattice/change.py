@@ -11,13 +11,26 @@ NEG_INF = float("-inf")
 
 
 class Divergence(Protocol):
-    """A divergence from a teacher that needs more of a node than its three classes."""
+    """A divergence from a teacher that needs more of a node than its three classes.
+
+    Attributes:
+        of_student: The part of its gradient that is the student's q(v) at each token v, in
+            multiples of the weight; `add_grad` leaves it out.
+        wants_student: Whether `add_grad` needs log q.
+    """
+
+    of_student: float
+    wants_student: bool
 
     def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
         """Divergence of some nodes. log_q: (n, V) -> (n,)"""
 
     def add_grad(
-        self, nodes: Nodes, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+        self,
+        nodes: Nodes,
+        log_q: Optional[torch.Tensor],
+        weight: torch.Tensor,
+        grad: torch.Tensor,
     ) -> None:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V).
 
@@ -110,6 +123,18 @@ class Change(NamedTuple):
         last = torch.where(live, row + 1, 0).amax(-1)
         return list(zip(first.tolist(), last.tolist()))
 
+    def with_student(self, share: float) -> "Change":
+        """Add `share` times the gradient of the divergence times q: see `Divergence`. (n,) only"""
+        if not share:
+            return self
+        assert self.d_divergence is not None
+        weight = share * self.d_divergence  # (n,)
+        return self._replace(
+            at_blank=self.at_blank + weight * self.log_blank.exp(),
+            at_label=self.at_label + weight * self.log_label.exp(),
+            at_rest=self.at_rest + weight * self.log_rest.exp(),
+        )
+
     def log_z(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Compute each node's normaliser, which follows from its blank if that can be said.
 
@@ -147,18 +172,19 @@ def grad_logits(
         (n, V)
     """
     log_z = change.log_z(logits, label)  # (n,)
+    log_q = None
+    if divergence is not None and divergence.wants_student:
+        log_q = logits.sub_(log_z[:, None]).clone()  # (n, V)
+        log_z = torch.zeros_like(log_z)
+    if divergence is not None:
+        change = change.with_student(divergence.of_student)
     # q(v) / q(rest), which does not overflow where the rest has next to nothing. At blank and
     # label it means nothing and is written over.
-    kept = None
-    if divergence is None:
-        logits.sub_((log_z + change.log_rest)[:, None])
-    else:
-        kept = logits.sub_(log_z[:, None]).clone()  # log q, (n, V)
-        logits.sub_(change.log_rest[:, None])
-    grad = _with_classes(logits.exp_().mul_(change.at_rest[:, None]), change, label)
+    logits.sub_((log_z + change.log_rest)[:, None]).exp_().mul_(change.at_rest[:, None])
+    grad = _with_classes(logits, change, label)
     if divergence is not None:
-        assert kept is not None and change.d_divergence is not None  # it gives four numbers
-        divergence.add_grad(nodes, kept, change.d_divergence, grad)
+        assert change.d_divergence is not None  # it gives four numbers
+        divergence.add_grad(nodes, log_q, change.d_divergence, grad)
     return grad
 
 

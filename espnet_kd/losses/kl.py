@@ -51,9 +51,9 @@ class _KL(torch.autograd.Function):
     @alone
     def forward(ctx, log_p, log_q):
         ctx.save_for_backward(log_p, log_q)
-        d = log_p - log_q
+        d = log_q - log_p
         if _all_near(d):  # as it is nearly always
-            return torch.expm1(-d).add_(d).mul_(log_p.exp()).sum(-1)
+            return torch.expm1(d).sub_(d).mul_(log_p.exp()).sum(-1)
         log_p, log_q, empty = _filled(log_p, log_q)
         p, d = log_p.exp(), log_p - log_q
         near = torch.expm1(-d).add_(d).mul_(p)  # NaN where p is 0, which is not near

@@ -8,29 +8,40 @@ from typing import Optional, Tuple
 
 import torch
 
+from espnet_kd.lattice.banded import Band
 from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
 NEG_INF = float("-inf")
+KEPT = 16  # tokens: 132 bytes a node
 
 
 class TopKKL:
     """The `Divergence` of a lattice walk over k + 1 classes that the teacher chooses.
+
+    Of up to `KEPT` classes the first walk keeps the teacher's for the second, which then does not
+    compute them again.
 
     Args:
         teacher: The teacher's projected joint network; its D may be another.
         k: Tokens that are classes of their own.
         kind: See `losses.kl.divergence`.
         seen: Receiver of what the first walk computes of the teacher.
+        band: The nodes that count; None: all.
 
     Raises:
         ValueError: k is not in [1, V).
     """
 
     def __init__(
-        self, teacher: Joint, k: int, kind: str = "forward", seen: Optional[Seen] = None
+        self,
+        teacher: Joint,
+        k: int,
+        kind: str = "forward",
+        seen: Optional[Seen] = None,
+        band: Optional[Band] = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}: got '{kind}'")
@@ -38,17 +49,38 @@ class TopKKL:
             raise ValueError(f"k must lie in [1, {teacher.weight.size(0)}): got {k}")
         self.teacher = teacher.detach().in_one_dtype()
         self.k, self.kind, self.seen = k, kind, seen
+        self.of_student, self.wants_student = 0.0, True
+        self.kept: Optional[Tuple[torch.Tensor, torch.Tensor]] = None
+        if k <= KEPT and torch.is_grad_enabled():
+            enc = self.teacher.enc
+            size = (*enc.shape[:2], self.teacher.dec.size(1)) if band is None else band.place.shape
+            dtype = torch.promote_types(enc.dtype, torch.float32)
+            self.kept = (
+                enc.new_empty(*size, k + 1, dtype=dtype),
+                enc.new_empty(*size, k, dtype=torch.int32),
+            )
 
     def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
         """Divergence of some nodes. log_q: (n, V) -> (n,)"""
         log_p, index = self._classes(nodes, self.seen)
+        if self.kept is not None:
+            nodes.put(self.kept[0], log_p)
+            nodes.put(self.kept[1], index)
         return divergence(log_p, _gather(log_q, index), self.kind)
 
     def add_grad(
-        self, nodes: Nodes, log_q: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
+        self,
+        nodes: Nodes,
+        log_q: Optional[torch.Tensor],
+        weight: torch.Tensor,
+        grad: torch.Tensor,
     ) -> None:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
-        log_p, index = self._classes(nodes)
+        assert log_q is not None  # it is wanted
+        if self.kept is None:
+            log_p, index = self._classes(nodes)
+        else:
+            log_p, index = nodes.take(self.kept[0]), nodes.take(self.kept[1]).long()
         with torch.enable_grad():  # of k + 1 numbers a node: autograd is cheap
             classes = _gather(log_q, index).requires_grad_()
             loss = (weight * divergence(log_p, classes, self.kind)).sum()
@@ -70,7 +102,7 @@ class TopKKL:
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """The teacher's log-probabilities (n, k + 1) and its tokens (n, k)."""
         logits = self.teacher.logits(self.teacher.hidden(nodes))  # (n, V)
-        likeliest, index = logits.topk(self.k, dim=-1)  # (n, k) each
+        likeliest, index = _topk(logits, self.k)  # (n, k) each
         two = None if seen is None else seen.two_of(nodes, logits)  # (n, 2)
         rest = logits.scatter_(-1, index, NEG_INF).logsumexp(-1, keepdim=True)  # (n, 1)
         classes = torch.cat([likeliest, rest], dim=-1)  # (n, k + 1)
@@ -79,6 +111,15 @@ class TopKKL:
         if seen is not None and two is not None:
             seen.keep(nodes, two.sub_(log_z))
         return classes.sub_(log_z), index
+
+
+def _topk(logits: torch.Tensor, k: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Find the k largest of each node. (n, V) -> (n, k) each"""
+    short = 64 * k - logits.size(-1)
+    # A CPU sorts all of a row that has less than 64 k numbers, which takes it twice as long.
+    if logits.device.type == "cpu" and 0 < short < logits.size(-1) // 4:
+        logits = torch.nn.functional.pad(logits, (0, short), value=NEG_INF)
+    return logits.topk(k, dim=-1)
 
 
 def _gather(log_q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
