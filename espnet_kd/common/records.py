@@ -327,6 +327,14 @@ class Results(_Results, total=False):
     families: List[FamilyCost]
 
 
+class Robust(TypedDict):
+    """Models of a run that were heard under other conditions."""
+
+    inference_tag: str
+    test_sets: List[str]
+    models: Dict[str, str]
+
+
 def _check_results(results: Results) -> None:
     """Find models without a score that the report's tables have."""
     for field in ("models", "test_sets"):
@@ -388,6 +396,7 @@ SPEED: Record[Speed] = Record(
 DELAY: Record[Delay] = Record(
     "delay.json", Delay, "remove the file and run stage 17 again", _check_delay
 )
+ROBUSTNESS: Record[Robust] = Record("robustness.json", Robust, "run stage 22 again")
 RESULTS: Record[Results] = Record("results.json", Results, "run stage 17 again", _check_results)
 
 

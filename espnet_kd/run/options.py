@@ -94,6 +94,7 @@ OPTIONS: Dict[str, Option] = {
     "train_set": Option("name", needed=True),
     "valid_set": Option("name", needed=True),
     "test_sets": Option("names", needed=True),
+    "unlabelled_sets": Option("names"),
     "lang": Option("name", "noinfo", needed=True),
     # Tokens
     "token_type": Option("choice", "bpe", choices=("char", "bpe", "word"), needed=True),
@@ -141,6 +142,7 @@ OPTIONS: Dict[str, Option] = {
     "decoding_windows": Option("windows"),
     "report_note": Option("text"),
     "local_score_opts": Option("quoted"),
+    "robustness": Option("path"),
     # Pack and upload
     "pack_models": Option("names"),
     "model_license": Option("name"),
@@ -251,7 +253,11 @@ def _sets(values: Mapping[str, str]) -> Iterator[str]:
             f"--valid_set {valid} is the training set; copy its folder of data/ under another "
             "name if that is meant"
         )
-    for name in (train, valid, *tests):
+    unlabelled = values["unlabelled_sets"].split()
+    for name in unlabelled:
+        if name in (train, values["train_set"], valid, *tests):
+            yield f"--unlabelled_sets {name}: is a training, validation or test set, too"
+    for name in (train, valid, *tests, *unlabelled):
         if name == "org":
             yield "a set cannot be named 'org': dump/raw/org holds sets before they are filtered"
         if values["speed_perturb_factors"] and name == f"{train}_sp":

@@ -10,6 +10,7 @@ from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
+from espnet_kd.spec.conditions_file import load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import read_training
 
@@ -18,12 +19,12 @@ CONFIGS = {
     "asr_config": (10, 11),
     "student_config": (16,),
     "compression_config": (16, 17),
-    "inference_config": (12, 16, 20),
+    "inference_config": (12, 16, 20, 22),
 }
 # Folders by the stages that write into them.
 FOLDERS = {
-    "expdir": range(1, 21),
-    "dumpdir": (3, 4),
+    "expdir": range(1, 23),
+    "dumpdir": (3, 4, 22),
     "token_dir": (5,),
     "asr_stats_dir": (10,),
     "asr_exp": (11, 12, 13),
@@ -76,6 +77,11 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         given = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
         for word in unknown_names(given, known, abbreviated=True):
             yield f"--{name}: unknown option --{word}{nearest(word, known or ())}"
+    if wanted((22,)) and values["robustness"]:
+        try:
+            load_robustness(values["robustness"])
+        except UserError as e:
+            yield str(e)
     if wanted((12, 16, 17)):
         yield from _check_decoding(values)
     if imports and wanted((5,)):

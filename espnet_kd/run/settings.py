@@ -67,6 +67,7 @@ class Settings:
     max_dropped_share: str
     train_set: str
     valid_set: str
+    unlabelled_sets: Words
     token_type: str
     asr_config: str
     asr_args: str
@@ -97,6 +98,7 @@ class Settings:
     decoding_windows: Words
     report_note: str
     local_score_opts: str
+    robustness: str
     export_formats: Words
     export_models: Words
     export_utterances: int

@@ -27,7 +27,7 @@ def recipe_of(args: argparse.Namespace, stage: str, title: str) -> Recipe:
         UserError: an option that is wrong.
     """
     options = recipe_options(args)
-    for problem in check_values(values_to_check(options), range(1, 22)):
+    for problem in check_values(values_to_check(options), range(1, 23)):
         raise UserError(" ".join(problem.split()))
     settings = Settings.of(options)
     return Recipe(settings, Commands.from_environment(settings.python), stage, title, args.program)

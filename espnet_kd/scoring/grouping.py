@@ -88,7 +88,7 @@ def group(
         by: Kind of the groups; `auto`: speakers if there are `LEAST_SPEAKERS`, or else
             recordings.
     """
-    people = _people([speakers[utt] for utt in utterances])
+    people = people_of([speakers[utt] for utt in utterances])
     number = len(set(people))
     chosen = by != AUTO
     if not chosen:
@@ -104,7 +104,7 @@ def group(
     return Grouping(by, np.array([order[name] for name in names]), number, chosen)
 
 
-def _people(labels: List[str]) -> List[str]:
+def people_of(labels: List[str]) -> List[str]:
     """Return readers where all labels are a reader's chapters, as in Kaldi's LibriSpeech."""
     matches = [_READER_AND_CHAPTER.fullmatch(label) for label in labels]
     return [m[1] for m in matches if m] if all(matches) else labels
@@ -121,11 +121,17 @@ def read_grouping(folder: Path, utterances: Sequence[str], by: str = AUTO) -> Gr
     Raises:
         UserError: the scores are not of these utterances.
     """
-    return group(utterances, _speakers(folder, utterances), _sources(folder, utterances), by)
+    return group(
+        utterances, read_speakers(folder, utterances), read_sources(folder, utterances), by
+    )
 
 
-def _speakers(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
-    """Read speakers from sclite's references, whose lines end with (speaker-utterance)."""
+def read_speakers(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
+    """Read speakers from sclite's references, whose lines end with (speaker-utterance).
+
+    Raises:
+        UserError: they are not of these utterances.
+    """
     path = folder / "score_wer/ref.trn"
     if not path.is_file():
         raise UserError(f"{path}: no such file, which names the speakers; score again")
@@ -141,7 +147,8 @@ def _speakers(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
     return speakers
 
 
-def _sources(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
+def read_sources(folder: Path, utterances: Sequence[str]) -> Dict[str, str]:
+    """Read what a folder says of recordings: `sources_of`."""
     tables = {name: read_table(folder / name) for name in LABELS if (folder / name).is_file()}
     return sources_of(tables, utterances)
 

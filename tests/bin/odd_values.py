@@ -58,6 +58,7 @@ GOOD = {
     "--out exp/speed.json",
     "new_recipe": "exp/new",
     "pack_model": "--results exp/results.json --model teacher",
+    "perturb": "--data dump/dev --conditions plan.yaml --out dump/perturbed",
     "perturb_speed": "--data dump/dev --out dump/fast",
     "plan": f"{TEACHER} --target 0.6 --stages 2 --train_config train.yaml --no_estimate",
     "plan_stages": PLAN,
@@ -65,6 +66,8 @@ GOOD = {
     "report": "--exp exp --model teacher=teacher --inference_tag decode --test_sets dev",
     "report_run": RUN,
     "report_seeds": "--run exp --run exp/kd --out exp/SEEDS.md",
+    "robustness": "--exp exp --run exp --run exp/kd",
+    "robustness_run": RUN,
     "score": "--ref dump/dev/text --hyp dump/dev/text --utt2spk dump/dev/utt2spk --out exp/scores",
     "transcribe": "exported a.wav",
     "train": "",  # see `train_line`

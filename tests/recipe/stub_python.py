@@ -12,8 +12,8 @@ import sys
 
 # Command lines of ours that are really run: they start the others, or answer questions.
 IN_PLACE = (
-    "check_options", "collect_stats", "compress", "export_run", "lock", "report_run", "run_local",
-    "step",
+    "check_options", "collect_stats", "compress", "export_run", "lock", "report_run",
+    "robustness_run", "run_local", "step",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def score(args):
     write(args["out"] + "/score_wer/result.txt", "| SPKR | # Snt |\n| Sum/Avg | 2 |\n")
     # $STUB_WER, "kd_big@4=3 kd_big=5": words wrong of 100, by model and epochs.
     out = pathlib.Path(args["out"])
-    model = out.parents[2 if out.parent.name == "org" else 1]
+    model = next(folder for folder in out.parents if (folder / "facts.json").exists())
     wrong = dict(word.split("=") for word in os.environ.get("STUB_WER", "").split())
     facts = json.loads((model / "facts.json").read_text())
     errors = int(wrong.get(f"{model.name}@{facts['epochs']}", wrong.get(model.name, 0)))
@@ -143,7 +143,7 @@ def derive_student(args):
 
 def hard_labels(args):
     copy_dir(args)
-    shutil.copy(args["hyp"], args["out"] + "/text")
+    shutil.copy(_list(args["hyp"])[0], args["out"] + "/text")
     write(args["out"] + "/speech_shape", "")
     write(f"{args['out']}/text_shape.{args['token_type']}", "")
 
@@ -181,6 +181,17 @@ def report(args):
         args["exp"] + "/RESULTS.md", "# R\n\n| model | WER |\n|---|---|\n| teacher | 1 |\n\nend\n"
     )
     write(args["exp"] + "/results.json", "\n".join(_list(args["model"])))
+
+
+def perturb(args):
+    copy_dir(args)
+    for name in (*AUDIO, "utt2condition"):
+        value = "x" if name == "wav.scp" else "hiss" + open(args["conditions"]).read()[-4:-2]
+        write(f"{args['out']}/{name}", f"u {value.replace(' ', '')}\n")
+
+
+def robustness(args):
+    write(args["exp"] + "/robustness.json", "{}")
 
 
 def pack_model(args):
@@ -230,6 +241,8 @@ MODULES = {
     "espnet_kd.bin.measure_speed": measure_speed,
     "espnet_kd.bin.measure_delay": measure_delay,
     "espnet_kd.bin.report": report,
+    "espnet_kd.bin.perturb": perturb,
+    "espnet_kd.bin.robustness": robustness,
     "espnet_kd.bin.pack_model": pack_model,
     "espnet_kd.bin.upload_model": upload_model,
     "espnet_kd.bin.export": export,

@@ -43,6 +43,7 @@ max_dropped_share=0.1
 train_set=
 valid_set=
 test_sets=
+unlabelled_sets=
 lang=noinfo
 
 # Tokens
@@ -92,6 +93,7 @@ stock_wer=true
 decoding_windows=
 report_note=
 local_score_opts=
+robustness=
 
 # Pack and upload
 pack_models=
@@ -121,6 +123,7 @@ stage_titles=(
     [19]="upload of the archives to the Hugging Face hub, if --hf_repo is given"
     [20]="export of models for devices, if --export_formats is given"
     [21]="report again, with the exported models: bytes, speed and delay of each format"
+    [22]="robustness: all models under the conditions that --robustness lists"
 )
 
 # shellcheck source=scripts/help.sh
@@ -172,6 +175,8 @@ done <<<"${implied}"
 may_lack() {
     lack=false lack_words=()
     if [ "$1" = "${train_set}" ] && "${untranscribed}"; then
+        lack=true lack_words=(text:untranscribed=true)
+    elif [[ " ${unlabelled_sets} " = *" $1 "* ]]; then
         lack=true lack_words=(text:untranscribed=true)
     fi
 }
@@ -231,7 +236,7 @@ if want_one_of 1 2 3 4 5 10; then shared+=("${data_folders[@]}"); fi
 if want_one_of 11 12 13 || { [ -n "${teacher_exp}" ] && want 5; }; then shared+=("${asr_exp}"); fi
 hold "${expdir}" "${shared[@]}"
 # shellcheck disable=SC2086
-mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets})
+mapfile -t all_sets < <(unique "${train_set}" "${valid_set}" ${test_sets} ${unlabelled_sets})
 
 # ------------------------------------------------------------------ data
 if begin_stage 1; then
@@ -258,7 +263,7 @@ if begin_stage 1; then
         mapfile -t -O 1 words < <(named_corpora)
     fi
     # shellcheck disable=SC2086
-    for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
+    for dset in "${base_train_set}" "${valid_set}" ${test_sets} ${unlabelled_sets}; do
         # A set that is missing, although the stage is done, has been asked for since.
         words+=("has:${dset}/wav.scp")
     done
@@ -275,7 +280,7 @@ if begin_stage 1; then
                 "${data_options[@]}"
         fi
         # shellcheck disable=SC2086
-        for dset in "${base_train_set}" "${valid_set}" ${test_sets}; do
+        for dset in "${base_train_set}" "${valid_set}" ${test_sets} ${unlabelled_sets}; do
             [ -s "data/${dset}/wav.scp" ] ||
                 die "stage 1 made no data/${dset};" \
                     "check --train_set, --valid_set, --test_sets and --local_data_opts"
@@ -481,6 +486,16 @@ if begin_stage 21; then
         by_python report_run --as_stage 21 --run_command "${run_command}"
         # Model cards quote the speed, which was measured again beside the exported models.
         if want 18; then pack_all; fi
+    fi
+    end_stage
+fi
+
+# ------------------------------------------------------------------ other conditions
+if begin_stage 22; then
+    if [ -z "${robustness}" ]; then
+        log "Stage 22: nothing to do (--robustness is empty)"
+    else
+        by_python robustness_run
     fi
     end_stage
 fi

@@ -1,0 +1,178 @@
+r"""Make copies of a data directory under the conditions of `conf/robustness.yaml`.
+
+    python -m espnet_kd.bin.perturb --data dump/raw/test --conditions conf/robustness.yaml \
+        --out dump/raw/robustness/test
+
+Each utterance is there once for each condition, as `<utterance>-<condition>`; `utt2condition`
+names the condition, `utt2source` the utterance. The same sounds are made each time.
+"""
+
+import argparse
+import functools
+import logging
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from espnet_kd.cli import new_parser, positive_int
+from espnet_kd.data.audio import BadAudio, decode, decode_or_refuse, encode
+from espnet_kd.data.bad_items import BadItems
+from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
+from espnet_kd.data.parallel import parallel_map
+from espnet_kd.data.perturbation import perturb, sound_files
+from espnet_kd.errors import UserError, run_main
+from espnet_kd.progress import track
+from espnet_kd.scoring.conditions import CONDITION, LABELS, SOURCE, read_labels
+from espnet_kd.scoring.grouping import people_of, read_sources
+from espnet_kd.spec.conditions_file import BABBLE, WHITE, Condition, Robustness, load_robustness
+
+SILENT = "silent utterances under a condition with noise"
+
+
+class Work(NamedTuple):
+    """A sound to be made.
+
+    Attributes:
+        utt: Name of the clean utterance.
+        condition: Its condition.
+        others: Sounds of which noise may be made.
+    """
+
+    utt: str
+    condition: Condition
+    others: Sequence[str]
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="data directory to read")
+    parser.add_argument("--conditions", required=True, help="YAML of the conditions")
+    parser.add_argument("--out", type=Path, required=True, help="data directory to write")
+    parser.add_argument("--nj", type=positive_int, default=1, help="processes")
+    return parser
+
+
+@run_main
+def main(cmd: Optional[Sequence[str]] = None) -> None:
+    """Make the copies."""
+    args = get_parser().parse_args(cmd)
+    wanted = load_robustness(args.conditions)
+    tables = read_data_dir(args.data)
+    clean = chosen(args.data, tables, wanted)
+    works = [
+        Work(utt, c, others(c, utt, tables, args.conditions))
+        for c in wanted.conditions
+        for utt in clean
+    ]
+    sources = read_sources(args.data, list(tables["wav.scp"]))
+    bad = BadItems(str(args.data), 1.0)
+    made: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", *LABELS)}
+    make = functools.partial(make_one, tables["wav.scp"], args.out / "data")
+    results = parallel_map(make, works, min(args.nj, len(works)))
+    for work, path in zip(works, track(results, f"perturb {args.out.name}", total=len(works))):
+        name = f"{work.utt}-{work.condition.name}"
+        if not path:
+            bad.add(SILENT, name)
+            continue
+        made["wav.scp"][name] = path
+        made[CONDITION][name] = work.condition.name
+        made[SOURCE][name] = sources.get(work.utt, work.utt)
+        for table in ("text", "utt2spk"):
+            made[table][name] = tables[table][work.utt]
+    for condition in wanted.conditions:
+        if condition.name not in made[CONDITION].values():
+            raise UserError(
+                f"{args.data}: no utterance is left under '{condition.name}': {SILENT}"
+            )
+    bad.log()
+    write_data_dir(args.out, made)
+    bad.write(args.out)
+    logging.info(
+        f"wrote {args.out}: {len(clean)} utterances under {len(wanted.conditions)} conditions"
+    )
+
+
+def chosen(data: Path, tables: Tables, wanted: Robustness) -> List[str]:
+    """Choose the utterances of a set that are heard.
+
+    Raises:
+        UserError: none has the label that is wanted.
+    """
+    names = sorted(tables["wav.scp"])
+    if wanted.only:
+        labels = read_labels(data, names)
+        names = [utt for utt in names if labels.get(utt) == wanted.only]
+        if not names:
+            there = ", ".join(sorted(set(labels.values()))) or "no label"
+            raise UserError(
+                f"{data}/{CONDITION}: no utterance has 'only: {wanted.only}'; there is {there}"
+            )
+    count = min(wanted.utterances or len(names), len(names))
+    return [names[i * len(names) // count] for i in range(count)]
+
+
+def others(condition: Condition, utt: str, tables: Tables, where: str) -> List[str]:
+    """List the sounds that noise of a condition may be made of, for an utterance.
+
+    Raises:
+        UserError: there are none.
+    """
+    if condition.noise in ("", WHITE):
+        return []
+    if condition.noise != BABBLE:
+        return _files(condition.noise)
+    speakers = tables["utt2spk"]
+    people = dict(zip(speakers, people_of(list(speakers.values()))))
+    sounds = [
+        path for name, path in sorted(tables["wav.scp"].items()) if people[name] != people[utt]
+    ]
+    if not sounds:
+        raise UserError(
+            f"{where}: '{condition.name}' needs other speakers for its babble, and all of the set "
+            f"is of '{speakers[utt]}'"
+        )
+    return sounds
+
+
+@functools.lru_cache(maxsize=None)
+def _files(folder: str) -> List[str]:
+    return [str(path) for path in sound_files(folder)]
+
+
+def make_one(sounds: Dict[str, str], folder: Path, work: Work) -> str:
+    """Make a sound and return its path; '' where the utterance is silent.
+
+    Raises:
+        UserError: a sound cannot be read, or noise has another sampling rate.
+    """
+    audio, header = decode_or_refuse(sounds[work.utt])
+
+    def drawn(random: np.random.Generator, most: int) -> List[np.ndarray]:
+        picks = random.choice(len(work.others), min(most, len(work.others)), replace=False)
+        return [_other(work.others[k], header.rate) for k in sorted(picks)]
+
+    try:
+        out = perturb(audio, header.rate, work.condition, work.utt, drawn)
+    except BadAudio:
+        return ""
+    path = folder / f"{work.utt.replace('/', '%2F')}-{work.condition.name}.flac"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode(path, out, header.rate, "flac")
+    return str(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _other(path: str, rate: int) -> np.ndarray:
+    try:
+        audio, header = decode(path)
+    except BadAudio as e:
+        raise UserError(f"{path}: {e}; noise cannot be made of it") from None
+    if header.rate != rate:
+        raise UserError(f"{path}: {header.rate} Hz, where the set has {rate} Hz; resample it")
+    return audio
+
+
+if __name__ == "__main__":
+    main()

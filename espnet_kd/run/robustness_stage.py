@@ -1,0 +1,67 @@
+"""Stage 22: what conditions cost compressed models more than the first teacher."""
+
+import hashlib
+from typing import List
+
+from espnet_kd.data.perturbation import sound_files
+from espnet_kd.run.decoding import decode_model, score_model, why_not_scored
+from espnet_kd.run.recipe import Recipe
+from espnet_kd.run.students import read_students
+from espnet_kd.spec.conditions_file import BABBLE, WHITE, load_robustness
+
+FOLDER = "robustness"  # below dump/raw, and below a model's decodings
+
+
+def measure_robustness(recipe: Recipe) -> None:
+    """Make the test sets under all conditions, decode them with all models, and report.
+
+    Args:
+        recipe: The stage.
+
+    Raises:
+        UserError: no model is scored, or a condition cannot be made.
+        JobError: a job has failed.
+    """
+    settings = recipe.settings
+    conditions = settings.robustness
+    sets = []
+    for name in settings.scored_sets:
+        data, out = settings.data(name), settings.data(f"{FOLDER}/{name}")
+        recipe.need(f"{data}/wav.scp", settings.maker_of_set(name))
+        words = [f"table:{conditions}", f"tables:{data}", *_noises(conditions)]
+        words += [f"out:{table}" for table in ("wav.scp", "text", "utt2spk", "utt2condition")]
+        if recipe.needed(out, "perturb", words):
+            command = recipe.python("perturb", "--data", data, "--conditions", conditions)
+            recipe.call([*command, "--out", out, "--nj", str(settings.nj)])
+            recipe.done(out, "perturb")
+        sets.append(f"{FOLDER}/{name}")
+    models = {"teacher": (settings.asr_exp, settings.teacher_stage)}
+    for student in read_students(settings):
+        maker = f"16 (--compression_stage {student.number})"
+        models[student.name] = (student.folder, maker)
+    command = recipe.python("robustness", "--exp", settings.expdir)
+    counts = []
+    for model, (exp, maker) in models.items():
+        stale = why_not_scored(recipe, exp, settings.inference_tag)
+        if stale:
+            recipe.log(f"Stage {recipe.stage}: {exp} is not scored yet and left out ({stale})")
+            continue
+        decode_model(recipe, exp, maker, sets)
+        score_model(recipe, exp, recipe.stage, sets)
+        command += ["--model", f"{model}={exp}"]
+        for name in (*sets, *settings.scored_sets):
+            counts.append(f"file:{exp}/{settings.inference_tag}/{name}/score_wer/counts.tsv")
+    command += ["--inference_tag", settings.inference_tag]
+    recipe.call([*command, "--test_sets", " ".join(settings.scored_sets)])
+    recipe.done(settings.expdir, "robustness", [*counts, "out:robustness.json"])
+
+
+def _noises(conditions: str) -> List[str]:
+    """Spell which sounds lie in the folders that noise is made of."""
+    words = []
+    for condition in load_robustness(conditions).conditions:
+        if condition.noise not in ("", BABBLE, WHITE):
+            files = [f"{path} {path.stat().st_size}" for path in sound_files(condition.noise)]
+            digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
+            words.append(f"text:sounds of {condition.noise}={digest}")
+    return words

@@ -1,0 +1,155 @@
+"""Sounds under other conditions: what is promised of them, and that they come out again."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_kd.bin.perturb import main
+from espnet_kd.data.audio import BadAudio
+from espnet_kd.data.perturbation import level, perturb, stretched
+from espnet_kd.fileio import read_table
+from espnet_kd.spec.conditions_file import Condition, Lost, Reverb, load_robustness
+
+RATE = 8000
+
+
+def tone(seconds=1.0, hertz=440.0):
+    t = np.arange(int(seconds * RATE)) / RATE
+    return (0.2 * np.sin(2 * np.pi * hertz * t)).astype(np.float32)
+
+
+def made(condition, audio=None, sounds=None, utt="u"):
+    return perturb(tone() if audio is None else audio, RATE, condition, utt, sounds)
+
+
+@pytest.mark.parametrize("snr", [20.0, 0.0])
+def test_the_ratio_is_met(snr):
+    rng = np.random.default_rng(0)
+    others = [rng.standard_normal(5000) for _ in range(3)]
+    for kind in ("white", "babble"):
+        condition = Condition("n", noise=kind, snr=snr)
+        audio = tone() * 0.1  # so that nothing has to be made softer
+        noise = made(condition, audio, lambda random, most: others) - audio
+        assert 20 * np.log10(level(audio) / level(noise)) == pytest.approx(snr, abs=0.1)
+
+
+def test_tempo_keeps_the_pitch():
+    for tempo in (0.8, 1.25):
+        out = stretched(tone(2.0), RATE, tempo)
+        assert len(out) == round(2 * RATE / tempo)
+        peak = np.argmax(np.abs(np.fft.rfft(out * np.hanning(len(out)))))
+        assert peak * RATE / len(out) == pytest.approx(440, abs=2)
+
+
+def test_gain_band_losses_room():
+    assert level(made(Condition("q", gain=-30))) == pytest.approx(level(tone()) * 10**-1.5, 1e-3)
+    clipped = made(Condition("l", gain=20, clip=True))
+    assert np.abs(clipped).max() == 1 and np.mean(np.abs(clipped) == 1) > 0.3
+    assert np.abs(made(Condition("l", gain=20))).max() == pytest.approx(0.99)
+    low = made(Condition("p", band=[300, 3400]), tone(hertz=50))
+    assert level(low) < 0.05 * level(made(Condition("p", band=[300, 3400])))
+    lost = made(Condition("d", lost=Lost(share=0.25, ms=20)))
+    assert np.mean(lost == 0) == pytest.approx(0.25, abs=0.01)
+    room = made(Condition("r", reverb=Reverb(rt60=0.5)), np.eye(1, RATE)[0].astype("f4"))
+    fall = [level(room[int(s * RATE) : int((s + 0.05) * RATE)]) for s in (0.05, 0.3)]
+    assert 20 * np.log10(fall[0] / fall[1]) == pytest.approx(30, abs=4)  # half of 60 dB
+    with pytest.raises(BadAudio):
+        made(Condition("n", noise="white", snr=5), np.zeros(100, np.float32))
+
+
+CONDITIONS = """utterances: 2
+only: clean
+conditions:
+  - {name: hiss, noise: white, snr: 10}
+  - {name: talk, noise: babble, snr: 5}
+  - {name: fast, tempo: 1.25}
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    tables = {name: "" for name in ("wav.scp", "text", "utt2spk", "utt2condition", "utt2source")}
+    for n in range(4):
+        utt = f"s{n % 2}-{n}"
+        soundfile.write(tmp_path / f"{utt}.wav", tone(0.3, 300 + 50 * n), RATE)
+        for name, value in zip(
+            tables, (tmp_path / f"{utt}.wav", "A B", f"s{n % 2}", "clean" if n else "x", f"r{n}")
+        ):
+            tables[name] += f"{utt} {value}\n"
+    for name, text in tables.items():
+        (folder / name).write_text(text)
+    (tmp_path / "c.yaml").write_text(CONDITIONS)
+    return folder
+
+
+def run(data, out="out", code=0):
+    words = ["--data", str(data), "--conditions", str(data.parent / "c.yaml")]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--out", str(data.parent / out)])
+    assert end.value.code == code
+    return data.parent / out
+
+
+def refused(data, capsys):
+    run(data, code=1)
+    return capsys.readouterr().err.strip()
+
+
+def test_the_same_sounds_are_made_again(data):
+    digests = []
+    for out in (run(data, "a"), run(data, "b")):
+        files = sorted((out / "data").iterdir())
+        assert len(files) == 6
+        digests.append([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])
+    assert digests[0] == digests[1] and len(set(digests[0])) == 6
+    labels = read_table(out / "utt2condition")
+    assert {u: labels[u] for u in labels if u.startswith("s0-2")} == {
+        "s0-2-hiss": "hiss", "s0-2-talk": "talk", "s0-2-fast": "fast",
+    }  # fmt: skip
+    assert read_table(out / "utt2source")["s0-2-hiss"] == "r2"
+    assert read_table(out / "text")["s0-2-talk"] == "A B"
+
+
+def test_a_babble_needs_other_speakers_and_labels_are_known(data, capsys):
+    (data / "utt2spk").write_text("".join(f"{u} s\n" for u in read_table(data / "utt2spk")))
+    assert "'talk' needs other speakers for its babble" in refused(data, capsys)
+    (data.parent / "c.yaml").write_text(CONDITIONS.replace("clean", "cleen"))
+    assert "no utterance has 'only: cleen'; there is clean, x" in refused(data, capsys)
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("{name: a, tempo: 3}", ":2: conditions[0].tempo: expected a number from 0.5 to 2"),
+        ("{name: a, snr: 3}", ":2: conditions[0]: 'snr' without 'noise'"),
+        ("{name: a, nois: white}", "unknown key 'nois' (did you mean 'noise'?)"),
+        ("{name: a}", "'a' changes nothing"),
+        ("{gain: 3}", "no 'name'"),
+        ("{name: a b, gain: 3}", "expected a name of letters"),
+        ("{name: a, band: [400, 300]}", "400 Hz is not below 300 Hz"),
+        ("{name: a, reverb: {rt: 1}}", "unknown key 'rt'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path, line, said):
+    (tmp_path / "c.yaml").write_text(f"conditions:\n  - {line}\n")
+    with pytest.raises(Exception, match=".") as e:
+        load_robustness(str(tmp_path / "c.yaml"))
+    assert said in str(e.value)
+
+
+def test_a_folder_of_noise(data, capsys):
+    text = "conditions:\n  - {name: cafe, noise: FOLDER, snr: 5}\n".replace(
+        "FOLDER", str(data.parent / "noise")
+    )
+    (data.parent / "c.yaml").write_text(text)
+    assert "no such folder; name white, babble or a folder" in refused(data, capsys)
+    (data.parent / "noise").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000)
+    soundfile.write(data.parent / "noise/n.wav", noise, 16000)
+    assert "n.wav: 16000 Hz, where the set has 8000 Hz" in refused(data, capsys)
+    soundfile.write(data.parent / "noise/n.wav", noise, RATE)
+    assert len(read_table(run(data) / "wav.scp")) == 4

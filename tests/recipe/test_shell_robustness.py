@@ -1,0 +1,26 @@
+"""Stage 22 of the stage script: sets under conditions, all models, once."""
+
+from shell_recipe import Recipe, value
+
+ONLY = {"stage": 22, "stop_stage": 22, "test_sets": "test_a"}
+
+
+def test_finished_models_are_heard_once(tmp_path):
+    recipe = Recipe(tmp_path)
+    recipe.write("conf/r.yaml", "conditions:\n  - {name: hiss, noise: white, snr: 5}\n")
+    recipe.write("conf/compression.yaml", "stages:\n- {name: small, target: 0.4, epochs: 3}\n")
+    recipe.ok(stop_stage=16, test_sets="test_a")
+    recipe.calls()
+    assert "Stage 22: nothing to do (--robustness is empty)" in recipe.ok(**ONLY)
+    options = {**ONLY, "robustness": "conf/r.yaml"}
+    recipe.ok(**options)
+    calls = recipe.calls()
+    verbs = [call[0].rpartition(".")[2] for call in calls]
+    assert verbs.count("perturb") == 1 and verbs.count("score") == 2 and verbs[-1] == "robustness"
+    assert value(calls[0], "--data") == "dump/raw/test_a"
+    assert value(calls[0], "--out") == "dump/raw/robustness/test_a"
+    assert "teacher=exp/teacher" in calls[-1] and "small=exp/kd_small" in calls[-1]
+    recipe.ok(**options)
+    assert recipe.verbs() == ["robustness"]  # the page alone
+    recipe.write("conf/r.yaml", "conditions:\n  - {name: hiss, noise: white}\n")
+    assert "conditions[0]: 'noise' without 'snr'" in recipe.error(**options)
