@@ -16,7 +16,7 @@ from espnet_kd.run.options import check_values, stages_to_run
 from espnet_kd.run.prerequisites import check_needs
 from espnet_kd.run.settings import Settings, recipe_options, recipe_parser
 
-WITH_STUDENTS = (16, 17)  # stages that read the plan
+WITH_STUDENTS = (16, 17, 22)  # stages that read the plan
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -69,16 +69,19 @@ def _needs_no_transcripts(settings: Settings) -> bool:
     if not settings.teacher_exp:
         return False
     try:
-        return all(student.plan.labels == "teacher" for student in read_students(settings))
+        plans = [student.plan for student in read_students(settings)]
+        return all(plan.labels == "teacher" and not plan.keep_source for plan in plans)
     except UserError:  # is told where the plan is needed
         return False
 
 
 def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
+    from espnet_kd.run.label_sets import check_label_sets
     from espnet_kd.run.students import read_students, student_at  # reads the plan
 
     try:
         students = read_students(settings)
+        check_label_sets(settings, students)
         if compresses:
             student_at(students, settings.compression_stage, settings)
     except UserError as e:

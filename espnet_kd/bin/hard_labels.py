@@ -2,22 +2,31 @@
 
 import argparse
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
-from espnet_kd.cli import new_parser, share
+from espnet_kd.cli import new_parser, share, whole
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.frames import samples_of_frame
-from espnet_kd.data.hard_labels import hard_labels
-from espnet_kd.data.kaldi_dir import read_data_dir, write_data_dir
+from espnet_kd.data.hard_labels import HardLabels, hard_labels
+from espnet_kd.data.kaldi_dir import Tables, read_data_dir, select, write_data_dir
+from espnet_kd.data.label_selection import (
+    Label,
+    best_share,
+    confidences,
+    evenly,
+    median_labels,
+    source_count,
+)
 from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
-from espnet_kd.fileio import read_table, write_table
+from espnet_kd.fileio import atomic_open, read_table, write_table
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
-    parser.add_argument("--hyp", required=True, help="decoded text of the training set")
+    help_ = "decoded text of the set; of several the one nearest to all others is taken"
+    parser.add_argument("--hyp", action="append", required=True, help=help_)
     parser.add_argument("--data", required=True, help="the training set, of dump/raw")
     parser.add_argument("--speech_shape", required=True, help="lengths of its utterances")
     parser.add_argument("--config", required=True, help="training config: samples of a frame")
@@ -35,6 +44,14 @@ def get_parser() -> argparse.ArgumentParser:
         default=0.1,
         help="refuse to leave out a larger share of the utterances",
     )
+    add = parser.add_argument
+    add("--select", choices=("agreement", "confidence", "none"), help="score of an utterance")
+    add("--keep", type=share, default=1.0, help="share with the best scores that is kept")
+    add("--score", action="append", default=[], help="scores beside each --hyp, for confidence")
+    add("--least", type=whole, default=1, help="refuse if fewer utterances are left")
+    add("--source", help="data directory whose transcripts are trained on, too")
+    add("--source_shapes", help="folder of its shape files")
+    add("--keep_source", type=share, default=0.0, help="share that its utterances have")
     return parser
 
 
@@ -47,16 +64,85 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     samples = samples_of_frame(read_yaml(args.config, "derive the student first"), args.config)
     frames = _frames(args.speech_shape, shapes, tables["text"], samples)
     tokens = tokenizer(args.token_type, args.bpemodel)
-    labels = hard_labels(tables, read_table(args.hyp), frames, tokens, args.hyp)
-    labels.refuse_beyond_share(args.max_dropped_share, args.hyp)
-
+    chosen = median_labels([read_table(path) for path in args.hyp], args.hyp)
+    hyps = {utt: label.text for utt, label in chosen.items()}
+    labels = hard_labels(tables, hyps, frames, tokens, args.hyp[0])
+    labels.refuse_beyond_share(args.max_dropped_share, args.hyp[0])
     out, vocabulary = Path(args.out), _count_lines(args.token_list)
+    kept = _selected(args, labels, chosen)
+    if len(kept) < args.least:
+        raise UserError(
+            f"{args.data}: {len(kept)} utterances are left to train on, and {args.least} are "
+            "needed; raise 'keep', or label more"
+        )
+    made = select(labels.tables, set(kept))
     # ESPnet's batch sampler counts elements: length and width.
-    lengths = {utt: f"{n},{vocabulary}" for utt, n in labels.lengths.items()}
-    write_table(out / f"text_shape.{args.token_type}", lengths)
-    write_table(out / "speech_shape", {utt: shapes[utt] for utt in lengths})
-    write_data_dir(out, labels.tables)
-    print(f"hard labels {out}: {labels.summary()}")
+    text_shapes = {utt: f"{labels.lengths[utt]},{vocabulary}" for utt in kept}
+    speech_shapes = {utt: shapes[utt] for utt in kept}
+    if args.keep_source:
+        added = _add_source(args, made, text_shapes, speech_shapes)
+        print(f"{added} utterances of {args.source} with their transcripts")
+    write_table(out / f"text_shape.{args.token_type}", text_shapes)
+    write_table(out / "speech_shape", speech_shapes)
+    write_data_dir(out, made)
+    chose = f"; {len(kept)} kept by {args.select}" if args.select else ""
+    print(f"hard labels {out}: {labels.summary()}{chose}")
+
+
+def _selected(
+    args: argparse.Namespace, labels: HardLabels, chosen: Mapping[str, Label]
+) -> List[str]:
+    """Choose utterances by a score, and write down how (`selection.tsv`)."""
+    if not args.select:
+        return list(labels.lengths)
+    if args.select == "confidence":
+        if len(args.score) != len(args.hyp):
+            raise UserError(f"--score: {len(args.score)} for {len(args.hyp)} --hyp; name one each")
+        tables = [read_table(path) for path in args.score]
+        scores = confidences(chosen, tables, labels.lengths, args.score)
+    else:
+        scores = {utt: chosen[utt].agreement for utt in labels.lengths}
+    kept = best_share(scores, 1.0 if args.select == "none" else args.keep)
+    taken = set(kept)
+    with atomic_open(Path(args.out) / "selection.tsv") as f:
+        print("utt", "teacher", "score", "kept", sep="\t", file=f)
+        for utt, score in scores.items():
+            row = (utt, chosen[utt].teacher, f"{score:.4f}", int(utt in taken))
+            print(*row, sep="\t", file=f)
+    return kept
+
+
+def _add_source(
+    args: argparse.Namespace,
+    made: Tables,
+    text_shapes: Dict[str, str],
+    speech_shapes: Dict[str, str],
+) -> int:
+    """Add labelled utterances, evenly spaced, to tables and shapes; return their number.
+
+    Raises:
+        UserError: an utterance is in both sets.
+    """
+    source = read_data_dir(args.source)
+    names = sorted(source["wav.scp"])
+    both = [utt for utt in names if utt in text_shapes]
+    if both:
+        raise UserError(f"{args.source}: '{both[0]}' is an utterance of {args.data}, too")
+    chosen = evenly(names, source_count(len(text_shapes), args.keep_source))
+    files = (f"text_shape.{args.token_type}", "speech_shape")
+    for name, shapes in zip(files, (text_shapes, speech_shapes)):
+        table = read_table(f"{args.source_shapes}/{name}")
+        lacking = [utt for utt in chosen if utt not in table]
+        if lacking:
+            raise UserError(f"{args.source_shapes}/{name}: lacks '{lacking[0]}'; run stage 10")
+        shapes.update((utt, table[utt]) for utt in chosen)
+    more = select(source, set(chosen))
+    for name in list(made):
+        if name not in more:
+            del made[name]  # what only some have
+        else:
+            made[name].update(more[name])
+    return len(chosen)
 
 
 def _count_lines(path: str) -> int:

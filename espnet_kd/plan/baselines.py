@@ -296,9 +296,7 @@ def _one_step(
         if not distils:
             raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
         source = _changed(distils[-1], kind, path, name)
-        student = dataclasses.replace(
-            student, kd=source.kd, labels=source.labels, train=source.train
-        )
+        student = dataclasses.replace(student, kd=source.kd, train=source.train, **_labels(source))
     return dataclasses.replace(
         student,
         epochs=epochs,
@@ -328,10 +326,19 @@ def _chain(
     return students
 
 
+def _labels(stage: Student) -> Dict[str, Any]:
+    """Return a stage's options of labels."""
+    names = ("labels", "label_set", "label_teachers", "select", "keep_source")
+    return {name: getattr(stage, name) for name in names}
+
+
 def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     """Give a stage the first weights and the distillation of a path."""
     if path.kd is None:
         kd, labels = Distillation().changed(objective="none"), "transcript"
+        stage = dataclasses.replace(
+            stage, label_set="", label_teachers=None, select=None, keep_source=0.0
+        )
     else:
         kd, labels = stage.kd.changed(**path.kd), stage.labels
     taught_by = path.teacher or stage.taught_by

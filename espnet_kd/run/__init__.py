@@ -26,8 +26,10 @@ In reading order:
     first_teacher  stages 11 to 13
     students       the students of a run
     judgement      may a student be a teacher?
+    label_sets     what a student is trained on
     turn           one turn of stage 16: a student from derivation to manifest
     reporting      stage 17
+    robustness_stage  stage 22: models under other conditions
     exporting      stage 20
     recipe_folder  a recipe folder that stands alone
     stage_main     what the command lines of whole stages share

@@ -8,14 +8,12 @@ import glob
 import os
 import shutil
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, List, Optional
 
-from espnet_kd.common.records import STUDENT
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.errors import UserError
-from espnet_kd.fileio import read_table
 from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import judge
+from espnet_kd.run.label_sets import TrainingSet, check_label_sets, training_set
 from espnet_kd.run.lock import held
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
@@ -24,18 +22,6 @@ from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
 
 PATIENCE = 86400.0  # seconds in which another run makes a cache that serves this one, too
-
-
-class TrainingSet(NamedTuple):
-    """Data that a student is trained on.
-
-    Attributes:
-        folder: Data directory.
-        shapes: Folder of its shape files.
-    """
-
-    folder: str
-    shapes: str
 
 
 class Turn:
@@ -57,6 +43,7 @@ class Turn:
     def read(self) -> None:
         """Read the plan, and what gates have measured by now."""
         self.students = read_students(self.settings)
+        check_label_sets(self.settings, self.students)
         self.student: StudentInRun = student_at(self.students, self.number, self.settings)
 
     @property
@@ -173,46 +160,8 @@ class Turn:
         return "" if only_teaches(config) is None else self.settings.asr_config
 
     def labels(self) -> TrainingSet:
-        """Return what the student is trained on: transcripts, or what its teacher makes of it.
-
-        The second (`labels: teacher` in the plan) is made if need be.
-        """
-        recipe, settings, student = self.recipe, self.settings, self.student
-        transcripts = TrainingSet(settings.train_dir, f"{settings.asr_stats_dir}/train")
-        if STUDENT.read(Path(student.folder)).get("labels") != "teacher":
-            _check_transcribed(f"{settings.train_dir}/text", student.plan.name)
-            return transcripts
-        out = f"{student.folder}/hard_labels/{settings.train_set}"
-        made = TrainingSet(out, out)
-        # A finished training stays with its labels, however its teacher is decoded since.
-        trained = is_trained(recipe, student.folder) and os.path.exists(f"{out}/wav.scp")
-        if trained and not self._force:
-            return made
-        lengths = f"{transcripts.shapes}/speech_shape"
-        recipe.need(lengths, "10")
-        train_set = [settings.train_set]
-        decode_model(recipe, student.taught_by, student.taught_by_maker, train_set, self._force)
-        hypotheses = f"{student.taught_by}/{settings.inference_tag}/{settings.train_set}/text"
-        words = [f"file:{path}" for path in (hypotheses, lengths, settings.token_list)]
-        words.append(f"data:{transcripts.folder}")
-        shape = f"text_shape.{settings.token_type}"
-        words += [f"out:{name}" for name in ("wav.scp", "text", "speech_shape", shape)]
-        if recipe.needed(out, "hard_labels", words, self._force):
-            command = recipe.python(
-                "hard_labels",
-                *("--hyp", hypotheses),
-                *("--data", transcripts.folder),
-                *("--speech_shape", lengths),
-                *("--config", f"{student.folder}/student.yaml"),
-                *("--token_list", settings.token_list),
-                *("--token_type", settings.token_type),
-                *("--bpemodel", settings.bpemodel),
-                *("--max_dropped_share", settings.max_dropped_share),
-                *("--out", out),
-            )
-            recipe.call(command)
-            recipe.done(out, "hard_labels")
-        return made
+        """Return what the student is trained on, made if need be."""
+        return training_set(self.recipe, self.student, self._force)
 
     def cache(self, data: Optional[TrainingSet] = None) -> List[str]:
         """Compute once what the teacher says of each utterance.
@@ -376,17 +325,3 @@ class Turn:
                 model,
             )
             recipe.done(exp, "manifest")
-
-
-def _check_transcribed(path: str, name: str) -> None:
-    """Refuse to train on transcripts that are not there.
-
-    Raises:
-        UserError: some are empty, since stages 1 to 4 ran for a plan of hard labels alone.
-    """
-    lacking = sum(not text.strip() for text in read_table(path).values())
-    if lacking:
-        raise UserError(
-            f"{path}: {lacking} utterances without a transcript, which '{name}' is to train on; "
-            "say 'labels: teacher' in its stage, or run stages 1 to 10 again, which leave them out"
-        )

@@ -17,8 +17,10 @@ In reading order:
     training_config  the students' training config, of which ESPnet knows most
     gate             when a student may become a teacher
     method           compression methods and the options that they add
+    pseudo_labels    whose labels a stage is trained on, and which of them
     stage            one student of a plan
     contradictions   names and sizes that exclude one another
     plan             the file
+    conditions_file  conditions under which finished models are heard again
     option_tables    tables of all options, for docs/plan.md and `--help`
 """

@@ -37,6 +37,7 @@ from espnet_kd.spec.contradictions import (
     check_teachers,
 )
 from espnet_kd.spec.gate import read_gate
+from espnet_kd.spec.pseudo_labels import check_labels
 from espnet_kd.spec.stage import Stage, read_stage
 from espnet_kd.spec.values import number
 
@@ -120,6 +121,7 @@ def _checked(document: Document, path: str) -> CompressionPlan:
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
         check_names(stages)
         check_teachers(stages)
+        check_labels(stages)
         check_cutting(stages)
         check_idle(stages)
         check_annealing(stages)

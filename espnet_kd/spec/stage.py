@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any, Optional, Type
+from typing import Any, List, Optional, Type
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
@@ -10,6 +10,7 @@ from espnet_kd.spec.gate import Gate, read_gate
 from espnet_kd.spec.method import DEFAULT, MethodOptions, read_method, read_method_conf
 from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
+from espnet_kd.spec.pseudo_labels import Select, read_select, read_set, read_teachers
 from espnet_kd.spec.reader import check_keys, read
 from espnet_kd.spec.target import Target, read_target
 from espnet_kd.spec.training_config import TrainingConfig, read_train
@@ -73,6 +74,10 @@ class Stage(Options):
         allocate: Rule by which a target becomes sizes: by our `rule` or by measured `sensitivity`.
         labels: Labels of the student's RNN-T loss: the `transcript`, or what
             the `teacher` makes of the training set (hard labels).
+        label_set: Set that it is trained on in place of the training set; empty: that.
+        label_teachers: Models whose labels are put together; None: its teacher alone.
+        select: Choice of the labels that are trained on; None: all.
+        keep_source: Share of the utterances that are of the training set, beside a `label_set`.
         taught_by: Model whose posteriors (and hard labels) it learns: its teacher, which is the
             `previous` student, the run's `first` teacher, or the student of an earlier stage.
             Weights, and what they are measured on, are the previous student's in any case.
@@ -140,6 +145,34 @@ class Stage(Options):
         "what the student is trained on: the transcripts, or what its teacher makes of the "
         "training set (hard labels)",
         choices=("transcript", "teacher"),
+    )
+    label_set: str = option(
+        "",
+        "the set that it is trained on in place of the training set, one of `--unlabelled_sets`; "
+        "with `labels: transcript` it has transcripts",
+        read=read_set,
+        values="a set's name",
+    )
+    label_teachers: Optional[List[str]] = option(
+        None,
+        "models whose labels are put together: for each utterance the hypothesis nearest to all "
+        "others; by default the stage's teacher alone",
+        read=read_teachers,
+        values="`[previous, first, exp/asr_b]`",
+    )
+    select: Optional[Select] = option(
+        None,
+        "labels that are trained on: by `agreement` of the teachers, by `confidence`, or all "
+        "(`none`), and the share that is kept (0.7)",
+        read=read_select,
+        values="`{by: agreement, keep: 0.7}`",
+    )
+    keep_source: float = option(
+        0.0,
+        "with a `label_set`: share of the utterances that are the training set's, with their "
+        "transcripts",
+        least=0,
+        most=0.95,
     )
     taught_by: str = option(
         PREVIOUS,

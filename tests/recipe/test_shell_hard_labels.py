@@ -132,3 +132,40 @@ def test_a_student_of_transcripts_is_not_trained_on_none(recipe):
     assert done.returncode == 1
     message = "dump/raw/train/text: 1 utterances without a transcript, which 'big' is to train on"
     assert message in done.stderr and "train" not in recipe.verbs()
+
+
+ADAPT = """stages:
+- name: big
+  method: retrain
+  objective: none
+  labels: teacher
+  label_set: target
+  label_teachers: [first, exp/other]
+  select: {by: agreement, keep: 0.7}
+  keep_source: 0.5
+"""
+
+
+def test_several_teachers_label_a_set_without_transcripts(recipe):
+    for name in "wav.scp", "text", "utt2spk", "utt2num_samples":
+        recipe.write(f"dump/raw/target/{name}", "".join(f"t{i} x\n" for i in range(3)))
+    recipe.write("conf/compression.yaml", ADAPT)
+    assert "label_set: 'target' is not among --unlabelled_sets (none)" in recipe.error(**STAGE)
+    options = {**STAGE, "unlabelled_sets": "target"}
+    done = recipe.run(TEACHER, **options)
+    assert "exp/other has no config.yaml; name the folder of a trained" in done.stderr
+    shutil.copytree(recipe.dir / "exp/teacher", recipe.dir / "exp/other")
+    recipe.calls()
+    recipe.ok(TEACHER, **options)
+    calls = recipe.calls()
+    (labels,) = [call for call in calls if call[0].endswith(".hard_labels")]
+    hyps = [f"exp/{name}/decode/target/text" for name in ("teacher", "other")]
+    assert values(labels, "--hyp") == hyps
+    assert value(labels, "--speech_shape") == "dump/raw/target/utt2num_samples"
+    assert value(labels, "--select") == "agreement" and value(labels, "--least") == "50"
+    assert (
+        value(labels, "--source") == "dump/raw/train" and value(labels, "--keep_source") == "0.5"
+    )
+    train = next(call for call in calls if call[0].endswith(".train"))
+    folder = "exp/kd_big/hard_labels/target"
+    assert f"{folder}/text,text,text" in values(train, "--train_data_path_and_name_and_type")

@@ -1,0 +1,108 @@
+"""Whose labels a stage is trained on, and which of them: `label_set`, `label_teachers`, `select`.
+
+- name: adapt1
+  method: retrain           # or any other: a student may shrink in the same step
+  labels: teacher
+  label_set: target_train   # a set without transcripts, one of --unlabelled_sets
+  label_teachers: [previous, exp/asr_b, exp/asr_c]
+  select: {by: agreement, keep: 0.7}
+  keep_source: 0.5          # this share of the utterances is of the training set
+"""
+
+import dataclasses
+from typing import Any, List, Optional, Sequence
+
+from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.spec.option import Options, option
+from espnet_kd.spec.reader import read
+
+AGREEMENT, CONFIDENCE, NONE = "agreement", "confidence", "none"
+MOST_TEACHERS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Select(Options):
+    """Which labels are trained on.
+
+    Attributes:
+        by: Score of an utterance: how far its teachers agree, or the probability of its labels.
+        keep: Share of the utterances with the best scores.
+    """
+
+    by: str = option(
+        AGREEMENT,
+        "how far the teachers agree, or how probable the labels are",
+        choices=(AGREEMENT, CONFIDENCE, NONE),
+    )
+    keep: float = option(0.7, "share of the utterances that is kept", least=0.01, most=1)
+
+
+def read_select(where: str, entry: Any) -> Optional[Select]:
+    """Read `select`.
+
+    Raises:
+        UserError: an unknown key (naming the nearest right one) or a wrong value.
+    """
+    return None if entry is None else read(Select, entry, where, "{by: agreement, keep: 0.7}")
+
+
+def read_set(where: str, name: Any) -> str:
+    """Return the name of a set.
+
+    Raises:
+        UserError: it is no word.
+    """
+    if not isinstance(name, str) or not name or name.split() != [name] or "/" in name:
+        raise UserError(f"{where}: expected the name of a set of data/, found {shown(name)}")
+    return name
+
+
+def read_teachers(where: str, names: Any) -> Optional[List[str]]:
+    """Return the names of teachers; whether there are such models is another question.
+
+    Raises:
+        UserError: no list of different words.
+    """
+    if names is None:
+        return None
+    words = isinstance(names, list) and all(isinstance(n, str) and n.strip() for n in names)
+    if not words or not 1 <= len(names) <= MOST_TEACHERS:
+        raise UserError(
+            f"{where}: expected a list of teachers (previous, first, an earlier stage, or an "
+            f"ESPnet experiment like exp/asr_b), found {shown(names)}"
+        )
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{where}: '{name}' is named twice")
+    return list(names)
+
+
+def check_labels(stages: Sequence[Any]) -> None:
+    """Refuse words on labels that nobody hears.
+
+    Raises:
+        UserError: teachers or a selection without labels of teachers, agreement of one teacher, a
+            teacher that comes later, or labelled utterances beside all labelled utterances.
+    """
+    for i, stage in enumerate(stages):
+        if stage.labels != "teacher":
+            for key in ("label_teachers", "select"):
+                if getattr(stage, key) is not None:
+                    raise UserError(
+                        f"{stage.where}.{key}: needs 'labels: teacher'; it is 'transcript'"
+                    )
+        if stage.keep_source and not stage.label_set:
+            raise UserError(
+                f"{stage.where}.keep_source: adds utterances of the training set to those of a "
+                "'label_set', and there is none"
+            )
+        teachers = stage.label_teachers or ["previous"]
+        for name in teachers:
+            if "/" not in name:
+                known = ["previous", "first", *(before.name for before in stages[:i])]
+                check_choice(f"{stage.where}.label_teachers", name, known)
+        if stage.select is not None and stage.select.by == AGREEMENT and len(teachers) < 2:
+            raise UserError(
+                f"{stage.where}.select.by: '{AGREEMENT}' needs two teachers or more in "
+                f"'label_teachers'; of one take '{CONFIDENCE}'"
+            )
