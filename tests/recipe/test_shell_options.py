@@ -30,7 +30,7 @@ def run(recipe, *words):
         (["--infrence_nj", "3"], "(did you mean '--inference_nj'?)"),
         (["--lm_confg", "x"], "unknown option --lm_confg; --help lists them all"),
         (["--asr_task", "asr"], "--asr_task 'asr': models here are those of espnet2.bin.asr_tra"),
-        (["--skip_stages", "14"], "16, 17, 18, 19, 20, 21 (pack and upload are 18 and 19)"),
+        (["--skip_stages", "14"], "16, 17, 18, 19, 20, 21, 22 (pack and upload are 18 and 19)"),
         (["--qqqqqqqqqq", "3"], "unknown option --qqqqqqqqqq; --help lists them all"),
         (["--PATH", "/"], "unknown option --PATH"),
         (["--current_stage", "1"], "unknown option --current_stage"),

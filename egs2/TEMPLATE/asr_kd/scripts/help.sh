@@ -58,8 +58,8 @@ Options, with the values they have now:
     --train_set              # Name of the training set (${train_set}).
     --valid_set              # Name of the validation set (${valid_set}).
     --test_sets              # Names of the test sets (${test_sets}).
-    --unlabelled_sets        # Sets that stages of the plan are trained on with teachers' labels
-                             # (label_set); they need no transcripts (${unlabelled_sets}).
+    --unlabelled_sets        # Sets without transcripts that stages of the plan are
+                             # trained on (label_set) (${unlabelled_sets}).
     --lang                   # Language, part of directory names (${lang}).
 
     # Tokens
@@ -125,8 +125,8 @@ Options, with the values they have now:
     --report_note          # A sentence for the head of the report (${report_note}).
     --local_score_opts     # Options of local/score.sh, which, if there is one, is run
                            # with each scored experiment as its last word (${local_score_opts}).
-    --robustness           # Conditions, e.g. conf/robustness.yaml: stage 22 decodes the test
-                           # sets under them, too, none: it does nothing (${robustness}).
+    --robustness           # Conditions, e.g. conf/robustness.yaml, in which stage 22
+                           # decodes the test sets, too (${robustness}).
 
     # Pack and upload
     --pack_models     # Models to pack, by their names in the report, none: all (${pack_models}).
