@@ -12,6 +12,7 @@ In reading order:
     first_conformer  the first student of a teacher that cannot be cut
     stock            ESPnet's own models: built, read, run once for a check
     layers           pairs of encoder blocks
+    auxiliary_layers  layers of full context on a streaming student, in training alone
     band_watch       whether a student stays in its teacher's band
     terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses

@@ -12,6 +12,7 @@ from espnet_kd.common.device_weights import (
     write_device,
 )
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.espnet.auxiliary_layers import PREFIX
 from espnet_kd.espnet.stock import check_forms
 from espnet_kd.fileio import atomic_path, save_tensors
 from espnet_kd.methods import method_named
@@ -32,7 +33,10 @@ class ExportAverages(Callback):
     def on_end(self, run: Run) -> None:
         """Export each average, after a check that it computes what was trained."""
         conf = run.model.method_conf
-        if not conf or not run.main or run.options.no_forward_run:
+        if not run.main or run.options.no_forward_run:
+            return
+        if not conf:
+            _strip(averages(run.folder, run.options))
             return
         method = method_named(conf["method"])
         config = read_yaml(run.folder / "config.yaml", AGAIN)
@@ -45,6 +49,16 @@ class ExportAverages(Callback):
                 write_device(for_device(exported.device), device_file(path))
             with atomic_path(path) as tmp:
                 save_tensors(exported.state, tmp, torch.save)
+
+
+def _strip(paths: List[Path]) -> None:
+    """Take auxiliary layers out of averages: they may outweigh a small student."""
+    for path in paths:
+        saved = read_saved(path, AGAIN, map_location="cpu", weights_only=True)
+        state = {name: x for name, x in saved.items() if not name.startswith(PREFIX)}
+        if len(state) < len(saved):
+            with atomic_path(path) as tmp:
+                save_tensors(state, tmp, torch.save)
 
 
 def averages(folder: Path, options: Any) -> List[Path]:

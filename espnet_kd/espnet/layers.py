@@ -26,17 +26,36 @@ def layer_projections(student: Encoder, teacher: Encoder, pairs: Pairs) -> torch
         A projection for each pair, the identity where the widths are the same.
 
     Raises:
+        UserError: see `check_pairs`.
+    """
+    check_pairs(student, teacher, pairs, "layers")
+    return torch.nn.ModuleList(
+        torch.nn.Identity() if a == b else torch.nn.Linear(a, b, bias=False)
+        for a, b in ((block_width(student, s), block_width(teacher, t)) for s, t in pairs)
+    )
+
+
+def check_pairs(student: Encoder, teacher: Encoder, pairs: Pairs, key: str) -> None:
+    """Refuse pairs that cannot be compared.
+
+    Args:
+        student: The student's encoder.
+        teacher: The teacher's.
+        pairs: Blocks that are to be compared.
+        key: Option that names them, for messages.
+
+    Raises:
         UserError: a block that is not there, or one that training may pass over.
     """
     if getattr(student.encoders, "blockdrop_rate", 0) > 0:
         raise UserError(
-            "kd_conf.layers: encoder_conf.main_conf.blockdrop_rate is "
+            f"kd_conf.{key}: encoder_conf.main_conf.blockdrop_rate is "
             f"{student.encoders.blockdrop_rate}: a block that is dropped has no output to "
             "compare; set it to 0"
         )
     if pairs and isinstance(teacher, WholeEncoder):
         raise UserError(
-            "kd_conf.layers: the teacher's encoder hears whole utterances, and its blocks are no "
+            f"kd_conf.{key}: the teacher's encoder hears whole utterances, and its blocks are no "
             "partners of a student's; leave it out"
         )
     for pair in pairs:
@@ -44,16 +63,12 @@ def layer_projections(student: Encoder, teacher: Encoder, pairs: Pairs) -> torch
             count = len(encoder.encoders.blocks)
             if number >= count:
                 raise UserError(
-                    f"kd_conf.layers: {list(pair)}: the {who} has {count} encoder blocks, 0 to "
+                    f"kd_conf.{key}: {list(pair)}: the {who} has {count} encoder blocks, 0 to "
                     f"{count - 1}; found {number}"
                 )
-    return torch.nn.ModuleList(
-        torch.nn.Identity() if a == b else torch.nn.Linear(a, b, bias=False)
-        for a, b in ((_width(student, s), _width(teacher, t)) for s, t in pairs)
-    )
 
 
-def _width(encoder: Encoder, number: int) -> int:
+def block_width(encoder: Encoder, number: int) -> int:
     """Width D of a block's output; a convolution block names it otherwise than the others."""
     block = encoder.encoders.blocks[number]
     return block.block_size if hasattr(block, "block_size") else block.output_size

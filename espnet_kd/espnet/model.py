@@ -10,6 +10,7 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.auxiliary_layers import attention_inputs, taken_pairs
 from espnet_kd.espnet.band_watch import BandWatch
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs
@@ -183,19 +184,29 @@ class DistilTransducer(ESPnetASRTransducerModel):
         labels, u_len = text.int(), text_lengths.int()  # (B, U), (B,)
 
         # 2. The teachers first: what they need meanwhile is free when the student begins.
-        pairs = (self.teachers and self.options.layers) or []
+        options = self.options
+        hearing = options.auxiliary if options.hears_auxiliary else None
+        pairs = taken_pairs(options.layers, hearing) if self.teachers else []
+        related = taken_pairs(options.relations) if self.teachers else []
+        asked_of = [t for _, t in taken_pairs(related, hearing)] if self.teachers else []
         teachers: Union[Teachers, Posteriors, None] = None
-        outputs, teacher_blocks = [], {}
+        outputs, teacher_blocks, teacher_heads = [], {}, {}
         if self.teacher is not None:
             assert raw is not None  # see `_features`
             context = chunk_size if self.options.teacher_context == "shared" else None
-            theirs = self.teacher.model.encoder
-            with block_outputs(theirs, [t for _, t in pairs]) as teacher_blocks:
+            encoder = self.teacher.model.encoder
+            with (
+                block_outputs(encoder, [t for _, t in pairs]) as teacher_blocks,
+                attention_inputs(encoder, asked_of) as teacher_heads,
+            ):
                 outputs = [t.joint(raw, feats_len, decoder_in, context) for t, _ in self.teachers]
             teachers = [(out.joint, share) for out, (_, share) in zip(outputs, self.teachers)]
 
         # 3. The student.
-        with block_outputs(self.encoder, [s for s, _ in pairs]) as blocks:
+        with (
+            block_outputs(self.encoder, [s for s, _ in pairs]) as blocks,
+            attention_inputs(self.encoder, [s for s, _ in related]) as heads,
+        ):
             enc, t_len = encode(self.encoder, feats, host[0], chunk_size)  # (B, T, D)
         host[0] = subsampled_lengths(self.encoder.embed, host[0])
         self.decoder.set_device(enc.device)
@@ -221,7 +232,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
         # 5. The terms, added up in float32.
         teacher = outputs[0] if outputs else None
         lattice = labels, t_len, u_len, (host[0], host[1])
-        batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, teacher_blocks)
+        theirs = teacher_blocks, heads, teacher_heads
+        batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, *theirs)
         stats: Dict[str, Any] = {}
         loss: Any = 0.0  # (), a tensor from the first term on
         with torch.autocast(enc.device.type, enabled=False):

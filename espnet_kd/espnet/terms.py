@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 import torch
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.auxiliary_layers import Auxiliary, CausalRelations, Heads
 from espnet_kd.espnet.layers import layer_distance, layer_projections
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
 from espnet_kd.lattice import Joint
@@ -41,6 +42,8 @@ class Outputs:
         teachers: Teachers on the lattice, with their shares, or a cache; None: none.
         teacher: Outputs of the teacher apart from the lattice; None: none, or a cache.
         teacher_blocks: Outputs of its blocks that are compared.
+        heads: Queries, keys and values of the student's blocks that are compared.
+        teacher_heads: Those of the teacher's.
     """
 
     model: Any
@@ -55,6 +58,8 @@ class Outputs:
     teachers: Union[Teachers, Posteriors, None] = None
     teacher: Optional[TeacherOutput] = None
     teacher_blocks: Blocks = dataclasses.field(default_factory=dict)
+    heads: Dict[int, Heads] = dataclasses.field(default_factory=dict)
+    teacher_heads: Dict[int, Heads] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def lattice(self) -> Losses:
@@ -230,6 +235,8 @@ TERMS = (
     CtcDistillation(),
     EncoderDistance(),
     LayerDistance(),
+    Auxiliary(),
+    CausalRelations(),
     AuxiliaryCtc(),
     AuxiliaryLm(),
 )

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.option import FromCache, Options, known_options, option
 from espnet_kd.spec.reader import read
-from espnet_kd.spec.values import MOST, block_pairs, schedule
+from espnet_kd.spec.values import MOST, block_pairs, schedule, three_weights
 
 OBJECTIVES = ("collapsed", "full", "top_k", "full_sum")
 NODES = ("all", "occupancy", "one_best")
@@ -163,6 +163,11 @@ class Distillation(Objective):
             differ the student gets a projection each, `kd_layers`, which decoding passes
             over.
         layer_weight: Weight of the mean of these distances.
+        auxiliary: Pairs of blocks with an auxiliary layer (`espnet.auxiliary_layers`).
+        auxiliary_weights: Weights of its three losses.
+        auxiliary_future: Frames ahead that are predicted.
+        relations: Pairs of blocks whose relations to the past are compared.
+        relation_weight: Weight of that.
         first_weight: m of (1 - m) * D(teacher) + m * D(first teacher), the distillation loss
             on the lattice; the auxiliary losses above are the teacher's alone.
         teacher_features: `shared`: the teacher hears the student's SpecAugment draw;
@@ -210,6 +215,38 @@ class Distillation(Objective):
         published=True,
     )
     layer_weight: float = _weight("weight of `layers`", cache=_ENCODER)
+    auxiliary: Optional[List[List[int]]] = option(
+        None,
+        "put a layer of full context on these encoder blocks of a streaming student, in training "
+        "alone, and compare it with the teacher's, which hears the whole utterance",
+        read=block_pairs,
+        values="`[[student's block, teacher's block], ...]`",
+        published=True,
+        cache=FromCache((None,), "left out: it holds nothing of the encoder"),
+    )
+    auxiliary_weights: Tuple[float, ...] = option(
+        (0.01, 0.0005, 0.005),
+        "weights of `auxiliary`, a frame each: outputs, relations of frames, the future",
+        read=three_weights,
+        values="three numbers",
+        published=True,
+    )
+    auxiliary_future: int = option(
+        2,
+        "frames N ahead that the last of the `auxiliary` layers predicts, and none of them hears",
+        least=0,
+        most=100,
+        published=True,
+    )
+    relations: Optional[List[List[int]]] = option(
+        None,
+        "also match how each frame relates to those before it, in the queries, keys and values of "
+        "these encoder blocks: without layers of its own",
+        read=block_pairs,
+        values="`[[student's block, teacher's block], ...]`",
+        published=True,
+    )
+    relation_weight: float = _weight("weight of `relations`, a frame", cache=_ENCODER)
     first_weight: float = option(
         0.0,
         "share m of the run's first teacher: (1 − m) · D(teacher) + m · D(first teacher)",
@@ -278,6 +315,11 @@ class Distillation(Objective):
             x0, y0 = x1, y1
         return self.weight * y0
 
+    @property
+    def hears_auxiliary(self) -> bool:
+        """Whether there are auxiliary layers, and one of their losses counts."""
+        return self.auxiliary is not None and any(self.auxiliary_weights)
+
     def measures_agreement(self, batch: int, training: bool) -> bool:
         """Tell whether a batch, the first of an epoch being 0, is asked for its agreement."""
         every = self.agreement_every
@@ -299,6 +341,17 @@ class Distillation(Objective):
             raise UserError(
                 f"{where}: layers {self.layers} with layer_weight {self.layer_weight}: give both "
                 "or neither"
+            )
+
+        if (self.relations is None) != (self.relation_weight == 0):
+            raise UserError(
+                f"{where}: relations {self.relations} with relation_weight "
+                f"{self.relation_weight}: give both or neither"
+            )
+        if self.auxiliary is not None and self.teacher_context != "full":
+            raise UserError(
+                f"{where}.auxiliary: a layer of full context needs a teacher that hears the whole "
+                "utterance; say 'teacher_context: full'"
             )
 
     def complete(self, where: str = "kd_conf") -> Distillation:

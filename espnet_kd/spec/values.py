@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from espnet_kd.errors import UserError, shown
 
@@ -131,3 +131,14 @@ def _are_pairs(value: Any, fits: Any) -> bool:
         and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value)
         and all(fits(x) for pair in value for x in pair)
     )
+
+
+def three_weights(where: str, value: Any) -> Tuple[float, ...]:
+    """Return three numbers that are not negative.
+
+    Raises:
+        UserError: `value` is something else.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        raise UserError(f"{where}: expected three numbers, found {shown(value)}")
+    return tuple(number(where, x, 0, MOST) for x in value)
