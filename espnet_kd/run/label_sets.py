@@ -152,6 +152,11 @@ def _teachers(recipe: Recipe, student: StudentInRun) -> List[Labeller]:
             _check_there(teacher.exp, settings, student.plan.where)
         else:
             recipe.need(f"{teacher.exp}/{settings.inference_asr_model}", teacher.maker)
+        if teacher.exp in (other.exp for other in teachers):
+            raise UserError(
+                f"{student.plan.where}.label_teachers: '{name}' is {teacher.exp}, which is named "
+                "already: its labels would count twice"
+            )
         teachers.append(teacher)
     known: Optional[Tuple[str, List[str]]] = None
     for teacher in teachers:

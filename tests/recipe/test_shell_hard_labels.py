@@ -154,6 +154,11 @@ def test_several_teachers_label_a_set_without_transcripts(recipe):
     options = {**STAGE, "unlabelled_sets": "target"}
     done = recipe.run(TEACHER, **options)
     assert "exp/other has no config.yaml; name the folder of a trained" in done.stderr
+    recipe.write("conf/compression.yaml", ADAPT.replace("exp/other", "previous"))
+    twice = recipe.run(TEACHER, **options, force="true").stderr
+    assert "'previous' is exp/teacher, which is named already" in twice
+    recipe.write("conf/compression.yaml", ADAPT)
+    shutil.rmtree(recipe.dir / "exp/kd_big")
     shutil.copytree(recipe.dir / "exp/teacher", recipe.dir / "exp/other")
     recipe.calls()
     recipe.ok(TEACHER, **options)
