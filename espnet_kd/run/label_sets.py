@@ -140,7 +140,7 @@ def _teachers(recipe: Recipe, student: StudentInRun) -> List[Labeller]:
     if student.plan.label_teachers is None:
         return [mine]
     settings = recipe.settings
-    teachers = []
+    teachers: List[Labeller] = []
     for name in student.plan.label_teachers:
         teacher = Labeller(settings.student_folder(name), "16")
         if name == PREVIOUS:
