@@ -21,6 +21,7 @@ In reading order:
     dev_wer          WER on a part of the validation set
     mixed_precision  in which number format a training computes
     annealing        a learning rate that ends with the training
+    curriculum       a teacher as it was after earlier epochs
     moments          what the optimizer has learnt, cut as the weights are
     throughput       how much speech a training gets through
     reading          data that cannot be read, named in one line

@@ -16,6 +16,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet import checkpoints, epoch_records, soundness
 from espnet_kd.espnet.annealing import tell_length
 from espnet_kd.espnet.band_watch import BandWatch
+from espnet_kd.espnet.curriculum import TeacherEpochs
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.exports import ExportAverages
 from espnet_kd.espnet.mixed_precision import autocast_dtype
@@ -117,6 +118,7 @@ class DistilTrainer(Trainer):
         start, cpu_start = time.perf_counter(), time.process_time()
         run = getattr(kwargs["model"], "module", kwargs["model"]).run  # inside DDP
         run.tell_saved()
+        run.tell("on_begin", reporter.epoch)
         batches = _Counted(iterator, reporter, run)
         soundness.check_plan(len(iterator), options)
         updates = len(iterator) // options.accum_grad
@@ -181,7 +183,7 @@ class CountUpdates(Callback):
         run.model.updates = update
 
 
-CALLBACKS = (CountUpdates(), checkpoints.CarefulSaves(), ExportAverages())
+CALLBACKS = (CountUpdates(), TeacherEpochs(), checkpoints.CarefulSaves(), ExportAverages())
 
 
 class _Counted:

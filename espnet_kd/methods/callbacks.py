@@ -54,6 +54,9 @@ class Callback:
     def on_start(self, run: Run) -> None:
         """Prepare: nothing is trained yet, and no checkpoint loaded."""
 
+    def on_begin(self, run: Run, epoch: int) -> None:
+        """Prepare an epoch, from 1 on, before its first batch."""
+
     def on_update(self, run: Run, update: int) -> None:
         """Prepare an update of the model, before its first batch.
 

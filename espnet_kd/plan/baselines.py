@@ -51,6 +51,7 @@ _PLAIN = {
     "encoder_weight": 0.0,
     "layers": None,
     "layer_weight": 0.0,
+    "curriculum": None,
 }
 
 PATHS: Dict[str, Path] = {
@@ -83,6 +84,14 @@ PATHS: Dict[str, Path] = {
         cached=False,
     ),
     "one_shot_random": Path("one step, distilled but from random weights", init="random"),
+    "curriculum_random": Path(
+        "one step from random weights, taught by the teacher as it was after 15, 30 and 60 % of "
+        "its own epochs, then as it is",
+        init="random",
+        kd={"curriculum": [0.15, 0.3, 0.6]},
+        ablation=False,
+        cached=False,
+    ),
     "progressive_random": Path(
         "all steps, distilled but from random weights", init="random", chain=True
     ),
@@ -94,6 +103,14 @@ PATHS: Dict[str, Path] = {
         chain=True,
         ablation=False,
         teacher=FIRST,
+    ),
+    "progressive_half": Path(
+        "all steps, each distilled half from its teacher and half from the first one",
+        chain=True,
+        ablation=False,
+        kd={"first_weight": 0.5},
+        cached=False,
+        teacher=PREVIOUS,
     ),
     "progressive_through": Path(
         "all steps, one schedule of the learning rate over them",
@@ -340,7 +357,8 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
             stage, label_set="", label_teachers=None, select=None, keep_source=0.0
         )
     else:
-        kd, labels = stage.kd.changed(**path.kd), stage.labels
+        changes = path.kd if stage.kd.distils else {}
+        kd, labels = stage.kd.changed(**changes), stage.labels
     taught_by = path.teacher or stage.taught_by
     anneal = path.anneal or stage.anneal
     if path.init == "random":  # nothing is inherited that would have to be chosen

@@ -99,7 +99,7 @@ def check_idle(stages: Sequence[Stage]) -> None:
         for conf, where in ((stage.kd, ""), (stage.train.kd, "train.kd_conf.")):
             for key in conf.written:
                 field, facts = known[key]
-                words = facts.choices or key.startswith("band_")
+                words = facts.choices or key == "curriculum" or key.startswith("band_")
                 if key != "objective" and words and getattr(conf, field.name) != field.default:
                     raise UserError(
                         f"{stage.where}.{where}{key}: found {shown(conf.written[key])}, which "

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.option import FromCache, Options, known_options, option
 from espnet_kd.spec.reader import read
-from espnet_kd.spec.values import MOST, block_pairs, schedule, three_weights
+from espnet_kd.spec.values import MOST, block_pairs, rising_shares, schedule, three_weights
 
 OBJECTIVES = ("collapsed", "full", "top_k", "full_sum")
 NODES = ("all", "occupancy", "one_best")
@@ -170,6 +170,9 @@ class Distillation(Objective):
         relation_weight: Weight of that.
         first_weight: m of (1 - m) * D(teacher) + m * D(first teacher), the distillation loss
             on the lattice; the auxiliary losses above are the teacher's alone.
+        curriculum: Shares of the teacher's own epochs: it teaches as it was after these, in
+            turn and in equal parts of the training, at last as the plan has it
+            (`espnet.curriculum`). None: as the plan has it from the beginning.
         teacher_features: `shared`: the teacher hears the student's SpecAugment draw;
             `clean`: the features without it.
         teacher_context: `shared`: the teacher attends under the student's chunk mask;
@@ -254,6 +257,15 @@ class Distillation(Objective):
         most=1,
         published=True,
         cache=FromCache((0,), "0: it holds one teacher"),
+    )
+    curriculum: Optional[List[float]] = option(
+        None,
+        "the teacher teaches as it was after these shares of its own epochs, in turn, and at last "
+        "as it is; it must have kept these epochs",
+        read=rising_shares,
+        values="`[0.2, 0.4, 0.7]`",
+        published=True,
+        cache=FromCache((None,), "left out: it holds one teacher"),
     )
     teacher_features: str = option(
         "shared",

@@ -99,6 +99,23 @@ def schedule(where: str, value: Any) -> Optional[List[List[float]]]:
     return [[float(x), float(y)] for x, y in value]
 
 
+def rising_shares(where: str, value: Any) -> Optional[List[float]]:
+    """Return rising shares between 0 and 1, both excluded, or None.
+
+    Raises:
+        UserError: `value` is something else.
+    """
+    if value is None:
+        return None
+    fits = isinstance(value, (list, tuple)) and all(_is_number(x) and 0 < x < 1 for x in value)
+    if not fits or not value or sorted(set(value)) != list(value):
+        raise UserError(
+            f"{where}: expected rising shares between 0 and 1, such as [0.2, 0.4, 0.7], found "
+            f"{shown(value)}"
+        )
+    return [float(x) for x in value]
+
+
 def block_pairs(where: str, value: Any) -> Optional[List[List[int]]]:
     """Return pairs (a student's block, its teacher's), counted from 0, or None.
 

@@ -39,6 +39,9 @@ class Listener(Callback):
     def on_start(self, run):
         self.heard.append(("start", run.main))
 
+    def on_begin(self, run, epoch):
+        self.heard.append(("begin", epoch))
+
     def on_update(self, run, update):
         self.heard.append(("update", update))
 
@@ -84,6 +87,7 @@ def test_terms_and_callbacks_of_a_method(shy, tmp_path, monkeypatch):
     assert code == 0, err
     heard = [("start", True)]
     for epoch in (1, 2):  # of three updates
+        heard += [("begin", epoch)]
         heard += [("update", 3 * epoch - 3 + n) for n in range(3)]
         heard += [("epoch", epoch), ("save", epoch)]
     assert shy.listener.heard == [*heard, ("end",)]

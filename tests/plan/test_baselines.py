@@ -82,6 +82,11 @@ def test_chains_may_have_another_teacher_or_one_schedule(tmp_path):
     found = students(plan, "progressive", "progressive_first", "progressive_through", "one_shot")
     assert [found[f"progressive_first_{name}"].taught_by_student for name in "abc"] == [None] * 3
     assert found["progressive_first_c"].teacher == "progressive_first_b"
+    half = students(plan, "progressive_half", "curriculum_random")
+    assert [half[f"progressive_half_{name}"].kd.first_weight for name in "abc"] == [0.5] * 3
+    assert half["progressive_half_c"].teacher == "progressive_half_b"
+    alone = half["curriculum_random"]
+    assert (alone.init, alone.kd.curriculum, alone.epochs) == ("random", [0.15, 0.3, 0.6], 9)
     chain = [found[f"progressive_through_{name}"] for name in "abc"]
     assert [student.epochs_around for student in chain] == [(0, 7), (2, 4), (5, 0)]
     assert {found[name].epochs_around for name in ("a", "b", "c", "one_shot")} == {None}
@@ -190,8 +195,9 @@ def test_the_order_of_the_paths_does_not_matter(plan):
 
 
 def test_settings_of_every_path_are_what_training_takes(plan):
+    first = {"first_teacher_config": "c", "first_teacher_model": "m"}
     for student in students(plan, *PATHS).values():
-        student.kd.changed(teacher_config="c", teacher_model="m").complete()
+        student.kd.changed(teacher_config="c", teacher_model="m", **first).complete()
         assert read_kd_conf(student.kd.written) == student.kd  # as the training reads it
 
 

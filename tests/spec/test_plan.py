@@ -83,6 +83,7 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, objective: none, lattice: band}]", r"\].lattice: found 'band'"),
         ("stages: [{target: 0.5, objective: none, band_rows: 3}]", "band_rows: found '3', which"),
         ("stages: [{target: 0.5, objective: none, nodes: one_best}]", "nodes: found 'one_best'"),
+        ("stages: [{target: 0.5, objective: none, curriculum: [0.5]}]", "curriculum: found"),
         (
             "stages: [{target: 0.5, objective: none, train: {kd_conf: {divergence: reverse}}}]",
             "train.kd_conf.divergence: found 'reverse', which objective 'none' has no use for",
