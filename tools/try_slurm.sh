@@ -158,4 +158,8 @@ until_there exp/asr_alone/3epoch.pth
 pkill -KILL --session "$(ps -o sid= -p "${run}" | tr -d ' ')"
 train alone 2>&1 | short | tail -n 4 || true
 scancel "$(job_of alone)"
+for _ in $(seq 60); do # slurmd stays while a job of it ends
+    [ -n "$(squeue --noheader)" ] || break
+    sleep 1
+done
 say "done"
