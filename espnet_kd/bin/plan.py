@@ -8,7 +8,8 @@ Sizes fall by one common factor a stage; where the teacher's and the students' t
 each student has a learning rate for its size. `--plan` in the place of `--target` says what the
 students of a plan take that is there already: parameters and MB on a device, factors and few bits
 counted.
-Time and memory are measured here and now: a few
+What it costs is told in updates, hours of audio and operations; time and memory are measured here
+and now: a few
 updates of each student with its teacher, on noise of the lengths of the training set.
 """
 
@@ -109,9 +110,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     students = derive_all(stages, teacher, base, others)
     rows = [_row("teacher", "", teacher)]
     rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]
-    notes = []
+    models = [teacher, *students]
+    lengths = [_lengths(m.config, teacher.config, args) for m in students]
+    notes = _add_counts(rows, stages, models, lengths)
     if not args.no_estimate:
-        notes = _add_costs(rows, stages, [teacher, *students], args)
+        notes += _add_costs(rows, stages, models, lengths, args)
     for row, planned in zip(rows, [teacher, *students]):
         row["sizes"] = planned.sizes.in_words()
     print(table(rows))
@@ -173,47 +176,80 @@ def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any
     return first if stage.taught_by == FIRST else students[stage.taught_by]
 
 
+def _lengths(config: Mapping[str, Any], first: Mapping[str, Any], args: argparse.Namespace) -> Any:
+    """Return the batches of a student's training."""
+    from espnet_kd.espnet.batches import of_training, stated
+
+    if not args.stats_dir:
+        return stated(args.seconds, args.labels, args.batch, first)
+    return of_training(Path(args.stats_dir), first.get("token_type") or "bpe", config)
+
+
+def _epochs(model: Any) -> int:
+    return model.config.get("max_epoch") or ESPNET_EPOCHS
+
+
+def _add_counts(
+    rows: List[Dict[str, str]],
+    stages: Sequence[Stage],
+    models: Sequence[Any],
+    lengths: Sequence[Any],
+) -> List[str]:
+    """Add the costs that are known without a measurement, in the units of the report."""
+    first = models[0].sizes.params
+    totals = dict.fromkeys(("updates", "hours", "teacher-epochs"), 0.0)
+    rows[0].update(dict.fromkeys(("epochs", *totals), ""))
+    students = {stage.name: model for stage, model in zip(stages, models[1:])}
+    for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
+        teacher = _taught_by(stage, above, students, models[0])
+        forward = FORWARD * teacher.sizes.params if teacher else 0
+        epochs = _epochs(model)
+        counts = {
+            "updates": epochs * (batches.count // (model.config.get("accum_grad") or 1)),
+            "hours": epochs * (batches.hours or 0.0),
+            "teacher-epochs": epochs * (model.on_device.params + forward) / first,
+        }
+        row["epochs"] = str(epochs)
+        row["updates"] = f"{counts['updates']:,}" if batches.count else "?"
+        row["hours"] = f"{counts['hours']:,.1f}" if batches.count else "?"
+        row["teacher-epochs"] = f"{counts['teacher-epochs']:.2f}"
+        totals = {name: total + counts[name] for name, total in totals.items()}
+    known = ""
+    if all(batches.count for batches in lengths):
+        known = f"{totals['updates']:,.0f} updates, {totals['hours']:,.1f} hours of audio, "
+    return [
+        f"All students together: {known}{totals['teacher-epochs']:.2f} epochs of the teacher's "
+        "training by the number of operations, on-line (docs/results.md, 'What it cost')."
+    ]
+
+
 def _add_costs(
     rows: List[Dict[str, str]],
     stages: Sequence[Stage],
     models: Sequence[Any],
+    lengths: Sequence[Any],
     args: argparse.Namespace,
 ) -> List[str]:
     """Add the columns of time and memory; return what is to be said below the table."""
     import torch
 
-    from espnet_kd.espnet.batches import of_training, stated
     from espnet_kd.espnet.estimate import estimate
 
-    first = models[0].config
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     total, busy = 0.0, os.getloadavg()[0]
-    operations = 0.0
     threads = args.threads
     progress = Progress("estimate", len(stages), "student", interval=0)
-    columns = ("s/update", "min/epoch", "epochs", "min", "teacher-epochs", "peak GB")
-    rows[0].update(dict.fromkeys(columns, ""))
+    rows[0].update(dict.fromkeys(("s/update", "min/epoch", "min", "peak GB"), ""))
     students = {stage.name: model for stage, model in zip(stages, models[1:])}
-    for row, stage, above, model in zip(rows[1:], stages, models, models[1:]):
-        if args.stats_dir:
-            kind = first.get("token_type") or "bpe"
-            batches = of_training(Path(args.stats_dir), kind, model.config)
-        else:
-            batches = stated(args.seconds, args.labels, args.batch, first)
+    for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
         teacher = _taught_by(stage, above, students, models[0])
         config = teacher.config if teacher else None
         cost = estimate(model.config, config, batches, device, threads)
-        epochs = model.config.get("max_epoch") or ESPNET_EPOCHS
-        minutes = [cost.minutes(batches.count, n) for n in (1, epochs)]
+        minutes = [cost.minutes(batches.count, n) for n in (1, _epochs(model))]
         total += minutes[1]
         row["s/update"] = f"{cost.step_seconds:.3f}"
         row["min/epoch"] = f"{minutes[0]:.1f}" if batches.count else "?"
-        row["epochs"] = str(epochs)
         row["min"] = f"{minutes[1]:,.1f}" if batches.count else "?"
-        forward = FORWARD * teacher.sizes.params if teacher else 0
-        share = epochs * (model.on_device.params + forward) / models[0].sizes.params
-        operations += share
-        row["teacher-epochs"] = f"{share:.2f}"
         row["peak GB"] = f"{cost.peak_bytes / 1e9:.2f}"
         progress.update(note=stage.name)
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
@@ -226,10 +262,6 @@ def _add_costs(
         )
     if len(stages) > 1 and base.kd.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
-    notes.append(
-        f"All students together: {operations:.2f} epochs of the teacher's training, by the "
-        "number of operations (docs/results.md, 'What it cost')."
-    )
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")
     if device == "cpu" and busy > cores() - threads + 0.5:

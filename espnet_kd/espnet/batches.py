@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 import humanfriendly
 from espnet2.samplers.build_batch_sampler import build_batch_sampler
@@ -41,12 +41,14 @@ class Batches:
         typical: Some whose mean stands for all.
         largest: The one that takes most memory.
         source: Origin of the lengths, in words.
+        hours: Hours of audio in an epoch; None: unknown.
     """
 
     count: int
     typical: List[Batch]
     largest: Batch
     source: str
+    hours: Optional[float] = None
 
 
 def stated(seconds: float, labels: int, batch: int, config: Mapping[str, Any]) -> Batches:
@@ -58,11 +60,7 @@ def stated(seconds: float, labels: int, batch: int, config: Mapping[str, Any]) -
         batch: Number of utterances.
         config: The teacher's, for what a second is made of.
     """
-    rate = 100  # frames of features
-    if config.get("input_size") is None:
-        fs = (config.get("frontend_conf") or {}).get("fs", "16k")
-        rate = humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)
-    alike = Batch([int(seconds * rate)] * batch, [labels] * batch)
+    alike = Batch([int(seconds * _rate(config))] * batch, [labels] * batch)
     source = f"{batch} utterances of {seconds:g} s and {labels} labels; no --stats_dir"
     return Batches(0, [alike], alike, source)
 
@@ -100,7 +98,16 @@ def of_training(stats_dir: Path, token_type: str, config: Mapping[str, Any]) -> 
     n = min(TYPICAL, len(batches))
     typical = [batches[int((k + 0.5) * len(batches) / n)] for k in range(n)]
     source = f"{len(speech):,} utterances of {stats_dir} in {len(batches):,} batches an epoch"
-    return Batches(len(batches), typical, batches[-1], source)
+    hours = sum(sum(batch.speech) for batch in batches) / _rate(config) / 3600
+    return Batches(len(batches), typical, batches[-1], source, hours)
+
+
+def _rate(config: Mapping[str, Any]) -> int:
+    """Return the lengths of a second: samples, or frames of features."""
+    if config.get("input_size") is not None:
+        return 100
+    fs = (config.get("frontend_conf") or {}).get("fs", "16k")
+    return humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)
 
 
 def _first(shape: str) -> int:

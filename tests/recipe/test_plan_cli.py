@@ -62,6 +62,10 @@ def test_a_plan_and_its_cost(place, capsys):
         row = columns(out, name)
         assert float(row["s/update"]) > 0 and float(row["peak"]) > 0.05
         assert float(row["teacher-epochs"]) > 0
+        assert int(row["updates"]) == 3 * int(row["epochs"]) and float(row["hours"]) >= 0
+    assert re.search(
+        r"All students together: [0-9]+ updates, [0-9.]+ hours of audio, [0-9.]+ ep", out
+    )
     with inside(place):
         words = "--plan conf/new.yaml --stage 1 --teacher_exp teacher --teacher_model model.pth"
         assert call("derive_student", [*words.split(), "--out", "derived"])[0] == 0
@@ -71,7 +75,9 @@ def test_a_plan_and_its_cost(place, capsys):
     code, _, err = plan(place, capsys, "--out", "conf/new.yaml", "--no_estimate")
     assert code == 1 and "conf/new.yaml: is there already; --force true" in err
     more = ("--out", "conf/new.yaml", "--no_estimate", "--force", "true", "--epochs", "7")
-    assert plan(place, capsys, *more)[0] == 0
+    code, out, _ = plan(place, capsys, *more)
+    assert code == 0 and columns(out, "stage1")["updates"] == "?"
+    assert re.search("All students together: [0-9.]+ epochs of", out) and "s/update" not in out
     assert load_plan(str(place / "conf/new.yaml")).stages[0].epochs == 7
 
 
