@@ -19,7 +19,12 @@ from espnet_kd.espnet.throughput import Throughput
 from espnet_kd.fileio import read_table
 from espnet_kd.lattice import Joint, node_stats, rnnt_loss
 from espnet_kd.scoring.counts import Counts
-from espnet_kd.students.importance import SquaredGradients, TaylorScores, change_of_direction
+from espnet_kd.students.importance import (
+    SquaredGradients,
+    TaylorScores,
+    change_of_direction,
+    frame_change,
+)
 
 BATCH = 8  # utterances
 IGNORE = -1  # padding of labels, as ESPnet's collate function has it here
@@ -147,16 +152,27 @@ class Sample:
             logging.info(f"loss without block {skipped}: {growth[-1]:+.3f}")
         return growth
 
-    def taylor(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
-        """Return what the loss owes to each element of each parameter (`TaylorScores`)."""
-        return self._scores(model, TaylorScores)
+    def taylor(
+        self, model: ESPnetASRTransducerModel, by_change: bool = False
+    ) -> Dict[str, torch.Tensor]:
+        """Return what the loss owes to each element of each parameter (`TaylorScores`).
+
+        Args:
+            model: The model.
+            by_change: Whether the gradients of the encoder's frames are weighted by how much the
+                frames change (`frame_change`). Those of the predictor are not: it has no frames.
+        """
+        return self._scores(model, TaylorScores, by_change)
 
     def curvature(self, model: ESPnetASRTransducerModel) -> Dict[str, torch.Tensor]:
         """Return the mean squared gradient of each element (`SquaredGradients`)."""
         return self._scores(model, SquaredGradients)
 
     def _scores(
-        self, model: ESPnetASRTransducerModel, kind: Type[TaylorScores]
+        self,
+        model: ESPnetASRTransducerModel,
+        kind: Type[TaylorScores],
+        by_change: bool = False,
     ) -> Dict[str, torch.Tensor]:
         """Score each element of each parameter."""
         model.eval().requires_grad_(True)
@@ -164,7 +180,7 @@ class Sample:
         parameters = {k: p for k, p in model.named_parameters() if k.startswith(parts)}
         scores = kind(parameters)
         for batch in self.batches:
-            scores.add(self._losses(model, batch).mean())
+            scores.add(self._losses(model, batch, by_change).mean())
         return scores.mean()
 
     def _encode(
@@ -187,18 +203,23 @@ class Sample:
             yield [joint for joint, _ in pairs], pairs[0][1]
 
     def _lattice(
-        self, model: ESPnetASRTransducerModel, batch: _Batch
+        self, model: ESPnetASRTransducerModel, batch: _Batch, by_change: bool = False
     ) -> Tuple[Joint, Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """The joint network, and labels (B, U), t_len and u_len (B,)."""
         enc, t_len = self._encode(model, batch)  # (B, T, D)
+        if by_change:
+            weights = frame_change(enc, t_len)[..., None]  # (B, T, 1)
+            enc.register_hook(lambda grad: grad * weights)
         decoder_in, labels, _, u_len = get_transducer_task_io(batch.text, t_len, ignore_id=IGNORE)
         model.decoder.set_device(enc.device)
         dec = model.decoder(decoder_in)  # (B, U + 1, D)
         return project(model.joint_network, enc, dec), (labels, t_len, u_len)
 
-    def _losses(self, model: ESPnetASRTransducerModel, batch: _Batch) -> torch.Tensor:
-        """RNN-T loss of each utterance, nats. (B,)"""
-        joint, lattice = self._lattice(model, batch)
+    def _losses(
+        self, model: ESPnetASRTransducerModel, batch: _Batch, by_change: bool = False
+    ) -> torch.Tensor:
+        """RNN-T loss of each utterance, nats; `by_change` as in `taylor`. (B,)"""
+        joint, lattice = self._lattice(model, batch, by_change)
         return rnnt_loss(node_stats(joint, *lattice)[..., :2], *lattice[1:])
 
 

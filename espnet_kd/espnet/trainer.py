@@ -122,7 +122,8 @@ class DistilTrainer(Trainer):
         batches = _Counted(iterator, reporter, run)
         soundness.check_plan(len(iterator), options)
         updates = len(iterator) // options.accum_grad
-        tell_length(kwargs["schedulers"], updates * options.max_epoch, options.max_epoch)
+        run.updates = updates * options.max_epoch
+        tell_length(kwargs["schedulers"], run.updates, options.max_epoch)
         done = super().train_one_epoch(
             iterator=batches,
             reporter=reporter,

@@ -4,22 +4,38 @@ In reading order:
 
     protocol   what a method is
     callbacks  events of a training
+    additions  what `cut` and `retrain` may be given beside
     cut        a smaller student, cut out of its teacher
     cutter     what of the teacher it keeps
     retrain    the teacher trained on
+    predictor_dropout  an addition: training without the predictor now and then
+    freeze     an addition: parts that keep their weights
+    tied       an addition: one matrix for label embedding and output layer
+    gates      an addition: units that learn whether they stay
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
 """
 
 import importlib
+from typing import List
 
+from espnet_kd.methods import freeze, gates, predictor_dropout, tied
+from espnet_kd.methods.additions import Addition, options_with_additions
 from espnet_kd.methods.low_rank import LowRankOptions
 from espnet_kd.methods.protocol import Method
 from espnet_kd.methods.quantise import QuantiseOptions
-from espnet_kd.spec.method import KeepsSizes, register_method
+from espnet_kd.spec.method import DEFAULT, KeepsSizes, MethodOptions, register_method
 
-register_method("retrain", KeepsSizes)
+ADDITIONS: List[Addition] = [
+    tied.ADDITION,
+    predictor_dropout.ADDITION,
+    freeze.ADDITION,
+    gates.ADDITION,
+]
+
+register_method(DEFAULT, options_with_additions(MethodOptions))
+register_method("retrain", options_with_additions(KeepsSizes))
 register_method("low_rank", LowRankOptions)
 register_method("quantise", QuantiseOptions)
 

@@ -15,6 +15,7 @@ class Run:
         callbacks: Callbacks that are told of events, in this order.
         main: Whether this process writes files.
         unsaved: The epoch that is validated and not yet seen to be saved; 0: none.
+        updates: Updates of the whole training, as it is planned; 0: not known yet.
     """
 
     model: Any
@@ -22,6 +23,7 @@ class Run:
     callbacks: Sequence["Callback"]
     main: bool
     unsaved: int = 0
+    updates: int = 0
 
     @property
     def folder(self) -> Path:

@@ -7,7 +7,8 @@ What a stage of the plan says of it:
                       `sensitivity` (`students.allocate`)
     blocks            which blocks are kept: `spaced`, or those of most `influence` or
                       `skip_loss` (`students.importance`)
-    units             which units: by `weight` or by `taylor` (`students.importance`)
+    units             which units: by `weight`, by `taylor`, or by `taylor_change`
+                      (`students.importance`)
     init              whether the weights are kept, `teacher`, or fresh ones are drawn
 
 What must be measured is measured on a few utterances (`espnet.measure`, `methods.cutter`).
@@ -15,15 +16,16 @@ What must be measured is measured on a few utterances (`espnet.measure`, `method
 
 import functools
 
-from espnet_kd.methods.protocol import Job, Method, Prepared
+from espnet_kd.methods.additions import WithAdditions
+from espnet_kd.methods.protocol import Job, Prepared
 
 
-class Cut(Method):
+class Cut(WithAdditions):
     """Keeps the blocks and units that matter most, and trains what is decoded."""
 
     name = "cut"
 
-    def prepare(self, job: Job) -> Prepared:
+    def derive(self, job: Job) -> Prepared:
         """Cut a student out of its teacher."""
         from espnet_kd.methods.cutter import Cutter  # plans are read without torch
         from espnet_kd.students.checkpoint_size import NOTHING

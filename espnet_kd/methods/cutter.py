@@ -18,6 +18,7 @@ from espnet_kd.students.checkpoint_size import (
     filled,
     for_target,
 )
+from espnet_kd.students.hard_concrete import live_sizes
 from espnet_kd.students.importance import fitting_blocks, most_important, spaced_blocks
 from espnet_kd.students.inherit import cut_alike, inherit
 from espnet_kd.students.model_config import config_of
@@ -49,7 +50,7 @@ class Cutter:
     ) -> None:
         for key, plain in (("blocks", "spaced"), ("units", "weight"), ("allocate", "rule")):
             value = getattr(stage, key)
-            if value != plain and sample is None:
+            if value not in (plain, "learned") and sample is None:
                 raise UserError(
                     f"{stage.where}.{key}: '{value}' is measured on utterances: name a data "
                     f"directory with --data, or say '{plain}'"
@@ -59,9 +60,9 @@ class Cutter:
         if stage.blocks != "spaced":
             self.importance = getattr(sample, stage.blocks)(teacher.net)
         self.scores = None
-        if stage.units == "taylor":
+        if stage.units != "weight":
             assert sample is not None  # as checked above
-            self.scores = sample.taylor(teacher.net)
+            self.scores = sample.taylor(teacher.net, by_change=stage.units == "taylor_change")
 
     def kept_blocks(self, count: int) -> List[int]:
         """Choose `count` of the teacher's blocks."""
@@ -139,6 +140,8 @@ class Cutter:
         stage, teacher = self.stage, self.teacher.sizes
         if stage.target is not None:
             where = f"{stage.where}.target"
+            if stage.allocate == "learned":
+                return self._learned(stage.target.params(first.params))
             if stage.allocate == "sensitivity":
                 params, most = stage.target.params(first.params), stage.target.bytes
                 if most is not None:
@@ -159,6 +162,26 @@ class Cutter:
             raise UserError(
                 f"{stage.where}.student: {student.params:,} parameters are not fewer than its "
                 f"teacher's {teacher.params:,}; 'objective: none' trains the same sizes on"
+            )
+        return student
+
+    def _learned(self, params: int) -> Architecture:
+        """Return the sizes of what the teacher's gates have left.
+
+        Raises:
+            UserError: nothing was closed, or more is left than the target allows.
+        """
+        teacher, where = self.teacher.sizes, f"{self.stage.where}.allocate"
+        student = live_sizes(self.teacher.net.state_dict(), teacher)
+        if student == teacher:
+            raise UserError(
+                f"{where}: 'learned' needs a teacher with closed gates, and no unit of this one "
+                "is closed: say 'method_conf: {gates: ...}' in the stage before"
+            )
+        if student.params > 1.005 * params:
+            raise UserError(
+                f"{where}: the teacher's gates have left {student.params:,} parameters, the "
+                f"target is {params:,}: say the same in its 'gates' and in 'target'"
             )
         return student
 

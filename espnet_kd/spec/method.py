@@ -20,7 +20,7 @@ PACKAGE = "espnet_kd.methods"
 
 @dataclasses.dataclass(frozen=True)
 class MethodOptions(Options):
-    """Base of the options of all methods; itself those of `cut`, which has none.
+    """Base of the options of all methods; itself those of a `cut` that names none.
 
     Attributes:
         keeps_sizes: Whether its students have their teacher's sizes.
@@ -124,4 +124,7 @@ def read_method_conf(name: str, conf: Any, where: str) -> MethodOptions:
     Raises:
         UserError: see `read`.
     """
+    if name == DEFAULT and not conf:  # as before it had options: its students stay what they are
+        return MethodOptions()
+    method_names()  # which imports them
     return read(_METHODS[name], {} if conf is None else conf, where, f"options of '{name}'")

@@ -70,8 +70,9 @@ class Stage(Options):
         blocks: Choice of the blocks that are inherited: `spaced` evenly; those with the largest
             block `influence`; those whose absence costs the largest loss (`skip_loss`).
         units: Choice of the units that are inherited, by the norm of their `weight` or by
-            `taylor`.
-        allocate: Rule by which a target becomes sizes: by our `rule` or by measured `sensitivity`.
+            `taylor`, or by `taylor_change`, whose frames count by how much they change.
+        allocate: Rule by which a target becomes sizes: our `rule`, measured `sensitivity`, or what
+            was `learned` by the gates of the stage before.
         labels: Labels of the student's RNN-T loss: the `transcript`, or what
             the `teacher` makes of the training set (hard labels).
         label_set: Set that it is trained on in place of the training set; empty: that.
@@ -131,14 +132,16 @@ class Stage(Options):
     )
     units: str = option(
         "weight",
-        "which channels, units and heads are kept: by squared weights, or by (weight × gradient)²",
-        choices=("weight", "taylor"),
+        "which channels, units and heads are kept: by squared weights, by (weight × gradient)², "
+        "or by that where frames count as much as the encoder's output changes there",
+        choices=("weight", "taylor", "taylor_change"),
     )
     allocate: str = option(
         "rule",
         "how a target becomes sizes: by our rule, or step by step where a parameter saved "
-        "costs the least loss before training, measured anew after each factor of 2.6",
-        choices=("rule", "sensitivity"),
+        "costs the least loss before training, measured anew after each factor of 2.6; or "
+        "`learned`: what the `gates` of the stage before have left",
+        choices=("rule", "sensitivity", "learned"),
     )
     labels: str = option(
         "transcript",

@@ -10,6 +10,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     model_config   sizes in ESPnet's config
     axes           what every axis of every parameter means
     importance     which blocks and which weights matter
+    hard_concrete  gates on units, learned under a budget of parameters
     inherit        the student's first weights, cut out of the teacher's
     factors        products of two matrices: narrowed, made, multiplied out
     grid           weights rounded to few bits, and how many each is given

@@ -75,6 +75,27 @@ def change_of_direction(x: torch.Tensor, y: torch.Tensor, t_len: torch.Tensor) -
     return 1 - torch.cosine_similarity(x[real], y[real], dim=-1)
 
 
+def frame_change(enc: torch.Tensor, t_len: torch.Tensor) -> torch.Tensor:
+    """Weigh frames by how far the encoder's output has moved since the frame before.
+
+    After Interspeech 2026's DiffAQ, of which we know the abstract alone: it weighs frames by how
+    much they change where weights are rounded. The measure is ours.
+
+    Args:
+        enc: Encoder output. (B, T, D)
+        t_len: Frames. (B,)
+
+    Returns:
+        Weights with mean 1 over the frames of an utterance, 0 in padding; the first frame counts
+        as the second. (B, T)
+    """
+    moved = (enc[:, 1:] - enc[:, :-1]).detach().double().norm(dim=-1)  # (B, T - 1)
+    moved = torch.cat([moved[:, :1], moved], dim=1) if moved.size(1) else enc[..., 0].double() * 0
+    real = torch.arange(enc.size(1), device=enc.device) < t_len[:, None]  # (B, T)
+    moved = (moved + 1e-12) * real  # frames that are all alike count alike
+    return (moved * t_len[:, None] / moved.sum(1, keepdim=True)).to(enc.dtype)
+
+
 def weight_scores(state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
     """Score weights by their square.
 

@@ -1,0 +1,80 @@
+"""Parts that keep the weights that they have inherited: `freeze`.
+
+With the teacher's sizes these are the teacher's own parts (predictor and joint network are shared,
+as where a student reuses its teacher's joiner); a part that is cut keeps what the cut has left.
+The projection of the encoder's output belongs to the encoder here: it must follow what that
+learns. Dropout inside a frozen part stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Sequence, Tuple
+
+from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.methods.additions import Addition
+from espnet_kd.methods.protocol import Attached, Job, Prepared
+from espnet_kd.spec.option import option
+
+if TYPE_CHECKING:
+    import torch
+
+PARTS = {
+    "predictor": ("decoder.",),
+    "joint_network": ("joint_network.lin_dec.", "joint_network.lin_out."),
+    "encoder": ("encoder.", "joint_network.lin_enc."),
+}
+
+
+def read_parts(where: str, value: Any) -> Tuple[str, ...]:
+    """Return the names of parts.
+
+    Raises:
+        UserError: another name, a name twice, or no list.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where}: expected a list of {', '.join(PARTS)}, found {shown(value)}")
+    for name in value:
+        check_choice(where, name, list(PARTS))
+    if len(set(value)) < len(value):
+        raise UserError(f"{where}: a name stands twice in {shown(value)}")
+    return tuple(value)
+
+
+class Freeze(Addition):
+    """See the module."""
+
+    name = "freeze"
+    kind = Sequence[str]
+    option = option(
+        (),
+        f"parts that are not trained: {', '.join(PARTS)}",
+        read=read_parts,
+        values="a list",
+        published=True,
+    )
+
+    def check_stage(self, stage: Any, value: Sequence[str], where: str) -> None:
+        """Refuse random weights that nobody would train, and a student without a trained part.
+
+        Raises:
+            UserError: that is so.
+        """
+        if stage.init != "teacher":
+            raise UserError(f"{where}: with 'init: {stage.init}' these parts would stay random")
+        if set(value) == set(PARTS):
+            raise UserError(f"{where}: nothing would be trained; leave a part out")
+
+    def prepare(self, job: Job, prepared: Prepared, value: Sequence[str]) -> Prepared:
+        """Write down the parts; the value is a tuple, which YAML does not know."""
+        return super().prepare(job, prepared, list(value))
+
+    def attach(self, model: torch.nn.Module, facts: Sequence[str]) -> Attached:
+        """Keep parameters from the optimizer: it passes over those without a gradient."""
+        prefixes = tuple(prefix for part in facts for prefix in PARTS[part])
+        for name, parameter in model.named_parameters():
+            if name.startswith(prefixes):
+                parameter.requires_grad_(False)
+        return Attached()
+
+
+ADDITION = Freeze()
