@@ -51,6 +51,9 @@ _PLAIN = {
     "encoder_weight": 0.0,
     "layers": None,
     "layer_weight": 0.0,
+    "auxiliary": None,
+    "relations": None,
+    "relation_weight": 0.0,
     "curriculum": None,
 }
 
