@@ -11,7 +11,7 @@ set -o pipefail
 cd "$(dirname "$0")"
 
 arms=${ARMS:-teacher ensemble oracle}
-options=(--local_data_opts "--target_voices 2" --train_set train_source --valid_set dev_source
+options=(--train_set train_source --valid_set dev_source
     --test_sets "test_source test_target" --unlabelled_sets train_target
     --asr_stats_dir exp/voices/asr_stats --token_dir data/voices_token_list
     --asr_args "--max_epoch 20" --stock_wer false)

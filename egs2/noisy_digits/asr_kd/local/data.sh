@@ -11,7 +11,7 @@ dev_utts=120
 train_snr="0 20"
 test_snr="20 10 5 0"
 audio=downloads/noisy_digits
-target_voices=
+target_voices=2
 python=${python:-python3} # asr_kd.sh hands its own on
 
 help_message() {
@@ -27,8 +27,8 @@ Options:
     --train_snr   # Range of ratios in dB, training and held-out utterances ("${train_snr}").
     --test_snr    # Ratios in dB; every test utterance is there at each ("${test_snr}").
     --audio       # Folder of the noisy sound files ("${audio}").
-    --target_voices # So many of the six people are a target: makes data/{train,dev,test}_source,
-                  # of the others, and data/{train,dev,test}_target, too ("${target_voices}").
+    --target_voices # Where the training set is train_source, so many of the six people are a
+                  # target: data/{train,dev,test}_{source,target} are made, too ("${target_voices}").
     --python      # Python to run ("${python}").
 EOM
 }
@@ -62,7 +62,7 @@ clean_train="data/clean_${train_part//-/_}"
         --snr ${test_snr} --out data/test --audio "${audio}/test"
 }
 
-if [ -n "${target_voices}" ]; then
+if [ "${train_set:-}" = train_source ]; then # asr_kd.sh hands the name on
     for dset in train dev test; do
         ${python} local/split_voices.py --data "data/${dset}" --target_voices "${target_voices}"
     done
