@@ -14,6 +14,9 @@ Variants, all in one run on the same batch; ratios are to `plain`:
     ours_collapsed_cached     espnet_kd, collapsed, the three numbers given
     ours_collapsed            espnet_kd, collapsed, teacher on-line
     ours_full                 espnet_kd, full vocabulary, teacher on-line
+    ours_top_k                espnet_kd, the teacher's 8 likeliest tokens, teacher on-line
+    floor, floor_full         the matrix products of the walks alone, without a teacher and with
+                              one on-line whose logits are computed twice, as `ours_full` does
     fast_rnnt                 k2's pruned loss (s_range 5), its simple loss and projections
                               included; where `fast_rnnt` can be imported
     ours_band_cached          as ours_collapsed_cached, in the band of the teacher's paths
@@ -21,7 +24,8 @@ Variants, all in one run on the same batch; ratios are to `plain`:
 
 Joint networks are random, but that label and blank follow an alignment as those of a trained
 model do: else there would be no paths to make a band around. Before anything is timed, the losses
-of all variants that compute the same are compared. The last three leave paths out, each its own.
+of all variants that compute the same are compared. `fast_rnnt`
+and the bands leave paths out, each its own.
 """
 
 import argparse
@@ -94,6 +98,21 @@ def _fast_rnnt(case: Case) -> Losses:
     return Losses(pruned + 0.5 * simple, None)
 
 
+def _floor(case: Case, forwards: int) -> Losses:
+    """Multiply as often as the walks do: logits some times, and both gradients."""
+    _, dec, weight, bias = (part.detach() for part in case.student[:4])
+    nodes = int((case.lattice.t_len * (case.lattice.u_len + 1)).sum())
+    z = dec.new_ones(1000, dec.size(-1))  # (n, D)
+    total = torch.zeros_like(weight)  # (V, D)
+    for _ in range(0, nodes, len(z)):
+        for _ in range(forwards):
+            logits = torch.addmm(bias, z, weight.t())  # (n, V)
+        total.addmm_(logits.t(), z)
+        logits @ weight
+    return Losses(dec.new_full((len(dec),), math.nan), None)
+
+
+FLOORS = {"floor": 2, "floor_full": 4}
 VARIANTS: Dict[str, Callable[[Case], Losses]] = {
     "plain": _plain,
     "naive_full": lambda c: naive.full(c.student, c.teacher, c.lattice),
@@ -103,12 +122,14 @@ VARIANTS: Dict[str, Callable[[Case], Losses]] = {
     "ours_collapsed_cached": lambda c: _ours(c, Posteriors(c.cache)),
     "ours_collapsed": lambda c: _ours(c, c.teacher),
     "ours_full": lambda c: _ours(c, c.teacher, "full"),
+    "ours_top_k": lambda c: _ours(c, c.teacher, "top_k"),
+    **{name: functools.partial(_floor, forwards=n) for name, n in FLOORS.items()},
     "ours_band_cached": lambda c: _ours(c, Posteriors(c.cache), lattice="band"),
     "ours_band": lambda c: _ours(c, c.teacher, lattice="band"),
 }
 if importlib.util.find_spec("fast_rnnt"):
     VARIANTS["fast_rnnt"] = _fast_rnnt
-PRUNED = ("fast_rnnt", "ours_band_cached", "ours_band")  # leave paths out
+OTHERS = ("fast_rnnt", "ours_band_cached", "ours_band", *FLOORS)  # have other losses
 
 
 def make_case(
@@ -153,6 +174,8 @@ def make_case(
 def step(variant: str, case: Case) -> Losses:
     """Forward and backward; the gradients are thrown away."""
     losses = VARIANTS[variant](case)
+    if variant in FLOORS:
+        return losses
     loss = losses.rnnt.mean() if losses.kd is None else (losses.rnnt + losses.kd).mean()
     more = case.simple if variant == "fast_rnnt" else ()
     torch.autograd.grad(loss, [*case.student[:4], *more])
@@ -236,7 +259,7 @@ def measure(
         for name in args.variants:
             peaks[name] = benchlib.in_child(functools.partial(bench.memory, name))
             progress.update()
-        benchcli.check_losses({name: peaks[name] for name in peaks if name not in PRUNED})
+        benchcli.check_losses({name: peaks[name] for name in peaks if name not in OTHERS})
         seconds = {name: [] for name in args.variants}
         if args.repeats:
             seconds = benchlib.in_child(bench.seconds)

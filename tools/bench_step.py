@@ -1,7 +1,9 @@
-"""Time and peak memory of a whole training step: ESPnet's own against ours.
+r"""Time and peak memory of a whole training step: ESPnet's own against ours.
 
     python tools/bench_step.py --quick                 # does it work?
     python tools/bench_step.py --csv step.csv          # the table of docs/benchmarks.md
+    python tools/bench_step.py --times_only --batches sorted --cells 30 --repeats 2 \
+        --variants plain ours_band_cached              # two variants: a minute or two
     python tools/bench_step.py --check_memory          # 16 utterances, V of 5,000, within 4 GB
 
 Front end, encoder, predictor, joint network, loss, backward pass and the optimizer's update
@@ -312,23 +314,22 @@ def measure(args: Namespace, kind: str, vocabulary: int, progress: Progress) -> 
     batch = draw(kind, utterances, args.batch, args.cells * 1e6, vocabulary, args.seed)
     bench, peaks = Bench(args, vocabulary, batch), {}
     for name in args.variants:
-        peaks[name] = benchlib.in_child(functools.partial(bench.memory, name))
+        if args.times_only:
+            peaks[name] = {"bytes": math.nan, "losses": [(math.nan, math.nan)]}
+        else:
+            peaks[name] = benchlib.in_child(functools.partial(bench.memory, name))
         progress.update()
     trained = {name: peaks[name] for name in peaks if name != "teacher_forward"}
-    benchcli.check_losses(
-        {
-            name: dict(zip(("rnnt", "kd"), x["losses"][0]))
-            for name, x in trained.items()
-            if name not in BANDED
-        }
-    )
+    same = [] if args.times_only else [name for name in trained if name not in BANDED]
+    losses = {name: dict(zip(("rnnt", "kd"), peaks[name]["losses"][0])) for name in peaks}
+    benchcli.check_losses({name: losses[name] for name in same})
     seconds: Dict[str, List[float]] = {name: [] for name in args.variants}
     if args.repeats:
         seconds = benchlib.in_child(bench.seconds)
         progress.update(args.repeats * len(args.variants))
     rows = []
     for name in args.variants:
-        losses = dict(zip(("rnnt", "kd"), peaks[name]["losses"][0]))
+        measured = trained.get(name) and not args.times_only
         rows.append(
             {
                 "batch": kind,
@@ -342,12 +343,10 @@ def measure(args: Namespace, kind: str, vocabulary: int, progress: Progress) -> 
                 "joint": args.joint,
                 "variant": name,
                 # The teacher alone is there for its time.
-                "peak_mb": round(peaks[name]["bytes"] / benchlib.MB, 1)
-                if trained.get(name)
-                else None,
+                "peak_mb": round(peaks[name]["bytes"] / benchlib.MB, 1) if measured else None,
                 **benchcli.times(seconds[name]),
                 "repeats": args.repeats,
-                **benchcli.loss_columns(losses),
+                **({} if args.times_only else benchcli.loss_columns(losses[name])),
                 "flush_denormals": args.flush_denormals,
                 "lengths": found.source,
                 **benchcli.machine(args.device, args.threads),
@@ -388,6 +387,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--teacher_blocks", type=int, default=12, help="conformer blocks")
     add("--teacher_size", type=int, default=256, help="width of its encoder and predictor")
     add("--joint", type=int, default=256, help="width of both joint spaces")
+    add("--times_only", action="store_true", help="measure no memory, and compare no losses")
     add(
         "--check_memory",
         action="store_true",

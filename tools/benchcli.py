@@ -141,11 +141,8 @@ def check_losses(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def loss_columns(found: Mapping[str, float]) -> Row:
     """Columns of a variant's losses."""
-    kd = found["kd"]
-    return {
-        "loss_rnnt": round(found["rnnt"], 4),
-        "loss_kd": None if math.isnan(kd) else round(kd, 4),
-    }
+    known = {key: None if math.isnan(x) else round(x, 4) for key, x in found.items()}
+    return {"loss_rnnt": known["rnnt"], "loss_kd": known["kd"]}
 
 
 def times(seconds: Sequence[float]) -> Row:

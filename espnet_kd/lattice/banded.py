@@ -94,7 +94,7 @@ class Band:
             known: Nodes of which something is known; None: all. (B, T, U + 1)
         """
         (B, T, U1), device = mask.shape, mask.device
-        t_len, u_len = t_len.to(device), u_len.to(device)
+        t_len, u_len = (x.to(device, torch.long).contiguous() for x in (t_len, u_len))
         mask = mask & node_mask(t_len, u_len, mask.shape)
         diagonal = torch.arange(T, device=device)[:, None] + torch.arange(U1, device=device)
         diagonals = t_len.new_zeros(T + U1).index_add_(

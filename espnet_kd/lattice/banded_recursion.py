@@ -6,6 +6,7 @@ occupancies.
 
 import torch
 
+from espnet_kd.lattice import recursion
 from espnet_kd.lattice.banded import Band, Steps
 from espnet_kd.lattice.recursion import NEG_INF
 
@@ -25,6 +26,11 @@ def banded_rnnt_loss(
     Returns:
         Loss in nats; infinite without a path inside. (B,)
     """
+    if recursion.by_kernels(log_probs.device):
+        # A kernel goes over whole lattices, with no way outside: two launches, not hundreds.
+        whole = log_probs.new_full((band.size.numel(), 2), NEG_INF)
+        whole = whole.index_copy(0, band.place, log_probs).view(*band.size, 2)
+        return recursion.loss_of_checked(whole, band.t_len, band.u_len, fastemit_lambda)
     return _Banded.apply(log_probs, band.steps, fastemit_lambda)
 
 

@@ -270,4 +270,12 @@ def rnnt_loss(
         ValueError: a length lies outside the lattice.
     """
     lengths = lengths or Lengths(t_len, u_len, log_probs.shape, log_probs.device)
-    return _Recursion.apply(log_probs, lengths.t_len, lengths.u_len, fastemit_lambda)
+    return loss_of_checked(log_probs, lengths.t_len, lengths.u_len, fastemit_lambda)
+
+
+def loss_of_checked(
+    log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor, fastemit_lambda: float
+) -> torch.Tensor:
+    """Compute `rnnt_loss` of lengths that were checked and lie where the lattice does. (B,)"""
+    loss: torch.Tensor = _Recursion.apply(log_probs, t_len, u_len, fastemit_lambda)
+    return loss

@@ -21,8 +21,8 @@ from espnet_kd.lattice.recursion import NEG_INF
 from espnet_kd.lattice.stats import DEFAULT_BUDGET, node_stats, three_log_probs
 from espnet_kd.lattice.visits import LEAST
 
-ROWS = 12  # of a window
-FRAMES = 2, 8  # of a window at least and at most; by itself as many as have three labels
+ROWS = 10  # of a window
+FRAMES = 2, 10  # of a window at least and at most; by itself as many as have three labels
 BEHIND = 16.0  # nats below the likeliest row at which rows are left behind
 CROWDED = 5e-4  # visits of an outermost row, in one frame, that are too many
 UNLIKELY = 1e-4  # share of a frame's supposed visits that is not looked for

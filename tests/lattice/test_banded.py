@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from espnet_kd.lattice import Band, Grid, Joint, band_around, node_mask
+from espnet_kd.lattice import Band, Grid, Joint, band_around, node_mask, recursion
 from espnet_kd.lattice.banded_recursion import banded_rnnt_loss
 from espnet_kd.lattice.recursion import rnnt_loss
 from espnet_kd.lattice.visits import best_path, occupancy
@@ -89,6 +89,25 @@ def test_the_recursion_against_enumeration(seed):
                 arc = 0 if after > t else 1
                 want[b, t, u, arc] -= torch.exp(p - total) * (1.5 if arc else 1)
     torch.testing.assert_close(grad, band.take(want))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_lattices_with_no_way_outside_give_the_same(seed, monkeypatch):
+    """As on a GPU, where a kernel goes over them; with an utterance that has no path, too."""
+    band, _, _, own = random_band(seed)
+    mask = mask_of(band)
+    mask[0, 2] = False
+    for b in (band, Band.of(mask, band.t_len, band.u_len)):
+        results = []
+        for by_kernels in (False, True):
+            arcs = b.take(own).requires_grad_()
+            with monkeypatch.context() as patch:
+                patch.setattr(recursion, "by_kernels", lambda device, answer=by_kernels: answer)
+                patch.setattr(recursion, "kernel_ways", lambda: None)
+                loss = banded_rnnt_loss(arcs, b, fastemit_lambda=0.5)
+            (grad,) = torch.autograd.grad(loss.nan_to_num(0, 0).sum(), arcs)
+            results.append([loss.detach(), grad])
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 def test_a_band_without_a_path_has_an_infinite_loss_and_no_gradient():

@@ -13,7 +13,8 @@ from espnet_kd.lattice import recursion, rnnt_loss
 # What is compared, in a process of its own: Triton reads its environment when it is imported.
 COMPARED = """
 import torch
-from espnet_kd.lattice import recursion, rnnt_loss
+from espnet_kd.lattice import Band, recursion, rnnt_loss
+from espnet_kd.lattice.banded_recursion import banded_rnnt_loss
 from espnet_kd.lattice.visits import occupancy
 
 def results(log_probs, t_len, u_len):
@@ -23,7 +24,18 @@ def results(log_probs, t_len, u_len):
     there = torch.where(torch.isfinite(loss), loss, 0.0)
     weight = torch.arange(1.0, len(loss) + 1)
     visits = occupancy(log_probs, t_len, u_len)
-    return loss.detach(), torch.autograd.grad((weight * there).sum(), arcs)[0], visits
+    steep = torch.arange(arcs.size(1))[:, None] * u_len[:, None, None] / t_len[:, None, None]
+    rows = torch.arange(arcs.size(2))
+    mask = (rows - steep).abs() <= 1.5
+    mask[range(len(mask)), t_len - 1, u_len] = True
+    band = Band.of(mask, t_len, u_len)
+    inside = band.take(log_probs).nan_to_num(0.0).clone().requires_grad_()
+    banded = banded_rnnt_loss(inside, band)
+    finite = torch.where(torch.isfinite(banded), banded, 0.0)
+    grads = torch.autograd.grad((weight * there).sum(), arcs) + torch.autograd.grad(
+        finite.sum(), inside
+    )
+    return loss.detach(), banded.detach(), visits, *grads
 
 def compare(B, T, U, t_len, u_len, dtype=torch.float64, change=None):
     g = torch.Generator().manual_seed(B * T + U)

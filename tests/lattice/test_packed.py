@@ -1,5 +1,7 @@
 """Chunks across utterances: the same numbers, and nothing is asked of the device."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -153,3 +155,30 @@ def test_a_gpu_is_never_waited_for(objective):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("cached, most", [(True, 1), (False, 3)])
+def test_a_gpu_is_waited_for_by_a_band_no_oftener(cached, most, monkeypatch):
+    monkeypatch.setattr("espnet_kd.lattice.windows.CROWDED", 2.0)
+    (teacher, labels), (student, _) = aligned_joint(), aligned_joint(1)
+    labels, teacher = labels.cuda(), Joint(*(x.float().cuda() for x in teacher[:4]))
+    if cached:
+        teacher = Posteriors(stats.node_stats(teacher, labels, *LENGTHS).detach())
+    student = Joint(*(x.float().cuda().requires_grad_() for x in student[:4]))
+
+    def step():
+        losses = distillation_losses(student, teacher, labels, *LENGTHS, BAND)
+        (losses.rnnt + losses.kd).sum().backward()
+
+    step()  # kernels are compiled, libraries loaded
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [str(x.filename) + f":{x.lineno}" for x in said if "synchronizing" in str(x.message)]
+    assert len(waits) <= most, waits

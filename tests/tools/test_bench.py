@@ -48,7 +48,8 @@ def test_bench_lattice(repo, tmp_path):
         assert row["lengths"].startswith("stored quantiles")
         assert float(row["peak_mb"]) >= 0 and float(row["time_ms"]) > 0
         assert float(row["load_average"]) >= 0 and row["threads"] == "1"
-        assert (row["loss_kd"] == "") == (row["variant"] in ("plain", "ours", "fast_rnnt"))
+        alone = ("plain", "ours", "fast_rnnt", "floor", "floor_full")
+        assert (row["loss_kd"] == "") == (row["variant"] in alone)
         if row["variant"] == "plain":
             assert float(row["time_ratio"]) == float(row["peak_ratio"]) == 1
         if row["batch"] == "equal":

@@ -93,9 +93,10 @@ CASES = [
     Case(
         "profile of a step in the band",
         "gpu/step_profile.py",
-        f"--vocabularies 500 --batches unsorted --batch 32 --cells 1500 --variants {BANDS}",
+        f"--vocabularies 500 --batches unsorted --batch 32 --cells 1500 "
+        f"--ways packed --variants ours_cached ours_collapsed {BANDS}",
         "--vocabularies 100 --batches unsorted --batch 2 --shrink 8 --repeats 1 "
-        f"--variants {BANDS} {TINY}",
+        f"--ways packed --variants {BANDS} {TINY}",
     ),
     Case(
         "whole step in the band, V 500",
@@ -176,6 +177,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--device", choices=("cpu", "cuda"), default="cuda", help="what to measure")
     add("--results", type=Path, required=True, help="file that rows go to")
     add("--seconds", type=float, default=180, help="for all cases of this call")
+    add("--only", default="", help="cases with this in their names, such as band")
     return parser
 
 
@@ -184,7 +186,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> int:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     results, end = Results(args.results, args.device), time.monotonic() + args.seconds
-    for case in CASES:
+    for case in (case for case in CASES if args.only in case.name):
         left = end - time.monotonic()
         if results.has("tables", case.name):
             continue
