@@ -10,6 +10,7 @@ names the condition, `utt2source` the utterance. The same sounds are made each t
 import argparse
 import functools
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -61,18 +62,21 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     wanted = load_robustness(args.conditions)
     tables = read_data_dir(args.data)
     clean = chosen(args.data, tables, wanted)
-    works = [
-        Work(utt, c, others(c, utt, tables, args.conditions))
-        for c in wanted.conditions
-        for utt in clean
-    ]
+    works = [work for c in wanted.conditions for work in works_of(c, clean, tables, args)]
+    names = [f"{work.utt}-{work.condition.name}" for work in works]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice:
+        raise UserError(
+            f"{args.conditions}: two utterances of {args.data} would be named '{twice}'; name the "
+            "condition otherwise"
+        )
     sources = read_sources(args.data, list(tables["wav.scp"]))
     bad = BadItems(str(args.data), 1.0)
     made: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", *LABELS)}
     make = functools.partial(make_one, tables["wav.scp"], args.out / "data")
     results = parallel_map(make, works, min(args.nj, len(works)))
-    for work, path in zip(works, track(results, f"perturb {args.out.name}", total=len(works))):
-        name = f"{work.utt}-{work.condition.name}"
+    paths = track(results, f"perturb {args.out.name}", total=len(works))
+    for work, name, path in zip(works, names, paths):
         if not path:
             bad.add(SILENT, name)
             continue
@@ -113,32 +117,32 @@ def chosen(data: Path, tables: Tables, wanted: Robustness) -> List[str]:
     return [names[i * len(names) // count] for i in range(count)]
 
 
-def others(condition: Condition, utt: str, tables: Tables, where: str) -> List[str]:
-    """List the sounds that noise of a condition may be made of, for an utterance.
+def works_of(
+    condition: Condition, utts: Sequence[str], tables: Tables, args: argparse.Namespace
+) -> List[Work]:
+    """List what is made under a condition, and the sounds that its noise may be made of.
 
     Raises:
         UserError: there are none.
     """
     if condition.noise in ("", WHITE):
-        return []
+        return [Work(utt, condition, ()) for utt in utts]
     if condition.noise != BABBLE:
-        return _files(condition.noise)
+        files = [str(path) for path in sound_files(condition.noise)]
+        return [Work(utt, condition, files) for utt in utts]
     speakers = tables["utt2spk"]
     people = dict(zip(speakers, people_of(list(speakers.values()))))
-    sounds = [
-        path for name, path in sorted(tables["wav.scp"].items()) if people[name] != people[utt]
-    ]
-    if not sounds:
+    sounds = sorted(tables["wav.scp"].items())
+    others = {  # once a person: with thousands of utterances each has thousands of others
+        person: [path for name, path in sounds if people[name] != person]
+        for person in {people[utt] for utt in utts}
+    }
+    if not all(others.values()):
         raise UserError(
-            f"{where}: '{condition.name}' needs other speakers for its babble, and all of the set "
-            f"is of '{speakers[utt]}'"
+            f"{args.conditions}: '{condition.name}' needs other speakers for its babble, and all "
+            f"of {args.data} is of '{people[utts[0]]}'"
         )
-    return sounds
-
-
-@functools.lru_cache(maxsize=None)
-def _files(folder: str) -> List[str]:
-    return [str(path) for path in sound_files(folder)]
+    return [Work(utt, condition, others[people[utt]]) for utt in utts]
 
 
 def make_one(sounds: Dict[str, str], folder: Path, work: Work) -> str:
@@ -157,6 +161,10 @@ def make_one(sounds: Dict[str, str], folder: Path, work: Work) -> str:
         out = perturb(audio, header.rate, work.condition, work.utt, drawn)
     except BadAudio:
         return ""
+    except UserError as e:
+        raise UserError(
+            f"condition '{work.condition.name}', utterance '{work.utt}': {e}"
+        ) from None
     path = folder / f"{work.utt.replace('/', '%2F')}-{work.condition.name}.flac"
     path.parent.mkdir(parents=True, exist_ok=True)
     encode(path, out, header.rate, "flac")

@@ -109,7 +109,10 @@ def by_telephone(audio: np.ndarray, rate: int, band: Sequence[float]) -> np.ndar
         UserError: the band is beyond half the sampling rate.
     """
     if band[1] >= rate / 2:
-        raise UserError(f"a band up to {band[1]:g} Hz needs more than {rate} samples a second")
+        raise UserError(
+            f"a band up to {band[1]:g} Hz needs more than {rate} samples a second; end it below "
+            f"{rate / 2:g} Hz"
+        )
     filtered = sosfilt(butter(4, band, "bandpass", fs=rate, output="sos"), audio)  # (S,)
     scale = max(float(np.abs(filtered).max(initial=0.0)), SILENT)
     x = filtered / scale

@@ -217,7 +217,8 @@ def _with_residuals(rows: List[Under]) -> List[Under]:
         alike = [r for r in rows if (r.test_set, r.condition) == (row.test_set, row.condition)]
         x = np.array([r.clean.error_rate for r in alike])  # (models,)
         if len(alike) < LEAST_MODELS or not np.ptp(x):
-            return rows
+            out.append(row)
+            continue
         slope, start = np.polyfit(x, [r.counts.error_rate for r in alike], 1)
         line = start + slope * row.clean.error_rate
         out.append(replace(row, residual=float(row.counts.error_rate - line)))

@@ -1,9 +1,10 @@
 """Stage 22: what conditions cost compressed models more than the first teacher."""
 
 import hashlib
-from typing import List
+from typing import Dict, List, Tuple
 
 from espnet_kd.data.perturbation import sound_files
+from espnet_kd.errors import UserError
 from espnet_kd.run.decoding import decode_model, score_model, why_not_scored
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.students import read_students
@@ -19,11 +20,12 @@ def measure_robustness(recipe: Recipe) -> None:
         recipe: The stage.
 
     Raises:
-        UserError: no model is scored, or a condition cannot be made.
+        UserError: the first teacher or all students are not scored, or a condition cannot be made.
         JobError: a job has failed.
     """
     settings = recipe.settings
     conditions = settings.robustness
+    models = _scored_models(recipe)
     sets = []
     for name in settings.scored_sets:
         data, out = settings.data(name), settings.data(f"{FOLDER}/{name}")
@@ -35,17 +37,9 @@ def measure_robustness(recipe: Recipe) -> None:
             recipe.call([*command, "--out", out, "--nj", str(settings.nj)])
             recipe.done(out, "perturb")
         sets.append(f"{FOLDER}/{name}")
-    models = {"teacher": (settings.asr_exp, settings.teacher_stage)}
-    for student in read_students(settings):
-        maker = f"16 (--compression_stage {student.number})"
-        models[student.name] = (student.folder, maker)
     command = recipe.python("robustness", "--exp", settings.expdir)
     counts = []
     for model, (exp, maker) in models.items():
-        stale = why_not_scored(recipe, exp, settings.inference_tag)
-        if stale:
-            recipe.log(f"Stage {recipe.stage}: {exp} is not scored yet and left out ({stale})")
-            continue
         decode_model(recipe, exp, maker, sets)
         score_model(recipe, exp, recipe.stage, sets)
         command += ["--model", f"{model}={exp}"]
@@ -54,6 +48,37 @@ def measure_robustness(recipe: Recipe) -> None:
     command += ["--inference_tag", settings.inference_tag]
     recipe.call([*command, "--test_sets", " ".join(settings.scored_sets)])
     recipe.done(settings.expdir, "robustness", [*counts, "out:robustness.json"])
+
+
+def _scored_models(recipe: Recipe) -> Dict[str, Tuple[str, str]]:
+    """Return experiment and maker of each model that can be compared, the first teacher first.
+
+    Raises:
+        UserError: the first teacher is not scored, or no student is.
+    """
+    settings, tag = recipe.settings, recipe.settings.inference_tag
+    stale = why_not_scored(recipe, settings.asr_exp, tag)
+    if stale:
+        raise UserError(
+            f"{stale}: every model is compared with the first teacher; run stages 12 and 13 first"
+        )
+    models = {"teacher": (settings.asr_exp, settings.teacher_stage)}
+    for student in read_students(settings):
+        stale = why_not_scored(recipe, student.folder, tag)
+        maker = f"16 (--compression_stage {student.number})"
+        if stale is None:
+            models[student.name] = (student.folder, maker)
+            continue
+        recipe.log(
+            f"Stage {recipe.stage}: {student.folder} is not scored yet and left out "
+            f"(stage {maker}; {stale})"
+        )
+    if len(models) < 2:
+        raise UserError(
+            f"{settings.compression_config}: none of its students is scored yet, and there is "
+            "nothing to compare the teacher with; run stage 16 first"
+        )
+    return models
 
 
 def _noises(conditions: str) -> List[str]:

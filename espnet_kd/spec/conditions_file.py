@@ -46,7 +46,7 @@ class Lost(Options):
         ms: Milliseconds of a packet.
     """
 
-    share: float = option(0.0, "share of the packets that are lost", least=0, most=0.9)
+    share: float = option(0.0, "share of the packets that are lost", least=0.001, most=0.9)
     ms: float = option(20.0, "milliseconds of a packet", least=1, most=1000)
 
 
@@ -58,7 +58,10 @@ def _reverb(where: str, value: Any) -> Reverb:
 
 
 def _lost(where: str, value: Any) -> Lost:
-    return read(Lost, value, where)
+    lost = read(Lost, value, where)
+    if not lost.share:
+        raise UserError(f"{where}: no 'share', the share of the packets that are lost")
+    return lost
 
 
 def _band(where: str, value: Any) -> List[float]:
@@ -116,7 +119,7 @@ class Condition(Options):
         if bool(self.noise) != (self.snr is not None):
             lacking, given = ("snr", "noise") if self.noise else ("noise", "snr")
             raise UserError(f"{where}: '{given}' without '{lacking}'")
-        if set(self.written) <= {"name", "clip"}:
+        if dataclasses.replace(self, name="", clip=False) == Condition():
             raise UserError(
                 f"{where}: '{self.name}' changes nothing; the sets as they are, are compared with "
                 "in any case"

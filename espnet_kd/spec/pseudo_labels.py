@@ -41,9 +41,18 @@ def read_select(where: str, entry: Any) -> Optional[Select]:
     """Read `select`.
 
     Raises:
-        UserError: an unknown key (naming the nearest right one) or a wrong value.
+        UserError: an unknown key (naming the nearest right one), a wrong value, or a share of all
+            that are kept.
     """
-    return None if entry is None else read(Select, entry, where, "{by: agreement, keep: 0.7}")
+    if entry is None:
+        return None
+    select = read(Select, entry, where, "{by: agreement, keep: 0.7}")
+    if select.by == NONE and select.written.get("keep", 1) != 1:
+        raise UserError(
+            f"{where}.keep: 'by: {NONE}' keeps all labels, found {select.keep:g}; leave 'keep' "
+            f"out, or choose by '{AGREEMENT}' or '{CONFIDENCE}'"
+        )
+    return select
 
 
 def read_set(where: str, name: Any) -> str:

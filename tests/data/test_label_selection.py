@@ -116,6 +116,10 @@ STAGE = "stages:\n- {name: a, method: retrain, objective: none, "
         ("select: {by: agreement}", "select: needs 'labels: teacher'"),
         ("labels: teacher, select: {by: agreement}", "'agreement' needs two teachers or more"),
         ("labels: teacher, select: {by: agreemnt}", "agreemnt"),
+        (
+            "labels: teacher, select: {by: none, keep: 0.5}",
+            "'by: none' keeps all labels, found 0.5",
+        ),
         ("labels: teacher, label_teachers: [previous, later]", "label_teachers: "),
         ("labels: teacher, label_teachers: [first, first]", "'first' is named twice"),
         ("labels: teacher, label_teachers: previous", "expected a list of teachers"),

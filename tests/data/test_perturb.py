@@ -128,6 +128,9 @@ def test_a_babble_needs_other_speakers_and_labels_are_known(data, capsys):
         ("{name: a, snr: 3}", ":2: conditions[0]: 'snr' without 'noise'"),
         ("{name: a, nois: white}", "unknown key 'nois' (did you mean 'noise'?)"),
         ("{name: a}", "'a' changes nothing"),
+        ("{name: a, tempo: 1, gain: 0}", "'a' changes nothing"),
+        ("{name: a, lost: {ms: 20}}", "no 'share', the share of the packets that are lost"),
+        ("{name: a, lost: {share: 0}}", "share: expected a number from 0.001 to 0.9, found 0"),
         ("{gain: 3}", "no 'name'"),
         ("{name: a b, gain: 3}", "expected a name of letters"),
         ("{name: a, band: [400, 300]}", "400 Hz is not below 300 Hz"),
@@ -153,3 +156,21 @@ def test_a_folder_of_noise(data, capsys):
     assert "n.wav: 16000 Hz, where the set has 8000 Hz" in refused(data, capsys)
     soundfile.write(data.parent / "noise/n.wav", noise, RATE)
     assert len(read_table(run(data) / "wav.scp")) == 4
+
+
+def test_a_band_beyond_half_the_rate_is_told_of_its_condition(data, capsys):
+    (data.parent / "c.yaml").write_text(CONDITIONS.replace("tempo: 1.25", "band: [300, 4000]"))
+    told = "a band up to 4000 Hz needs more than 8000 samples a second; end it below 4000 Hz"
+    assert f"condition 'fast', utterance 's0-2': {told}" in refused(data, capsys)
+
+
+def test_two_utterances_of_one_name_are_refused(data, capsys):
+    for name in ("wav.scp", "text", "utt2spk", "utt2condition", "utt2source"):
+        table = read_table(data / name)
+        lines = [f"{utt} {value}\n" for utt, value in table.items()]
+        lines.append(f"s0-2-slow {table['s0-2']}\n")
+        (data / name).write_text("".join(sorted(lines)))
+    conditions = ["{name: hiss, gain: 3}", "{name: slow-hiss, gain: -3}"]
+    text = "".join(f"  - {c}\n" for c in conditions)
+    (data.parent / "c.yaml").write_text(f"conditions:\n{text}")
+    assert "would be named 's0-2-slow-hiss'; name the condition" in refused(data, capsys)

@@ -9,10 +9,13 @@ def test_finished_models_are_heard_once(tmp_path):
     recipe = Recipe(tmp_path)
     recipe.write("conf/r.yaml", "conditions:\n  - {name: hiss, noise: white, snr: 5}\n")
     recipe.write("conf/compression.yaml", "stages:\n- {name: small, target: 0.4, epochs: 3}\n")
-    recipe.ok(stop_stage=16, test_sets="test_a")
+    options = {**ONLY, "robustness": "conf/r.yaml"}
+    assert "compared with the first teacher; run stages 12 and 13" in recipe.error(**options)
+    recipe.ok(stop_stage=13, test_sets="test_a")
+    assert "none of its students is scored yet" in recipe.error(**options)
+    recipe.ok(stage=16, stop_stage=16, test_sets="test_a")
     recipe.calls()
     assert "Stage 22: nothing to do (--robustness is empty)" in recipe.ok(**ONLY)
-    options = {**ONLY, "robustness": "conf/r.yaml"}
     recipe.ok(**options)
     calls = recipe.calls()
     verbs = [call[0].rpartition(".")[2] for call in calls]
