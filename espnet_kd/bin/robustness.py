@@ -44,10 +44,9 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
     if args.run:
-        if len(args.run) < 2 or args.model:
-            raise UserError("--run takes two folders of runs or more, and no --model")
+        _check_runs(args)
         heard = [_heard_in(run, args.draw) for run in args.run]
-        page = pooled_page(pool(heard), [str(run) for run in args.run])
+        page = pooled_page(pool(heard), heard[0], [str(run) for run in args.run])
     else:
         sets = args.test_sets.split()
         if len(args.model) < 2 or not sets or not args.inference_tag:
@@ -69,6 +68,24 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     with atomic_open(args.exp / PAGE) as f:
         f.write(page)
     print(f"wrote {args.exp / PAGE}")
+
+
+def _check_runs(args: argparse.Namespace) -> None:
+    """Refuse what cannot be pooled, and a place where a run's own page would be lost.
+
+    Raises:
+        UserError: fewer than two different runs, options of a single one, or such a place.
+    """
+    single = [key for key in ("model", "inference_tag", "test_sets") if getattr(args, key)]
+    if single:
+        raise UserError(f"--{single[0]}: is of one run; those of --run say it themselves")
+    if len({run.resolve() for run in args.run}) < max(2, len(args.run)):
+        raise UserError("--run: name two folders of runs or more, each once")
+    if (args.exp / ROBUSTNESS.file).exists():
+        raise UserError(
+            f"--exp {args.exp}: holds the {PAGE} of a run, which would be written over; name "
+            "another folder"
+        )
 
 
 def _heard_in(run: Path, drawn_by: str) -> List[Heard]:

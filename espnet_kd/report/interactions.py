@@ -173,13 +173,16 @@ def _compare(h: Heard, name: str, first: str, draws: int, seed: int) -> Comparis
     sums = h.grouping.sums
     interval = paired_interval(sums(worse), sums(better), sums(words), draws, seed)
     test = matched_pairs(worse, better, h.grouping)
+    place, why = f"{h.test_set} {h.condition}", _no_conclusion(h, name, first)
+    return Comparison(name, first, FAMILY, place, interval, test.z, test.p, test.p, why)
+
+
+def _no_conclusion(h: Heard, name: str, first: str) -> Optional[str]:
+    """Say why an interaction allows no verdict of significance; None if it does."""
     # What fails under the condition has an interaction; what fails without it has none.
     clean = [{str(k): c for k, c in enumerate(h.counts[m][1])} for m in (name, first)]
     why = remark(name, first, clean, h.grouping.count)
-    if why is not None and not why.startswith("no conclusion"):  # alike as they were
-        why = None
-    place = f"{h.test_set} {h.condition}"
-    return Comparison(name, first, FAMILY, place, interval, test.z, test.p, test.p, why)
+    return why if why is not None and why.startswith("no conclusion") else None  # or alike
 
 
 def _both_sides(h: Heard, name: str, first: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -233,7 +236,9 @@ class Pooled(NamedTuple):
         test_set: Name of the test set.
         condition: Name of the condition.
         interval: Mean interaction and its 95 % interval, over speakers and trainings.
-        significant: Whether it excludes 0 at 5 % among all that are read together (Bonferroni).
+        significant: Whether it excludes 0 at 5 % among all that are read together (Bonferroni),
+            and there is no remark.
+        remark: Why no significance can be claimed, or None.
     """
 
     model: str
@@ -241,6 +246,7 @@ class Pooled(NamedTuple):
     condition: str
     interval: Interval
     significant: bool
+    remark: Optional[str] = None
 
 
 def pool(runs: Sequence[Sequence[Heard]]) -> List[Pooled]:
@@ -261,14 +267,20 @@ def pool(runs: Sequence[Sequence[Heard]]) -> List[Pooled]:
     for parts in zip(*runs):
         first, *others = parts[0].counts
         for name in others:
-            sides = [map(h.grouping.sums, _both_sides(h, name, first)) for h in parts]
+            sides = [[h.grouping.sums(x) for x in _both_sides(h, name, first)] for h in parts]
+            if any(not np.array_equal(words, sides[0][2]) for *_, words in sides):
+                raise UserError(
+                    f"{parts[0].test_set} under {parts[0].condition}: the runs have other "
+                    "sentences; run stage 22 of all with the same conditions"
+                )
             worse, better, words = (np.stack(x) for x in zip(*sides))  # (trainings, groups)
-            if (words != words[0]).any():
-                raise UserError(f"{parts[0].test_set}: the runs have other sentences")
             interval, strict = (
                 interval_of_seeds(worse, better, words[0], level)
                 for level in (0.95, 1 - 0.05 / number)
             )
             place = parts[0].test_set, parts[0].condition
-            pooled.append(Pooled(name, *place, interval, strict.significant))
+            remarks = [_no_conclusion(h, name, first) for h in parts]
+            why = next((remark for remark in remarks if remark), None)
+            sure = strict.significant and why is None
+            pooled.append(Pooled(name, *place, interval, sure, why))
     return pooled

@@ -1,6 +1,6 @@
 """`ROBUSTNESS.md`: what conditions cost each model, and which models more than the teacher."""
 
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from espnet_kd.report.comparisons import SIGNIFICANT
 from espnet_kd.report.interactions import Heard, Pooled, Under
@@ -26,15 +26,22 @@ def robustness_page(rows: Sequence[Under], heard: Sequence[Heard], tag: str) -> 
         tag: Name of the directories of decodings.
     """
     teacher = rows[0].model
-    tests = sum(r.interaction is not None for r in rows)
-    drawn = heard[0].grouping.describe()
-    head = HEAD.format(teacher=teacher, drawn=drawn, tests=tests, tag=tag)
+    tests = sum(r.interaction is not None and not r.interaction.remark for r in rows)
+    head = HEAD.format(teacher=teacher, drawn=_drawn(heard), tests=tests, tag=tag)
     lines = [head, *_answer(rows)]
     for test_set in dict.fromkeys(r.test_set for r in rows):
         chosen = [r for r in rows if r.test_set == test_set]
         lines += ["", f"## {test_set}", "", *_table(chosen)]
         lines += ["", "Kinds of errors, in % of the words:", "", *_kinds(chosen)]
     return "\n".join(lines) + "\n"
+
+
+def _drawn(heard: Sequence[Heard]) -> str:
+    """Say what is drawn: once, if it is alike on all test sets."""
+    words = {h.test_set: h.grouping.describe() for h in heard}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"on {test_set} {drawn}" for test_set, drawn in words.items())
 
 
 def _answer(rows: Sequence[Under]) -> List[str]:
@@ -50,6 +57,11 @@ def _answer(rows: Sequence[Under]) -> List[str]:
         lines.append(
             f"- **{name}**: {told}; largest: {_place(worst, rows)} {signed(_diff(worst))} points."
         )
+        barred: Dict[str, List[str]] = {}
+        for r in tested:
+            if r.interaction and r.interaction.remark:
+                barred.setdefault(r.interaction.remark, []).append(_place(r, rows))
+        lines += [f"  {', '.join(places)}: {why}." for why, places in barred.items()]
     return lines
 
 
@@ -95,17 +107,20 @@ def _share(counts: Counts, part: str) -> float:
     return 100.0 * getattr(counts, part) / counts.ref_words
 
 
-def pooled_page(rows: Sequence[Pooled], runs: Sequence[str]) -> str:
+def pooled_page(rows: Sequence[Pooled], heard: Sequence[Heard], runs: Sequence[str]) -> str:
     """Write the page of several runs.
 
     Args:
         rows: Interactions over all runs.
+        heard: What the models of one of them made of the sets, for what was drawn.
         runs: Their folders.
     """
     body = []
     for r in rows:
         mark = " †" if r.significant else ""
         text = f"{signed(r.interval.diff, 2)} ({interval(r.interval, 2)}){mark}"
+        if r.remark:
+            text = f"{signed(r.interval.diff, 2)}; {r.remark}"
         body.append([r.test_set, r.condition, r.model, text])
     listed = ", ".join(f"`{run}`" for run in runs)
     return "\n".join(
@@ -113,8 +128,8 @@ def pooled_page(rows: Sequence[Pooled], runs: Sequence[str]) -> str:
             "# Robustness over several trainings",
             "",
             f"Runs: {listed}. Interaction: what a condition costs a model less what it costs the "
-            "teacher, in points of WER, with its 95 % interval over "
-            f"speakers and trainings. † marks one that excludes 0 among all {len(rows)} of this "
+            "teacher, in points of WER, with its 95 % interval over trainings and what is "
+            f"independent ({_drawn(heard)}). † marks one that excludes 0 among all {len(rows)} of this "
             "page (Bonferroni).",
             "",
             *table(["Test set", "Condition", "Model", "Interaction"], body, left=3),

@@ -1,12 +1,16 @@
 """Interactions: a planted fault is found, and where there is none hardly ever one."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from espnet_kd.bin.robustness import main
 from espnet_kd.common.records import ROBUSTNESS
+from espnet_kd.errors import UserError
 from espnet_kd.report.comparisons import SIGNIFICANT
 from espnet_kd.report.interactions import Heard, interactions, pool
+from espnet_kd.report.robustness_page import pooled_page, robustness_page
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.scoring.grouping import Grouping
 
@@ -69,6 +73,17 @@ def test_several_trainings_are_pooled():
     assert pooled[3].interval.diff > 10
     with pytest.raises(Exception, match="other conditions or models"):
         pool([runs[0], runs[1][:-1]])
+    fewer = Grouping("speakers", np.arange(SPEAKERS - 1).repeat(EACH), SPEAKERS - 1)
+    cut = {m: tuple(part[:-EACH] for part in both) for m, both in runs[1][0].counts.items()}
+    others = [Heard("test", "c0", cut, fewer), *runs[1][1:]]
+    with pytest.raises(UserError, match="test under c0: the runs have other sentences"):
+        pool([runs[0], others])
+    one = Grouping("speakers", np.zeros(SPEAKERS * EACH, int), 1)
+    alone = [[Heard(h.test_set, h.condition, h.counts, one) for h in run] for run in runs]
+    told = pool(alone)
+    assert not any(p.significant for p in told)
+    page = pooled_page(told, alone[0], ["a", "b", "c"])
+    assert "; no conclusion: all is of one speaker" in page and "nan" not in page
 
 
 def test_five_models_have_a_line():
@@ -111,7 +126,29 @@ def test_the_page_and_its_record(tmp_path, capsys):
     assert "its 6 speakers" in page and "significant among all 2 of this page" in page
     record = ROBUSTNESS.read(tmp_path)
     assert record["under"][1]["interaction"]["verdict"] == SIGNIFICANT
-    run(["--exp", str(tmp_path), *["--run", str(tmp_path)] * 2])
-    assert "over several trainings" in (tmp_path / "ROBUSTNESS.md").read_text()
-    run(["--exp", str(tmp_path), "--run", str(tmp_path)], 1)
-    assert "--run takes two folders" in capsys.readouterr().err
+    shutil.copytree(tmp_path, tmp_path / "again")
+    runs = [w for d in (tmp_path, tmp_path / "again") for w in ("--run", str(d))]
+    run(["--exp", str(tmp_path / "both"), *runs])
+    pooled = (tmp_path / "both/ROBUSTNESS.md").read_text()
+    assert "over several trainings" in pooled and "its 6 speakers" in pooled
+    for words, told in (
+        (["--exp", str(tmp_path), *runs], "holds the ROBUSTNESS.md of a run"),
+        (["--exp", str(tmp_path / "both"), *runs[:2]], "--run: name two folders of runs or more"),
+        (["--exp", str(tmp_path / "both"), *runs, *runs[:2]], "each once"),
+        (["--exp", str(tmp_path / "both"), *runs, "--test_sets", "x"], "--test_sets: is of one"),
+    ):
+        run(words, 1)
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "ROBUSTNESS.md").read_text() == page
+
+
+def test_what_allows_no_verdict_is_told_beside_the_table():
+    heard = simulated(4, ["t", "m"])
+    silent = [Counts(0, 0, WORDS, 0, 1, 1)] * (SPEAKERS * EACH)
+    heard = [
+        Heard(h.test_set, h.condition, {**h.counts, "m": (silent, silent)}, h.grouping)
+        for h in heard
+    ]
+    page = robustness_page(interactions(heard, 50, 0), heard, "d")
+    assert "  c0, c1, c2, c3: no conclusion: m outputs nothing.\n" in page
+    assert "significant among all 0 of this page" in page
