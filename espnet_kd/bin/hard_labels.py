@@ -59,6 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Write the data directory."""
     args = get_parser().parse_args(cmd)
+    _check_together(args)
     tables = read_data_dir(args.data)
     shapes = read_table(args.speech_shape)
     samples = samples_of_frame(read_yaml(args.config, "derive the student first"), args.config)
@@ -81,12 +82,38 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     speech_shapes = {utt: shapes[utt] for utt in kept}
     if args.keep_source:
         added = _add_source(args, made, text_shapes, speech_shapes)
-        print(f"{added} utterances of {args.source} with their transcripts")
+        part = added / (added + len(kept))
+        print(f"{added} utterances of {args.source} with their transcripts, {part:.0%} of all")
+        if part < args.keep_source - 0.01:
+            print(
+                f"warning: {args.source} has no more; --keep_source {args.keep_source:g} asks for "
+                f"{source_count(len(kept), args.keep_source)}"
+            )
     write_table(out / f"text_shape.{args.token_type}", text_shapes)
     write_table(out / "speech_shape", speech_shapes)
     write_data_dir(out, made)
     chose = f"; {len(kept)} kept by {args.select}" if args.select else ""
     print(f"hard labels {out}: {labels.summary()}{chose}")
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Refuse options that others would have to be beside.
+
+    Raises:
+        UserError: a share of labels without a choice, scores that nothing is chosen by or not of
+            each hypothesis, or a source without its share, shapes or folder.
+    """
+    by_score = args.select == "confidence"
+    if args.keep != 1.0 and not args.select:
+        raise UserError("--keep: needs --select, which says what is best")
+    if len(args.score) != (len(args.hyp) if by_score else 0):
+        need = f"{len(args.score)} for {len(args.hyp)} --hyp; name one each"
+        raise UserError(f"--score: {need if by_score else 'needs --select confidence'}")
+    if args.keep_source >= 1:
+        raise UserError("--keep_source 1: leaves no room for the labels; name a share below 1")
+    given = [bool(args.keep_source), args.source is not None, args.source_shapes is not None]
+    if any(given) and not all(given):
+        raise UserError("--source, --source_shapes and --keep_source: give all of them, or none")
 
 
 def _selected(
@@ -96,8 +123,6 @@ def _selected(
     if not args.select:
         return list(labels.lengths)
     if args.select == "confidence":
-        if len(args.score) != len(args.hyp):
-            raise UserError(f"--score: {len(args.score)} for {len(args.hyp)} --hyp; name one each")
         tables = [read_table(path) for path in args.score]
         scores = confidences(chosen, tables, labels.lengths, args.score)
     else:

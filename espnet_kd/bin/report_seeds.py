@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.json_file import write_json
-from espnet_kd.common.records import RESULTS
+from espnet_kd.common.records import FILES
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
@@ -50,12 +50,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
-    figures = args.out.with_suffix(".json")
-    if args.out == figures or figures.name.lower() == RESULTS.file:
-        raise UserError(
-            f"--out {args.out}: a Markdown file is expected, beside which {figures.name} is "
-            "written without harm; name another, such as SEEDS.md"
-        )
+    figures = _figures(args.out)
     runs = read_runs(args.run, args.draw, margin_of(args))
     differences = runs.differences(args.draws, args.seed)
     plots = _draw(runs, args.out) if args.plot else []
@@ -68,6 +63,22 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         f.write(text)
     for path in (args.out, figures, *plots):
         print(f"Write {path}")
+
+
+def _figures(out: Path) -> Path:
+    """Return the JSON file beside a page.
+
+    Raises:
+        UserError: the page is none, or the JSON file has another meaning in a folder of runs.
+    """
+    figures = out.with_suffix(".json") if out.name else out
+    if out == figures or out.is_dir() or figures.name.lower() in FILES:
+        raise UserError(
+            f"--out {out}: a Markdown file is expected, beside which "
+            f"{'a .json' if out.is_dir() else figures.name} is written without harm; name "
+            "another, such as SEEDS.md"
+        )
+    return figures
 
 
 def _draw(runs: Runs, out: Path) -> List[Path]:

@@ -398,6 +398,8 @@ DELAY: Record[Delay] = Record(
 )
 ROBUSTNESS: Record[Robust] = Record("robustness.json", Robust, "run stage 22 again")
 RESULTS: Record[Results] = Record("results.json", Results, "run stage 17 again", _check_results)
+_OF_MODELS = (FACTS, HISTORY, STUDENT, GATE, MANIFEST, DECODING)
+FILES = [record.file for record in (*_OF_MODELS, SPEED, DELAY, ROBUSTNESS, RESULTS)]
 
 
 def experiment(folder: Path, model: ReportedModel) -> Path:

@@ -129,8 +129,8 @@ def pooled_page(rows: Sequence[Pooled], heard: Sequence[Heard], runs: Sequence[s
             "",
             f"Runs: {listed}. Interaction: what a condition costs a model less what it costs the "
             "teacher, in points of WER, with its 95 % interval over trainings and what is "
-            f"independent ({_drawn(heard)}). † marks one that excludes 0 among all {len(rows)} of this "
-            "page (Bonferroni).",
+            f"independent ({_drawn(heard)}). † marks one that excludes 0 among all "
+            f"{len(rows)} of this page (Bonferroni).",
             "",
             *table(["Test set", "Condition", "Model", "Interaction"], body, left=3),
             "",

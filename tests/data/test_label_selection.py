@@ -98,6 +98,29 @@ def test_a_set_is_labelled_chosen_from_and_mixed(labelled, capsys):
     assert "1 utterances are left to train on, and 2 are needed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--keep", "0.5"], "--keep: needs --select"),
+        (["--score", "x"], "--score: needs --select confidence"),
+        (["--select", "confidence", "--score", "x"], "--score: 1 for 3 --hyp; name one each"),
+        (["--keep_source", "1"], "--keep_source 1: leaves no room"),
+        (["--keep_source", "0.5"], "give all of them, or none"),
+        (["--source", "x"], "give all of them, or none"),
+    ],
+)
+def test_options_that_belong_together(labelled, capsys, words, told):
+    run(labelled, *words, code=1)
+    assert told in capsys.readouterr().err
+
+
+def test_a_source_that_is_too_small_is_told(labelled, capsys):
+    source = ["--source", str(labelled / "source"), "--source_shapes", str(labelled / "source")]
+    run(labelled, *source, "--keep_source", "0.9")
+    told = capsys.readouterr().out
+    assert "with their transcripts, " in told and "has no more; --keep_source 0.9 asks" in told
+
+
 def test_one_teacher_and_no_choice_is_what_it_was(labelled):
     made = []
     for words in ([], ["--select", "none"]):

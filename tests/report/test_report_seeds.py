@@ -104,7 +104,7 @@ def test_table_and_plot(runs, tmp_path):
 
 
 def test_figures_do_not_take_the_place_of_a_report(runs, capsys):
-    for name in ("runs/seed1/RESULTS.md", "SEEDS.json"):
+    for name in ("runs/seed1/RESULTS.md", "SEEDS.json", "runs/seed1/speed.md", ".", "runs"):
         with pytest.raises(SystemExit) as exit_:
             main(["--run=runs/seed1", "--run=runs/seed2", f"--out={name}"])
         assert exit_.value.code == 1
