@@ -10,7 +10,7 @@ from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
-from espnet_kd.spec.conditions_file import load_robustness
+from espnet_kd.spec.conditions_file import BABBLE, WHITE, load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import read_training
 
@@ -72,17 +72,14 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
     for name, known in (
         ("asr_args", training_names() if trains else None),
         ("kd_args", training_names() if wanted((16,)) else None),
-        ("inference_args", decoding_names() if wanted((12, 16)) else None),
+        ("inference_args", decoding_names() if wanted((12, 16, 22)) else None),
     ):
         given = [w.partition("=")[0][2:] for w in values[name].split() if w.startswith("--")]
         for word in unknown_names(given, known, abbreviated=True):
             yield f"--{name}: unknown option --{word}{nearest(word, known or ())}"
     if wanted((22,)) and values["robustness"]:
-        try:
-            load_robustness(values["robustness"])
-        except UserError as e:
-            yield str(e)
-    if wanted((12, 16, 17)):
+        yield from _check_conditions(values["robustness"], makes_data=bool(wanted((1,))))
+    if wanted((12, 16, 17, 22)):
         yield from _check_decoding(values)
     if imports and wanted((5,)):
         yield from _check_teacher(values)
@@ -96,7 +93,8 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         if problem:
             yield f"--hf_repo {values['hf_repo']}: {problem}"
     if backend == "local":
-        yield from _check_gpus(values, wanted((16,) if imports else (11, 16)), wanted((12, 16)))
+        trains = wanted((16,) if imports else (11, 16))
+        yield from _check_gpus(values, trains, wanted((12, 16, 22)))
 
 
 def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
@@ -114,6 +112,24 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     known = decoding_names() if name == "inference_config" else training_names()
     for key in unknown_names(config, known):
         yield f"{path}: unknown key '{key}'{nearest(key, known or ())}"
+
+
+def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:
+    """Check conditions, and the sounds of their noise, unless stage 1 may still make these."""
+    try:
+        conditions = load_robustness(path).conditions
+    except UserError as e:
+        yield str(e)
+        return
+    for condition in conditions:
+        if condition.noise in ("", BABBLE, WHITE) or makes_data:
+            continue
+        from espnet_kd.data.perturbation import sound_files  # imports scipy
+
+        try:
+            sound_files(condition.noise)
+        except UserError as e:
+            yield f"{path}: '{condition.name}': {e}"
 
 
 def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:

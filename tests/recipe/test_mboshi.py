@@ -152,6 +152,11 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
         (("--seeds", "1 b"), "--seeds: whole numbers are needed, not 'b'"),
         (("--seeds", "1 2 1"), "--seeds: 1 twice"),
         (("--report", "yes"), "--report must be true or false, not 'yes'"),
+        (
+            ("--arms", "thin ample", "--out", "x.md"),
+            "--out x.md: each of the arms thin ample would write over it; name one arm, or leave "
+            "it out",
+        ),
         (("--table", "twice"), "twice: two arms are named 'a'"),
         (("--table", "empty"), "empty: no arm in it; a line is a name and options of run.sh"),
     ]:
@@ -191,3 +196,7 @@ def test_an_arm_begins_with_a_copy_of_another_arms_student(tmp_path):
     (copy / "kept").write_text("")
     assert run("b").returncode == 0 and (copy / "kept").exists()  # it is copied once
     assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not 'a'\n"
+    (folder / "table").write_text("a --kd_tag kd\nb --after aa:half --kd_tag kd\nc --after")
+    told = "evidence.sh: error: table: b: --after: no arm 'aa'; there are a b c\n"
+    assert run("a b").stderr == told  # before a is trained
+    assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not ''\n"

@@ -25,5 +25,7 @@ def test_finished_models_are_heard_once(tmp_path):
     assert "teacher=exp/teacher" in calls[-1] and "small=exp/kd_small" in calls[-1]
     recipe.ok(**options)
     assert recipe.verbs() == ["robustness"]  # the page alone
+    recipe.write("conf/r.yaml", "conditions:\n  - {name: cafe, noise: no/cafe, snr: 5}\n")
+    assert "conf/r.yaml: 'cafe': noise 'no/cafe': no such folder" in recipe.error(**options)
     recipe.write("conf/r.yaml", "conditions:\n  - {name: hiss, noise: white}\n")
     assert "conditions[0]: 'noise' without 'snr'" in recipe.error(**options)

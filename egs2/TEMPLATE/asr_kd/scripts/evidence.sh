@@ -83,7 +83,16 @@ for arm in ${arms}; do
         die "--arms: '${arm}' is not in ${table}; there are ${known[*]}"
     xargs printf '' <<<"${options["${arm}"]}" 2>/dev/null ||
         die "${table}: ${arm}: a quote is not closed: ${options["${arm}"]}"
+    # All of it before the first training: an arm may be hours away.
+    read -r first after _ <<<"${options["${arm}"]} . ."
+    [ "${first}" = --after ] || continue
+    [[ "${after}" == ?*:?* ]] || die "${table}: ${arm}: --after ARM:STAGE, not '${after%.}'"
+    [[ " ${known[*]} " == *" ${after%%:*} "* ]] ||
+        die "${table}: ${arm}: --after: no arm '${after%%:*}'; there are ${known[*]}"
 done
+if [ -n "${out}" ] && [[ "${arms}" =~ [^\ ]\ +[^\ ] ]]; then
+    die "--out ${out}: each of the arms ${arms} would write over it; name one arm, or leave it out"
+fi
 
 # shellcheck disable=SC1091
 . ./path.sh
@@ -96,7 +105,6 @@ for arm in ${arms}; do
     if [ "${words[0]:-}" = --after ]; then
         after=${words[1]:-}
         words=("${words[@]:2}")
-        [[ "${after}" == ?*:?* ]] || die "${table}: ${arm}: --after ARM:STAGE, not '${after}'"
     fi
     same=(--asr_exp exp/asr_teacher --asr_stats_dir "${stats}" "${words[@]}")
     ./run.sh "${same[@]}" --stop_stage 13 --seed 1 "$@"
