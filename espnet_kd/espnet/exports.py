@@ -45,10 +45,12 @@ class ExportAverages(Callback):
             exported = method.export(saved, conf)
             run.model.load_state_dict({**saved, **exported.state})
             check_forms(run.model, config, exported.state)
+            # A method passes on what the terms of the loss have beside the student.
+            state = {k: x for k, x in exported.state.items() if not k.startswith("kd_")}
             if exported.device:
                 write_device(for_device(exported.device), device_file(path))
             with atomic_path(path) as tmp:
-                save_tensors(exported.state, tmp, torch.save)
+                save_tensors(state, tmp, torch.save)
 
 
 def _strip(paths: List[Path]) -> None:

@@ -45,7 +45,7 @@ def moments_for(
     checkpoint = teacher_exp / "checkpoint.pth"
     moments = read_moments(checkpoint, teacher)
     if moments is None:
-        why = "holds no moments of one Adam without groups (exclude_weight_decay)"
+        why = "holds no moments of one Adam without groups (exclude_weight_decay) or gates"
         if not checkpoint.exists():
             why = "is not there"
         if stage.epochs_around and stage.epochs_around[0]:
@@ -76,7 +76,8 @@ def read_moments(checkpoint: Path, model: torch.nn.Module) -> Optional[Moments]:
 
     Returns:
         None if the file is not there, or its optimizer is none of `ADAMS`, or has groups of
-        parameters (`exclude_weight_decay`), of which nobody knows what is in which.
+        parameters (`exclude_weight_decay`), of which nobody knows what is in which, or the model
+        was trained in another form (`gates`), whose parameters have another order.
 
     Raises:
         UserError: the file is damaged.
@@ -93,7 +94,9 @@ def read_moments(checkpoint: Path, model: torch.nn.Module) -> Optional[Moments]:
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     # With what distillation trains beside (`encoder_weight`) and leaves behind.
     names = [name for name in saved.get("model", {}) if name not in buffers]
-    if len(numbers) != len(names):
+    # Gates put a parameter elsewhere in the optimizer than in what is saved.
+    in_order = [name for name in names if name in parameters]
+    if len(numbers) != len(names) or in_order != [n for n in parameters if n in in_order]:
         return None
     moments: Moments = {slot: {} for slot in (*SLOTS, "step")}
     for number, name in zip(numbers, names):

@@ -208,6 +208,10 @@ def test_moments_belong_to_parameters_by_name(tmp_path):
     moments = read_moments(path, model)
     assert moments["exp_avg"].keys() == expected.keys()
     assert all(torch.equal(moments["exp_avg"][n], expected[n]) for n in expected)
+    saved = torch.load(path)
+    saved["model"]["0.weight"] = saved["model"].pop("0.weight")  # as a form with gates saves it
+    torch.save(saved, path)
+    assert read_moments(path, model) is None
     parameters = list(trained.parameters())
     save(parameters[::2], parameters[1::2])
     assert read_moments(path, model) is None
