@@ -17,6 +17,7 @@ from espnet_kd.espnet.plan_checks import check_options, check_plan
 from espnet_kd.espnet.stock import build, forward_check, read_model
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.methods import method_named
+from espnet_kd.methods.additions import asked_for
 from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
@@ -231,7 +232,7 @@ def _check_first(stage: Stage) -> None:
     """Refuse what asks for blocks of a teacher that cannot be cut.
 
     Raises:
-        UserError: the stage measures them, or keeps its teacher's sizes.
+        UserError: the stage measures them, keeps its teacher's sizes, or adds to its weights.
     """
     plain = {"method": "cut", "blocks": "spaced", "units": "weight", "allocate": "rule"}
     for key, value in plain.items():
@@ -239,6 +240,12 @@ def _check_first(stage: Stage) -> None:
             raise UserError(
                 f"{stage.where}.{key}: '{getattr(stage, key)}' needs a teacher that can be cut; "
                 f"say '{value}' for its first student"
+            )
+    for addition, _ in asked_for(stage.method_conf):
+        if addition.inherits:
+            raise UserError(
+                f"{stage.where}.method_conf.{addition.name}: needs a teacher that can be cut; "
+                "leave it to the stage after its first student"
             )
 
 

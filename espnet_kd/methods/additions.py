@@ -26,11 +26,14 @@ class Addition(abc.ABC):
         name: Key in `method_conf`.
         kind: Type of its value.
         option: Field of options (`spec.option.option`); its default: it is not asked for.
+        inherits: Whether it needs trained weights in all parts: neither random ones nor those of a
+            first student whose teacher cannot be cut.
     """
 
     name: str
     kind: Any
     option: Any
+    inherits: bool = False
 
     def check_stage(self, stage: Any, value: Any, where: str) -> None:  # noqa: B027
         """Check what else the stage says.
@@ -126,6 +129,13 @@ def asked_for(conf: Any) -> Iterator[Tuple[Addition, Any]]:
         value = getattr(conf, addition.name, addition.option.default)
         if value != addition.option.default:
             yield addition, value
+
+
+def without_inherited(conf: Any) -> Any:
+    """Return a stage's options for a student of random weights."""
+    for addition, _ in asked_for(conf):
+        conf = conf.without(addition.name) if addition.inherits else conf
+    return conf
 
 
 def _attached(conf: Mapping[str, Any]) -> Iterator[Tuple[Addition, Any]]:

@@ -178,7 +178,7 @@ class Cutter:
                 f"{where}: 'learned' needs a teacher with closed gates, and no unit of this one "
                 "is closed: say 'method_conf: {gates: ...}' in the stage before"
             )
-        if student.params > 1.005 * params:
+        if student.params > params:
             raise UserError(
                 f"{where}: the teacher's gates have left {student.params:,} parameters, the "
                 f"target is {params:,}: say the same in its 'gates' and in 'target'"

@@ -45,6 +45,7 @@ class Freeze(Addition):
 
     name = "freeze"
     kind = Sequence[str]
+    inherits = True
     option = option(
         (),
         f"parts that are not trained: {', '.join(PARTS)}",
@@ -54,7 +55,7 @@ class Freeze(Addition):
     )
 
     def check_stage(self, stage: Any, value: Sequence[str], where: str) -> None:
-        """Refuse random weights that nobody would train, and a student without a trained part.
+        """Refuse random weights that nobody would train, and parts that would change all the same.
 
         Raises:
             UserError: that is so.
@@ -63,17 +64,35 @@ class Freeze(Addition):
             raise UserError(f"{where}: with 'init: {stage.init}' these parts would stay random")
         if set(value) == set(PARTS):
             raise UserError(f"{where}: nothing would be trained; leave a part out")
+        conf = stage.method_conf
+        if getattr(conf, "gates", None) is not None:
+            raise UserError(f"{where}: does not go with 'gates', which close units of all parts")
+        if getattr(conf, "tied", False) and "predictor" in value and "joint_network" not in value:
+            raise UserError(
+                f"{where}: with 'tied' the predictor's embedding is the joint network's matrix, "
+                "which would be trained; name 'joint_network', too"
+            )
 
     def prepare(self, job: Job, prepared: Prepared, value: Sequence[str]) -> Prepared:
         """Write down the parts; the value is a tuple, which YAML does not know."""
         return super().prepare(job, prepared, list(value))
 
     def attach(self, model: torch.nn.Module, facts: Sequence[str]) -> Attached:
-        """Keep parameters from the optimizer: it passes over those without a gradient."""
+        """Keep parameters from the optimizer: it passes over those without a gradient.
+
+        Statistics of a batch norm stay, too: it computes as in decoding.
+        """
+        from torch.nn.modules.batchnorm import _BatchNorm
+
         prefixes = tuple(prefix for part in facts for prefix in PARTS[part])
         for name, parameter in model.named_parameters():
             if name.startswith(prefixes):
                 parameter.requires_grad_(False)
+        for name, module in model.named_modules():
+            if name.startswith(prefixes) and isinstance(module, _BatchNorm):
+                module.eval()
+                # On the object: `train` of the whole model passes over it.
+                object.__setattr__(module, "train", lambda mode=True, module=module: module)
         return Attached()
 
 

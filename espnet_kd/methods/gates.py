@@ -54,6 +54,7 @@ class GatesAddition(Addition):
 
     name = "gates"
     kind = Target
+    inherits = True
     option = option(
         None,
         "parameters that are left, or their share of the first teacher's, when units whose gates "

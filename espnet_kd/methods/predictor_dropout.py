@@ -34,16 +34,17 @@ class PredictorDropout(Addition):
     )
 
     def attach(self, model: torch.nn.Module, facts: float) -> Attached:
-        """Mask what the predictor gives in training."""
+        """Mask what the joint network is given in training; an auxiliary LM loss sees it all."""
 
-        def mask(predictor: torch.nn.Module, labels: Tuple[Any, ...], out: torch.Tensor) -> Any:
-            """Mask the output of some utterances. (B, U + 1, D)"""
-            if not predictor.training:
-                return out
-            drawn = out.new_empty(out.size(0), 1, 1).uniform_() >= facts  # (B, 1, 1)
-            return out * drawn
+        def mask(projection: torch.nn.Module, given: Tuple[Any, ...]) -> Any:
+            """Mask the predictor's output of some utterances. (B, U + 1, D)"""
+            if not projection.training:
+                return given
+            (dec,) = given
+            drawn = dec.new_empty(dec.size(0), 1, 1).uniform_() >= facts  # (B, 1, 1)
+            return dec * drawn
 
-        model.get_submodule("decoder").register_forward_hook(mask)
+        model.get_submodule("joint_network.lin_dec").register_forward_pre_hook(mask)
         return Attached()
 
 

@@ -67,7 +67,11 @@ class Tied(Addition):
             )
 
     def prepare(self, job: Job, prepared: Prepared, value: bool) -> Prepared:
-        """Make the embedding the output layer's matrix."""
+        """Make the embedding the output layer's matrix.
+
+        Raises:
+            UserError: the teacher's blank is no padding, or the widths make it no student.
+        """
         before = prepared.sizes
         embed = job.teacher.net.get_submodule("decoder.embed")
         if embed.padding_idx != 0:
@@ -81,6 +85,12 @@ class Tied(Addition):
                 f"{job.stage.where}.method_conf.tied: method '{job.stage.method}' keeps sizes, "
                 f"and embed_size {before.embed_size} is not joint_space_size "
                 f"{before.joint_size}; method 'cut' makes them equal"
+            )
+        if sizes.params >= job.teacher.sizes.params and sizes != job.teacher.sizes:
+            raise UserError(
+                f"{job.stage.where}.method_conf.tied: an embedding {sizes.embed_size} wide makes "
+                f"{sizes.params:,} parameters, not fewer than the teacher's "
+                f"{job.teacher.sizes.params:,}; name a smaller joint_network.joint_space_size"
             )
         report: Dict[str, Any] = {
             **prepared.report,

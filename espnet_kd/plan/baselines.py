@@ -10,6 +10,7 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_name
+from espnet_kd.methods.additions import without_inherited
 from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.spec.contradictions import check_annealing
@@ -365,7 +366,8 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     taught_by = path.teacher or stage.taught_by
     anneal = path.anneal or stage.anneal
     if path.init == "random":  # nothing is inherited that would have to be chosen
-        stage = dataclasses.replace(stage, blocks="spaced", units="weight")
+        conf = without_inherited(stage.method_conf)
+        stage = dataclasses.replace(stage, blocks="spaced", units="weight", method_conf=conf)
         anneal = "anew"
     return dataclasses.replace(
         stage,

@@ -51,6 +51,8 @@ def sizes_of_way(
             sizes.append(for_target(sizes[-1], step.target, first.params, others, where))
         else:
             sizes.append(_derived(step, "allocate", out, name))
+        if getattr(step.method_conf, "tied", False):
+            sizes[-1] = sizes[-1].resized(embed_size=sizes[-1].joint_size)
     return sizes[1:]
 
 

@@ -1,6 +1,6 @@
 """Contradictions in a plan, told before any teacher is trained."""
 
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_choice, shown
 from espnet_kd.spec.distillation import Distillation
@@ -10,6 +10,8 @@ from espnet_kd.spec.option import known_options
 from espnet_kd.spec.size_table import each
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig
+
+IDLE = ("curriculum", "layers", "auxiliary", "relations")  # without a teacher
 
 
 def check_names(stages: Sequence[Stage]) -> None:
@@ -65,7 +67,7 @@ def check_cutting(stages: Sequence[Stage]) -> None:
         UserError: a method that cuts nothing, weights that are not inherited, or sizes by name,
             which nobody has to choose.
     """
-    for stage in stages:
+    for i, stage in enumerate(stages):
         for key, plain in (("allocate", "rule"), ("blocks", "spaced"), ("units", "weight")):
             value, why = getattr(stage, key), ""
             if stage.method != DEFAULT:
@@ -81,13 +83,45 @@ def check_cutting(stages: Sequence[Stage]) -> None:
                     f"{stage.where}.{key}: '{value}': {why}; leave it out, or say '{plain}' where "
                     "another stage is merged in"
                 )
+        if stage.allocate == "learned":
+            _check_learned(stage, stages[i - 1] if i else None)
+
+
+def _check_learned(stage: Stage, before: Optional[Stage]) -> None:
+    """Refuse sizes that nobody will have learned, before hours of training.
+
+    Args:
+        stage: The stage with `allocate: learned`.
+        before: The stage before it; None: the first teacher may have gates, from another run.
+
+    Raises:
+        UserError: the stage before has no gates, or they leave more than the target.
+    """
+    if stage.target is not None and stage.target.bytes is not None:
+        raise UserError(
+            f"{stage.where}.target: gates know parameters, not bytes: with 'allocate: learned' "
+            f"expected a share or a number of parameters, found {stage.target}"
+        )
+    if before is None:
+        return
+    gates = getattr(before.method_conf, "gates", None)
+    if gates is None:
+        raise UserError(
+            f"{stage.where}.allocate: 'learned' takes the sizes that gates have left, and "
+            f"'{before.name}' has none: say 'method_conf: {{gates: {stage.target}}}' there"
+        )
+    if stage.target is not None and stage.target.below(gates):
+        raise UserError(
+            f"{stage.where}.target: {stage.target} is below the {gates} that the gates of "
+            f"'{before.name}' leave; say the same in both"
+        )
 
 
 def check_idle(stages: Sequence[Stage]) -> None:
     """Refuse words on distillation in a stage that does not distil.
 
-    Numbers may stand there, but for those of a band; so may what the training config says of all
-    students.
+    Numbers may stand there, but for those of a band and numbers of blocks; so may what the
+    training config says of all students.
 
     Raises:
         UserError: an option that would be passed over in silence.
@@ -99,7 +133,7 @@ def check_idle(stages: Sequence[Stage]) -> None:
         for conf, where in ((stage.kd, ""), (stage.train.kd, "train.kd_conf.")):
             for key in conf.written:
                 field, facts = known[key]
-                words = facts.choices or key == "curriculum" or key.startswith("band_")
+                words = facts.choices or key in IDLE or key.startswith("band_")
                 if key != "objective" and words and getattr(conf, field.name) != field.default:
                     raise UserError(
                         f"{stage.where}.{where}{key}: found {shown(conf.written[key])}, which "

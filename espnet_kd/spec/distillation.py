@@ -360,6 +360,13 @@ class Distillation(Objective):
                 f"{where}: relations {self.relations} with relation_weight "
                 f"{self.relation_weight}: give both or neither"
             )
+        for key in ("auxiliary_weights", "auxiliary_future"):
+            changed = getattr(self, key) != known_options(type(self))[key][0].default
+            if changed and "auxiliary" not in self.written:  # a null overrules what stands below
+                raise UserError(
+                    f"{where}.{key}: found {shown(self.written.get(key))} without 'auxiliary', "
+                    "which names the blocks; leave it out"
+                )
         if self.auxiliary is not None and self.teacher_context != "full":
             raise UserError(
                 f"{where}.auxiliary: a layer of full context needs a teacher that hears the whole "

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from espnet_kd.errors import UserError
 from espnet_kd.espnet.auxiliary_layers import PREFIX, AuxiliaryLayer, attention_inputs, hole
 from espnet_kd.espnet.exports import averages
+from espnet_kd.spec.distillation import read_kd_conf
 from tests.espnet.tiny import build, tiny_config, write_experiment
 
 BATCH = (
@@ -88,18 +90,19 @@ def test_attention_inputs_are_the_blocks_own():
     assert q.shape == k.shape == v.shape and q.shape[-1] == 16
 
 
-def test_no_average_has_the_layers(teacher, tmp_path):
+@pytest.mark.parametrize("method_conf", [{}, {"method": "quantise", "bits": {}, "block": 32}])
+def test_no_average_has_the_layers(teacher, tmp_path, method_conf):
     from argparse import Namespace
 
     from espnet_kd.espnet.exports import ExportAverages
 
     model, _, _ = losses({**FULL, **teacher, "auxiliary": [[3, 3]]})
+    model.method_conf = method_conf
+    write_experiment(tmp_path)
     torch.save(model.state_dict(), tmp_path / "valid.loss.ave_2best.pth")
     options = Namespace(best_model_criterion=[("valid", "loss", "min")], no_forward_run=False)
     assert averages(tmp_path, options)
-    ExportAverages().on_end(
-        Namespace(model=model, main=True, options=options, folder=tmp_path, method_conf={})
-    )
+    ExportAverages().on_end(Namespace(model=model, main=True, options=options, folder=tmp_path))
     state = torch.load(tmp_path / "valid.loss.ave_2best.pth")
     wanted = [name for name in model.state_dict() if not name.startswith(PREFIX)]
     assert list(state) == wanted and len(wanted) < len(model.state_dict())
@@ -119,3 +122,10 @@ def test_what_is_refused_is_said_in_one_line(teacher, kd, told):
     with pytest.raises(Exception) as e:
         build(tiny_config(), {**FULL, **teacher, "auxiliary": [[3, 3]], **kd})
     assert told in str(e.value) and "\n" not in str(e.value)
+
+
+def test_words_on_layers_that_nobody_has_named_are_refused():
+    for key, value in {"auxiliary_future": 3, "auxiliary_weights": [1, 0, 0]}.items():
+        with pytest.raises(UserError, match=f"kd_conf.{key}: found .* without 'auxiliary'"):
+            read_kd_conf({key: value}).check_together("kd_conf")
+        read_kd_conf({key: value, "auxiliary": None}).check_together("kd_conf")

@@ -8,9 +8,12 @@ import torch
 import yaml
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.derive import _check_first
 from espnet_kd.espnet.stock import build, logits_of, read_model
+from espnet_kd.espnet.teacher import project
 from espnet_kd.methods import method_named
 from espnet_kd.methods.tied import EMBED, OUT, tie
+from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.importance import frame_change
 from tests.methods.toy_students import (
@@ -25,7 +28,7 @@ from tests.methods.toy_students import (
 from tests.recipe.toy import call, inside, train_words
 
 SIZES = {"encoder": {"num_blocks": 2}, "joint_network": {"joint_space_size": 12}}
-ALL = {"tied": True, "predictor_dropout": 0.5, "freeze": ["predictor"]}
+ALL = {"tied": True, "predictor_dropout": 0.5, "freeze": ["encoder"]}
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +109,8 @@ def test_the_trained_student_is_tied_frozen_and_stock(here, tmp_path):
         assert torch.equal(state[EMBED][1:], state[OUT][1:]) and not state[EMBED][0].any()
         assert not torch.equal(state[OUT], first[OUT])  # of the joint network, which is trained
         for name, tensor in first.items():
-            if name.startswith("decoder.rnn"):
-                assert torch.equal(state[name], tensor)
+            if name.startswith("encoder."):
+                assert torch.equal(state[name], tensor), name
     assert not [name for name in weights(link) if name.startswith("kd_")]
     read_model(Path("run"), MODEL)  # the next stage's teacher
     words = ["--ngpu", "0", "--beam_size", "2"]
@@ -146,15 +149,19 @@ def test_the_predictor_is_unseen_in_training_alone(here):
     model, _ = trained_form({"tied": True, "predictor_dropout": 0.5})
     labels = torch.tensor([[0, 3, 4]]).expand(200, -1)
     model.decoder.set_device(torch.device("cpu"))
-    whole = model.eval().decoder(labels)
+    network = model.joint_network
+    enc = torch.zeros(200, 1, network.lin_enc.in_features)
+    dec = model.eval().decoder(labels)
+    whole = project(network, enc, dec).dec
+    nothing = project(network, enc, torch.zeros_like(dec)).dec
     model.train()
-    model.decoder.dropout_embed.p = 0.0
-    for dropout in model.decoder.dropout_rnn:
-        dropout.p = 0.0
-    seen = model.decoder(labels)
-    masked = (seen == 0).flatten(1).all(dim=1)
+    seen = project(network, enc, dec).dec
+    masked = torch.isclose(seen, nothing).flatten(1).all(dim=1)
     assert 60 < int(masked.sum()) < 140
     torch.testing.assert_close(seen[~masked], whole[~masked])
+    for dropout in (model.decoder.dropout_embed, *model.decoder.dropout_rnn):
+        dropout.p = 0.0
+    torch.testing.assert_close(model.decoder(labels), dec)  # as an auxiliary LM loss has it
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,14 @@ def test_the_predictor_is_unseen_in_training_alone(here):
             "freeze: nothing would be trained",
         ),
         ("{target: 0.5, init: random, method_conf: {freeze: [encoder]}}", "would stay random"),
+        (
+            "{student: {}, method_conf: {freeze: [predictor], tied: true}}",
+            "freeze: with 'tied' the predictor's embedding is the joint network's matrix",
+        ),
+        (
+            "{student: {}, method_conf: {freeze: [predictor], gates: 0.5}}",
+            "freeze: does not go with 'gates'",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(stage, message):
@@ -187,6 +202,28 @@ def test_mistakes_are_told_in_one_line(stage, message):
 def test_a_method_that_keeps_sizes_ties_equal_widths_alone(here, tmp_path):
     code, err = derive(tmp_path / "s", {"method": "retrain", "method_conf": {"tied": True}})
     assert code == 1 and "embed_size 8 is not joint_space_size 16" in err
+
+
+@pytest.mark.parametrize("conf", ["freeze: [encoder]", "gates: 0.4"])
+def test_the_first_student_of_another_kind_of_teacher_has_weights_to_learn(conf):
+    (stage,) = parse_plan(f"stages: [{{target: 0.5, method_conf: {{{conf}}}}}]", "plan").stages
+    with pytest.raises(UserError, match="needs a teacher that can be cut; leave it to the stage"):
+        _check_first(stage)
+
+
+def test_a_wider_embedding_may_not_make_a_student_larger_than_its_teacher(here, tmp_path):
+    stage = {"student": {"encoder": {"linear_size": 23}}, "method_conf": {"tied": True}}
+    code, err = derive(tmp_path / "s", stage)
+    assert code == 1 and "tied: an embedding 16 wide makes" in err and "Traceback" not in err
+
+
+def test_a_plan_knows_the_width_of_a_tied_embedding(here, tmp_path):
+    code, err = derive(tmp_path / "s", {"student": SIZES, "method_conf": {"tied": True}})
+    assert code == 0, err
+    stage = f"{{student: {json.dumps(SIZES)}, method_conf: {{tied: true}}}}"
+    first = read_model(Path("teacher"), "model.pth").sizes
+    (sizes,) = sizes_of_way(parse_plan(f"stages: [{stage}]", "plan").stages, first)
+    assert sizes.params == json.loads((tmp_path / "s/student.json").read_text())["params"]
 
 
 def test_frames_count_by_how_much_they_change():

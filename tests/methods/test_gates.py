@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.moments import read_moments
 from espnet_kd.espnet.stock import build, logits_of, read_model, sizes_of
 from espnet_kd.methods import method_named
 from espnet_kd.methods.gates import SAVED, Schedule
@@ -131,6 +132,11 @@ def test_the_next_stage_cuts_what_is_closed_and_no_more(here, tmp_path):
     assert facts["params"] <= TARGET * facts["first_teacher_params"]
 
 
+def test_moments_of_gated_parameters_are_nobodys(here):
+    """The optimizer has them in another order than the checkpoint: shapes alone would fit."""
+    assert read_moments(Path("run/checkpoint.pth"), read_model(Path("run"), MODEL).net) is None
+
+
 def test_a_learned_size_needs_closed_gates_of_that_size(here, tmp_path):
     code, err = derive_next(tmp_path / "s", {**NEXT, "target": 0.3})
     assert code == 1 and "say the same in its 'gates' and in 'target'" in err
@@ -162,6 +168,13 @@ def test_a_kill_does_not_matter(here, tmp_path):
         ("{student: {}, init: random, method_conf: {gates: 0.1}}", "needs inherited weights"),
         ("{student: {}, method_conf: {gates: 0.1, tied: true}}", "does not go with 'tied'"),
         ("{student: {}, allocate: learned}", "it makes sizes of a 'target'"),
+        ("{target: 0.5}, {target: 0.4, allocate: learned}", "have left, and 'stage1' has none"),
+        (
+            "{student: {}, objective: none, method_conf: {gates: 0.4}}, "
+            "{target: 0.3, allocate: learned}",
+            "target: 0.3 is below the 0.4 that the gates of 'stage1' leave",
+        ),
+        ("{target: 1 MB, allocate: learned}", "target: gates know parameters, not bytes"),
     ],
 )
 def test_mistakes_are_told_in_one_line(stage, message):

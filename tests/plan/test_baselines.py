@@ -46,6 +46,16 @@ def students(plan, *paths, at=(), measured=None):
     return {s.name: s for s in all_students(plan, way, paths, at, DEFAULT)}
 
 
+def test_random_weights_are_neither_frozen_nor_gated(tmp_path):
+    path = tmp_path / "compression.yaml"
+    for addition in ("freeze: [predictor]", "gates: 0.4"):
+        conf = f"{{{addition}, predictor_dropout: 0.5}}"
+        path.write_text(f"stages: [{{name: a, target: 0.7, method_conf: {conf}}}]")
+        made = students(load_plan(str(path)), "progressive", "one_shot", "scratch")
+        assert made["scratch"].method_conf.written == {"predictor_dropout": 0.5}
+        assert made["a"].method_conf.written == made["one_shot"].method_conf.written
+
+
 def test_teachers_of_stages_are_those_of_their_path(tmp_path):
     path = tmp_path / "compression.yaml"
     stages = ["{name: a, target: 0.7}", "{name: b, target: 0.5, teacher: first}"]

@@ -85,6 +85,10 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, objective: none, nodes: one_best}]", "nodes: found 'one_best'"),
         ("stages: [{target: 0.5, objective: none, curriculum: [0.5]}]", "curriculum: found"),
         (
+            "stages: [{target: 0.5, objective: none, relations: [[0, 0]], relation_weight: 1}]",
+            "relations: found .* objective 'none' has no use for",
+        ),
+        (
             "stages: [{target: 0.5, objective: none, train: {kd_conf: {divergence: reverse}}}]",
             "train.kd_conf.divergence: found 'reverse', which objective 'none' has no use for",
         ),
