@@ -226,7 +226,8 @@ class GatedInputs(torch.nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Multiply. (outputs, inputs, ...)"""
         z = self.gates[0].values(self.name).repeat_interleave(self.copies)  # (inputs,)
-        return weight * z.view(1, -1, *[1] * (weight.dim() - 2)).to(weight.dtype)
+        # An LSTM that is moved asks for its weights before the gates are moved.
+        return weight * z.view(1, -1, *[1] * (weight.dim() - 2)).to(weight)
 
 
 class _Axis(NamedTuple):

@@ -118,6 +118,13 @@ def test_what_is_decoded_is_what_was_trained(here):
     assert 0.995 * wanted <= sizes.params <= wanted
 
 
+def test_a_gated_student_can_be_moved_to_another_device(here):
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    model = build(config)
+    method_named("cut").attach(model, config["method_conf"])
+    assert {x.device.type for x in model.to("meta").parameters()} == {"meta"}
+
+
 def test_the_next_stage_cuts_what_is_closed_and_no_more(here, tmp_path):
     code, err = derive_next(tmp_path / "cut", NEXT)
     assert code == 0, err
