@@ -33,6 +33,15 @@ from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig, read_config
 
+OBJECTIVE = "collapsed"
+# Values of what stands for a training set, and is measured with.
+POSSIBLE = {
+    "seconds": (0.1, 3600),
+    "labels": (1, 10_000),
+    "batch": (1, 10_000),
+    "threads": (1, 999),
+}
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
@@ -50,7 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
     which.add_argument("--target", help=f"size of the last student: {size}")
     which.add_argument("--plan", help="a plan that is there already; nothing is drafted")
     add("--stages", type=int, help="number of students; default: each about 2.25 times smaller")
-    add("--objective", default="collapsed", help="objective of every stage")
+    add("--objective", help=f"objective of every stage, by default {OBJECTIVE}")
     add("--epochs", type=int, help="epochs of each student, by default those of --train_config")
     add("--train_config", help="training config for students; its batches are measured")
     add("--out", help="file for the plan, which is printed otherwise")
@@ -129,10 +138,17 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
 def _checked(args: argparse.Namespace) -> Any:
     """Refuse what needs no teacher to be refused; return the target, if there is one."""
+    for name, (least, most) in POSSIBLE.items():
+        value = getattr(args, name)
+        if not least <= value <= most:  # NaN is not either
+            raise UserError(f"--{name} {value:g}: from {least:g} to {most:g} are possible")
     if args.plan:
-        if args.out:
-            raise UserError(f"--out {args.out}: nothing is drafted with --plan; leave it out")
+        for name in ("out", "stages", "epochs", "objective"):
+            value = getattr(args, name)
+            if value is not None:
+                raise UserError(f"--{name} {value}: nothing is drafted with --plan; leave it out")
         return None
+    args.objective = args.objective or OBJECTIVE
     try:
         target = parse_yaml(args.target, "--target").data  # as it would be read in a plan
     except UserError:

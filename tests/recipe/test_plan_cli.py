@@ -132,6 +132,12 @@ def test_factors_and_few_bits_are_counted(place, capsys):
         (("--target", "["), "--target: expected a fraction between 0 and 1"),
         (("--stages", "0"), "--stages 0: from 1 to 100 are possible"),
         (("--stages", "9" * 25), "from 1 to 100 are possible"),  # and does not hang
+        (("--seconds", "nan"), "--seconds nan: from 0.1 to 3600 are possible"),
+        (("--seconds", "-1", "--no_estimate"), "--seconds -1: from 0.1 to 3600"),
+        (("--labels", "-5"), "--labels -5: from 1 to 10000 are possible"),
+        (("--batch", "0"), "--batch 0: from 1 to 10000 are possible"),
+        (("--batch", "9" * 9, "--no_estimate"), "from 1 to 10000"),  # and takes no memory
+        (("--threads", "0"), "--threads 0: from 1 to 999 are possible"),
         (("--train_config", "no.yaml"), "no.yaml: no such file"),
         (("--teacher_exp", "none"), "none/config.yaml: no such file"),
         (("--stats_dir", "nowhere"), "nowhere/train/speech_shape: no such file"),
@@ -142,6 +148,15 @@ def test_factors_and_few_bits_are_counted(place, capsys):
 def test_refuses(place, capsys, words, message):
     code, _, err = plan(place, capsys, *words)
     assert code == 1 and message in err and "Traceback" not in err
+
+
+def test_a_plan_that_is_there_takes_no_words_of_a_draft(place, capsys):
+    words = [w for w in WORDS if w not in ("--target", "0.5", "--stages", "2")]
+    with inside(place):
+        for more in (["--stages", "2"], ["--epochs", "2"], ["--objective", "full"]):
+            code, err = call("plan", [*words, "--plan", "plan.yaml", *more])
+            told = f"{more[0]} {more[1]}: nothing is drafted with --plan; leave it out"
+            assert code == 1 and told in err
 
 
 def test_steps_to_a_size_in_bytes_are_bytes():
