@@ -10,7 +10,7 @@ The first model is the teacher. Stage 22 of asr_kd.sh calls it. Runs with other 
 
 import argparse
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import ROBUSTNESS
@@ -74,7 +74,8 @@ def _check_runs(args: argparse.Namespace) -> None:
     """Refuse what cannot be pooled, and a place where a run's own page would be lost.
 
     Raises:
-        UserError: fewer than two different runs, options of a single one, or such a place.
+        UserError: fewer than two different runs, runs that share a student, options of a single
+            one, or such a place.
     """
     single = [key for key in ("model", "inference_tag", "test_sets") if getattr(args, key)]
     if single:
@@ -86,6 +87,13 @@ def _check_runs(args: argparse.Namespace) -> None:
             f"--exp {args.exp}: holds the {PAGE} of a run, which would be written over; name "
             "another folder"
         )
+    reported: Dict[Path, Path] = {}
+    for run in args.run:
+        _, *students = ROBUSTNESS.read(run)["models"].values()  # they may have one teacher
+        for exp in students:
+            other = reported.setdefault(Path(exp).resolve(), run)
+            if other != run:
+                raise UserError(f"--run {other} and --run {run}: both heard {exp}")
 
 
 def _heard_in(run: Path, drawn_by: str) -> List[Heard]:

@@ -52,9 +52,11 @@ class HardLabels:
         """One line for the user."""
         total = len(self.lengths) + sum(self.left_out.values())
         words = self.counts.ref_words
-        distance = f"WER {self.counts.error_rate:.2f} %" if words else "no transcripts"
+        distance = "no transcripts"
+        if words:
+            distance = f"WER {self.counts.error_rate:.2f} % against their transcripts"
         return (
-            f"{len(self.lengths)} of {total} utterances, {distance} against their transcripts; "
+            f"{len(self.lengths)} of {total} utterances, {distance}; "
             f"left out: {self.reasons() or 'none'}"
         )
 

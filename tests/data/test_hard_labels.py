@@ -4,7 +4,9 @@ import io
 
 import pytest
 
+from espnet_kd.data.hard_labels import HardLabels
 from espnet_kd.fileio import read_table, write_table
+from espnet_kd.scoring.counts import Counts
 
 TEXTS = {"a": "ONE TWO", "b": "TWO", "c": "ONE ONE", "d": "TWO ONE", "e": "ONE", "f": "SIX"}
 HYPS = {
@@ -63,6 +65,11 @@ def test_what_is_said(words, cli, tmp_path, monkeypatch):
         f"hard labels {tmp_path}/out: 2 of 6 utterances, WER 25.00 % against their transcripts; "
         "left out: 1 not decoded, 1 empty, 1 with <unk>, 1 with too many labels\n"
     )
+
+
+def test_without_transcripts_there_is_no_distance_to_them():
+    labels = HardLabels({}, {"a": 3}, {"empty": 1}, Counts.total([]))
+    assert labels.summary() == "1 of 2 utterances, no transcripts; left out: 1 empty"
 
 
 def test_pieces_are_counted_and_their_unknown_is_seen(words, ok, tmp_path):

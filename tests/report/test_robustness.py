@@ -128,6 +128,10 @@ def test_the_page_and_its_record(tmp_path, capsys):
     assert record["under"][1]["interaction"]["verdict"] == SIGNIFICANT
     shutil.copytree(tmp_path, tmp_path / "again")
     runs = [w for d in (tmp_path, tmp_path / "again") for w in ("--run", str(d))]
+    run(["--exp", str(tmp_path / "both"), *runs], 1)
+    assert f"both heard {tmp_path}" in capsys.readouterr().err
+    record["models"]["m"] = str(tmp_path / "again/m")
+    ROBUSTNESS.write(tmp_path / "again", record)
     run(["--exp", str(tmp_path / "both"), *runs])
     pooled = (tmp_path / "both/ROBUSTNESS.md").read_text()
     assert "over several trainings" in pooled and "its 6 speakers" in pooled
