@@ -263,7 +263,7 @@ class Steps(NamedTuple):
             1,
         )  # (2, 2 N)
         states[0, :N].masked_fill_(t + u == 0, 2 * N + 1)
-        states[0, N + last] = 2 * N + 1
+        states[0].index_fill_(0, N + last, 2 * N + 1)
         # Into a node lead arcs of others, from it its own.
         arcs = torch.cat([before, node.expand(2, -1)], 1)  # (2, 2 N)
         counts = [x + y for x, y in zip(band.diagonals, band.diagonals[::-1])]

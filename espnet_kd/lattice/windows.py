@@ -125,7 +125,7 @@ def follow(
         again = (crowded | ~fits[left]).tolist()  # the host waits
         todo = [b for b, is_left in zip(todo, again) if is_left]
         if todo:
-            left = torch.tensor(todo, device=device)
+            left = torch.tensor(todo).to(device, non_blocking=True)
             nodes[:-1].view(B, T * U1, 5).index_fill_(0, left, 0.0)
     while todo:
         wider, left = windows()
@@ -145,7 +145,10 @@ def _around(visits: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> B
     more = F.pad(rows_around(*some, kept=1 - UNLIKELY), (1, 1))  # (B, T, U + 3)
     inside = more[..., 1:-1] | more[..., 2:] | more[..., :-2]
     inside[:, 0, 0] = True
-    inside[torch.arange(len(t_len), device=t_len.device), t_len - 1, u_len] = True
+    utterance = torch.arange(len(t_len), device=t_len.device)
+    last = (utterance * inside.size(1) + t_len - 1) * inside.size(2) + u_len  # (B,)
+    # A number that is assigned to what tensors point at would be waited for.
+    inside.view(-1).index_fill_(0, last, True)
     return Band.of(inside, t_len, u_len)
 
 
@@ -158,7 +161,7 @@ def _visits(stats: torch.Tensor, band: Band) -> Tuple[torch.Tensor, torch.Tensor
         (grad,) = torch.autograd.grad(loss.sum(), arcs)
     visits = -grad.sum(1)  # (N,)
     inside = torch.zeros(band.size, dtype=torch.bool, device=visits.device)
-    inside.view(-1)[band.place] = True
+    inside.view(-1).index_fill_(0, band.place, True)
     beside = F.pad(inside, (1, 1), value=True)  # (B, T, U + 3): there is nothing beyond row 0
     u = torch.arange(band.size[2], device=visits.device)
     above = beside[..., 2:] | (u >= band.u_len[:, None, None])  # (B, T, U + 1)

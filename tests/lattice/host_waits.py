@@ -55,6 +55,8 @@ class HostWaits(TorchDispatchMode):
         masks = [x for x in indices if x is not None and x.dtype in (torch.bool, torch.uint8)]
         # Without the size of its result it is read from what is repeated.
         repeats = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
-        if name in WAITS or masks or repeats:
+        # A number is brought to the GPU first.
+        number = name in ("index_put", "index_put_") and args[2].dim() == 0
+        if name in WAITS or masks or repeats or number:
             self.names.append(name)
         return func(*args, **(kwargs or {}))
