@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 from typing import List
 
+import torch
+
 from espnet_kd.common.records import FACTS
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.teacher import load_transducer
@@ -47,7 +49,9 @@ class TeacherEpochs(Callback):
         files = _files(run)
         file = files[(epoch - 1) * len(files) // run.options.max_epoch]
         teacher, config = run.model.teacher, run.model.options.teacher_config
-        teacher.model.load_state_dict(load_transducer(config, str(file)).state_dict())
+        with torch.random.fork_rng(devices=[]):  # a model that is built draws weights
+            loaded = load_transducer(config, str(file))
+        teacher.model.load_state_dict(loaded.state_dict())
         logging.info(f"epoch {epoch} is taught by {file}")
 
 

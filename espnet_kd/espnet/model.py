@@ -40,6 +40,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     teachers: List[Tuple[FrozenTeacher, float]]  # each with its share of the loss
     method_conf: Mapping[str, Any] = {}  # what its method was attached with
     callbacks: Sequence[Callback] = ()  # of its method
+    rests: bool = False  # see `Attached`
     band_watch: BandWatch  # of `lattice: band`
     updates: int = 0  # of the student so far; the trainer counts them
     batches: int = 0  # of the epoch before this one; the trainer counts them, too

@@ -187,6 +187,7 @@ class DistilTransducerTask(ASRTransducerTask):
         student = DistilTransducer.wrap(model, options, *teachers)
         student.terms += attached.terms
         student.callbacks, student.method_conf = attached.callbacks, method_conf
+        student.rests = attached.rests
         if trains:
             check_cache(args, options, student)
         return student

@@ -63,6 +63,10 @@ class DistilTrainer(Trainer):
         if model.autocast_dtype is not None:
             # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
             kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)
+        if model.rests:
+            kwargs["trainer_options"] = dataclasses.replace(
+                kwargs["trainer_options"], unused_parameters=True
+            )
         main = _is_main(kwargs["distributed_option"])
         run = model.run = Run(model, options, (*CALLBACKS, *model.callbacks), main)
         run.tell("on_start")

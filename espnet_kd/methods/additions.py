@@ -95,7 +95,8 @@ class WithAdditions(Method):
         """Attach all additions."""
         parts = [addition.attach(model, facts) for addition, facts in _attached(conf)]
         terms = [term for part in parts for term in part.terms]
-        return Attached(terms, [callback for part in parts for callback in part.callbacks])
+        callbacks = [callback for part in parts for callback in part.callbacks]
+        return Attached(terms, callbacks, any(part.rests for part in parts))
 
     def export(self, state: Mapping[str, torch.Tensor], conf: Mapping[str, Any]) -> Exported:
         """Leave out what exists in training alone."""

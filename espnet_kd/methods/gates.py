@@ -134,7 +134,7 @@ class GatesAddition(Addition):
         model.register_forward_pre_hook(draw)
         model.register_state_dict_post_hook(save)
         model.register_load_state_dict_pre_hook(load)
-        return Attached(callbacks=[Schedule(gates)])
+        return Attached(callbacks=[Schedule(gates)], rests=True)  # what is closed learns no more
 
     def export(self, state: State, facts: Mapping[str, Any]) -> State:
         """Close the gates for good."""

@@ -181,10 +181,13 @@ class Attached:
     Attributes:
         terms: Terms of the loss, behind our own.
         callbacks: See `Callback`.
+        rests: Whether a parameter may have no part in an update, which several processes that
+            train together have to know.
     """
 
     terms: Sequence[Term] = ()
     callbacks: Sequence[Callback] = ()
+    rests: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,12 +43,13 @@ def test_each_part_of_the_training_has_its_teacher(exp):
     run.tell("on_start")
     name, tensor = next(iter(run.model.teacher.model.state_dict(keep_vars=True).items()))
     first = tensor.detach().clone()
-    seen = []
+    seen, random = [], torch.get_rng_state()
     for epoch in (1, 2, 3, 4, 5, 6, 7, 8, 3):  # an interrupted training begins anywhere
         run.tell("on_begin", epoch)
         now = run.model.teacher.model.state_dict()[name]
         seen.append(round(float((now / first).nanmean())))
     assert seen == [3, 3, 5, 5, 8, 8, 1, 1, 5]
+    assert torch.equal(torch.get_rng_state(), random)  # all else of a training stays
     assert not tensor.requires_grad and not run.model.teacher.model.training
 
 

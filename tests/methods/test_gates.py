@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from espnet2.train.trainer import Trainer
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.moments import read_moments
@@ -188,6 +189,23 @@ def test_mistakes_are_told_in_one_line(stage, message):
     with pytest.raises(UserError) as error:
         parse_plan(f"stages: [{stage}]", "plan")
     assert message in str(error.value)
+
+
+def test_several_processes_are_told_that_gates_rest(here, tmp_path, monkeypatch):
+    """From then on gates have no gradient, for which DistributedDataParallel would wait."""
+
+    def run(cls, **kwargs):
+        model = kwargs["model"].train()
+        model.kd_gates.hard = True
+        loss = model(torch.randn(1, 9000) * 0.1, torch.tensor([9000]), torch.tensor([[3, 4]]),
+                     torch.tensor([2]))[0]  # fmt: skip
+        loss.backward()
+        assert model.kd_gates.theta.grad is None
+        raise UserError(f"unused_parameters {kwargs['trainer_options'].unused_parameters}")
+
+    monkeypatch.setattr(Trainer, "run", classmethod(run))
+    code, err = train(str(tmp_path / "run"))
+    assert code == 1 and "unused_parameters True" in err
 
 
 def test_closed_units_are_zero_on_every_side():
