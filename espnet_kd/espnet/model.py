@@ -30,8 +30,8 @@ from espnet_kd.teachers.archive import locate
 class DistilTransducer(ESPnetASRTransducerModel):
     """ESPnet's transducer with the loss L = L_RNNT + lambda * KL(teacher || student).
 
-    It adds no parameter and no buffer (but `kd_projection` and `kd_layers`, if
-    `encoder_weight` and `layers` ask for them): its checkpoints are ESPnet's own. With
+    It adds no parameter and no buffer (but `kd_projection`, `kd_layers` and `kd_auxiliary`, if
+    `encoder_weight`, `layers`, `auxiliary` ask for them): its checkpoints are ESPnet's own. With
     `objective: none` it is ESPnet's model with another implementation of the RNN-T loss.
     """
 

@@ -1,7 +1,7 @@
 """The terms of a student's loss: what each needs, how much it counts, what it is.
 
     L = w L_RNNT + lambda D + ctc_weight D_CTC + encoder_weight D_enc + layer_weight D_layers
-        + w_CTC L_CTC + w_LM L_LM
+        + L_auxiliary + relation_weight L_relations + w_CTC L_CTC + w_LM L_LM
 
 The first two come from one walk over the lattice (`Outputs.lattice`). A method of compression
 may add terms of its own (`methods.protocol.Attached`).
