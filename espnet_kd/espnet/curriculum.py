@@ -52,6 +52,7 @@ class TeacherEpochs(Callback):
         with torch.random.fork_rng(devices=[]):  # a model that is built draws weights
             loaded = load_transducer(config, str(file))
         teacher.model.load_state_dict(loaded.state_dict())
+        run.model.dev_wer.teacher = None  # its WER is another, too
         logging.info(f"epoch {epoch} is taught by {file}")
 
 

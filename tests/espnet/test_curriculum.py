@@ -34,7 +34,8 @@ def run_of(exp, shares=SHARES, max_epoch=8):
         objective="full", teacher_config=config, teacher_model=model, curriculum=shares
     )
     teacher = FrozenTeacher(load_transducer(config, model))
-    student = SimpleNamespace(options=options, teacher=teacher)
+    watch = SimpleNamespace(teacher="counted")
+    student = SimpleNamespace(options=options, teacher=teacher, dev_wer=watch)
     return Run(student, SimpleNamespace(max_epoch=max_epoch), [TeacherEpochs()], main=True)
 
 
@@ -46,6 +47,7 @@ def test_each_part_of_the_training_has_its_teacher(exp):
     seen, random = [], torch.get_rng_state()
     for epoch in (1, 2, 3, 4, 5, 6, 7, 8, 3):  # an interrupted training begins anywhere
         run.tell("on_begin", epoch)
+        assert run.model.dev_wer.teacher is None  # to be counted anew
         now = run.model.teacher.model.state_dict()[name]
         seen.append(round(float((now / first).nanmean())))
     assert seen == [3, 3, 5, 5, 8, 8, 1, 1, 5]
