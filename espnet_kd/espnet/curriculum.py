@@ -12,9 +12,12 @@ from typing import List
 import torch
 
 from espnet_kd.common.records import FACTS
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.methods import method_named
 from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.saved import load_state
 
 
 class TeacherEpochs(Callback):
@@ -51,7 +54,12 @@ class TeacherEpochs(Callback):
         teacher, config = run.model.teacher, run.model.options.teacher_config
         with torch.random.fork_rng(devices=[]):  # a model that is built draws weights
             loaded = load_transducer(config, str(file))
-        teacher.model.load_state_dict(loaded.state_dict())
+        state = loaded.state_dict()
+        conf = read_yaml(config, "a teacher is needed").get("method_conf")
+        if conf and file != files[-1]:  # an epoch is saved as it was trained, not as it decodes
+            exported = method_named(conf["method"]).export(load_state(str(file)), conf).state
+            state = {name: exported[name] for name in state}
+        teacher.model.load_state_dict(state)
         run.model.dev_wer.teacher = None  # its WER is another, too
         logging.info(f"epoch {epoch} is taught by {file}")
 

@@ -1,5 +1,6 @@
 """A teacher that teaches as it was after earlier epochs."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -53,6 +54,18 @@ def test_each_part_of_the_training_has_its_teacher(exp):
     assert seen == [3, 3, 5, 5, 8, 8, 1, 1, 5]
     assert torch.equal(torch.get_rng_state(), random)  # all else of a training stays
     assert not tensor.requires_grad and not run.model.teacher.model.training
+
+
+def test_epochs_of_a_student_teach_as_they_decode(exp, tmp_path):
+    shutil.copytree(exp, tmp_path / "kd_bits")
+    name = "joint_network.lin_out.weight"
+    with open(tmp_path / "kd_bits/config.yaml", "a") as f:
+        f.write(f"\nmethod_conf: {{method: quantise, bits: {{{name}: 2}}, block: 0}}\n")
+    run = run_of(tmp_path / "kd_bits")
+    for epoch, rounded in ((1, True), (8, False)):  # at last the plan's, which is exported already
+        run.tell("on_begin", epoch)
+        weight = run.model.teacher.model.state_dict()[name]
+        assert all(len(row.unique()) <= 3 for row in weight) == rounded  # codes -1, 0 and 1
 
 
 def test_without_the_option_nothing_happens(exp):
