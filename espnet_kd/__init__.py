@@ -26,7 +26,7 @@ Rooms, in reading order:
     data/      corpora -> Kaldi-style data directories -> dump/raw
     scoring/   WER and CER with sclite's counts, bootstrap
     report/    exp/results.json, exp/RESULTS.md, plots
-    run/       one run of the recipe: options, jobs, may finished work be used again; stages 10-21
+    run/       one run of the recipe: options, jobs, may finished work be used again; stages 10-22
     export/    a trained model as ONNX graphs, in fewer bytes; parity; sherpa-onnx
     device/    transcribing with them                          numpy, onnxruntime
     deploy/    a model as files, runtimes and their speed; archives, model cards, upload

@@ -82,7 +82,7 @@ RULES: Dict[str, Rule] = {
     # General
     "skip_data_prep": _skips(1, 2, 3, 4, 5),
     "skip_train": _skips(10, 11, 16),
-    "skip_eval": _skips(12, 13, 17, 18, 19, 21),  # report and cards need the scores
+    "skip_eval": _skips(12, 13, 17, 18, 19, 21, 22),  # report and cards need the scores
     "skip_packing": _skips(18),
     "skip_upload": _skips(18, 19),
     "skip_upload_hf": _skips(19),

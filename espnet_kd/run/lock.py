@@ -27,6 +27,7 @@ from espnet_kd.errors import UserError
 FILE = ".run.json"
 VARIABLE = "ESPNET_KD_RUN"  # of the environment of all processes of a run: its token
 PROC = Path("/proc")
+PATIENCE = 86400.0  # seconds in which another run makes what serves this one, too
 
 
 class Run(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Dict, List, Tuple
 from espnet_kd.data.perturbation import sound_files
 from espnet_kd.errors import UserError
 from espnet_kd.run.decoding import decode_model, score_model, why_not_scored
+from espnet_kd.run.lock import PATIENCE, held
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.students import read_students
 from espnet_kd.spec.conditions_file import BABBLE, WHITE, load_robustness
@@ -24,9 +25,28 @@ def measure_robustness(recipe: Recipe) -> None:
         JobError: a job has failed.
     """
     settings = recipe.settings
-    conditions = settings.robustness
     models = _scored_models(recipe)
-    sets = []
+    # Runs with an --expdir of their own share the sounds, and may share the teacher.
+    with held(f"{settings.data_feats}/{FOLDER}", PATIENCE, recipe.log):
+        sets = _make_sets(recipe)
+        for exp, maker in models.values():
+            decode_model(recipe, exp, maker, sets)
+            score_model(recipe, exp, recipe.stage, sets)
+    command = recipe.python("robustness", "--exp", settings.expdir)
+    counts = []
+    for model, (exp, _) in models.items():
+        command += ["--model", f"{model}={exp}"]
+        for name in (*sets, *settings.scored_sets):
+            counts.append(f"file:{exp}/{settings.inference_tag}/{name}/score_wer/counts.tsv")
+    command += ["--inference_tag", settings.inference_tag]
+    recipe.call([*command, "--test_sets", " ".join(settings.scored_sets)])
+    recipe.done(settings.expdir, "robustness", [*counts, "out:robustness.json"])
+
+
+def _make_sets(recipe: Recipe) -> List[str]:
+    """Make the test sets under all conditions; return their places below the data directories."""
+    settings, sets = recipe.settings, []
+    conditions = settings.robustness
     for name in settings.scored_sets:
         data, out = settings.data(name), settings.data(f"{FOLDER}/{name}")
         recipe.need(f"{data}/wav.scp", settings.maker_of_set(name))
@@ -37,17 +57,7 @@ def measure_robustness(recipe: Recipe) -> None:
             recipe.call([*command, "--out", out, "--nj", str(settings.nj)])
             recipe.done(out, "perturb")
         sets.append(f"{FOLDER}/{name}")
-    command = recipe.python("robustness", "--exp", settings.expdir)
-    counts = []
-    for model, (exp, maker) in models.items():
-        decode_model(recipe, exp, maker, sets)
-        score_model(recipe, exp, recipe.stage, sets)
-        command += ["--model", f"{model}={exp}"]
-        for name in (*sets, *settings.scored_sets):
-            counts.append(f"file:{exp}/{settings.inference_tag}/{name}/score_wer/counts.tsv")
-    command += ["--inference_tag", settings.inference_tag]
-    recipe.call([*command, "--test_sets", " ".join(settings.scored_sets)])
-    recipe.done(settings.expdir, "robustness", [*counts, "out:robustness.json"])
+    return sets
 
 
 def _scored_models(recipe: Recipe) -> Dict[str, Tuple[str, str]]:

@@ -14,14 +14,12 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import judge
 from espnet_kd.run.label_sets import TrainingSet, check_label_sets, training_set
-from espnet_kd.run.lock import held
+from espnet_kd.run.lock import PATIENCE, held
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
 from espnet_kd.run.training import is_trained, train_model
 from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
-
-PATIENCE = 86400.0  # seconds in which another run makes a cache that serves this one, too
 
 
 class Turn:

@@ -59,7 +59,7 @@ def test_no_option_is_ours_and_has_a_rule():
     [
         ("skip_data_prep", "true", {"skip_stages": "7 1 2 3 4 5"}),
         ("skip_train", "true", {"skip_stages": "7 10 11 16"}),
-        ("skip_eval", "true", {"skip_stages": "7 12 13 17 18 19 21"}),
+        ("skip_eval", "true", {"skip_stages": "7 12 13 17 18 19 21 22"}),
         ("skip_packing", "true", {"skip_stages": "7 18"}),
         ("skip-upload", "true", {"skip_stages": "7 18 19"}),
         ("eval_valid_set", "true", {"test_sets": "dev a"}),
@@ -84,7 +84,7 @@ def test_a_teacher_of_espnet2_asr_is_of_that_task():
 
 def test_two_of_them_add_up():
     verdict = judge([("skip_train", "true"), ("skip_eval", "true")], VALUES)
-    assert verdict.taken == {"skip_stages": "10 11 16 12 13 17 18 19 21"}
+    assert verdict.taken == {"skip_stages": "10 11 16 12 13 17 18 19 21 22"}
 
 
 @pytest.mark.parametrize(
