@@ -370,8 +370,9 @@ def _check_delay(delay: Delay) -> None:
     }.items():
         if len(counts) != delay["utterances"]:
             raise UserError(f"{field}: expected {delay['utterances']}, found {len(counts)}")
-    if len(delay.get("speakers", delay["words"])) != delay["utterances"]:
-        raise UserError(f"speakers: expected {delay['utterances']}")
+    for field, labels in (("speakers", delay.get("speakers")), ("sources", delay.get("sources"))):
+        if labels is not None and len(labels) != delay["utterances"]:
+            raise UserError(f"{field}: expected {delay['utterances']}, found {len(labels)}")
     if not sum(delay["words"]):
         raise UserError("words: expected more than 0")
 

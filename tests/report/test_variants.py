@@ -10,6 +10,7 @@ from fake_run import CHECKPOINT, TAG, add_model, add_scores, add_speed, write_js
 from espnet_kd.bin.report import main
 from espnet_kd.common.records import DELAY, SPEED
 from espnet_kd.device.description import GRAPHS, TOKENS
+from espnet_kd.errors import UserError
 from espnet_kd.report import plot_fronts
 from espnet_kd.report.device_section import front_names
 from espnet_kd.report.variants import Variant, pareto_front
@@ -113,6 +114,11 @@ def test_each_student_in_each_format_has_a_row(exp, capsys):
         diff = json.loads((exp / "results.json").read_text())["variants"][1]["wer_diff"]
         widths[draw] = diff["high"] - diff["low"]
     assert len(set(widths.values())) == 3
+    for name, labels in (("speakers", speakers), ("sources", sources)):
+        write_json(exp / "delay.json", {**delay, name: labels[:49]})
+        with pytest.raises(UserError, match=f"delay.json: {name}: expected 50, found 49"):
+            DELAY.read(exp)
+    write_json(exp / "delay.json", delay)
     assert report(exp) == 0
     assert "## On a device" not in (exp / "RESULTS.md").read_text()
     for option, said in {
