@@ -32,7 +32,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--paths",
         default=PLANNED,
         help=f"'{PLANNED}' (the plan's stages) and other ways to the same sizes: "
-        + "; ".join(f"'{name}': {path.says}" for name, path in PATHS.items()),
+        + "; ".join(f"'{name}': {path.says}" for name, path in PATHS.items()).replace("%", "%%"),
     )
     add("--paths_at", default="", help="stages whose sizes other paths end at; none: the last")
     add(
