@@ -74,7 +74,7 @@ CASES = [
     ),
     (write(f"{CHAPTER}/7-30.trans.txt", b"\xff\n"), PREPARE, ["7-30.trans.txt:1: not UTF-8"]),
     (remove("data/train"), PERTURB, ["data/train: no such data directory; run the stage"]),
-    (remove("data/train/text"), PERTURB, ["data/train/text: no such file; a training set"]),
+    (remove("data/train/text"), PERTURB, ["data/train/text: no such file; run stage 1 again"]),
     (nothing, PERTURB + " --factors 0.9,1.1", ["'0.9,1.1' is not a speed between 0.5 and 2"]),
     (nothing, PERTURB + " --factors 9", ["'9' is not a speed"]),
     (nothing, PERTURB + " --factors nan", ["'nan' is not a speed"]),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 
 import pytest
 from shell_recipe import value
@@ -144,7 +145,14 @@ def test_one_cache_of_the_first_teacher_serves_the_stages_that_it_teaches(recipe
     plan.write_text(text.replace("target:", "teacher: first, target:"))
     # Another run that shares the teacher is waited for: it may be making the cache.
     (record,) = hold([recipe.dir / "exp/teacher"], Run.of(os.getpid(), "another", "run.sh"))
-    threading.Timer(4, record.unlink).start()
+
+    def end_the_other() -> None:
+        while not (recipe.dir / "exp/kd_big/.done.derive").exists():
+            time.sleep(0.1)
+        time.sleep(6)  # the cache is next
+        record.unlink()
+
+    threading.Thread(target=end_the_other, daemon=True).start()
     said = recipe.ok(**{**STAGE, "stop_compression_stage": 3})
     assert "waiting up to 86400 s: exp/teacher is in use by another run" in said
     assert not record.exists()
