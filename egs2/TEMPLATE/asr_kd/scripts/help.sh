@@ -2,7 +2,7 @@
 # What `asr_kd.sh --help` says: stages, and options with the values that they have.
 
 help_message() {
-    echo "Usage: $0 --train_set <name> --valid_set <name> --test_sets \"<names>\" [options]"
+    echo "Usage: ${0##*/} --train_set <name> --valid_set <name> --test_sets \"<names>\" [options]"
     echo
     echo "Stages (numbers as in ESPnet's asr.sh, but pack and upload, its 14 and 15, are 18 and 19):"
     local k
