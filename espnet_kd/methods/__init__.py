@@ -11,6 +11,7 @@ In reading order:
     predictor_dropout  an addition: training without the predictor now and then
     freeze     an addition: parts that keep their weights
     tied       an addition: one matrix for label embedding and output layer
+    computed_weights  weights that are functions of those that are trained
     gates      an addition: units that learn whether they stay
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping
 from espnet_kd.errors import UserError
 from espnet_kd.methods.additions import Addition, with_facts
 from espnet_kd.methods.callbacks import Callback, Run
+from espnet_kd.methods.computed_weights import compute_weights
 from espnet_kd.methods.protocol import Attached, Job, Prepared
 from espnet_kd.spec.option import option
 from espnet_kd.spec.target import Target, parse_target
@@ -102,37 +103,23 @@ class GatesAddition(Addition):
 
     def attach(self, model: torch.nn.Module, facts: Mapping[str, Any]) -> Attached:
         """Put the gates on the matrices that read the units."""
-        from torch.nn.utils import parametrize
-
         from espnet_kd.students.hard_concrete import GatedInputs, readers
 
         sizes, gates = _gates(facts)
         names = {name for name, _ in model.named_parameters()}
         gated = {name: how for name, how in readers(sizes).items() if name in names}
-        for name, (kind, copies) in gated.items():
-            module, _, weight = name.rpartition(".")
-            parametrize.register_parametrization(
-                model.get_submodule(module), weight, GatedInputs(gates, kind, copies)
-            )
+        compute_weights(model, {name: GatedInputs(gates, *how) for name, how in gated.items()})
         model.kd_gates = gates
 
         def draw(module: torch.nn.Module, inputs: Any) -> None:
             if module.training:
                 gates.draw()
 
-        def save(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
-            for name in gated:
-                state[name] = state.pop(_trained(name))
-
         def load(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
-            for name in gated:
-                if name in state:  # or the loading tells what is missing
-                    state[_trained(name)] = state.pop(name)
             # An exported state has no gates any more: its zeros are in the weights.
             state.setdefault(SAVED, gates.theta.detach().clone())
 
         model.register_forward_pre_hook(draw)
-        model.register_state_dict_post_hook(save)
         model.register_load_state_dict_pre_hook(load)
         return Attached(callbacks=[Schedule(gates)], rests=True)  # what is closed learns no more
 
@@ -181,12 +168,6 @@ def _gates(facts: Mapping[str, Any]) -> Any:
 
 def _plain(size: Any) -> Any:
     return list(size) if isinstance(size, tuple) else size
-
-
-def _trained(name: str) -> str:
-    """Return the name that a parametrized weight has in training."""
-    module, _, weight = name.rpartition(".")
-    return f"{module}.parametrizations.{weight}.original"
 
 
 ADDITION = GatesAddition()

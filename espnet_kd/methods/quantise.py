@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, shown
+from espnet_kd.methods.computed_weights import compute_weights
 from espnet_kd.methods.matrices import BLOCK, MATRICES, chosen, reader
 from espnet_kd.methods.protocol import (
     Attached,
@@ -226,28 +227,9 @@ class Quantise(Method):
 
     def attach(self, model: torch.nn.Module, conf: Mapping[str, Any]) -> Attached:
         """Let layers compute with rounded weights."""
-        from torch.nn.utils import parametrize
-
         from espnet_kd.students.grid import Rounding
 
-        grids = _grids(conf)
-        for name, grid in grids.items():
-            module, _, weight = name.rpartition(".")
-            parametrize.register_parametrization(
-                model.get_submodule(module), weight, Rounding(grid)
-            )
-
-        def save(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
-            for name in grids:
-                state[name] = state.pop(_trained(name))
-
-        def load(module: torch.nn.Module, state: Dict[str, Any], *_: Any) -> None:
-            for name in grids:
-                if name in state:  # or the loading tells what is missing
-                    state[_trained(name)] = state.pop(name)
-
-        model.register_state_dict_post_hook(save)
-        model.register_load_state_dict_pre_hook(load)
+        compute_weights(model, {name: Rounding(grid) for name, grid in _grids(conf).items()})
         return Attached()
 
     def export(self, state: Mapping[str, torch.Tensor], conf: Mapping[str, Any]) -> Exported:
@@ -302,12 +284,6 @@ def _grids(conf: Mapping[str, Any]) -> Dict[str, Any]:
 
     grids = candidates(sorted(set(conf["bits"].values())), conf["block"])
     return {name: grids[bits] for name, bits in conf["bits"].items()}
-
-
-def _trained(name: str) -> str:
-    """Return the name that a parametrized weight has in training."""
-    module, _, weight = name.rpartition(".")
-    return f"{module}.parametrizations.{weight}.original"
 
 
 METHOD = Quantise()
