@@ -6,6 +6,7 @@ from typing import Dict, List, Optional
 
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_open
+from espnet_kd.spec.values import part_of
 
 NO_TRANSCRIPT = "utterances without a transcript"
 # When a training set may lack transcripts.
@@ -45,7 +46,7 @@ class BadItems:
 
     def exceed(self, total: int) -> bool:
         """Whether more than `max_share` of `total` utterances are bad."""
-        return self.count > self.max_share * total
+        return self.count > part_of(self.max_share, total)
 
     def refuse_beyond_share(self, total: int, seen: Optional[int] = None) -> None:
         """Stop if more than `max_share` of `total` utterances are bad.

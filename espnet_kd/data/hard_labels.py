@@ -9,6 +9,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.scoring.units import as_sclite, tokenize
+from espnet_kd.spec.values import part_of
 
 UNKNOWN = (UNK, "\u2047")  # <unk> in decoded text: of characters, of sentencepiece (a double ?)
 
@@ -37,7 +38,7 @@ class HardLabels:
         """
         count = sum(self.left_out.values())
         total = len(self.lengths) + count
-        if count > max_share * total:
+        if count > part_of(max_share, total):
             raise UserError(
                 f"{where}: {count} of {total} utterances would be left out, more than "
                 f"--max_dropped_share {max_share:g} allows ({self.reasons()}); is the teacher "

@@ -7,6 +7,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 from espnet_kd.errors import UserError
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
+from espnet_kd.spec.values import part_of
 
 MOST_EMPTY = 0.3  # share of a set beyond which a teacher labels nothing
 
@@ -44,7 +45,7 @@ def median_labels(hyps: Sequence[Mapping[str, str]], names: Sequence[str]) -> Di
         if lacking:
             raise UserError(f"{name}: '{lacking[0]}' is in one of the decoded sets only")
         empty = sum(not table[utt].strip() for utt in utts)
-        if len(hyps) > 1 and empty > MOST_EMPTY * len(utts):
+        if len(hyps) > 1 and empty > part_of(MOST_EMPTY, len(utts)):
             raise UserError(
                 f"{name}: is blank on {empty} of {len(utts)} utterances; leave that teacher out "
                 "of 'label_teachers'"
@@ -101,7 +102,7 @@ def confidences(
 def best_share(scores: Mapping[str, float], keep: float) -> List[str]:
     """Return the utterances with the best scores, equal ones by name, in the order of `scores`."""
     ranked = sorted(scores, key=lambda utt: (-scores[utt], utt))
-    chosen = set(ranked[: math.ceil(keep * len(ranked))])
+    chosen = set(ranked[: math.ceil(part_of(keep, len(ranked)))])
     return [utt for utt in scores if utt in chosen]
 
 

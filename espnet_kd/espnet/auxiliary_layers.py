@@ -151,7 +151,7 @@ class Auxiliary(Term):
 
     def weight(self, model: Any) -> float:
         """Return 1: its parts have weights of their own."""
-        return 1.0 if model.options.hears_auxiliary else 0.0
+        return 1.0 if model.options.auxiliary else 0.0
 
     def value(self, out: Any) -> torch.Tensor:
         """Compare the layers with the teacher's blocks. ()"""

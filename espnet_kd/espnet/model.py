@@ -186,10 +186,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
 
         # 2. The teachers first: what they need meanwhile is free when the student begins.
         options = self.options
-        hearing = options.auxiliary if options.hears_auxiliary else None
-        pairs = taken_pairs(options.layers, hearing) if self.teachers else []
+        pairs = taken_pairs(options.layers, options.auxiliary) if self.teachers else []
         related = taken_pairs(options.relations) if self.teachers else []
-        asked_of = [t for _, t in taken_pairs(related, hearing)] if self.teachers else []
+        asked_of = [t for _, t in taken_pairs(related, options.auxiliary)] if self.teachers else []
         teachers: Union[Teachers, Posteriors, None] = None
         outputs, teacher_blocks, teacher_heads = [], {}, {}
         if self.teacher is not None:

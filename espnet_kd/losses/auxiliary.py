@@ -48,9 +48,9 @@ def future_distance(
         t_len: (B,)
         ahead: Frames N; an utterance that has no more counts nothing.
     """
-    if predicted.size(1) <= ahead:
-        return predicted.new_zeros(len(predicted))
-    kept = predicted.size(1) - ahead
+    # Without a frame, too, by way of `predicted`: else its layers would have no gradient, which
+    # training in several processes asks of all parameters.
+    kept = max(0, predicted.size(1) - ahead)
     return l1_cosine(predicted[:, :kept], teacher[:, ahead:], t_len - ahead)
 
 

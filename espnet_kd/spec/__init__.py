@@ -14,6 +14,7 @@ In reading order:
     named_sizes      sizes by ESPnet's names
     teacher_kinds    what a teacher may be, and which teachers are cut
     distillation     `kd_conf`
+    heard            options of it that nothing listens to
     training_config  the students' training config, of which ESPnet knows most
     gate             when a student may become a teacher
     method           compression methods and the options that they add

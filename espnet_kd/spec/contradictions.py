@@ -141,6 +141,21 @@ def check_idle(stages: Sequence[Stage]) -> None:
                     )
 
 
+def check_said_twice(stages: Sequence[Stage]) -> None:
+    """Refuse what another word of the same stage overrules.
+
+    Raises:
+        UserError: epochs that stand in two places.
+    """
+    for stage in stages:
+        epochs = stage.train.options.get("max_epoch")
+        if stage.epochs is not None and epochs is not None:
+            raise UserError(
+                f"{stage.where}.train.max_epoch: found {shown(epochs)} beside "
+                f"'epochs: {stage.epochs}', which overrules it; leave it out"
+            )
+
+
 def check_annealing(stages: Sequence[Stage]) -> None:
     """Refuse a schedule over several stages where a student is no part of its teacher.
 

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, shown
+from espnet_kd.spec.heard import check_heard
 from espnet_kd.spec.option import FromCache, Options, known_options, option
 from espnet_kd.spec.reader import read
 from espnet_kd.spec.values import MOST, block_pairs, rising_shares, schedule, three_weights
@@ -327,18 +328,13 @@ class Distillation(Objective):
             x0, y0 = x1, y1
         return self.weight * y0
 
-    @property
-    def hears_auxiliary(self) -> bool:
-        """Whether there are auxiliary layers, and one of their losses counts."""
-        return self.auxiliary is not None and any(self.auxiliary_weights)
-
     def measures_agreement(self, batch: int, training: bool) -> bool:
         """Tell whether a batch, the first of an epoch being 0, is asked for its agreement."""
         every = self.agreement_every
         return not training or (every > 0 and batch % every == 0)
 
     def check_together(self, where: str) -> None:
-        """Refuse layers without their weight, and what the objective has no use for.
+        """Refuse layers without their weight, and what others leave nothing to do.
 
         Args:
             where: Name of the place, for messages.
@@ -349,29 +345,7 @@ class Distillation(Objective):
         clash = self.clash()
         if clash is not None:
             raise UserError(f"{where}.{': '.join(clash)}")
-        if (self.layers is None) != (self.layer_weight == 0):
-            raise UserError(
-                f"{where}: layers {self.layers} with layer_weight {self.layer_weight}: give both "
-                "or neither"
-            )
-
-        if (self.relations is None) != (self.relation_weight == 0):
-            raise UserError(
-                f"{where}: relations {self.relations} with relation_weight "
-                f"{self.relation_weight}: give both or neither"
-            )
-        for key in ("auxiliary_weights", "auxiliary_future"):
-            changed = getattr(self, key) != known_options(type(self))[key][0].default
-            if changed and "auxiliary" not in self.written:  # a null overrules what stands below
-                raise UserError(
-                    f"{where}.{key}: found {shown(self.written.get(key))} without 'auxiliary', "
-                    "which names the blocks; leave it out"
-                )
-        if self.auxiliary is not None and self.teacher_context != "full":
-            raise UserError(
-                f"{where}.auxiliary: a layer of full context needs a teacher that hears the whole "
-                "utterance; say 'teacher_context: full'"
-            )
+        check_heard(self, where)
 
     def complete(self, where: str = "kd_conf") -> Distillation:
         """Return the options of a training, which need a teacher or its cache.

@@ -33,6 +33,7 @@ from espnet_kd.spec.contradictions import (
     check_cutting,
     check_idle,
     check_names,
+    check_said_twice,
     check_sizes_fall,
     check_teachers,
 )
@@ -124,6 +125,7 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         check_labels(stages)
         check_cutting(stages)
         check_idle(stages)
+        check_said_twice(stages)
         check_annealing(stages)
         check_sizes_fall(stages)
     return CompressionPlan(path, stages, document.lines, margin)

@@ -240,7 +240,14 @@ def read_stage(
     conf = read_method_conf(stage.method, entry.get("method_conf"), f"{where}.method_conf")
     kd = {key: entry[key] for key in IN_STAGE if key in entry}
     if stage.gate is not None:
+        idle = stage.gate
         gate = stage.gate.over(gate or Gate())
+        for key in ("epochs", "at_most") if gate.otherwise != "longer" else ():
+            if key in idle.written:
+                raise UserError(
+                    f"{where}.gate.{key}: found {shown(idle.written[key])}, which is of "
+                    f"'otherwise: longer'; it is '{gate.otherwise}': leave it out"
+                )
     stage = dataclasses.replace(
         stage,
         method_conf=conf,

@@ -1,10 +1,12 @@
 """The size that a plan asks of a student: a stage's `target`."""
 
 import dataclasses
+import math
 import re
 from typing import Any, Optional, Union
 
 from espnet_kd.errors import UserError, nearest, shown
+from espnet_kd.spec.values import part_of
 
 BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 LEAST_SHARE = 1e-4
@@ -37,7 +39,7 @@ class Target:
         if self.number is not None:
             return self.number
         assert self.fraction is not None  # one of the two is given
-        return int(self.fraction * first_params)
+        return math.floor(part_of(self.fraction, first_params))
 
     def below(self, other: "Target") -> Optional[bool]:
         """Tell whether this is the smaller one; None if that depends on the teacher."""

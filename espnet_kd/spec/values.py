@@ -3,6 +3,7 @@
 import contextlib
 import math
 import sys
+from fractions import Fraction
 from typing import Any, List, Optional, Tuple
 
 from espnet_kd.errors import UserError, shown
@@ -27,6 +28,18 @@ def number(where: str, value: Any, least: float = -MOST, most: float = MOST) -> 
     if not least <= value <= most:
         raise UserError(f"{where}: expected a number from {least:g} to {most:g}, found {value}")
     return float(value)
+
+
+def part_of(share: float, count: int) -> Fraction:
+    """Return a share of a count, as the share is written in decimals.
+
+    In binary 0.07 of 100 is a hair above 7, and 0.29 of 100 below 29: rounded up or down they
+    would be others.
+
+    >>> math.ceil(part_of(0.07, 100)), math.floor(part_of(0.29, 100))
+    (7, 29)
+    """
+    return Fraction(repr(float(share))) * count
 
 
 def whole_number(where: str, value: Any, least: Optional[float] = None, most: float = MOST) -> int:

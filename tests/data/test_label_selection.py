@@ -52,6 +52,8 @@ def test_confidence_and_shares():
     with pytest.raises(Exception, match="a: the score of 'u3' is nothing"):
         confidences(labels, [{}], {"u3": 4}, NAMES)
     assert best_share({"x": 0.5, "y": 0.9, "z": 0.5}, 0.6) == ["x", "y"]
+    for keep, count, kept in ((0.07, 100, 7), (0.55, 100, 55), (0.071, 100, 8), (0.01, 50, 1)):
+        assert len(best_share({f"u{n}": 0.0 for n in range(count)}, keep)) == kept
     assert source_count(30, 0.25) == 10 and evenly("abcdef", 3) == ["a", "c", "e"]
 
 

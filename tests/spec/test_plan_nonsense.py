@@ -61,6 +61,22 @@ CASES = [
     ("{target: 0.5, weight_schedule: [[0, .inf]]}", "weight_schedule: expected points"),
     ("{target: 0.5, layers: [[0, 99999999]], layer_weight: 1}", "layers: expected pairs"),
     ("{target: 0.5, layers: [[0, 1]]}", "layers [[0, 1]] with layer_weight 0.0: give both or ne"),
+    (
+        "{target: 0.5, weight: 0, weight_schedule: [[0, 1]]}",
+        "λ is 0 throughout with 'weight: 0'",
+    ),
+    ("{target: 0.5, weight_schedule: [[0, 0]]}", "λ is 0 throughout; say 'weight: 0'"),
+    ("{target: 0.5, weight: 0, first_weight: 0.5}", "first_weight: found '0.5'; it is a share of"),
+    (
+        "{target: 0.5, first_weight: 1, curriculum: [0.5]}",
+        "nothing is learnt of the teach",
+    ),
+    ("{target: 0.5, lattice: band, band_kept: 0.9, band_rows: 3}", "'band_rows: 3' stands in its"),
+    ("{target: 0.5, epochs: 3, train: {max_epoch: 5}}", "max_epoch: found '5' beside 'epochs: 3'"),
+    (
+        "{target: 0.5, gate: {otherwise: split, at_most: 3}}",
+        "at_most: found '3', which is of '",
+    ),
     ("{target: 0.5, objective: [full]}", "objective: '['full']' is not one of none, collapsed"),
     ("{target: 0.5, init: {}}", "init: '{}' is not one of teacher, random"),
     ("{target: 0.5, gate: {margin: 1.0e+9}}", "gate.margin: expected a number from -1000 to 1000"),

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from espnet_kd.data.bad_items import BadItems
 from espnet_kd.errors import UserError
 from espnet_kd.spec.target import parse_target
 
@@ -50,3 +51,14 @@ def test_which_of_two_is_smaller():
 def test_a_plan_is_read_without_torch():
     code = "import sys, espnet_kd.spec.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_share_is_that_of_its_decimals():
+    """In binary 0.29 of 100 is less than 29, and 0.07 of 100 more than 7."""
+    assert [parse_target(share, "plan").params(100) for share in (0.29, 0.57, 0.07)] == [29, 57, 7]
+    bad = BadItems("data", 0.29)
+    for n in range(29):
+        bad.add("damaged", f"u{n}")
+    assert not bad.exceed(100)
+    bad.add("damaged", "u29")
+    assert bad.exceed(100)
