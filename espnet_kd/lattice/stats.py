@@ -30,7 +30,8 @@ from espnet_kd.lattice.nodes import next_labels
 from espnet_kd.lattice.packed import packed
 from espnet_kd.lattice.side_by_side import shares, side_by_side
 
-# Bytes of a chunk: on a CPU it should stay in the cache, on a GPU fill the device.
+# Bytes of a chunk: on a CPU it should stay in the cache, on a GPU fill the device. With a
+# divergence a CPU's has twice as much: smaller operators would not be worth their calls.
 DEFAULT_BUDGET = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 # Bytes up to which the second walk is spared the first one's work, which is kept.
 KEPT = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
@@ -72,6 +73,8 @@ def node_stats(
     """
     if budget is None:
         budget = DEFAULT_BUDGET.get(joint.enc.device.type, DEFAULT_BUDGET["cuda"])
+        if divergence is not None and joint.enc.device.type == "cpu":
+            budget *= 2
     size, device = (*joint.enc.shape[:2], joint.dec.size(1)), joint.enc.device
     lengths = lengths or Lengths(t_len, u_len, size, device)
     joint.check_activation()
@@ -191,11 +194,13 @@ class _Walk(torch.autograd.Function):
             for nodes in share:
                 z = joint.hidden(nodes)  # (n, D)
                 logits = joint.logits(z)  # (n, V)
-                values = logits.new_empty(len(logits), size)  # (n, 3 or 4)
-                if plan.divergence is not None:
-                    logits = logits.log_softmax(-1)  # as good as any other logits of the node
-                    values[:, 3] = plan.divergence.value(nodes, logits)
-                values[:, :3] = three_log_probs(logits, nodes.labels(plan.label))
+                label = nodes.labels(plan.label)  # (n,)
+                if plan.divergence is None:
+                    values, _ = three_log_probs(logits, label)  # (n, 3)
+                else:  # its softmax is had from the three numbers
+                    three, log_z = three_log_probs(logits.clone(), label)
+                    value = plan.divergence.value(nodes, logits.sub_(log_z))
+                    values = torch.cat([three, value[:, None]], -1)  # (n, 4)
                 nodes.put(stats, values)
                 kept += [z, logits] if plan.keeps else []
             return kept
@@ -252,7 +257,9 @@ class _Walk(torch.autograd.Function):
         return (None, *(g.to(x.dtype) for g, x in zip(sums, inputs)))
 
 
-def three_log_probs(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def three_log_probs(
+    logits: torch.Tensor, label: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor]:
     """Compute log p of {blank, next label, rest} at some nodes.
 
     The rest is summed, not 1 - p(blank) - p(label), which would cancel; the normaliser
@@ -264,7 +271,7 @@ def three_log_probs(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         label: Next label; blank where there is none. (n,)
 
     Returns:
-        (n, 3)
+        (n, 3), and the normaliser that was taken off the logits. (n, 1)
     """
     three = logits.new_empty(len(logits), 3)
     three[:, 0] = logits[:, 0]
@@ -275,4 +282,5 @@ def three_log_probs(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     # logsumexp in place. Where nothing is left for the rest, the largest is -inf.
     largest = logits.amax(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).min)
     three[:, 2] = logits.sub_(largest).exp_().sum(-1).log_().add_(largest[:, 0])
-    return three.sub_(three.logsumexp(-1, keepdim=True))
+    log_z = three.logsumexp(-1, keepdim=True)  # (n, 1)
+    return three.sub_(log_z), log_z

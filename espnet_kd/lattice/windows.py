@@ -302,7 +302,7 @@ class _Windows:
             z = (enc[:, :, None] + dec).flatten(0, 2)  # (t * n * R, D)
             label = self.label[at].gather(1, rows).expand(t1 - t0, -1, -1).flatten()
             logits = joint.logits(joint.activated(z))
-            parts.append(three_log_probs(logits, label).view(size))
+            parts.append(three_log_probs(logits, label)[0].view(size))
         return torch.cat(parts, 1)
 
     def _look_at_labels(self, t0: int, t1: int, row: torch.Tensor) -> torch.Tensor:

@@ -15,14 +15,14 @@ from espnet_kd.losses.collapsed import Seen
 from espnet_kd.losses.kl import KINDS, divergence
 
 NEG_INF = float("-inf")
-KEPT = 16  # tokens: 132 bytes a node
+KEPT = 16  # tokens: 136 bytes a node
 
 
 class TopKKL:
     """The `Divergence` of a lattice walk over k + 1 classes that the teacher chooses.
 
-    Of up to `KEPT` classes the first walk keeps the teacher's for the second, which then does not
-    compute them again.
+    The first walk computes the gradient with respect to the k + 1 classes along with the value. Of
+    up to `KEPT` classes it is kept for the second walk, which then does not ask the teacher again.
 
     Args:
         teacher: The teacher's projected joint network; its D may be another.
@@ -56,17 +56,19 @@ class TopKKL:
             size = (*enc.shape[:2], self.teacher.dec.size(1)) if band is None else band.place.shape
             dtype = torch.promote_types(enc.dtype, torch.float32)
             self.kept = (
-                enc.new_empty(*size, k + 1, dtype=dtype),
+                enc.new_empty(*size, k + 2, dtype=dtype),
                 enc.new_empty(*size, k, dtype=torch.int32),
             )
 
     def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
         """Divergence of some nodes. log_q: (n, V) -> (n,)"""
-        log_p, index = self._classes(nodes, self.seen)
-        if self.kept is not None:
-            nodes.put(self.kept[0], log_p)
-            nodes.put(self.kept[1], index)
-        return divergence(log_p, _gather(log_q, index), self.kind)
+        if self.kept is None:
+            log_p, index = self._classes(nodes, self.seen)
+            return divergence(log_p, _gather(log_q, index), self.kind)
+        value, change, index = self._change(nodes, log_q, self.seen)
+        nodes.put(self.kept[0], change)
+        nodes.put(self.kept[1], index)
+        return value
 
     def add_grad(
         self,
@@ -78,13 +80,29 @@ class TopKKL:
         """Add weight (n,) times the gradient with respect to the logits to grad (n, V)."""
         assert log_q is not None  # it is wanted
         if self.kept is None:
-            log_p, index = self._classes(nodes)
+            _, change, index = self._change(nodes, log_q)
         else:
-            log_p, index = nodes.take(self.kept[0]), nodes.take(self.kept[1]).long()
+            change, index = nodes.take(self.kept[0]), nodes.take(self.kept[1]).long()
+        d, rest = change[:, :-1] * weight[:, None], change[:, -1:]  # (n, k + 1), (n, 1)
+        share = log_q.sub_(rest).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
+        share.scatter_(1, index, 0.0)
+        grad.addcmul_(share, d[:, -1:])
+        grad.scatter_add_(1, index, d[:, :-1].to(grad.dtype))
+
+    def _change(
+        self, nodes: Nodes, log_q: torch.Tensor, seen: Optional[Seen] = None
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute the divergence and how it changes with the logits of the classes.
+
+        Returns:
+            The divergence (n,); its gradients of the k tokens' logits and of all others'
+            together, and log q of those (n, k + 2); the tokens (n, k).
+        """
+        log_p, index = self._classes(nodes, seen)
         with torch.enable_grad():  # of k + 1 numbers a node: autograd is cheap
             classes = _gather(log_q, index).requires_grad_()
-            loss = (weight * divergence(log_p, classes, self.kind)).sum()
-            (d,) = torch.autograd.grad(loss, classes)  # (n, k + 1)
+            value = divergence(log_p, classes, self.kind)
+            (d,) = torch.autograd.grad(value.sum(), classes)  # (n, k + 1)
         # d_c - s q_c for each class. They sum to nothing, which says the likeliest class's
         # own without cancelling where it has nearly all.
         classes = classes.detach()
@@ -92,10 +110,7 @@ class TopKKL:
         top = classes.argmax(-1, keepdim=True)  # (n, 1)
         d.scatter_(1, top, 0.0).scatter_(1, top, -d.sum(-1, keepdim=True))
         rest = classes[:, -1:].clamp_min(torch.finfo(log_q.dtype).min)  # (n, 1)
-        share = log_q.sub_(rest).clamp_max_(0.0).exp_()  # q_v / q_rest, (n, V)
-        share.scatter_(1, index, 0.0)
-        grad.addcmul_(share, d[:, -1:])
-        grad.scatter_add_(1, index, d[:, :-1].to(grad.dtype))
+        return value.detach(), torch.cat([d, rest], -1), index
 
     def _classes(
         self, nodes: Nodes, seen: Optional[Seen] = None
