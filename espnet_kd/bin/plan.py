@@ -6,8 +6,8 @@ r"""Draft a compression plan for a teacher and say what it will cost, before any
 
 Sizes fall by one common factor a stage; where the teacher's and the students' training say it,
 each student has a learning rate for its size. `--plan` in the place of `--target` says what the
-students of a plan take that is there already: parameters and MB on a device, factors and few bits
-counted.
+students of a plan take that is there already: parameters and MB (10^6 bytes) of the checkpoint,
+and those on a device of factors and few bits.
 What it costs is told in updates, hours of audio and operations; time and memory are measured here
 and now: a few
 updates of each student with its teacher, on noise of the lengths of the training set.
@@ -30,7 +30,7 @@ from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
 from espnet_kd.spec.plan import MOST_STAGES, load_plan, parse_plan
 from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
-from espnet_kd.spec.target import parse_target
+from espnet_kd.spec.target import BYTES, parse_target
 from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig, read_config
 
 OBJECTIVE = "collapsed"
@@ -102,7 +102,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
     template = Path(args.template) if args.template else None
     model = read_model(Path(args.teacher_exp), args.teacher_model, template)
-    teacher = Planned(model.config, model.sizes)
+    file = Path(args.teacher_exp, args.teacher_model)
+    teacher = Planned(model.config, model.sizes, file.stat().st_size)
     others = beside(model.net.state_dict(), model.config).trained_with(base.options)
     text = ""
     if args.plan:
@@ -121,7 +122,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]
     models = [teacher, *students]
     lengths = [_lengths(m.config, teacher.config, args) for m in students]
-    notes = _add_counts(rows, stages, models, lengths)
+    notes = _add_device_form(rows, models)
+    notes += _add_counts(rows, stages, models, lengths)
     if not args.no_estimate:
         notes += _add_costs(rows, stages, models, lengths, args)
     for row, planned in zip(rows, [teacher, *students]):
@@ -178,9 +180,23 @@ def _row(name: str, target: str, model: Any) -> Dict[str, str]:
     return {
         "student": name,
         "target": target,
-        "parameters": f"{model.on_device.params:,}",
-        "MB": f"{model.on_device.bytes / 1e6:.2f}",
+        "parameters": f"{model.sizes.params:,}",
+        "MB": f"{model.bytes / BYTES['MB']:.2f}",
     }
+
+
+def _add_device_form(rows: List[Dict[str, str]], models: Sequence[Any]) -> List[str]:
+    """Add what is held on a device, if a method has a form for it, in the words of the report."""
+    notes = [
+        "MB: the checkpoint file, 10^6 bytes, as a target in MB and the report have it; a "
+        "student's is at most so large."
+    ]
+    if any(model.device for model in models):
+        for row, model in zip(rows, models):
+            taken = model.device
+            row["parameters on a device"] = f"{taken.params:,}" if taken else ""
+            row["MB on a device"] = f"{taken.bytes / BYTES['MB']:.2f}" if taken else ""
+    return notes
 
 
 def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any) -> Optional[Any]:
@@ -223,7 +239,7 @@ def _add_counts(
         counts = {
             "updates": epochs * (batches.count // (model.config.get("accum_grad") or 1)),
             "hours": epochs * (batches.hours or 0.0),
-            "teacher-epochs": epochs * (model.on_device.params + forward) / first,
+            "teacher-epochs": epochs * (model.params + forward) / first,
         }
         row["epochs"] = str(epochs)
         row["updates"] = f"{counts['updates']:,}" if batches.count else "?"

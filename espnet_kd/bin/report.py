@@ -15,7 +15,12 @@ from espnet_kd.cli import new_parser
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
+from espnet_kd.report.bootstrap_options import (
+    add_bootstrap_options,
+    add_margin,
+    check_bootstrap,
+    margin_of,
+)
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.environment import environment
 from espnet_kd.report.findings import Sources, read_content
@@ -89,6 +94,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plan", help="compression plan of the run, which may name a margin")
     add_bootstrap_options(parser)
+    add_margin(parser)
     return parser
 
 

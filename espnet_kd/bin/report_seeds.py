@@ -14,7 +14,12 @@ from espnet_kd.common.json_file import write_json
 from espnet_kd.common.records import FILES
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
-from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap, margin_of
+from espnet_kd.report.bootstrap_options import (
+    add_bootstrap_options,
+    add_margin,
+    check_bootstrap,
+    margin_of,
+)
 from espnet_kd.report.plot_family import wer_of_family
 from espnet_kd.report.plot_seeds import wer_of_seeds
 from espnet_kd.report.seeds import Runs, read_runs
@@ -42,6 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plot", action="store_true", help="draw a PNG beside --out, too")
     add_bootstrap_options(parser)
+    add_margin(parser)
     return parser
 
 

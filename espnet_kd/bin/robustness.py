@@ -5,7 +5,9 @@ r"""Compare what conditions cost models: ROBUSTNESS.md and robustness.json.
 
 The first model is the teacher. Stage 22 of asr_kd.sh calls it. Runs with other seeds are pooled by
 
-    python -m espnet_kd.bin.robustness --run exp/seed1 --run exp/seed2 --exp exp
+    python -m espnet_kd.bin.robustness --run exp/seed1 --run exp/seed2 --exp exp/pooled
+
+into ROBUSTNESS.md and robustness_pooled.json.
 """
 
 import argparse
@@ -13,15 +15,18 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
-from espnet_kd.common.records import ROBUSTNESS
+from espnet_kd.common.json_file import rounded, write_json
+from espnet_kd.common.records import ROBUSTNESS, heard_experiments, seen_from
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
 from espnet_kd.report.interactions import Heard, interactions, pool, read_heard
 from espnet_kd.report.models import Model, parse_models
-from espnet_kd.report.robustness_page import pooled_page, robustness_page
+from espnet_kd.report.robustness_page import pooled_json, pooled_page, robustness_page
+from espnet_kd.scoring.bootstrap import DRAWS, SEED
 
 PAGE = "ROBUSTNESS.md"
+POOLED = "robustness_pooled.json"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,7 +51,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     if args.run:
         _check_runs(args)
         heard = [_heard_in(run, args.draw) for run in args.run]
-        page = pooled_page(pool(heard), heard[0], [str(run) for run in args.run])
+        runs = [str(run) for run in args.run]
+        pooled = pool(heard)
+        page = pooled_page(pooled, heard[0], runs)
+        write_json(args.exp / POOLED, rounded(pooled_json(pooled, heard[0], runs)))
     else:
         sets = args.test_sets.split()
         if len(args.model) < 2 or not sets or not args.inference_tag:
@@ -61,6 +69,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             "inference_tag": args.inference_tag,
             "test_sets": sets,
             "models": {m.name: str(m.dir) for m in models},
+            "relative_dirs": {m.name: seen_from(args.exp, m.dir) for m in models},
             "drawn": {h.test_set: h.grouping.to_json() for h in mine},
             "under": [row.to_json() for row in rows],
         }
@@ -80,6 +89,13 @@ def _check_runs(args: argparse.Namespace) -> None:
     single = [key for key in ("model", "inference_tag", "test_sets") if getattr(args, key)]
     if single:
         raise UserError(f"--{single[0]}: is of one run; those of --run say it themselves")
+    drawn = [key for key, usual in (("draws", DRAWS), ("seed", SEED))
+             if getattr(args, key) != usual]  # fmt: skip
+    if drawn:
+        raise UserError(
+            f"--{drawn[0]}: nothing is drawn where runs are pooled (--run): their variance is "
+            "estimated; leave it out"
+        )
     if len({run.resolve() for run in args.run}) < max(2, len(args.run)):
         raise UserError("--run: name two folders of runs or more, each once")
     if (args.exp / ROBUSTNESS.file).exists():
@@ -89,9 +105,9 @@ def _check_runs(args: argparse.Namespace) -> None:
         )
     reported: Dict[Path, Path] = {}
     for run in args.run:
-        _, *students = ROBUSTNESS.read(run)["models"].values()  # they may have one teacher
-        for exp in students:
-            other = reported.setdefault(Path(exp).resolve(), run)
+        _, *students = heard_experiments(run, ROBUSTNESS.read(run)).values()
+        for exp in students:  # they may have one teacher
+            other = reported.setdefault(exp.resolve(), run)
             if other != run:
                 raise UserError(f"--run {other} and --run {run}: both heard {exp}")
 
@@ -99,7 +115,8 @@ def _check_runs(args: argparse.Namespace) -> None:
 def _heard_in(run: Path, drawn_by: str) -> List[Heard]:
     """Read what the models of a finished run made of all conditions."""
     record = ROBUSTNESS.read(run)
-    models = [Model(n, k, Path(d), Path()) for k, (n, d) in enumerate(record["models"].items())]
+    heard = heard_experiments(run, record).items()
+    models = [Model(name, k, folder, Path()) for k, (name, folder) in enumerate(heard)]
     return read_heard(models, record["inference_tag"], record["test_sets"], drawn_by)
 
 

@@ -3,6 +3,7 @@
 A teacher cache has one of its own, `teachers/fingerprint.py`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, TypedDict, cast
 
@@ -327,12 +328,16 @@ class Results(_Results, total=False):
     families: List[FamilyCost]
 
 
-class Robust(TypedDict):
-    """Models of a run that were heard under other conditions."""
-
+class _Robust(TypedDict):
     inference_tag: str
     test_sets: List[str]
     models: Dict[str, str]
+
+
+class Robust(_Robust, total=False):
+    """Models of a run that were heard under other conditions: names and folders."""
+
+    relative_dirs: Dict[str, str]
 
 
 def _check_results(results: Results) -> None:
@@ -401,6 +406,21 @@ ROBUSTNESS: Record[Robust] = Record("robustness.json", Robust, "run stage 22 aga
 RESULTS: Record[Results] = Record("results.json", Results, "run stage 17 again", _check_results)
 _OF_MODELS = (FACTS, HISTORY, STUDENT, GATE, MANIFEST, DECODING)
 FILES = [record.file for record in (*_OF_MODELS, SPEED, DELAY, ROBUSTNESS, RESULTS)]
+
+
+def seen_from(folder: Path, path: Path) -> str:
+    """Return the way from `folder` to `path`, so that both can be moved together."""
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def heard_experiments(folder: Path, record: Robust) -> Dict[str, Path]:
+    """Return where the models of `<folder>/robustness.json` have their files, by name.
+
+    Records before `relative_dirs` name it from where they were written.
+    """
+    if "relative_dirs" in record:
+        return {name: folder / way for name, way in record["relative_dirs"].items()}
+    return {name: Path(way) for name, way in record["models"].items()}
 
 
 def experiment(folder: Path, model: ReportedModel) -> Path:

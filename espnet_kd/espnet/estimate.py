@@ -26,10 +26,9 @@ from espnet_kd.peak_memory import PeakMemory, in_child, synchronize
 from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.target import FLOAT
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
-from espnet_kd.students.checkpoint_size import NOTHING, Beside
+from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.model_config import config_of
 from espnet_kd.teachers import pack
@@ -58,17 +57,19 @@ class Planned(NamedTuple):
     Attributes:
         config: Training config of the student.
         sizes: Sizes of the student.
-        device: Numbers that it takes on a device; None: those that its sizes say.
+        bytes: Bytes of its checkpoint, of one that is yet to be made at most.
+        device: What it takes on a device, if its method has a form for one.
     """
 
     config: Dict[str, Any]
     sizes: Architecture
+    bytes: int = 0
     device: Optional[OnDevice] = None
 
     @property
-    def on_device(self) -> OnDevice:
-        """Numbers of a model on a device."""
-        return self.device or OnDevice(self.sizes.params, FLOAT * self.sizes.params)
+    def params(self) -> int:
+        """Numbers that are computed with: factors in the place of their products."""
+        return self.device.params if self.device else self.sizes.params
 
 
 def derive_all(
@@ -95,7 +96,8 @@ def derive_all(
         net = functools.partial(_build, config)
         method = method_named(stage.method)
         device = method.on_device(stage, sizes.params, teacher.sizes.params, net)
-        models.append(Planned(config, sizes, device))
+        others = others.trained_with(stage.train.options)
+        models.append(Planned(config, sizes, checkpoint_bytes(sizes, others), device))
     return models[1:]
 
 

@@ -118,7 +118,8 @@ class LowRank(Method):
             ranks = {name: factors.share_of_rank(w, conf.rank) for name, w in weights.items()}
         else:
             where = f"{stage.where}.target"
-            wanted = _room(stage.target, job.first.params, state, names, sizes.params)
+            beside = _beside(state, names, sizes.params)
+            wanted = _room(stage.target, job.first.params, beside)
             if wanted >= sizes.params:
                 raise UserError(
                     f"{where}: {wanted:,} parameters are not fewer than the teacher's "
@@ -181,40 +182,42 @@ class LowRank(Method):
         from espnet_kd.students.factors import share_of_rank
 
         conf: LowRankOptions = stage.method_conf
-        if conf.rank is None and stage.target.bytes is None:
-            return super().on_device(stage, min(params, stage.target.params(first)), first, net)
         model = net()
         names = [name for name in _matrices(model) if chosen(name, conf.where, MATRICES)]
+        beside = _beside(model.state_dict(), names, params)
         if conf.rank is None:
-            room = _room(stage.target, first, model.state_dict(), names, params)
-            return super().on_device(stage, min(params, room), first, net)
-        for name in names:
-            weight = model.get_parameter(f"{name}.weight").flatten(1)  # (n, m)
-            rank = share_of_rank(weight, conf.rank)
-            params += rank * sum(weight.shape) - weight.numel() if rank else 0
-        return super().on_device(stage, params, first, net)
+            params = min(params, _room(stage.target, first, beside))
+        else:
+            for name in names:
+                weight = model.get_parameter(f"{name}.weight").flatten(1)  # (n, m)
+                rank = share_of_rank(weight, conf.rank)
+                params += rank * sum(weight.shape) - weight.numel() if rank else 0
+        return OnDevice(params, FLOAT * params + beside)
 
 
-def _room(
-    target: Target,
-    first: int,
-    state: Mapping[str, torch.Tensor],
-    names: Sequence[str],
-    params: int,
-) -> int:
+def _room(target: Target, first: int, beside: int) -> int:
     """Return how many parameters a target has room for: of a size in bytes, in `device.*.npz`.
 
     Args:
         target: The target.
         first: Parameters of the run's first teacher.
+        beside: See `_beside`.
+    """
+    if target.bytes is None:
+        return target.params(first)
+    return (target.bytes - beside) // FLOAT
+
+
+def _beside(state: Mapping[str, torch.Tensor], names: Sequence[str], params: int) -> int:
+    """Return how many bytes `device.*.npz` has beside the parameters.
+
+    Args:
         state: The model's tensors by name, its matrices whole.
         names: Modules whose matrices are factored.
         params: Parameters of the model.
     """
     from espnet_kd.common.device_weights import PARTS, bytes_of_floats
 
-    if target.bytes is None:
-        return target.params(first)
     whole = {
         name: tuple(tensor.shape)
         for name, tensor in state.items()
@@ -225,9 +228,8 @@ def _room(
         n, *m = shapes.pop(f"{name}.weight")
         shapes |= {f"{name}.left": (n, RANK), f"{name}.right": (RANK, math.prod(m))}
     beside = bytes_of_floats(shapes) - FLOAT * sum(map(math.prod, shapes.values()))
-    beside += OF_RANKS * len(names)
     buffers = sum(map(math.prod, whole.values())) - params
-    return (target.bytes - beside) // FLOAT - buffers
+    return beside + OF_RANKS * len(names) + FLOAT * buffers
 
 
 def _matrices(net: torch.nn.Module) -> List[str]:

@@ -30,7 +30,6 @@ from typing import (
 )
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.target import FLOAT
 
 if TYPE_CHECKING:
     import torch
@@ -247,8 +246,8 @@ class Method(abc.ABC):
 
     def on_device(
         self, stage: Any, params: int, first: int, net: Callable[[], torch.nn.Module]
-    ) -> OnDevice:
-        """Tell what a planned student will take where its device form is computed with.
+    ) -> Optional[OnDevice]:
+        """Tell what a planned student's device form will take; None: the method has none.
 
         Args:
             stage: The stage of the plan.
@@ -256,7 +255,7 @@ class Method(abc.ABC):
             first: Parameters of the run's first teacher.
             net: Builds the student, with random weights.
         """
-        return OnDevice(params, FLOAT * params)
+        return None
 
 
 def device_file(checkpoint: Path) -> Path:

@@ -251,15 +251,17 @@ class Quantise(Method):
         self, stage: Any, params: int, first: int, net: Callable[[], torch.nn.Module]
     ) -> OnDevice:
         """Count the bits of codes, scales (as if all matrices had the mean bits), and the rest."""
+        from espnet_kd.common.device_weights import PARTS, bytes_of_floats
         from espnet_kd.students.grid import candidates
 
         conf: QuantiseOptions = stage.method_conf
-        taken = super().on_device(stage, params, first, net)
-        if conf.mean == FLOAT:
-            return taken
         model = net()
+        held = {name: t for name, t in model.state_dict().items() if name.startswith(PARTS)}
+        floats = {name: tuple(t.shape) for name, t in held.items() if t.is_floating_point()}
+        size: float = bytes_of_floats(floats)
+        if conf.mean == FLOAT:
+            return OnDevice(params, size)
         (grid,) = candidates([round(conf.mean)], conf.block).values()
-        size = taken.bytes
         for name in _matrices(model, conf.where):
             weight = model.get_parameter(name)
             scales = grid.blocks(weight)[..., 0].numel()

@@ -10,7 +10,7 @@ from espnet_kd.scoring.grouping import AUTO, DRAWN_BY, LEAST_SPEAKERS
 
 
 def add_bootstrap_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--draws`, `--seed`, `--draw` and `--margin`."""
+    """Add `--draws`, `--seed` and `--draw`."""
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the bootstrap")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
     parser.add_argument(
@@ -20,6 +20,10 @@ def add_bootstrap_options(parser: argparse.ArgumentParser) -> None:
         help="what the intervals take for independent, and draw: auto is speakers where a set has "
         f"{LEAST_SPEAKERS} or more, otherwise recordings, each with all its conditions",
     )
+
+
+def add_margin(parser: argparse.ArgumentParser) -> None:
+    """Add `--margin`."""
     parser.add_argument(
         "--margin",
         type=float,
@@ -41,7 +45,8 @@ def check_bootstrap(args: argparse.Namespace) -> None:
     """
     if args.draws < 1:
         raise UserError(f"--draws {args.draws}: at least 1 is needed; 1,000 to 10,000 is usual")
-    if args.margin is not None and not 0 <= args.margin <= 100:
-        raise UserError(f"--margin {args.margin:g}: from 0 to 100 points are possible")
+    margin = getattr(args, "margin", None)
+    if margin is not None and not 0 <= args.margin <= 100:
+        raise UserError(f"--margin {margin:g}: from 0 to 100 points are possible")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: 0 or more is needed")

@@ -1,12 +1,11 @@
 """All that a report says, before it is written down: `results.json`."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
-from espnet_kd.common.records import DELAY, SPEED, Delay, Speed
+from espnet_kd.common.records import DELAY, SPEED, Delay, Speed, seen_from
 from espnet_kd.report.breakdowns import Breakdown, break_down
 from espnet_kd.report.caveats import FEW
 from espnet_kd.report.comparisons import TEACHER, Comparison, compare
@@ -77,7 +76,7 @@ class Content:
         """Return plain containers; experiments are also named as seen from `folder`."""
         models = [row.to_json() for row in self.rows]
         for model in models:
-            model["relative_dir"] = _seen_from(folder, Path(model["dir"]))
+            model["relative_dir"] = seen_from(folder, Path(model["dir"]))
         return {
             "inference_tag": self.inference_tag,
             "decoding": self.decoding,
@@ -119,7 +118,7 @@ class Content:
     def _variants(self, folder: Path) -> List[Dict[str, Any]]:
         variants = [variant.to_json() for variant in self.variants]
         for variant in variants:
-            variant["relative_dir"] = _seen_from(folder, Path(variant["dir"]))
+            variant["relative_dir"] = seen_from(folder, Path(variant["dir"]))
         return variants
 
 
@@ -216,8 +215,3 @@ def _families(
             bootstrap = scores.draws, scores.seed
             results.append(compare_family(family, s, errors, words, sound, *bootstrap))
     return results, costs
-
-
-def _seen_from(folder: Path, path: Path) -> str:
-    """Return the way from `folder` to `path`, so that both can be moved together."""
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

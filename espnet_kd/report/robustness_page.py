@@ -1,6 +1,7 @@
 """`ROBUSTNESS.md`: what conditions cost each model, and which models more than the teacher."""
 
-from typing import Dict, List, Sequence
+from dataclasses import asdict
+from typing import Any, Dict, List, Sequence
 
 from espnet_kd.report.comparisons import SIGNIFICANT
 from espnet_kd.report.interactions import Heard, Pooled, Under
@@ -105,6 +106,17 @@ def _kinds(rows: Sequence[Under]) -> List[str]:
 
 def _share(counts: Counts, part: str) -> float:
     return 100.0 * getattr(counts, part) / counts.ref_words
+
+
+def pooled_json(
+    rows: Sequence[Pooled], heard: Sequence[Heard], runs: Sequence[str]
+) -> Dict[str, Any]:
+    """Return what `pooled_page` says as plain containers; see there."""
+    return {
+        "runs": list(runs),
+        "drawn": {h.test_set: h.grouping.to_json() for h in heard},
+        "pooled": [{**row._asdict(), "interval": asdict(row.interval)} for row in rows],
+    }
 
 
 def pooled_page(rows: Sequence[Pooled], heard: Sequence[Heard], runs: Sequence[str]) -> str:

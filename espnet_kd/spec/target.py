@@ -50,11 +50,6 @@ class Target:
         return None
 
 
-def megabytes(parameters: int) -> float:
-    """Return the size of a checkpoint that is yet to be made, in MB (10^6 bytes)."""
-    return parameters * FLOAT / BYTES["MB"]
-
-
 def parse_target(value: Union[float, int, str, Target, Any], where: str) -> Target:
     """Read a target of a plan.
 

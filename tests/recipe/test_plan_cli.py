@@ -34,10 +34,12 @@ def plan(place, capsys, *more):
 
 
 def columns(printed, name):
-    """The cells of a table's row by column; those before the last hold no spaces."""
-    head = next(line for line in printed.splitlines() if line.startswith("student"))
-    row = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
-    return dict(zip(head.split(), row.split()))
+    """The cells of a table's row by column."""
+    lines = printed.splitlines()
+    rule = next(i for i, line in enumerate(lines) if line.startswith("---"))
+    row = next(line for line in lines if line.startswith(f"{name} "))
+    spans = [match.span() for match in re.finditer("-+", lines[rule])]
+    return {lines[rule - 1][a:b].strip(): row[a:b].strip() for a, b in spans}
 
 
 def test_steps_are_geometric():
@@ -60,7 +62,7 @@ def test_a_plan_and_its_cost(place, capsys):
     assert "12 utterances of stats in 3 batches an epoch" in out
     for name in ("stage1", "stage2"):
         row = columns(out, name)
-        assert float(row["s/update"]) > 0 and float(row["peak"]) > 0.05
+        assert float(row["s/update"]) > 0 and float(row["peak GB"]) > 0.05
         assert float(row["teacher-epochs"]) > 0
         assert int(row["updates"]) == 3 * int(row["epochs"]) and float(row["hours"]) >= 0
     assert re.search(
@@ -71,6 +73,10 @@ def test_a_plan_and_its_cost(place, capsys):
         assert call("derive_student", [*words.split(), "--out", "derived"])[0] == 0
     derived = capsys.readouterr().out
     assert f"stage1: {columns(out, 'stage1')['parameters']} parameters" in derived
+    for row, file in (("teacher", "teacher/model.pth"), ("stage1", "derived/init.pth")):
+        size = (place / file).stat().st_size / 1e6
+        assert size <= float(columns(out, row)["MB"]) + 0.005 <= 1.2 * size
+    assert "MB on a device" not in out
 
     code, _, err = plan(place, capsys, "--out", "conf/new.yaml", "--no_estimate")
     assert code == 1 and "conf/new.yaml: is there already; --force true" in err
@@ -119,10 +125,11 @@ def test_factors_and_few_bits_are_counted(place, capsys):
         code, err = call("plan", [*words, "--out", "new.yaml"])
     assert code == 1 and "nothing is drafted with --plan" in err
     factored = re.search(r"; ([0-9,]+) where factors are computed with", derived)[1]
-    assert factored in next(line for line in low_rank.splitlines() if line.startswith("b "))
-    rows = {name: line.split() for line in few_bits.splitlines() if (name := line[:1]) in "ab"}
-    assert rows["a"][2] == rows["b"][1]  # which has no target: as many parameters
-    assert 0 < float(rows["b"][2]) < float(rows["a"][3])  # MB
+    held = columns(low_rank, "b")
+    assert factored == held["parameters on a device"] != held["parameters"]
+    whole, bits = (columns(few_bits, name) for name in "ab")
+    assert whole["parameters"] == bits["parameters"] and whole["MB on a device"] == ""
+    assert 0 < float(bits["MB on a device"]) < float(bits["MB"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from espnet_kd.bin.robustness import main
+from espnet_kd.common.json_file import read_json
 from espnet_kd.common.records import ROBUSTNESS
 from espnet_kd.errors import UserError
 from espnet_kd.report.comparisons import SIGNIFICANT
@@ -109,7 +110,7 @@ def run(words, code=0):
     assert end.value.code == code
 
 
-def test_the_page_and_its_record(tmp_path, capsys):
+def test_the_page_and_its_record(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     clean = [f"s{n % 6}-{n}" for n in range(60)]
     made = [f"{u}-{c}" for c in ("hiss", "phone") for u in clean[6:54]]
@@ -128,11 +129,14 @@ def test_the_page_and_its_record(tmp_path, capsys):
     assert record["under"][1]["interaction"]["verdict"] == SIGNIFICANT
     shutil.copytree(tmp_path, tmp_path / "again")
     runs = [w for d in (tmp_path, tmp_path / "again") for w in ("--run", str(d))]
+    ROBUSTNESS.write(tmp_path / "again", {**record, "relative_dirs": {"t": "../t", "m": "../m"}})
     run(["--exp", str(tmp_path / "both"), *runs], 1)
-    assert f"both heard {tmp_path}" in capsys.readouterr().err
-    record["models"]["m"] = str(tmp_path / "again/m")
+    assert "both heard " in capsys.readouterr().err
+    assert record["relative_dirs"] == {"t": "t", "m": "m"}
     ROBUSTNESS.write(tmp_path / "again", record)
+    monkeypatch.chdir(tmp_path / "m")  # folders are those seen from the record's
     run(["--exp", str(tmp_path / "both"), *runs])
+    assert read_json(tmp_path / "both/robustness_pooled.json")["pooled"][0]["model"] == "m"
     pooled = (tmp_path / "both/ROBUSTNESS.md").read_text()
     assert "over several trainings" in pooled and "its 6 speakers" in pooled
     for words, told in (
@@ -140,6 +144,7 @@ def test_the_page_and_its_record(tmp_path, capsys):
         (["--exp", str(tmp_path / "both"), *runs[:2]], "--run: name two folders of runs or more"),
         (["--exp", str(tmp_path / "both"), *runs, *runs[:2]], "each once"),
         (["--exp", str(tmp_path / "both"), *runs, "--test_sets", "x"], "--test_sets: is of one"),
+        (["--exp", str(tmp_path / "both"), *runs, "--draws", "50"], "--draws: nothing is drawn"),
     ):
         run(words, 1)
         assert told in capsys.readouterr().err

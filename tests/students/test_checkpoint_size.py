@@ -111,6 +111,7 @@ def test_factors_use_the_promise_of_the_file_for_a_device(tmp_path, share):
     got = (tmp_path / "device.npz").stat().st_size
     assert 0.98 * stage.target.bytes <= got <= stage.target.bytes
     planned = method.on_device(stage, teacher.params, teacher.params, lambda: net)
+    assert 0.98 * got <= planned.bytes <= stage.target.bytes
     assert 0.98 * planned.params <= made.report["effective_params"] <= planned.params
 
 
