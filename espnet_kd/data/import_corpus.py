@@ -11,10 +11,10 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
 
 from espnet_kd.data import identity
-from espnet_kd.data.audio_source import is_command, read_wav_scp, resolved
+from espnet_kd.data.audio_source import is_command, place_of, read_wav_scp, resolved
 from espnet_kd.data.bad_items import NO_TRANSCRIPT, UNTRANSCRIBED, BadItems
 from espnet_kd.data.corpus_split import split_off
 from espnet_kd.data.corpus_tables import BY_FFMPEG, Item, read_folder, read_items
@@ -30,6 +30,11 @@ ALIASES = (
     ("test", "eval", "evaluation", "tt", "test_set"),
 )
 DOWNLOADS = "downloads"
+NOT_THERE = "sound files that are not there"
+LOOKED_FOR = (
+    "relative paths are looked for in the current folder, the data directory and the folders "
+    "above it"
+)
 UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")  # in UTF-8, on a line
 
 
@@ -224,7 +229,7 @@ def _usable(items: Sequence[Item], bad: BadItems, untranscribed: bool) -> List[I
         if not item.audio:
             bad.add("rows without a sound file", item.where)
         elif not os.path.isfile(item.audio):
-            bad.add("sound files that are not there", item.audio)
+            bad.add(NOT_THERE, item.audio)
         elif not item.audio.isprintable() and UNWRITABLE.search(item.audio):
             bad.add("sound files whose names cannot stand in a table", ascii(item.audio))
         elif not item.text and not untranscribed:
@@ -373,6 +378,33 @@ def _read_kaldi(folder: Path, bad: BadItems, untranscribed: bool) -> Tables:
         )
     tables = read_data_dir(folder, bad, untranscribed)
     tables["wav.scp"] = resolved(tables["wav.scp"], folder)
+    gone = _gone(tables["wav.scp"].values())
+    if gone:
+        wav = tables["wav.scp"]
+        tables = select(tables, {utt for utt, value in wav.items() if value not in gone})
+        if not tables["wav.scp"]:
+            raise UserError(
+                f"{folder}/wav.scp: no sound file of it is there (e.g. '{next(iter(gone))}'); "
+                f"{LOOKED_FOR}: write absolute ones, or copy the directory to where they begin"
+            )
+        for utt, value in wav.items():
+            if value in gone:
+                where = "" if os.path.isabs(value) else f" ({LOOKED_FOR})"
+                bad.add(NOT_THERE + where, f"{utt}: {value}")
     logging.info(f"{folder}: {len(tables['text'])} utterances")
     left = ("utt2num_samples", identity.NAME)  # are made anew
     return {name: table for name, table in tables.items() if name not in left}
+
+
+def _gone(values: Iterable[str]) -> Set[str]:
+    """Return the entries of `wav.scp` whose file or archive is not there; a command is run later.
+
+    Each is looked at once: a recording stands there for all its utterances.
+    """
+    gone = set()
+    for value in set(values):
+        place = place_of(value)
+        path = value if place is None else place.path
+        if not is_command(value) and not os.path.isfile(path):
+            gone.add(value)
+    return gone

@@ -197,6 +197,32 @@ def test_kaldi_directories_from_another_place(corpus, ok, tmp_path, monkeypatch)
     ok("format_audio", "--data", "data/train", "--out", "dump/train")
 
 
+def test_sounds_that_are_not_there_are_told_when_kaldi_tables_are_read(corpus, cli):
+    """Not in stage 3, whose user no longer knows of the directory."""
+    names = {"train": 60, "dev": 3, "test": 3}
+    for name, count in names.items():
+        folder = Path("k", name)
+        folder.mkdir(parents=True)
+        wav = [f"u{n} {Path('c/s0/0.wav').resolve()}\n" for n in range(count)]
+        wav[0] = "u0 gone/0.wav\n" if name == "train" else wav[0]
+        (folder / "wav.scp").write_text("".join(wav))
+        (folder / "text").write_text("".join(f"u{n} A\n" for n in range(count)))
+    assert cli("import_corpus", "--corpus", "k")[0] == 0
+    assert len(sets()["train"]) == 59
+    left_out = Path("data/train/left_out").read_text()
+    assert "(relative paths are looked for in the current" in left_out and "u0: gone/0" in left_out
+    for name, path, told in (
+        ("train", "/gone.ark:33", "6 of 66 utterances are unusable, more than --max_bad_share"),
+        ("dev", "gone/1.wav", "no sound file of it is there (e.g. 'gone/1.wav'); relative paths"),
+    ):
+        few = 5 if name == "train" else 3
+        lines = Path("k", name, "wav.scp").read_text().splitlines(True)
+        lines[-few:] = [f"{line.split()[0]} {path}\n" for line in lines[-few:]]
+        Path("k", name, "wav.scp").write_text("".join(lines))
+        code, err = cli("import_corpus", "--corpus", "k")
+        assert code == 1 and told in err
+
+
 def test_commands_of_a_download_are_not_run(corpus, cli):
     folder = Path("downloads/train")
     folder.mkdir(parents=True)
