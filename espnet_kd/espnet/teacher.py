@@ -1,6 +1,7 @@
 """A trained transducer, frozen, that is no part of its student."""
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
@@ -52,7 +53,9 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
     except UserError as e:
         raise UserError(f"{config}: {e}") from None
     except FileNotFoundError as e:
-        raise UserError(f"{config}: names {e.filename}, which is not there") from e
+        raise UserError(
+            f"{config}: names {e.filename}, which is not there{_where_it_begins(config, e)}"
+        ) from e
     except Exception as e:  # ESPnet checks little of a config: anything may come of a wrong one
         raise UserError(
             f"{config}: not the config of {_kind(offline)}: {type(e).__name__}: {e}"
@@ -77,6 +80,19 @@ def load_transducer(config: str, checkpoint: str) -> ESPnetASRTransducerModel:
         features = model.frontend.output_size() if model.frontend else raw_config["input_size"]
         model.encoder = WholeEncoder(model.encoder, features, model.encoder.output_size)
     return model
+
+
+def _where_it_begins(config: str, error: FileNotFoundError) -> str:
+    """Say from where a file that a config names by a relative path would be found."""
+    from espnet_kd.espnet.standalone import roots_of  # which loads models by this module
+
+    name = str(error.filename)
+    if os.path.isabs(name):
+        return ""
+    for root in roots_of(Path(config).parent):
+        if (root / name).is_file():
+            return f"; it is below {root}: run this there"
+    return "; run this in the folder of the recipe that made it, where its paths begin"
 
 
 def _kind(offline: bool) -> str:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
 
 from espnet_kd.errors import UserError
@@ -155,6 +156,23 @@ def test_factors_and_few_bits_are_counted(place, capsys):
 def test_refuses(place, capsys, words, message):
     code, _, err = plan(place, capsys, *words)
     assert code == 1 and message in err and "Traceback" not in err
+
+
+def test_a_teacher_of_another_folder_says_from_where_it_can_be_read(place, capsys):
+    """Its config names statistics by a path that begins in its recipe's folder."""
+    config = yaml.safe_load((place / "teacher/config.yaml").read_text())
+    stats = {"normalize": "global_mvn", "normalize_conf": {"stats_file": "exp/stats/feats.npz"}}
+    with inside(place):
+        write_yaml("recipe/exp/asr_x/config.yaml", {**config, **stats})
+        shutil.copy("teacher/model.pth", "recipe/exp/asr_x/model.pth")
+    words = ("--teacher_exp", "recipe/exp/asr_x", "--no_estimate")
+    told = "exp/asr_x/config.yaml: names exp/stats/feats.npz, which is not there; "
+    code, _, err = plan(place, capsys, *words)
+    assert code == 1 and f"{told}run this in the folder of the recipe that made it" in err
+    (place / "recipe/exp/stats").mkdir()
+    (place / "recipe/exp/stats/feats.npz").touch()
+    code, _, err = plan(place, capsys, *words)
+    assert code == 1 and f"{told}it is below {(place / 'recipe').resolve()}: run this there" in err
 
 
 def test_a_plan_that_is_there_takes_no_words_of_a_draft(place, capsys):
