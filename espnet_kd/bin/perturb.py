@@ -37,12 +37,49 @@ class Work(NamedTuple):
     Attributes:
         utt: Name of the clean utterance.
         condition: Its condition.
-        others: Sounds of which noise may be made.
     """
 
     utt: str
     condition: Condition
-    others: Sequence[str]
+
+
+class Voices(NamedTuple):
+    """The sounds of a set and who speaks; each process has it once, however many people there are.
+
+    Attributes:
+        names: Names of the utterances, sorted.
+        paths: Their sounds.
+        people: Name of an utterance -> its person.
+        places: Person -> places in `names`, rising.
+    """
+
+    names: List[str]
+    paths: Dict[str, str]
+    people: Dict[str, str]
+    places: Dict[str, List[int]]
+
+    def others(self, utt: str) -> int:
+        """Return how many sounds are of other people than an utterance."""
+        return len(self.names) - len(self.places[self.people[utt]])
+
+    def other(self, utt: str, number: int) -> str:
+        """Return the sound of this number, from 0, of all that are of other people."""
+        for place in self.places[self.people[utt]]:
+            if place > number:
+                break
+            number += 1
+        return self.paths[self.names[number]]
+
+
+def voices_of(tables: Tables) -> Voices:
+    """Read who speaks in which sound."""
+    names = sorted(tables["wav.scp"])
+    speakers = tables["utt2spk"]
+    people = dict(zip(speakers, people_of(list(speakers.values()))))
+    places: Dict[str, List[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(people[name], []).append(place)
+    return Voices(names, tables["wav.scp"], people, places)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -62,7 +99,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     wanted = load_robustness(args.conditions)
     tables = read_data_dir(args.data)
     clean = chosen(args.data, tables, wanted)
-    works = [work for c in wanted.conditions for work in works_of(c, clean, tables, args)]
+    voices = voices_of(tables)
+    for condition in wanted.conditions:
+        check_noise(condition, clean, voices, args)
+    works = [Work(utt, condition) for condition in wanted.conditions for utt in clean]
     names = [f"{work.utt}-{work.condition.name}" for work in works]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice:
@@ -73,7 +113,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     sources = read_sources(args.data, list(tables["wav.scp"]))
     bad = BadItems(str(args.data), 1.0)
     made: Tables = {name: {} for name in ("wav.scp", "text", "utt2spk", *LABELS)}
-    make = functools.partial(make_one, tables["wav.scp"], args.out / "data")
+    make = functools.partial(make_one, args.data, args.out / "data")
     results = parallel_map(make, works, min(args.nj, len(works)))
     paths = track(results, f"perturb {args.out.name}", total=len(works))
     for work, name, path in zip(works, names, paths):
@@ -117,45 +157,44 @@ def chosen(data: Path, tables: Tables, wanted: Robustness) -> List[str]:
     return [names[i * len(names) // count] for i in range(count)]
 
 
-def works_of(
-    condition: Condition, utts: Sequence[str], tables: Tables, args: argparse.Namespace
-) -> List[Work]:
-    """List what is made under a condition, and the sounds that its noise may be made of.
+def check_noise(
+    condition: Condition, utts: Sequence[str], voices: Voices, args: argparse.Namespace
+) -> None:
+    """Refuse noise that cannot be made.
 
     Raises:
-        UserError: there are none.
+        UserError: it is made of other people's speech, or of a folder, and there is none.
     """
-    if condition.noise in ("", WHITE):
-        return [Work(utt, condition, ()) for utt in utts]
-    if condition.noise != BABBLE:
-        files = [str(path) for path in sound_files(condition.noise)]
-        return [Work(utt, condition, files) for utt in utts]
-    speakers = tables["utt2spk"]
-    people = dict(zip(speakers, people_of(list(speakers.values()))))
-    sounds = sorted(tables["wav.scp"].items())
-    others = {  # once a person: with thousands of utterances each has thousands of others
-        person: [path for name, path in sounds if people[name] != person]
-        for person in {people[utt] for utt in utts}
-    }
-    if not all(others.values()):
+    if condition.noise == BABBLE and not all(voices.others(utt) for utt in utts):
         raise UserError(
             f"{args.conditions}: '{condition.name}' needs other speakers for its babble, and all "
-            f"of {args.data} is of '{people[utts[0]]}'"
+            f"of {args.data} is of '{voices.people[utts[0]]}'"
         )
-    return [Work(utt, condition, others[people[utt]]) for utt in utts]
+    if condition.noise not in ("", WHITE, BABBLE):
+        _noises(condition.noise)
 
 
-def make_one(sounds: Dict[str, str], folder: Path, work: Work) -> str:
+def make_one(data: Path, folder: Path, work: Work) -> str:
     """Make a sound and return its path; '' where the utterance is silent.
+
+    Args:
+        data: Data directory of the clean utterances.
+        folder: Folder for the sound.
+        work: The sound.
 
     Raises:
         UserError: a sound cannot be read, or noise has another sampling rate.
     """
-    audio, header = decode_or_refuse(sounds[work.utt])
+    voices = _voices_in(data)
+    audio, header = decode_or_refuse(voices.paths[work.utt])
 
     def drawn(random: np.random.Generator, most: int) -> List[np.ndarray]:
-        picks = random.choice(len(work.others), min(most, len(work.others)), replace=False)
-        return [_other(work.others[k], header.rate) for k in sorted(picks)]
+        babble = work.condition.noise == BABBLE
+        count = voices.others(work.utt) if babble else len(_noises(work.condition.noise))
+        picks = sorted(random.choice(count, min(most, count), replace=False))
+        if babble:
+            return [_other(voices.other(work.utt, k), header.rate) for k in picks]
+        return [_other(_noises(work.condition.noise)[k], header.rate) for k in picks]
 
     try:
         out = perturb(audio, header.rate, work.condition, work.utt, drawn)
@@ -169,6 +208,16 @@ def make_one(sounds: Dict[str, str], folder: Path, work: Work) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     encode(path, out, header.rate, "flac")
     return str(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _voices_in(data: Path) -> Voices:
+    return voices_of(read_data_dir(data))
+
+
+@functools.lru_cache(maxsize=None)
+def _noises(folder: str) -> List[str]:
+    return [str(path) for path in sound_files(folder)]
 
 
 @functools.lru_cache(maxsize=64)

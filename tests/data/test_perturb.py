@@ -1,12 +1,13 @@
 """Sounds under other conditions: what is promised of them, and that they come out again."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 
-from espnet_kd.bin.perturb import main
+from espnet_kd.bin.perturb import main, voices_of
 from espnet_kd.data.audio import BadAudio
 from espnet_kd.data.perturbation import level, perturb, stretched
 from espnet_kd.fileio import read_table
@@ -112,6 +113,21 @@ def test_the_same_sounds_are_made_again(data):
     }  # fmt: skip
     assert read_table(out / "utt2source")["s0-2-hiss"] == "r2"
     assert read_table(out / "text")["s0-2-talk"] == "A B"
+
+
+def test_others_are_all_of_other_people_and_hardly_take_memory():
+    """A list of them for each person would take people x utterances."""
+    speakers = {f"u{n:05d}": f"s{n * 7 % 1000}" for n in range(4000)}
+    tables = {"wav.scp": {utt: f"{utt}.wav" for utt in speakers}, "utt2spk": speakers}
+    tracemalloc.start()
+    voices = voices_of(tables)
+    counts = {utt: voices.others(utt) for utt in speakers}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(counts.values()) == {3996} and peak < 2e6  # bytes; lists of them: 32 MB
+    for utt in ("u00000", "u01234", "u03999"):
+        others = [f"{other}.wav" for other in sorted(speakers) if speakers[other] != speakers[utt]]
+        assert [voices.other(utt, k) for k in range(counts[utt])] == others
 
 
 def test_a_babble_needs_other_speakers_and_labels_are_known(data, capsys):
