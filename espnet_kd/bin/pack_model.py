@@ -57,7 +57,11 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             f"'{args.inference_tag}'; run stage 17 first"
         )
     if args.list:
+        folders = {Path(model["dir"]) for model in results["models"]}
         for model in results["models"]:
+            # The run's chunks, which an archive and its card tell, are not a sibling's.
+            if Path(model["dir"]).parent in folders:
+                continue
             print(model["name"], model["dir"], model["checkpoint"])
         return
     model = find_model(results, args.model, args.results)

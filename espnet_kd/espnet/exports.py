@@ -1,9 +1,11 @@
 """Averaged models in the form that stock ESPnet decodes, where another form is trained."""
 
+import copy
 from pathlib import Path
 from typing import Any, List, Mapping
 
 import torch
+import yaml
 
 from espnet_kd.common.device_weights import (
     PARTS,
@@ -13,11 +15,11 @@ from espnet_kd.common.device_weights import (
 )
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.espnet.auxiliary_layers import PREFIX
-from espnet_kd.espnet.stock import check_forms
-from espnet_kd.fileio import atomic_path, save_tensors
+from espnet_kd.espnet.stock import build, check_forms
+from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.methods import method_named
 from espnet_kd.methods.callbacks import Callback, Run
-from espnet_kd.methods.protocol import device_file
+from espnet_kd.methods.protocol import Sibling, device_file
 from espnet_kd.saved import read_saved
 
 AGAIN = "run the training again: it averages anew"
@@ -51,6 +53,33 @@ class ExportAverages(Callback):
                 write_device(for_device(exported.device), device_file(path))
             with atomic_path(path) as tmp:
                 save_tensors(state, tmp, torch.save)
+            for name, sibling in exported.siblings.items():
+                _write_sibling(run.folder / name, config, sibling, path)
+
+
+def _write_sibling(
+    folder: Path, config: Mapping[str, Any], sibling: Sibling, average: Path
+) -> None:
+    """Write another model of a training as an experiment of its own.
+
+    Args:
+        folder: Its folder.
+        config: The student's config.
+        sibling: The model.
+        average: The student's average of the same epochs, whose names it gets.
+    """
+    config = {key: value for key, value in config.items() if key != "method_conf"}
+    config = {**config, **sibling.config}
+    build(copy.deepcopy(config)).load_state_dict(sibling.state)  # it is one
+    folder.mkdir(exist_ok=True)
+    with atomic_path(folder / average.name) as tmp:
+        save_tensors(sibling.state, tmp, torch.save)
+    for link in average.parent.glob("*.ave.pth"):
+        if link.is_symlink() and link.resolve() == average.resolve():
+            (folder / link.name).unlink(missing_ok=True)
+            (folder / link.name).symlink_to(average.name)
+    with atomic_open(folder / "config.yaml") as f:
+        yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
 
 
 def _strip(paths: List[Path]) -> None:

@@ -16,7 +16,7 @@ from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
-from espnet_kd.espnet.terms import TERMS, Outputs
+from espnet_kd.espnet.terms import TERMS, Heard, Outputs
 from espnet_kd.espnet.versions import subsampled_lengths
 from espnet_kd.lattice.host_lengths import asks
 from espnet_kd.methods.callbacks import Callback
@@ -41,6 +41,7 @@ class DistilTransducer(ESPnetASRTransducerModel):
     method_conf: Mapping[str, Any] = {}  # what its method was attached with
     callbacks: Sequence[Callback] = ()  # of its method
     rests: bool = False  # see `Attached`
+    own_share: float = 1.0  # see `Attached`
     band_watch: BandWatch  # of `lattice: band`
     updates: int = 0  # of the student so far; the trainer counts them
     batches: int = 0  # of the epoch before this one; the trainer counts them, too
@@ -208,7 +209,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
             attention_inputs(self.encoder, [s for s, _ in related]) as heads,
         ):
             enc, t_len = encode(self.encoder, feats, host[0], chunk_size)  # (B, T, D)
-        host[0] = subsampled_lengths(self.encoder.embed, host[0])
+        feats_host = host[0].clone()  # (B,)
+        host[0] = subsampled_lengths(self.encoder.embed, feats_host)
         self.decoder.set_device(enc.device)
         dec = self.decoder(decoder_in)  # (B, U + 1, D)
         joint = project(self.joint_network, enc, dec)
@@ -233,7 +235,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
         teacher = outputs[0] if outputs else None
         lattice = labels, t_len, u_len, (host[0], host[1])
         theirs = teacher_blocks, heads, teacher_heads
-        batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, *theirs)
+        heard = Heard(raw, feats, feats_len, feats_host, decoder_in, chunk_size)
+        batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, *theirs, heard)
         stats: Dict[str, Any] = {}
         loss: Any = 0.0  # (), a tensor from the first term on
         with torch.autocast(enc.device.type, enabled=False):
@@ -241,7 +244,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
                 if any(getattr(batch, need) is None for need in term.needs):
                     continue
                 value = term.value(batch)  # ()
-                loss = loss + term.weight(self) * value
+                share = self.own_share if term in TERMS else 1.0
+                loss = loss + share * term.weight(self) * value
                 stats.update({term.name: value.detach(), **term.beside(batch)})
 
         # 6. Error rates of a validation, if ESPnet is asked for them.

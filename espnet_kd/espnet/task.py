@@ -187,7 +187,7 @@ class DistilTransducerTask(ASRTransducerTask):
         student = DistilTransducer.wrap(model, options, *teachers)
         student.terms += attached.terms
         student.callbacks, student.method_conf = attached.callbacks, method_conf
-        student.rests = attached.rests
+        student.rests, student.own_share = attached.rests, attached.own_share
         if trains:
             check_cache(args, options, student)
         return student

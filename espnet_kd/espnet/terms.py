@@ -9,13 +9,15 @@ may add terms of its own (`methods.protocol.Attached`).
 
 import dataclasses
 import functools
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.auxiliary_layers import Auxiliary, CausalRelations, Heads
+from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.layers import layer_distance, layer_projections
+from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
@@ -23,6 +25,26 @@ from espnet_kd.methods.protocol import Term
 from espnet_kd.objective import Losses, Posteriors, Teachers, distillation_losses
 
 Blocks = Dict[int, torch.Tensor]  # number of an encoder block -> its output (B, T, D)
+
+
+class Heard(NamedTuple):
+    """What both encoders were given, for terms that let it be heard again.
+
+    Attributes:
+        raw: The teacher's features, before normalisation; None: nobody hears them. (B, T_in, F)
+        feats: The student's, normalised. (B, T_in, F)
+        feats_len: (B,)
+        host_feats_len: The same on the CPU. (B,)
+        decoder_in: Labels with a blank before them. (B, U + 1)
+        chunk_size: Encoder frames a chunk; None or 0: full context.
+    """
+
+    raw: Optional[torch.Tensor]
+    feats: torch.Tensor
+    feats_len: torch.Tensor
+    host_feats_len: torch.Tensor
+    decoder_in: torch.Tensor
+    chunk_size: Optional[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +66,8 @@ class Outputs:
         teacher_blocks: Outputs of its blocks that are compared.
         heads: Queries, keys and values of the student's blocks that are compared.
         teacher_heads: Those of the teacher's.
+        heard: Inputs of the encoders.
+        whole: Whether the lattice is whole, whatever `lattice` says.
     """
 
     model: Any
@@ -60,6 +84,8 @@ class Outputs:
     teacher_blocks: Blocks = dataclasses.field(default_factory=dict)
     heads: Dict[int, Heads] = dataclasses.field(default_factory=dict)
     teacher_heads: Dict[int, Heads] = dataclasses.field(default_factory=dict)
+    heard: Optional[Heard] = None
+    whole: bool = False
 
     @functools.cached_property
     def lattice(self) -> Losses:
@@ -70,12 +96,36 @@ class Outputs:
         compute = functools.partial(distillation_losses, *arguments, measure_agreement=due)
         if options.lattice == "full" or self.teachers is None:
             return compute(options, fastemit)
-        if not self.model.training:  # checkpoints are chosen by the exact loss
+        # Checkpoints are chosen by the exact loss.
+        if self.whole or not self.model.training:
             whole = options.changed(lattice="full", band_kept=0.999, band_rows=0)
             return compute(whole, fastemit)
         return self.model.band_watch.losses(
             lambda whole: compute(options, fastemit, measure_band=whole)
         )
+
+    def heard_by(self, encoder: torch.nn.Module, ahead: int) -> "Outputs":
+        """Return what becomes of the batch with another encoder, in longer chunks.
+
+        Teachers that share the student's chunks share these, too; those of full context, and what
+        a cache holds, are as they were.
+
+        Args:
+            encoder: Encoder of the student's width, before the same joint network.
+            ahead: Frames by which chunks are longer.
+        """
+        assert self.heard is not None  # the model tells it
+        raw, feats, feats_len, host, decoder_in, chunk_size = self.heard
+        size = chunk_size + ahead if chunk_size else None
+        model, teachers = self.model, self.teachers
+        if isinstance(teachers, list) and model.options.teacher_context == "shared":
+            given = raw, feats_len, decoder_in, size
+            teachers = [(t.joint(*given).joint, share) for t, share in model.teachers]
+        with autocast(self.enc.device.type, model.autocast_dtype):
+            enc, _ = encode(encoder, feats, host, size)  # (B, T, D)
+            projected = model.joint_network.lin_enc(enc)  # (B, T, D)
+        joint = self.joint._replace(enc=projected.to(self.joint.enc.dtype))
+        return dataclasses.replace(self, enc=enc, joint=joint, teachers=teachers, whole=True)
 
 
 class Rnnt(Term):

@@ -13,6 +13,7 @@ In reading order:
     tied       an addition: one matrix for label embedding and output layer
     computed_weights  weights that are functions of those that are trained
     gates      an addition: units that learn whether they stay
+    cascade    an addition: blocks on top that hear more, and are a model of their own
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
@@ -21,14 +22,16 @@ In reading order:
 import importlib
 from typing import List
 
-from espnet_kd.methods import freeze, gates, predictor_dropout, tied
+from espnet_kd.methods import cascade, freeze, gates, predictor_dropout, tied
 from espnet_kd.methods.additions import Addition, options_with_additions
 from espnet_kd.methods.low_rank import LowRankOptions
 from espnet_kd.methods.protocol import Method
 from espnet_kd.methods.quantise import QuantiseOptions
 from espnet_kd.spec.method import DEFAULT, KeepsSizes, MethodOptions, register_method
 
+# In the order in which they change a student; a cascade cuts it anew.
 ADDITIONS: List[Addition] = [
+    cascade.ADDITION,
     tied.ADDITION,
     predictor_dropout.ADDITION,
     freeze.ADDITION,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, Tuple, Type
+import math
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple, Type
 
-from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared
+from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, Sibling
 from espnet_kd.spec.method import MethodOptions
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Addition(abc.ABC):
             UserError: it does not go together with the addition.
         """
 
+    def siblings_of(self, value: Any) -> Dict[str, int]:
+        """Return what `siblings` will: names, and the encoder frames their chunks are longer."""
+        return {}
+
     def prepare(self, job: Job, prepared: Prepared, value: Any) -> Prepared:
         """Change a student before its training; what `attach` is given is written down here.
 
@@ -62,6 +67,10 @@ class Addition(abc.ABC):
     def export(self, state: State, facts: Any) -> State:
         """Return the state that is decoded; `kd_*`, which it may read, are left out after it."""
         return state
+
+    def siblings(self, state: State, facts: Any) -> Dict[str, Sibling]:
+        """Return further models that the training leaves, by name; see `Exported`."""
+        return {}
 
 
 def with_facts(prepared: Prepared, name: str, facts: Any, **changes: Any) -> Prepared:
@@ -96,14 +105,19 @@ class WithAdditions(Method):
         parts = [addition.attach(model, facts) for addition, facts in _attached(conf)]
         terms = [term for part in parts for term in part.terms]
         callbacks = [callback for part in parts for callback in part.callbacks]
-        return Attached(terms, callbacks, any(part.rests for part in parts))
+        own_share = math.prod(part.own_share for part in parts)
+        return Attached(terms, callbacks, any(part.rests for part in parts), own_share)
 
     def export(self, state: Mapping[str, torch.Tensor], conf: Mapping[str, Any]) -> Exported:
         """Leave out what exists in training alone."""
         whole = dict(state)
+        siblings: Dict[str, Sibling] = {}
         for addition, facts in _attached(conf):
             whole = addition.export(whole, facts)
-        return Exported({name: t for name, t in whole.items() if not name.startswith("kd_")})
+        for addition, facts in _attached(conf):
+            siblings.update(addition.siblings(whole, facts))
+        decoded = {name: t for name, t in whole.items() if not name.startswith("kd_")}
+        return Exported(decoded, siblings=siblings)
 
 
 def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
@@ -115,11 +129,23 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
         for addition, value in asked_for(self):
             addition.check_stage(stage, value, f"{stage.where}.method_conf.{addition.name}")
 
+    def siblings(self: Any) -> Dict[str, int]:
+        """Return the other models that additions make of the training."""
+        return {
+            name: frames
+            for addition, value in asked_for(self)
+            for name, frames in addition.siblings_of(value).items()
+        }
+
     return dataclasses.make_dataclass(
         f"{base.__name__}WithAdditions",
         [(addition.name, addition.kind, addition.option) for addition in _all()],
         bases=(base,),
-        namespace={"check_stage": check_stage, "__doc__": base.__doc__},
+        namespace={
+            "check_stage": check_stage,
+            "siblings": property(siblings),
+            "__doc__": base.__doc__,
+        },
         frozen=True,
     )
 

@@ -37,7 +37,8 @@ class Cut(WithAdditions):
         if cutter.importance is not None:
             report["importance"] = {job.stage.blocks: cutter.importance}
         alike = functools.partial(cutter.cut_alike, sizes)
-        return Prepared(sizes, cutter.blocks_of(sizes), state, report, alike=alike)
+        kept, cut = cutter.blocks_of(sizes), None if state is None else cutter.cut_blocks
+        return Prepared(sizes, kept, state, report, alike=alike, cut=cut)
 
 
 METHOD = Cut()

@@ -56,6 +56,9 @@ class Cutter:
                     f"directory with --data, or say '{plain}'"
                 )
         self.stage, self.teacher, self.sample, self.build = stage, teacher, sample, build
+        cascade = getattr(stage.method_conf, "cascade", None)
+        # The teacher's last blocks are those that look ahead.
+        self.free = teacher.sizes.num_blocks - (cascade.lookahead_blocks if cascade else 0)
         self.importance: Optional[List[float]] = None
         if stage.blocks != "spaced":
             self.importance = getattr(sample, stage.blocks)(teacher.net)
@@ -65,10 +68,26 @@ class Cutter:
             self.scores = sample.taylor(teacher.net, by_change=stage.units == "taylor_change")
 
     def kept_blocks(self, count: int) -> List[int]:
-        """Choose `count` of the teacher's blocks."""
+        """Choose `count` of the teacher's blocks.
+
+        Raises:
+            UserError: a cascade leaves fewer to choose from.
+        """
+        if count > self.free:
+            blocks = self.teacher.sizes.num_blocks
+            rest = (
+                f"name encoder.num_blocks {self.free} or fewer in 'student', or a smaller 'target'"
+                if self.free > 0
+                else "it must be fewer than that"
+            )
+            raise UserError(
+                f"{self.stage.where}.method_conf.cascade.lookahead_blocks: the last "
+                f"{blocks - self.free} of the teacher's {blocks} blocks look ahead, and the "
+                f"streaming student is to keep {count} of those below; {rest}"
+            )
         if self.importance is None:
-            return spaced_blocks(self.teacher.sizes.num_blocks, count)
-        return most_important(self.importance, count)
+            return spaced_blocks(self.free, count)
+        return most_important(self.importance[: self.free], count)
 
     def blocks_of(self, student: Architecture) -> List[int]:
         """Choose the teacher's block for each of a student's.
@@ -81,7 +100,7 @@ class Cutter:
             return preferred
         kept = fitting_blocks(
             preferred,
-            teacher.num_blocks,
+            self.free,
             lambda b, i: all(student.size_of(a, b) <= teacher.size_of(a, i) for a in PER_BLOCK),
         )
         if kept is None:
@@ -97,15 +116,13 @@ class Cutter:
 
     def cut(self, student: Architecture) -> Dict[str, torch.Tensor]:
         """Return the inherited weights of a student."""
+        return self.cut_blocks(student, self.blocks_of(student))
+
+    def cut_blocks(self, student: Architecture, kept: List[int]) -> Dict[str, torch.Tensor]:
+        """Return the inherited weights of a student of some of the teacher's blocks."""
         teacher = self.teacher
-        return inherit(
-            teacher.net.state_dict(),
-            teacher.sizes,
-            student,
-            self.blocks_of(student),
-            teacher.causal,
-            self.scores,
-        )
+        weights = teacher.net.state_dict()
+        return inherit(weights, teacher.sizes, student, kept, teacher.causal, self.scores)
 
     def cut_alike(
         self, student: Architecture, tensors: Dict[str, torch.Tensor]

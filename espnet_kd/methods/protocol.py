@@ -108,6 +108,8 @@ class Prepared:
             called, and stock ESPnet's form is trained.
         alike: Function that cuts other tensors of the teacher's parameters, by name, as the
             weights were cut; None: they are no part of the teacher's.
+        cut: Function that cuts weights of other sizes, and of the blocks that it is told, out of
+            the teacher; None: nothing of the teacher was cut.
     """
 
     sizes: Architecture
@@ -116,6 +118,7 @@ class Prepared:
     report: Dict[str, Any] = dataclasses.field(default_factory=dict)
     method_conf: Dict[str, Any] = dataclasses.field(default_factory=dict)
     alike: Optional[Callable[[State], State]] = None
+    cut: Optional[Callable[[Architecture, List[int]], State]] = None
 
 
 class OnDevice(NamedTuple):
@@ -182,11 +185,26 @@ class Attached:
         callbacks: See `Callback`.
         rests: Whether a parameter may have no part in an update, which several processes that
             train together have to know.
+        own_share: Factor of our own terms.
     """
 
     terms: Sequence[Term] = ()
     callbacks: Sequence[Callback] = ()
     rests: bool = False
+    own_share: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sibling:
+    """Another model of stock ESPnet that comes out of the same training.
+
+    Attributes:
+        config: Parts of its config that differ from the student's.
+        state: Its weights.
+    """
+
+    config: Dict[str, Any]
+    state: State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,10 +215,12 @@ class Exported:
         state: The weights that stock ESPnet loads, and nothing else.
         device: The weights as a device holds them, tensors or `device_weights.Rounded`; more
             than decoding needs is left out by whoever writes them. Empty: those of `state`.
+        siblings: Further models of the training by the names of their folders in the student's.
     """
 
     state: State
     device: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    siblings: Dict[str, Sibling] = dataclasses.field(default_factory=dict)
 
 
 class Method(abc.ABC):

@@ -41,6 +41,7 @@ def write_manifest(
     }
     if device_file(exp / model).is_file():
         files["device"] = device_file(exp / model)
+    files |= {kind: exp / kind / model for kind in stage.method_conf.siblings}
     env = environment("")
     manifest = {
         "student": stage.name,

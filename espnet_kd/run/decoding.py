@@ -12,8 +12,9 @@ import os
 import shlex
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from espnet_kd.cli import values_of
+from espnet_kd.cli import sampling_rate, values_of
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.data.frames import samples_of_frame
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import atomic_path
 from espnet_kd.run.jobs import job_words
@@ -62,12 +63,32 @@ def window_tags(settings: Settings) -> Dict[str, str]:
     """
     if not settings.decoding_windows:
         return {}
-    values = values_of(settings.inference_args.split(), "--decoding_window")
+    mine, tag = _window(settings, settings.inference_args), settings.inference_tag
+    return {w: tag if w == mine else f"{tag}_{w}ms" for w in settings.decoding_windows}
+
+
+def _window(settings: Settings, args: str) -> str:
+    """Return the milliseconds of a chunk that is decoded with these options."""
+    values = values_of(args.split(), "--decoding_window")
     path = settings.inference_config
     config = read_yaml(path, "--inference_config names it") if path else {}
-    mine = values.get("decoding_window") or str(config.get("decoding_window", ESPNET_WINDOW))
-    tag = settings.inference_tag
-    return {w: tag if w == mine else f"{tag}_{w}ms" for w in settings.decoding_windows}
+    return values.get("decoding_window") or str(config.get("decoding_window", ESPNET_WINDOW))
+
+
+def _longer(settings: Settings, how: Decoding, exp: str, frames: int) -> Decoding:
+    """Return a way to decode in longer chunks.
+
+    Args:
+        settings: Options of the run.
+        how: The way.
+        exp: Experiment of the model.
+        frames: Encoder frames by which chunks are longer.
+    """
+    path = f"{exp}/config.yaml"
+    samples = samples_of_frame(read_yaml(path, "training leaves it"), path)
+    more = frames * samples * 1000 / sampling_rate(settings.fs)
+    window = round(float(_window(settings, how.args)) + more)
+    return how._replace(args=f"{how.args} --decoding_window {window}".strip())
 
 
 def decode_model(
@@ -76,6 +97,7 @@ def decode_model(
     maker: str,
     sets: Optional[Sequence[str]] = None,
     force: Optional[bool] = None,
+    ahead: int = 0,
 ) -> None:
     """Decode sets that are not decoded yet.
 
@@ -85,6 +107,7 @@ def decode_model(
         maker: Number of the stage that trains the model.
         sets: Names below `data_feats`; None: all test sets.
         force: Whether it is done in any case; None: as the run is asked to.
+        ahead: Encoder frames by which its chunks are longer than those of the run.
 
     Raises:
         UserError: a file is missing, or it was decoded otherwise before.
@@ -96,6 +119,7 @@ def decode_model(
     for name in settings.scored_sets if sets is None else sets:
         recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
     for how in ways_of(settings)[: None if sets is None else 1]:
+        how = _longer(settings, how, exp, ahead) if ahead else how
         _decode(recipe, exp, how, settings.scored_sets if sets is None else sets, force)
 
 

@@ -330,12 +330,11 @@ def _as_number(epochs: Optional[str]) -> int:
 
 def _no_checkpoint(new: Record, missing: str) -> str:
     there = [name for name in files_of(new.folder, "*.pth") if name != "checkpoint.pth"]
-    name = "--inference_asr_model" if missing.endswith(".pth") else ""
+    missing = os.path.relpath(missing, new.folder)
+    is_checkpoint = missing.endswith(".pth") and "/" not in missing
+    name = "--inference_asr_model" if is_checkpoint else ""
     remedy = f"name one of its checkpoints with {name} ({' '.join(there)}), or " if name else ""
-    return (
-        f"{new.folder} is trained, but has no {os.path.basename(missing)}; "
-        f"{remedy}{_redo(new)} trains it again"
-    )
+    return f"{new.folder} is trained, but has no {missing}; {remedy}{_redo(new)} trains it again"
 
 
 def _redo(new: Record) -> str:

@@ -23,6 +23,20 @@ class Made(NamedTuple):
     maker: str
 
 
+class Sibling(NamedTuple):
+    """Another model of a student's training.
+
+    Attributes:
+        name: Name in the report.
+        folder: Experiment of the model.
+        ahead: Encoder frames by which its chunks are longer than those of the run.
+    """
+
+    name: str
+    folder: str
+    ahead: int
+
+
 class StudentInRun:
     """A student and its place in the run.
 
@@ -51,6 +65,15 @@ class StudentInRun:
         """Whether a teacher cache serves it if it serves the plan's own students."""
         path = path_named(self.plan.path)
         return path is None or path.cached
+
+    @property
+    def siblings(self) -> List[Sibling]:
+        """Return the other models of its training."""
+        ahead = self.plan.method_conf.siblings
+        return [
+            Sibling(f"{self.name}_{kind}", f"{self.folder}/{kind}", frames)
+            for kind, frames in ahead.items()
+        ]
 
     def derived_from(self) -> List[str]:
         """Spell what of the plan its first weights and its training are made from."""

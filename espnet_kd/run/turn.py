@@ -260,6 +260,9 @@ class Turn:
         ]
         if self.student.plan.taught_by != PREVIOUS:  # whose weights are not in its first ones
             words.append(f"file:{self.student.taught_by}/{settings.inference_asr_model}")
+        for kind in self.student.plan.method_conf.siblings:
+            names = ("config.yaml", settings.inference_asr_model)
+            words += [f"out:{kind}/{name}" for name in names]
         start = ["--config", config, "--init_param", weights, *given, *until]
         train_model(
             self.recipe, exp, *data, words, lambda: [*options(), *start], force=self._force
@@ -290,10 +293,14 @@ class Turn:
     def decode(self) -> None:
         """Decode the test sets."""
         decode_model(self.recipe, self.student.folder, "16")
+        for _, folder, ahead in self.student.siblings:
+            decode_model(self.recipe, folder, "16", ahead=ahead)
 
     def score(self) -> None:
         """Count the errors on the test sets."""
         score_model(self.recipe, self.student.folder, "16")
+        for _, folder, _ahead in self.student.siblings:
+            score_model(self.recipe, folder, "16")
 
     def manifest(self) -> None:
         """Write down what the finished student was made from, whenever something of it changes."""

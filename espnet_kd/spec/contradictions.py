@@ -21,7 +21,7 @@ def check_names(stages: Sequence[Stage]) -> None:
         UserError: two names differ in case at most, those that a gate would add included.
     """
     names: Dict[str, str] = {}
-    added: Dict[str, Stage] = {}
+    added: Dict[str, str] = {}
     for stage in stages:
         other = names.get(stage.name.lower())
         if other is not None:
@@ -29,13 +29,16 @@ def check_names(stages: Sequence[Stage]) -> None:
             raise UserError(f"{stage.where}.name: duplicate name '{stage.name}'{case}")
         names[stage.name.lower()] = stage.name
         if stage.gate and stage.gate.otherwise == "split":
-            added |= {f"{stage.name}_{part}".lower(): stage for part in ("half", "again")}
+            why = f"the gate of '{stage.name}' may add (otherwise: split)"
+            added |= {f"{stage.name}_{part}".lower(): why for part in ("half", "again")}
+        why = f"the training of '{stage.name}' leaves, too"
+        added |= {f"{stage.name}_{part}".lower(): why for part in stage.method_conf.siblings}
     for stage in stages:
-        gated = added.get(stage.name.lower())
-        if gated is not None:
+        reason = added.get(stage.name.lower())
+        if reason is not None:
             raise UserError(
-                f"{stage.where}.name: '{stage.name}' is the name of a student that the gate of "
-                f"'{gated.name}' may add (otherwise: split); rename the stage"
+                f"{stage.where}.name: '{stage.name}' is the name of a student that {reason}; "
+                "rename the stage"
             )
 
 

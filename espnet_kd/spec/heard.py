@@ -25,9 +25,7 @@ def check_heard(conf: Distillation, where: str) -> None:
     for key, weight in (("layers", "layer_weight"), ("relations", "relation_weight")):
         pairs, factor = getattr(conf, key), getattr(conf, weight)
         if (pairs is None) != (factor == 0):
-            raise UserError(
-                f"{where}: {key} {pairs} with {weight} {factor}: give both or neither"
-            )
+            raise UserError(f"{where}: {key} {pairs} with {weight} {factor}: give both or neither")
     for key in ("auxiliary_weights", "auxiliary_future"):
         changed = getattr(conf, key) != known_options(type(conf))[key][0].default
         if changed and "auxiliary" not in conf.written:  # a null overrules what stands below

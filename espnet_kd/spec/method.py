@@ -28,6 +28,11 @@ class MethodOptions(Options):
 
     keeps_sizes: ClassVar[bool] = False
 
+    @property
+    def siblings(self) -> Dict[str, int]:
+        """Return the other models of the training, with the frames their chunks are longer."""
+        return {}
+
     def check_stage(self, stage: Any) -> None:
         """Check what the stage says apart from these options.
 

@@ -298,10 +298,16 @@ def pack(run, *words):
     return run("pack_model", "--results", "exp/results.json", *words)
 
 
-def test_list(here, run):
-    assert pack(run, "--list")[1].splitlines() == [
-        f"teacher exp/asr_t {MODEL}", f"s exp/kd_s {MODEL}"
-    ]  # fmt: skip
+def test_list(here, run, tmp_path):
+    want = [f"teacher exp/asr_t {MODEL}", f"s exp/kd_s {MODEL}"]
+    assert pack(run, "--list")[1].splitlines() == want
+    results = json.loads((here / "exp/results.json").read_text())
+    # Another model of the same training, in chunks that are not the run's.
+    other = {**results["models"][1], "name": "s_lookahead", "dir": "exp/kd_s/lookahead"}
+    results["models"].append(other)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    out = run("pack_model", "--results", str(tmp_path / "results.json"), "--list")[1]
+    assert out.splitlines() == want
 
 
 @pytest.mark.parametrize(

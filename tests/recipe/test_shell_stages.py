@@ -55,6 +55,32 @@ def test_the_whole_run(finished):
     assert "not for the terminal" not in printed
 
 
+def test_both_students_of_a_cascade_are_decoded_and_reported(recipe):
+    conf = "{cascade: {lookahead: 10}}"
+    recipe.write("conf/compression.yaml", f"stages: [{{target: 0.5, method_conf: {conf}}}]\n")
+    folder, model = "exp/kd_stage1/lookahead", "valid.loss_transducer.ave.pth"
+    for name in ("config.yaml", model):  # as a training leaves it
+        recipe.write(f"{folder}/{name}", "frontend_conf: {hop_length: 160}\n")
+    recipe.ok(**SAME, stage=16, stop_stage=17)
+    calls = recipe.calls()
+    decoded = [call for call in calls if call[0].endswith(".decode")]
+    assert len(decoded) == 4
+    for call in decoded:
+        longer = value(call, "--asr_train_config") == f"{folder}/config.yaml"
+        assert longer == ("--decoding_window" in call)
+        if longer:  # 640 ms, and 10 frames of 40
+            assert value(call, "--decoding_window") == "1040"
+            assert value(call, "--asr_model_file") == f"{folder}/{model}"
+    report = next(call for call in calls if call[0].endswith(".report"))
+    speed = next(call for call in calls if call[0].endswith(".measure_speed"))
+    named = f"stage1_lookahead={folder}"
+    assert named in report and "stage1=exp/kd_stage1" in report
+    assert named not in speed and "stage1=exp/kd_stage1" in speed
+    os.unlink(recipe.dir / folder / model)
+    error = recipe.error(**SAME, stage=16, stop_stage=16)
+    assert f"exp/kd_stage1 is trained, but has no lookahead/{model}; --stage 16" in error
+
+
 def test_training_and_decoding_are_called_as_espnet_calls_them(finished):
     recipe, calls, _ = finished
     statistics = [call for call in calls if "--collect_stats" in call]
@@ -314,7 +340,7 @@ def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path)
     assert value(statistics, "--output_dir") == "exp/asr_stats_raw_en_bpe50_sp"
     assert value(teacher, "--bpemodel") == "data/en_token_list/bpe_unigram50/bpe.model"
     decoded = [call for call in calls if call[0].endswith(".decode")]
-    assert len(decoded) == 8  # two jobs for each of two sets, in two ways
+    assert len(decoded) == 4  # two jobs for each of two sets, in two ways
     name = "decode_asr_model_valid.loss_transducer.ave"
     ways = [("aligned", "aligned")] * 4 + [("stock", "streaming")] * 4
     for call, (way, end) in zip(decoded, ways):
