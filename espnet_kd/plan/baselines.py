@@ -229,6 +229,9 @@ def all_students(
 ) -> List[Student]:
     """List the students of all paths.
 
+    The first step of the plan is made once: a path that would make the same student, and others
+    too, begins with it.
+
     Args:
         plan: The plan.
         progressive: The progressive path after its gates.
@@ -252,15 +255,18 @@ def all_students(
             longest = max(ends, key=len, default=[])
             chain = _chain(name, longest, plan, default_epochs)
             check_annealing(chain)  # which the path may ask for, whatever the stages say
-            students += _scheduled(chain, default_epochs)
+            students += _without_twin(_scheduled(chain, default_epochs), students, default_epochs)
             continue
-        for how_long, steps in ((e, steps) for e in epochs for steps in ends):
-            at = plan.stage(steps[-1].number).name
-            # Named by what was asked for: a gate that ends the way renames nobody.
-            path = name + how_long.suffix
-            label = f"{path}_{at}" if sizes_at else path
-            number = how_long.of(steps, default_epochs)
-            students.append(_one_step(path, label, steps, plan, number))
+        for how_long in epochs:
+            row: List[Student] = []
+            for steps in ends:
+                at = plan.stage(steps[-1].number).name
+                # Named by what was asked for: a gate that ends the way renames nobody.
+                path = name + how_long.suffix
+                label = f"{path}_{at}" if sizes_at else path
+                number = how_long.of(steps, default_epochs)
+                row.append(_one_step(path, label, steps, plan, number))
+            students += _without_twin(row, students, default_epochs)
     seen: Dict[str, Student] = {}
     for student in (*map(Student.of, plan.stages), *students):
         other = seen.setdefault(student.name, student)
@@ -270,6 +276,52 @@ def all_students(
                 "is the name of a stage; rename the stage"
             )
     return students
+
+
+def _without_twin(
+    row: List[Student], students: Sequence[Student], default_epochs: int
+) -> List[Student]:
+    """Leave out the student of a path that is the plan's first by another name.
+
+    Args:
+        row: Students of the path.
+        students: Students of the plan and of other paths.
+        default_epochs: `max_epoch` of the students' training config.
+    """
+    first = next((s for s in students if s.path == PLANNED), None)
+    twin = next((s for s in row if first and _same_training(s, first, default_epochs)), None)
+    if first is None or twin is None or len(row) == 1:  # no path is left without a student
+        return row
+    renamed = {twin.name: first.name}
+    return [
+        dataclasses.replace(
+            student,
+            teacher=renamed.get(student.teacher or "", student.teacher),
+            taught_by=renamed.get(student.taught_by, student.taught_by),
+        )
+        for student in row
+        if student is not twin
+    ]
+
+
+def _same_training(a: Student, b: Student, default_epochs: int) -> bool:
+    """Tell whether two students differ in name and path alone: to the bit, on one machine."""
+    if not (_first_teaches(a) and _first_teaches(b)) or len(a.stages_above) > 1:
+        return False
+    if b.until is not None:  # a gate had it trained on: not in one run
+        return False
+    names = ("name", "path", "number", "where", "stages_above", "taught_by", "epochs")
+    named = dataclasses.replace(a, **{name: getattr(b, name) for name in names})
+    return (
+        a.half == b.half
+        and a.last_epoch(default_epochs) == b.last_epoch(default_epochs)
+        and (named.fingerprint(), named.training_digest())
+        == (b.fingerprint(), b.training_digest())
+    )
+
+
+def _first_teaches(student: Student) -> bool:
+    return student.teacher is None and student.taught_by in (PREVIOUS, FIRST)
 
 
 def _ends(

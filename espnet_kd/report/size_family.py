@@ -101,14 +101,18 @@ def families(students: Sequence[Student]) -> List[Family]:
         if a.path == PROGRESSIVE:
             by_other.setdefault(str(b.path), []).append((a, b))
     order = [path for path in by_path(students) if path in by_other]
+    steps = {(a.params, a.device_bytes): a for a in by_path(students).get(PROGRESSIVE, [])}
     result = []
     for path in order:
         # Stages that keep all sizes, to fine-tune, are no further size: the last of them counts.
         sizes = {(a.params, a.device_bytes): (a, b) for a, b in by_other[path]}
-        both = sorted(sizes.values(), key=lambda pair: -pair[0].params)
-        names = [(a.name, b.name) for a, b in both]
         # Not of one shot with more epochs, nor with another objective.
         alike = path in (ONE_SHOT, OWN)
+        rest = [a for size, a in steps.items() if size not in sizes]
+        if alike and len(rest) == 1 and rest[0].steps == 1:  # made once: it is the other's, too
+            sizes[rest[0].params, rest[0].device_bytes] = rest[0], rest[0]
+        both = sorted(sizes.values(), key=lambda pair: -pair[0].params)
+        names = [(a.name, b.name) for a, b in both]
         shared = [(a.name, b.name) for a, b in both if alike and a.steps == 1]
         if len(names) > len(shared) and len(names) > 1:
             result.append(Family(path, names, shared))

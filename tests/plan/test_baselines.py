@@ -90,7 +90,7 @@ def test_chains_may_have_another_teacher_or_one_schedule(tmp_path):
     path.write_text("stages: [" + ", ".join([*stages, "{name: c, target: 0.4, epochs: 4}"]) + "]")
     plan = load_plan(str(path))
     found = students(plan, "progressive", "progressive_first", "progressive_through", "one_shot")
-    assert [found[f"progressive_first_{name}"].taught_by_student for name in "abc"] == [None] * 3
+    assert [found[f"progressive_first_{name}"].taught_by_student for name in "bc"] == [None] * 2
     assert found["progressive_first_c"].teacher == "progressive_first_b"
     half = students(plan, "progressive_half", "curriculum_random")
     assert [half[f"progressive_half_{name}"].kd.first_weight for name in "abc"] == [0.5] * 3
@@ -271,7 +271,8 @@ def test_own_epochs_are_those_of_the_stage_of_the_size(plan):
     }
     assert [n for n in found if n.startswith("one_shot")] == [
         f"one_shot{rule}_{size}" for rule in ("", "_own", "_own2") for size in at
-    ]
+        if (rule, size) not in {("", "a"), ("_own", "a")}  # these are the plan's first step
+    ]  # fmt: skip
     lengths = {name: s.epochs for name, s in found.items() if name.endswith("_b")}
     assert lengths == {
         "one_shot_b": 8, "one_shot_own_b": 5, "one_shot_own2_b": 7,
@@ -316,4 +317,32 @@ def test_a_path_of_one_schedule_needs_stages_that_cut(tmp_path):
     message = r"--paths progressive_through: .*stages\[1\].anneal: .*'quantise' does not cut"
     with pytest.raises(UserError, match=message):
         students(plan, "progressive_through")
-    assert len(students(plan, "progressive", "progressive_first")) == 4
+    assert list(students(plan, "progressive", "progressive_first")) == [
+        "a", "b", "progressive_first_b",
+    ]  # fmt: skip
+
+
+def test_the_first_step_is_made_once(tmp_path):
+    path = tmp_path / "compression.yaml"
+    stages = "{name: a, target: 0.7, epochs: 2}, {name: b, target: 0.5}"
+    path.write_text(f"stages: [{stages}, {{name: c, target: 0.4, teacher: a}}]")
+    chains = ("progressive", "progressive_first", "progressive_none", "progressive_through")
+    found = students(load_plan(str(path)), *chains)
+    assert [name for name in found if name.endswith("_a")] == [
+        "progressive_none_a", "progressive_through_a",
+    ]  # fmt: skip
+    # Who would have come after it comes after the plan's own.
+    assert found["progressive_first_b"].teacher == "a"
+    assert found["progressive_first_c"].teacher == "progressive_first_b"
+    assert found["progressive_none_b"].teacher == "progressive_none_a"
+    # Without the plan's path it is made, and where a gate had the plan's trained on.
+    alone = students(load_plan(str(path)), "progressive_first", "one_shot", at=("a", "b"))
+    assert {"progressive_first_a", "one_shot_a"} <= set(alone)
+    path.write_text(f"gate: {{otherwise: longer}}\nstages: [{stages}]")
+    way = ("progressive", "one_shot")
+    longer = {"a": [Round(2, 9, 5, 10), Round(4, 6, 5, 10)]}
+    assert "one_shot_a" not in students(load_plan(str(path)), *way, at=("a", "b"))
+    assert "one_shot_a" in students(load_plan(str(path)), *way, at=("a", "b"), measured=longer)
+    # Where it is all that a path makes, it is made: else nothing would be compared.
+    path.write_text("stages: [{name: a, target: 0.7}]")
+    assert set(students(load_plan(str(path)), "progressive", "one_shot")) == {"a", "one_shot"}

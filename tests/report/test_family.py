@@ -37,8 +37,11 @@ def test_families_have_two_sizes_or_more():
     ]
     found = families([*CHAIN, *others, Model("alone", "inherited", 97)])
     assert [f.against for f in found] == ["one_shot", "scratch"]
-    assert found[0].sizes == [("s2", "one_shot2"), ("s3", "one_shot3")] == found[0].compared
-    assert families(CHAIN) == [] == families([*CHAIN, others[0]])
+    assert found[1].sizes == [("s2", "scratch2"), ("s3", "scratch3")] == found[1].compared
+    # The first step is one step: it is made once, and is of both.
+    assert found[0].sizes == [("s1", "s1"), ("s2", "one_shot2"), ("s3", "one_shot3")]
+    assert found[0].shared == [("s1", "s1")]
+    assert families(CHAIN) == [] == families([*CHAIN, others[0]])  # s3 was not asked for
 
 
 def test_the_first_step_is_the_same_training_in_one_shot():
@@ -73,7 +76,7 @@ def test_a_stage_that_keeps_the_sizes_is_no_further_size():
     tuned = Model("tuned", "progressive", 97, 4)
     others = [Model(f"one_shot{k}", "one_shot", 100 - k) for k in (2, 3)]
     (family,) = families([*CHAIN, tuned, *others])
-    assert family.sizes == [("s2", "one_shot2"), ("tuned", "one_shot3")]
+    assert family.compared == [("s2", "one_shot2"), ("tuned", "one_shot3")]
 
 
 def test_the_mean_over_sizes():
