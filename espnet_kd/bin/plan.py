@@ -204,8 +204,20 @@ def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any
     if not stage.kd.distils:
         return None
     if stage.taught_by == PREVIOUS:
-        return above
+        return students.get(stage.method_conf.made_of or "", above)
     return first if stage.taught_by == FIRST else students[stage.taught_by]
+
+
+def _inside(stage: Stage, stages: Sequence[Stage], students: Mapping[str, Any]) -> float:
+    """Return the parameters of the members that an update trains beside the largest."""
+    from espnet_kd.students.nested_units import params_of_update
+
+    nested = getattr(stage.method_conf, "nested", None)
+    if nested is None:
+        return 0.0
+    members = [s.name for s in stages if s.method_conf.made_of == stage.name]
+    params = [students[name].sizes.params for name in (stage.name, *members)]
+    return params_of_update(params, nested.draw) - params[0]
 
 
 def _lengths(config: Mapping[str, Any], first: Mapping[str, Any], args: argparse.Namespace) -> Any:
@@ -235,11 +247,12 @@ def _add_counts(
     for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
         teacher = _taught_by(stage, above, students, models[0])
         forward = FORWARD * teacher.sizes.params if teacher else 0
+        trained = model.params + _inside(stage, stages, students)
         epochs = _epochs(model)
         counts = {
             "updates": epochs * (batches.count // (model.config.get("accum_grad") or 1)),
             "hours": epochs * (batches.hours or 0.0),
-            "teacher-epochs": epochs * (model.params + forward) / first,
+            "teacher-epochs": epochs * (trained + forward) / first,
         }
         row["epochs"] = str(epochs)
         row["updates"] = f"{counts['updates']:,}" if batches.count else "?"
@@ -292,6 +305,8 @@ def _add_costs(
         notes.append(
             "Students in a band are counted as on the whole lattice: random weights have no paths."
         )
+    if any(s.method_conf.made_of is not None for s in stages):
+        notes.append("Of a family's training the largest member alone is measured.")
     if len(stages) > 1 and base.kd.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if batches.count:

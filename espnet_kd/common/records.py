@@ -73,6 +73,8 @@ class Student(TypedDict, total=False):
     first_teacher_params: Count
     compression: float
     effective_params: Count
+    update_params: Amount
+    members: List[Count]
     sizes: Dict[str, Any]
     importance: Dict[str, List[Optional[float]]]
     before_training: Figures

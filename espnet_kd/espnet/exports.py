@@ -19,7 +19,7 @@ from espnet_kd.espnet.stock import build, check_forms
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.methods import method_named
 from espnet_kd.methods.callbacks import Callback, Run
-from espnet_kd.methods.protocol import Sibling, device_file
+from espnet_kd.methods.protocol import Sibling, device_file, kept_file
 from espnet_kd.saved import read_saved
 
 AGAIN = "run the training again: it averages anew"
@@ -51,6 +51,9 @@ class ExportAverages(Callback):
             state = {k: x for k, x in exported.state.items() if not k.startswith("kd_")}
             if exported.device:
                 write_device(for_device(exported.device), device_file(path))
+            if exported.kept:
+                with atomic_path(kept_file(path)) as tmp:
+                    save_tensors(exported.kept, tmp, torch.save)
             with atomic_path(path) as tmp:
                 save_tensors(state, tmp, torch.save)
             for name, sibling in exported.siblings.items():

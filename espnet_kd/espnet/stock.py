@@ -1,6 +1,7 @@
 """Stock ESPnet transducers: built from a config, read with their sizes, run once for a check."""
 
 import copy
+import dataclasses
 import logging
 from argparse import Namespace
 from pathlib import Path
@@ -15,7 +16,8 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.first_conformer import stand_in
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
-from espnet_kd.methods.protocol import Attached, Model
+from espnet_kd.methods.protocol import Attached, Model, kept_file
+from espnet_kd.saved import load_state
 from espnet_kd.spec.teacher_kinds import only_teaches
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.model_config import architecture_of
@@ -37,7 +39,9 @@ def read_model(exp: Path, checkpoint: str, template: Optional[Path] = None) -> M
     """
     model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
     config = read_yaml(exp / "config.yaml", "a teacher is needed")
-    return model_of(model, config, exp / "config.yaml", template)
+    read = model_of(model, config, exp / "config.yaml", template)
+    kept = kept_file(exp / checkpoint)
+    return dataclasses.replace(read, beside=load_state(str(kept))) if kept.is_file() else read
 
 
 def model_of(

@@ -18,7 +18,7 @@ from espnet_kd.espnet.auxiliary_layers import Auxiliary, CausalRelations, Heads
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.layers import layer_distance, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
-from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput
+from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
 from espnet_kd.methods.protocol import Term
@@ -126,6 +126,20 @@ class Outputs:
             projected = model.joint_network.lin_enc(enc)  # (B, T, D)
         joint = self.joint._replace(enc=projected.to(self.joint.enc.dtype))
         return dataclasses.replace(self, enc=enc, joint=joint, teachers=teachers, whole=True)
+
+    def joint_of(self, networks: Any) -> Joint:
+        """Return the joint network of other networks for the batch, in the same chunks.
+
+        Args:
+            networks: A module with `encoder`, `decoder` and `joint_network` of ESPnet.
+        """
+        assert self.heard is not None  # the model tells it
+        _, feats, _, host, decoder_in, chunk_size = self.heard
+        with autocast(self.enc.device.type, self.model.autocast_dtype):
+            enc, _ = encode(networks.encoder, feats, host, chunk_size)  # (B, T, D)
+            networks.decoder.set_device(enc.device)
+            dec = networks.decoder(decoder_in)  # (B, U + 1, D)
+            return project(networks.joint_network, enc, dec)
 
 
 class Rnnt(Term):

@@ -14,6 +14,8 @@ In reading order:
     computed_weights  weights that are functions of those that are trained
     gates      an addition: units that learn whether they stay
     cascade    an addition: blocks on top that hear more, and are a model of their own
+    nested     an addition: smaller students that are trained inside
+    member     such a student, taken out
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
@@ -22,9 +24,10 @@ In reading order:
 import importlib
 from typing import List
 
-from espnet_kd.methods import cascade, freeze, gates, predictor_dropout, tied
+from espnet_kd.methods import cascade, freeze, gates, nested, predictor_dropout, tied
 from espnet_kd.methods.additions import Addition, options_with_additions
 from espnet_kd.methods.low_rank import LowRankOptions
+from espnet_kd.methods.member import MemberOptions
 from espnet_kd.methods.protocol import Method
 from espnet_kd.methods.quantise import QuantiseOptions
 from espnet_kd.spec.method import DEFAULT, KeepsSizes, MethodOptions, register_method
@@ -36,10 +39,12 @@ ADDITIONS: List[Addition] = [
     predictor_dropout.ADDITION,
     freeze.ADDITION,
     gates.ADDITION,
+    nested.ADDITION,
 ]
 
 register_method(DEFAULT, options_with_additions(MethodOptions))
 register_method("retrain", options_with_additions(KeepsSizes))
+register_method("member", MemberOptions)
 register_method("low_rank", LowRankOptions)
 register_method("quantise", QuantiseOptions)
 

@@ -29,12 +29,14 @@ class Addition(abc.ABC):
         option: Field of options (`spec.option.option`); its default: it is not asked for.
         inherits: Whether it needs trained weights in all parts: neither random ones nor those of a
             first student whose teacher cannot be cut.
+        keeps: Beginning of names in the saved form that later stages read; empty: none.
     """
 
     name: str
     kind: Any
     option: Any
     inherits: bool = False
+    keeps: str = ""
 
     def check_stage(self, stage: Any, value: Any, where: str) -> None:  # noqa: B027
         """Check what else the stage says.
@@ -112,12 +114,15 @@ class WithAdditions(Method):
         """Leave out what exists in training alone."""
         whole = dict(state)
         siblings: Dict[str, Sibling] = {}
+        kept: Dict[str, torch.Tensor] = {}
         for addition, facts in _attached(conf):
+            if addition.keeps:
+                kept |= {name: t for name, t in whole.items() if name.startswith(addition.keeps)}
             whole = addition.export(whole, facts)
         for addition, facts in _attached(conf):
             siblings.update(addition.siblings(whole, facts))
         decoded = {name: t for name, t in whole.items() if not name.startswith("kd_")}
-        return Exported(decoded, siblings=siblings)
+        return Exported(decoded, siblings=siblings, kept=kept)
 
 
 def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:

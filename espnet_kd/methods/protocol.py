@@ -53,12 +53,14 @@ class Model:
         net: The model that students are cut from.
         sizes: Its sizes.
         taught_by: The teacher, where `net` only stands in for one that cannot be cut.
+        beside: Tensors that its method has kept for the next stage (`Exported.kept`).
     """
 
     config: Dict[str, Any]
     net: torch.nn.Module
     sizes: Architecture
     taught_by: Optional[torch.nn.Module] = None
+    beside: State = dataclasses.field(default_factory=dict)
 
     @property
     def teacher(self) -> torch.nn.Module:
@@ -216,11 +218,13 @@ class Exported:
         device: The weights as a device holds them, tensors or `device_weights.Rounded`; more
             than decoding needs is left out by whoever writes them. Empty: those of `state`.
         siblings: Further models of the training by the names of their folders in the student's.
+        kept: Tensors of the saved form that later stages read, in a file beside; empty: none.
     """
 
     state: State
     device: Dict[str, Any] = dataclasses.field(default_factory=dict)
     siblings: Dict[str, Sibling] = dataclasses.field(default_factory=dict)
+    kept: State = dataclasses.field(default_factory=dict)
 
 
 class Method(abc.ABC):
@@ -280,8 +284,18 @@ class Method(abc.ABC):
 
 def device_file(checkpoint: Path) -> Path:
     """Return where `Exported.device` of a checkpoint lies, or of what it links to."""
-    checkpoint = checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
+    checkpoint = _linked(checkpoint)
     return checkpoint.with_name(f"device.{checkpoint.stem}.npz")
+
+
+def kept_file(checkpoint: Path) -> Path:
+    """Return where `Exported.kept` of a checkpoint lies, or of what it links to."""
+    checkpoint = _linked(checkpoint)
+    return checkpoint.with_name(f"kd.{checkpoint.name}")
+
+
+def _linked(checkpoint: Path) -> Path:
+    return checkpoint.resolve() if checkpoint.name.endswith(".ave.pth") else checkpoint
 
 
 def same_sizes(job: Job, method: str) -> Architecture:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.methods.additions import without_inherited
 from espnet_kd.plan.effective import Effective
+from espnet_kd.plan.family_steps import alone, check_steps, line_to
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.spec.contradictions import check_annealing
 from espnet_kd.spec.distillation import Distillation
@@ -253,6 +254,7 @@ def all_students(
             continue
         if PATHS[name].chain:
             longest = max(ends, key=len, default=[])
+            check_steps(name, longest)
             chain = _chain(name, longest, plan, default_epochs)
             check_annealing(chain)  # which the path may ask for, whatever the stages say
             students += _without_twin(_scheduled(chain, default_epochs), students, default_epochs)
@@ -329,7 +331,7 @@ def _ends(
 ) -> List[List[Student]]:
     """For each size the steps that lead to it; sizes below the end of a stop have none."""
     if not sizes_at:
-        return [progressive.best]
+        return [line_to(progressive.best)]
     known = [stage.name for stage in plan.stages]
     for name in sizes_at:
         check_name("--paths_at: unknown stage", name, known)
@@ -338,7 +340,7 @@ def _ends(
         number = known.index(name) + 1
         steps = [s for s in progressive.best if s.number <= number]
         if steps and steps[-1].number == number and not steps[-1].half:
-            ends.append(steps)
+            ends.append(line_to(steps))
     return ends
 
 
@@ -407,6 +409,7 @@ def _labels(stage: Student) -> Dict[str, Any]:
 
 def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     """Give a stage the first weights and the distillation of a path."""
+    stage = alone(stage)
     if path.kd is None:
         kd, labels = Distillation().changed(objective="none"), "transcript"
         stage = dataclasses.replace(

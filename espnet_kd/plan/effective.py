@@ -45,7 +45,9 @@ def effective(plan: CompressionPlan, rounds_of: Callable[[str], Sequence[Round]]
     for stage in plan.stages:
         tries = [Student.of(stage)]
         while tries:
-            student = dataclasses.replace(tries.pop(0), teacher=chain[-1].name if chain else None)
+            student = tries.pop(0)
+            above = student.method_conf.made_of or (chain[-1].name if chain else None)
+            student = dataclasses.replace(student, teacher=above)
             rounds = list(rounds_of(student.name)) if student.gate else []
             verdict = decide(student.gate, rounds) if student.gate and rounds else "pass"
             student = _trained_on(student, rounds, verdict)

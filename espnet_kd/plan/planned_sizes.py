@@ -11,6 +11,7 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
 from espnet_kd.students.halfway import halfway
+from espnet_kd.students.nested_units import check_nests, for_target_inside
 
 
 class NotMeasured(UserError):
@@ -48,9 +49,12 @@ def sizes_of_way(
             sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
         elif step.target is not None and step.allocate == "rule":
             where = f"{step.where}.target"
-            sizes.append(for_target(sizes[-1], step.target, first.params, others, where))
+            fit = for_target if step.method_conf.made_of is None else for_target_inside
+            sizes.append(fit(sizes[-1], step.target, first.params, others, where))
         else:
             sizes.append(_derived(step, "allocate", out, name))
+        if step.method_conf.made_of is not None:
+            check_nests(sizes[-2], sizes[-1], step.where)
         if getattr(step.method_conf, "tied", False):
             sizes[-1] = sizes[-1].resized(embed_size=sizes[-1].joint_size)
     return sizes[1:]

@@ -119,8 +119,10 @@ def _operations(
     if folder.resolve() == first.resolve():
         return float(epochs), {}
     student = STUDENT.read_if_there(folder) or Student()
-    # Factors are what a training computes with; who learns from the student hears whole matrices.
-    size = student.get("effective_params") or student.get("params")
+    # What a training computes with: factors, members of a family. Who learns from the student
+    # hears whole matrices, and the largest member.
+    size = student.get("update_params") or student.get("effective_params")
+    size = size or student.get("params")
     path = folder / "config.yaml"
     if size is None or not path.is_file():
         return None, {}

@@ -20,6 +20,7 @@ In reading order:
     method           compression methods and the options that they add
     pseudo_labels    whose labels a stage is trained on, and which of them
     stage            one student of a plan
+    family_plan      nested students of one training, which become stages
     contradictions   names and sizes that exclude one another
     plan             the file
     conditions_file  conditions under which finished models are heard again

@@ -42,6 +42,26 @@ def check_names(stages: Sequence[Stage]) -> None:
             )
 
 
+def check_members(stages: Sequence[Stage]) -> None:
+    """Refuse members of a family that is none, or comes later.
+
+    Raises:
+        UserError: that is so.
+    """
+    for i, stage in enumerate(stages):
+        name = stage.method_conf.made_of
+        if name is None:
+            continue
+        confs = [before.method_conf for before in stages[:i] if before.name == name]
+        nested = getattr(confs[0], "nested", None) if confs else None
+        number = stage.method_conf.values["number"]
+        if nested is None or number > len(nested.members) + 1:
+            raise UserError(
+                f"{stage.where}.method_conf.of: '{name}' is no earlier stage that trains a family "
+                f"with {number} members; 'family' beside 'stages' writes such stages"
+            )
+
+
 def check_teachers(stages: Sequence[Stage]) -> None:
     """Refuse teachers that are not there when they are needed.
 

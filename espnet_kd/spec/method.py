@@ -8,7 +8,7 @@ torch for it: plans are read without.
 import dataclasses
 import importlib
 import importlib.util
-from typing import Any, ClassVar, Dict, List, Type
+from typing import Any, ClassVar, Dict, List, Optional, Type
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.option import Options
@@ -32,6 +32,11 @@ class MethodOptions(Options):
     def siblings(self) -> Dict[str, int]:
         """Return the other models of the training, with the frames their chunks are longer."""
         return {}
+
+    @property
+    def made_of(self) -> Optional[str]:
+        """Name of the stage whose student it is derived from; None: the one before it."""
+        return None
 
     def check_stage(self, stage: Any) -> None:
         """Check what the stage says apart from these options.

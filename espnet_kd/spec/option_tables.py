@@ -5,6 +5,7 @@ import textwrap
 from typing import Any, Iterator, List, Optional, Sequence, Tuple, Type
 
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
+from espnet_kd.spec.family_plan import Family
 from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.method import conf_class, method_names
 from espnet_kd.spec.named_sizes import NamedSizes
@@ -56,6 +57,7 @@ def _sections() -> Iterator[Tuple[str, List[Row]]]:
     for part, (field, _) in known_options(NamedSizes).items():
         yield f"`student: {{{part}: ...}}`", rows(kinds(NamedSizes)[field.name])
     yield "`gate`", rows(Gate)
+    yield "`family`, which holds keys of a stage, too", rows(Family)
     for name in method_names():
         if known_options(conf_class(name)):
             yield f"`method_conf` of `method: {name}`", rows(conf_class(name))

@@ -1,5 +1,7 @@
 """A compression plan, `conf/compression.yaml`: its file, read and checked.
 
+family: {members: [...]}  # nested students of one training, after the stages, if any;
+                          # see spec/family_plan.py
 gate: {margin: 1.0, otherwise: stop}    # for all stages, if any; see spec/gate.py
 margin: 0.5               # points of WER that a way may be worse and count as no worse
 stages:
@@ -32,17 +34,19 @@ from espnet_kd.spec.contradictions import (
     check_annealing,
     check_cutting,
     check_idle,
+    check_members,
     check_names,
     check_said_twice,
     check_sizes_fall,
     check_teachers,
 )
+from espnet_kd.spec.family_plan import read_family
 from espnet_kd.spec.gate import read_gate
 from espnet_kd.spec.pseudo_labels import check_labels
 from espnet_kd.spec.stage import Stage, read_stage
 from espnet_kd.spec.values import number
 
-PLAN_KEYS = ("stages", "gate", "margin")
+PLAN_KEYS = ("stages", "family", "gate", "margin")
 MOST_STAGES = 100
 
 
@@ -104,23 +108,28 @@ def parse_plan(text: str, path: str) -> CompressionPlan:
 def _checked(document: Document, path: str) -> CompressionPlan:
     """Check the content of a plan; messages name the line."""
     data = document.data
-    if not isinstance(data, dict) or "stages" not in data:
+    if not isinstance(data, dict) or not {"stages", "family"} & set(data):
         raise UserError(f"{path}: no 'stages'; list at least one compression stage")
     for key in data:
         check_name(f"{path}: unknown key", key, PLAN_KEYS)
-    if not isinstance(data["stages"], list) or not data["stages"]:
+    entries = data.get("stages", [])
+    if not isinstance(entries, list) or not (entries or "family" in data):
         raise UserError(f"{path}: 'stages' is empty; list at least one compression stage")
     with lines_in_messages(path, document.lines):
-        if len(data["stages"]) > MOST_STAGES:
+        if len(entries) > MOST_STAGES:
             raise UserError(f"{path}: stages: more than {MOST_STAGES} compression stages")
         gate = read_gate(f"{path}: gate", data.get("gate"))
         margin = data.get("margin")
         if margin is not None:
             margin = number(f"{path}: margin", margin, 0, 100)
         stages: List[Stage] = []
-        for i, entry in enumerate(data["stages"]):
+        for i, entry in enumerate(entries):
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
+        if "family" in data:
+            where = f"{path}: family"
+            stages += read_family(where, data["family"], len(stages) + 1, data, stages)
         check_names(stages)
+        check_members(stages)
         check_teachers(stages)
         check_labels(stages)
         check_cutting(stages)

@@ -12,6 +12,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     importance     which blocks and which weights matter
     hard_concrete  gates on units, learned under a budget of parameters
     inherit        the student's first weights, cut out of the teacher's
+    nested_units   members of a family in one another
     factors        products of two matrices: narrowed, made, multiplied out
     grid           weights rounded to few bits, and how many each is given
     learned_bits   how many, learned by gradient

@@ -8,7 +8,7 @@ attention head with its output.
 """
 
 import re
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 
@@ -57,16 +57,16 @@ def inherit(
     if teacher.decoder != student.decoder:
         convert = CONVERSIONS[teacher.decoder, student.decoder]
         teacher_state, teacher = convert(teacher_state, teacher)
-    state = _with_blocks(teacher_state, kept)
+    state = with_kept_blocks(teacher_state, kept)
     layers = PREDICTORS[teacher.decoder].layers(teacher)
-    index = _kept_units(_with_blocks(scores, kept), teacher, student, layers)
-    cut = {name: _cut(name, t, index, layers, causal) for name, t in state.items()}
+    index = _kept_units(with_kept_blocks(scores, kept), teacher, student, layers)
+    cut = {name: cut_units(name, t, index, layers, causal) for name, t in state.items()}
     if student.embed_size < teacher.embed_size:
         cut.update(_embedding(state, index, student.embed_size, layers))
     d_t, d_s = (size.hidden_size // size.heads for size in (teacher, student))
     if d_s != d_t:
         for b in range(student.num_blocks):
-            _keep_temperature(cut, b, (d_s / d_t) ** 0.5)
+            keep_temperature(cut, b, (d_s / d_t) ** 0.5)
     if d_s < d_t:
         for b in range(student.num_blocks):
             cut.update(_values(state, index, b, teacher, student))
@@ -101,16 +101,16 @@ def cut_alike(
     whole = teacher.with_blocks(kept)
     layers = PREDICTORS[whole.decoder].layers(whole)
     scored = weight_scores(teacher_state) if scores is None else scores
-    index = _kept_units(_with_blocks(scored, kept), whole, student, layers)
-    weights = _with_blocks(teacher_state, kept)
+    index = _kept_units(with_kept_blocks(scored, kept), whole, student, layers)
+    weights = with_kept_blocks(teacher_state, kept)
     return {
-        name: _cut(name, tensor, index, layers, causal)
-        for name, tensor in _with_blocks(tensors, kept).items()
-        if torch.equal(_cut(name, weights[name], index, layers, causal), inherited[name])
+        name: cut_units(name, tensor, index, layers, causal)
+        for name, tensor in with_kept_blocks(tensors, kept).items()
+        if torch.equal(cut_units(name, weights[name], index, layers, causal), inherited[name])
     }
 
 
-def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
+def with_kept_blocks(tensors: Mapping[str, torch.Tensor], kept: Sequence[int]) -> State:
     """Renumber the blocks that are kept; leave out the others."""
     state: State = {}
     for name, tensor in tensors.items():
@@ -125,6 +125,36 @@ def _with_blocks(tensors: Mapping[str, torch.Tensor], kept: List[int]) -> State:
 
 def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) -> Index:
     """Choose the units of every role that shrinks. Indices are sorted: order is kept."""
+    sizes = role_sizes(t, s, layers)
+    taps = {role: pair for role, pair in sizes.items() if role.startswith("taps")}
+    sizes = {role: pair for role, pair in sizes.items() if role not in taps}
+    whole = {role: size for role, (size, _) in sizes.items()}
+    total = unit_scores(scores, whole, layers, t.front_end_bins)
+    index = {
+        role: total[role].topk(after).indices.sort().values  # (after,)
+        for role, (before, after) in sizes.items()
+        if after < before and not role.startswith("att")
+    }
+    if "hidden" in index or s.heads < t.heads:
+        for b in range(s.num_blocks):
+            units = _attention_units(total[f"att{b}"], t, s)  # (heads, d_k)
+            index[f"att{b}"], index[f"att{b}/heads"] = units.flatten(), units
+    if "hidden" in index:
+        index["frequency"] = frequencies(t.hidden_size, s.hidden_size)
+    for role, (before, after) in taps.items():
+        if after < before:
+            index[role] = torch.tensor([before, after])  # (2,), see `cut_units`
+    return with_copies(index, t)
+
+
+def role_sizes(t: Architecture, s: Architecture, layers: int) -> Dict[str, Tuple[int, int]]:
+    """Return how many units of each role the teacher has, and the student.
+
+    Args:
+        t: The teacher's sizes, with as many blocks as the student.
+        s: The student's sizes.
+        layers: Layers of the predictor.
+    """
     sizes: Dict[str, Tuple[int, int]] = {}
     for axis in t.axes:
         for role in axis.roles:
@@ -132,37 +162,36 @@ def _kept_units(scores: State, t: Architecture, s: Architecture, layers: int) ->
             for n in range(number):
                 b = n if axis.per_block else 0
                 sizes[role.format(n)] = t.size_of(axis, b), s.size_of(axis, b)
-    taps = {role: pair for role, pair in sizes.items() if role.startswith("taps")}
-    sizes = {role: pair for role, pair in sizes.items() if role not in taps}
-    whole = {role: size for role, (size, _) in sizes.items()}
-    total = _unit_scores(scores, whole, layers, t.front_end_bins)
-    index = {
-        role: total[role].topk(after).indices.sort().values  # (after,)
-        for role, (before, after) in sizes.items()
-        if after < before and not role.startswith("att")
-    }
+    return sizes
+
+
+def with_copies(index: Index, t: Architecture) -> Index:
+    """Add the roles that hold units of others several times.
+
+    Args:
+        index: Units by role.
+        t: Sizes of the model that they are units of.
+    """
+    index = dict(index)
     if "c2" in index:
         bins = torch.arange(t.front_end_bins)
         index["c2*bins"] = (index["c2"][:, None] * t.front_end_bins + bins).flatten()
     for copies, (role, number) in PREDICTORS[t.decoder].copies(t).items():
         if role in index:
             index[copies] = torch.cat([index[role] + n * t.decoder_size for n in range(number)])
-    if "hidden" in index or s.heads < t.heads:
-        for b in range(s.num_blocks):
-            units = _attention_units(total[f"att{b}"], t, s)  # (heads, d_k)
-            index[f"att{b}"], index[f"att{b}/heads"] = units.flatten(), units
-    if "hidden" in index:
-        for b in range(s.num_blocks):
-            conv = index[f"conv{b}"]
-            index[f"2*conv{b}"] = torch.cat([conv, conv + t.hidden_size])  # value, then gate
-        # Sinusoids of another width have other frequencies: take the teacher's
-        # equal or next higher ones.
-        pair = torch.arange(s.hidden_size // 2) * t.hidden_size // s.hidden_size
-        index["frequency"] = (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
-    for role, (before, after) in taps.items():
-        if after < before:
-            index[role] = torch.tensor([before, after])  # (2,), see `_cut`
+    for role in [role for role in index if role.startswith("conv")]:
+        conv = index[role]
+        index[f"2*{role}"] = torch.cat([conv, conv + t.hidden_size])  # value, then gate
     return index
+
+
+def frequencies(whole: int, width: int) -> torch.Tensor:
+    """Choose the sinusoids of a position for a smaller width. (width,)
+
+    Those of another width have other frequencies: equal or next higher ones are taken.
+    """
+    pair = torch.arange(width // 2) * whole // width
+    return (2 * pair[:, None] + torch.arange(2)).flatten()  # sine, cosine
 
 
 def _attention_units(score: torch.Tensor, t: Architecture, s: Architecture) -> torch.Tensor:
@@ -192,8 +221,15 @@ def _attention_units(score: torch.Tensor, t: Architecture, s: Architecture) -> t
     return units
 
 
-def _unit_scores(scores: State, sizes: Mapping[str, int], layers: int, bins: int) -> State:
-    """Sum the scores of every unit of every role."""
+def unit_scores(scores: State, sizes: Mapping[str, int], layers: int, bins: int) -> State:
+    """Sum the scores of every unit of every role.
+
+    Args:
+        scores: Scores by parameter.
+        sizes: Units of each role.
+        layers: Layers of the predictor.
+        bins: Feature bins behind the front end.
+    """
     total: State = {role: torch.zeros(size, dtype=torch.double) for role, size in sizes.items()}
     for name, score in scores.items():
         for axis, role in enumerate(axis_roles(name, score.dim(), layers) or []):
@@ -213,24 +249,33 @@ def _unit_scores(scores: State, sizes: Mapping[str, int], layers: int, bins: int
     return total
 
 
-def _cut(name: str, tensor: torch.Tensor, index: Index, layers: int, causal: bool) -> torch.Tensor:
-    """Keep the chosen units along every axis."""
+def cut_units(
+    name: str, tensor: torch.Tensor, index: Index, layers: int, causal: bool
+) -> torch.Tensor:
+    """Keep the chosen units along every axis; differentiable.
+
+    Args:
+        name: Name of the parameter.
+        tensor: The parameter, or what has its shape.
+        index: Units that are kept, by role; of other roles all are.
+        layers: Layers of the predictor.
+        causal: Whether depthwise convolutions see the past only.
+    """
     roles = axis_roles(name, tensor.dim(), layers)
     if roles is None:
         return tensor.clone()
     for axis, role in enumerate(roles):
         if role not in index:
             continue
-        kept = index[role].to(tensor.device)
         if role.startswith("taps"):
-            before, after = kept.tolist()
+            before, after = index[role].tolist()
             # A causal kernel's last tap is the present frame; else the middle one is.
             first = before - after if causal else (before - after) // 2
             tensor = tensor.narrow(axis, first, after)
-        elif kept.dim() == 2:  # (heads, d_k): both axes at once
-            return tensor.flatten()[kept]
+        elif index[role].dim() == 2:  # (heads, d_k): both axes at once
+            return tensor.flatten()[index[role].to(tensor.device)]
         else:
-            tensor = tensor.index_select(axis, kept)
+            tensor = tensor.index_select(axis, index[role].to(tensor.device))
     return tensor.clone()
 
 
@@ -238,7 +283,7 @@ def _embedding(state: State, index: Index, width: int, layers: int) -> State:
     """Factor the label embedding and all that reads it to a smaller width."""
     readers = ("decoder.rnn.0.weight_ih_l0", "joint_network.lin_dec.weight", "lm_lin.weight")
     cut = {
-        name: _cut(name, state[name], index, layers, True)  # (outputs, E)
+        name: cut_units(name, state[name], index, layers, True)  # (outputs, E)
         for name in readers
         if name in state and "embed" in (axis_roles(name, 2, layers) or ())
     }
@@ -247,8 +292,14 @@ def _embedding(state: State, index: Index, width: int, layers: int) -> State:
     return {EMBED: embed, **{name: part.clone() for name, part in zip(cut, parts)}}
 
 
-def _keep_temperature(state: State, block: int, factor: float) -> None:
-    """Make up for attention's division by the root of d_k, which has changed."""
+def keep_temperature(state: State, block: int, factor: float) -> None:
+    """Make up for attention's division by the root of d_k, which has changed.
+
+    Args:
+        state: The student's weights, changed in place.
+        block: Number of the block.
+        factor: Root of the new d_k over the old one.
+    """
     prefix = f"encoder.encoders.blocks.{block}.self_att."
     for name in ("linear_q.weight", "linear_q.bias", "pos_bias_u", "pos_bias_v"):
         state[prefix + name] *= factor
@@ -263,7 +314,7 @@ def _values(state: State, index: Index, block: int, t: Architecture, s: Architec
     prefix = f"encoder.encoders.blocks.{block}.self_att."
     others = {"hidden": index["hidden"]} if "hidden" in index else {}
     v, bias, out, out_bias = (
-        _cut(prefix + name, state[prefix + name], others, 0, True)
+        cut_units(prefix + name, state[prefix + name], others, 0, True)
         for name in ("linear_v.weight", "linear_v.bias", "linear_out.weight", "linear_out.bias")
     )
     d_t, d_s = t.hidden_size // t.heads, s.hidden_size // s.heads

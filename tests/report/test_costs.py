@@ -56,6 +56,13 @@ def test_factors_are_trained_and_whole_matrices_teach(exp):
     assert teacher_epochs(exp, "next") == pytest.approx(2 * 0.3 + 2 / 3)
 
 
+def test_a_family_pays_for_all_members_of_an_update(exp):
+    leave(exp / "family", 600, kd=kd(exp, "asr_t"), update_params=1150.0)
+    leave(exp / "family_2", 350, kd=kd(exp, "family"))
+    assert teacher_epochs(exp, "family") == pytest.approx(2 * 1.15 + 2 / 3)
+    assert teacher_epochs(exp, "family_2") == pytest.approx(2 * 0.35 + 2 * 0.6 / 3)
+
+
 def test_a_chain_pays_its_own_teachers(exp):
     leave(exp / "a", 500, kd=kd(exp, "asr_t"))
     leave(exp / "b", 200, epochs=3, kd=kd(exp, "a"))
