@@ -421,8 +421,8 @@ def heard_experiments(folder: Path, record: Robust) -> Dict[str, Path]:
     Records before `relative_dirs` name it from where they were written.
     """
     if "relative_dirs" in record:
-        return {name: folder / way for name, way in record["relative_dirs"].items()}
-    return {name: Path(way) for name, way in record["models"].items()}
+        return {name: folder / path for name, path in record["relative_dirs"].items()}
+    return {name: Path(path) for name, path in record["models"].items()}
 
 
 def experiment(folder: Path, model: ReportedModel) -> Path:
