@@ -16,17 +16,21 @@ from espnet_kd.data.label_selection import (
     evenly,
     median_labels,
     source_count,
+    voted_labels,
 )
 from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open, read_table, write_table
+from espnet_kd.spec.pseudo_labels import FEWEST_VOTERS, MEDIAN, VOTE
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = new_parser(__doc__)
-    help_ = "decoded text of the set; of several the one nearest to all others is taken"
+    help_ = "decoded text of the set; several are put together, the best teacher's first"
     parser.add_argument("--hyp", action="append", required=True, help=help_)
+    help_ = f"{MEDIAN}: the one nearest to all others; {VOTE}: word by word"
+    parser.add_argument("--combine", choices=(MEDIAN, VOTE), default=MEDIAN, help=help_)
     parser.add_argument("--data", required=True, help="the training set, of dump/raw")
     parser.add_argument("--speech_shape", required=True, help="lengths of its utterances")
     parser.add_argument("--config", required=True, help="training config: samples of a frame")
@@ -65,7 +69,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     samples = samples_of_frame(read_yaml(args.config, "derive the student first"), args.config)
     frames = _frames(args.speech_shape, shapes, tables["text"], samples)
     tokens = tokenizer(args.token_type, args.bpemodel)
-    chosen = median_labels([read_table(path) for path in args.hyp], args.hyp)
+    decoded = [read_table(path) for path in args.hyp]
+    chosen = median_labels(decoded, args.hyp)
+    if args.combine == VOTE:
+        chosen = voted_labels(decoded, chosen)
     hyps = {utt: label.text for utt, label in chosen.items()}
     labels = hard_labels(tables, hyps, frames, tokens, args.hyp[0])
     labels.refuse_beyond_share(args.max_dropped_share, args.hyp[0])
@@ -104,6 +111,11 @@ def _check_together(args: argparse.Namespace) -> None:
             each hypothesis, or a source without its share, shapes or folder.
     """
     by_score = args.select == "confidence"
+    if args.combine == VOTE and (by_score or len(args.hyp) < FEWEST_VOTERS):
+        raise UserError(
+            f"--combine {VOTE}: needs three --hyp or more, and no --select confidence: what is "
+            "put together has no probability"
+        )
     if args.keep != 1.0 and not args.select:
         raise UserError("--keep: needs --select, which says what is best")
     if len(args.score) != (len(args.hyp) if by_score else 0):

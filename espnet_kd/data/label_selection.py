@@ -1,8 +1,8 @@
-"""Labels of several teachers for one set: the median hypothesis, and which of them to trust."""
+"""Labels of several teachers for one set: their median or vote, and which of them to trust."""
 
 import math
 from itertools import combinations
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError
 from espnet_kd.scoring.align import align
@@ -17,7 +17,7 @@ class Label(NamedTuple):
 
     Attributes:
         text: The hypothesis that is taken.
-        teacher: Number of its teacher, from 0.
+        teacher: Number of its teacher, from 0; of a vote that of the median.
         agreement: 1 less the mean character error rate of all pairs of hypotheses; 1 of one.
     """
 
@@ -65,6 +65,60 @@ def median_labels(hyps: Sequence[Mapping[str, str]], names: Sequence[str]) -> Di
         best = distance.index(min(distance))
         labels[utt] = Label(row[best], best, 1.0 - rate)
     return labels
+
+
+def voted_labels(
+    hyps: Sequence[Mapping[str, str]], labels: Mapping[str, Label]
+) -> Dict[str, Label]:
+    """Let the teachers vote on each word, from the median hypothesis on.
+
+    Every hypothesis is aligned with the median. In the place of each of its words most votes
+    decide, of which none may be for a word; so they do on each word that others have between two
+    of its words. Votes that are equally many go to the first teacher that gave one of them.
+
+    Args:
+        hyps: Hypotheses of each teacher, the best teacher first.
+        labels: What `median_labels` has made of them.
+
+    Source: J. G. Fiscus, "A post-processing system to yield reduced word error rates: recognizer
+    output voting error reduction (ROVER)", ASRU 1997, whose network grows with each hypothesis;
+    that all are aligned with the median is ours.
+    """
+    words = [table[utt].split() for utt in labels for table in hyps]
+    ops = align([label.text.split() for label in labels.values() for _ in hyps], words)
+    voted = {}
+    for n, (utt, label) in enumerate(labels.items()):
+        of_utt = slice(n * len(hyps), (n + 1) * len(hyps))
+        ballots = [ballot(hyp, op) for hyp, op in zip(words[of_utt], ops[of_utt])]
+        places = sorted({place for votes in ballots for place in votes})
+        elected = [_elected([votes.get(place, "") for votes in ballots]) for place in places]
+        voted[utt] = label._replace(text=" ".join(word for word in elected if word))
+    return voted
+
+
+def ballot(hyp: Sequence[str], ops: str) -> Dict[Tuple[int, int], str]:
+    """Return the words of a hypothesis by their places in the median hypothesis.
+
+    Args:
+        hyp: Words.
+        ops: The operations that make it of the median.
+
+    Returns:
+        Place -> word. (n, 0) is that of the median's word n, from 1; (n, k) that of the k-th word
+        between it and the next one. The places of words that it lacks are not there.
+    """
+    votes: Dict[Tuple[int, int], str] = {}
+    words, n, k = iter(hyp), 0, 0
+    for op in ops:
+        n, k = (n, k + 1) if op == "I" else (n + 1, 0)
+        if op != "D":
+            votes[n, k] = next(words)
+    return votes
+
+
+def _elected(votes: Sequence[str]) -> str:
+    """Return what has most votes, of several the one that was given first."""
+    return max(votes, key=votes.count)  # the first of equals
 
 
 def confidences(

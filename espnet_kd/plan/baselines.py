@@ -17,6 +17,7 @@ from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.spec.contradictions import check_annealing
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.plan import CompressionPlan
+from espnet_kd.spec.pseudo_labels import MEDIAN
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH
 
 
@@ -403,7 +404,7 @@ def _chain(
 
 def _labels(stage: Student) -> Dict[str, Any]:
     """Return a stage's options of labels."""
-    names = ("labels", "label_set", "label_teachers", "select", "keep_source")
+    names = ("labels", "label_set", "label_teachers", "combine", "select", "keep_source")
     return {name: getattr(stage, name) for name in names}
 
 
@@ -413,7 +414,12 @@ def _changed(stage: Student, path: Path, name: str, student: str) -> Student:
     if path.kd is None:
         kd, labels = Distillation().changed(objective="none"), "transcript"
         stage = dataclasses.replace(
-            stage, label_set="", label_teachers=None, select=None, keep_source=0.0
+            stage,
+            label_set="",
+            label_teachers=None,
+            combine=MEDIAN,
+            select=None,
+            keep_source=0.0,
         )
     else:
         changes = path.kd if stage.kd.distils else {}

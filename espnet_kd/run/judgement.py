@@ -29,7 +29,7 @@ def judge(student: Student, exp: Path, teacher: Path, scores: str) -> str:
         UserError: scores are missing or of another set.
     """
     assert student.gate is not None  # or there is nothing to judge by
-    counts, of_teacher = _counts(exp / scores), _counts(teacher / scores)
+    counts, of_teacher = counts_of(exp / scores), counts_of(teacher / scores)
     if counts.sentences != of_teacher.sentences:
         raise UserError(
             f"{exp / scores}: {counts.sentences} utterances, but {of_teacher.sentences} of the "
@@ -44,7 +44,7 @@ def judge(student: Student, exp: Path, teacher: Path, scores: str) -> str:
     return line
 
 
-def _counts(scores: Path) -> Counts:
+def counts_of(scores: Path) -> Counts:
     """Read the counts of a set."""
     return Counts.total(read_counts(scores / "score_wer" / "counts.tsv").values())
 

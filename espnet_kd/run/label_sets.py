@@ -9,12 +9,13 @@ from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.label_selection import MOST_EMPTY, first_difference
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
-from espnet_kd.run.decoding import decode_model
+from espnet_kd.run.decoding import decode_model, score_model
+from espnet_kd.run.judgement import counts_of
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.settings import Settings
 from espnet_kd.run.students import StudentInRun
 from espnet_kd.run.training import is_trained
-from espnet_kd.spec.pseudo_labels import CONFIDENCE
+from espnet_kd.spec.pseudo_labels import CONFIDENCE, VOTE
 from espnet_kd.spec.stage import FIRST, PREVIOUS
 
 LEAST = 50  # utterances of a set that was chosen from
@@ -92,6 +93,9 @@ def training_set(recipe: Recipe, student: StudentInRun, force: bool) -> Training
     options: List[str] = []
     if taught:
         teachers = _teachers(recipe, student)
+        if plan.combine == VOTE:
+            teachers = _best_first(recipe, teachers)
+            options += ["--combine", VOTE]
         for teacher in teachers:
             decode_model(recipe, teacher.exp, teacher.maker, [name], force)
         results = [f"{teacher.exp}/{settings.inference_tag}/{name}" for teacher in teachers]
@@ -170,6 +174,20 @@ def _teachers(recipe: Recipe, student: StudentInRun) -> List[Labeller]:
                 f"{known[0]}: {difference}"
             )
     return teachers
+
+
+def _best_first(recipe: Recipe, teachers: List[Labeller]) -> List[Labeller]:
+    """Sort teachers by their WER on the validation set, equal ones as they are named."""
+    valid, rates = recipe.settings.valid_set, {}
+    for teacher in teachers:
+        decode_model(recipe, teacher.exp, teacher.maker, [valid])
+        score_model(recipe, teacher.exp, teacher.maker, [valid])
+        scores = Path(teacher.exp, recipe.settings.inference_tag, valid)
+        rates[teacher] = counts_of(scores).error_rate
+    best = sorted(teachers, key=lambda teacher: rates[teacher])
+    named = ", ".join(f"{teacher.exp} ({rates[teacher]:.2f} %)" for teacher in best)
+    recipe.log(f"Teachers that vote on words, by their WER on {valid}: {named}")
+    return best
 
 
 def _check_there(exp: str, settings: Settings, where: str) -> None:

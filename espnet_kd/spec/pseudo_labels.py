@@ -1,10 +1,11 @@
-"""Whose labels a stage is trained on, and which of them: `label_set`, `label_teachers`, `select`.
+"""Whose labels a stage is trained on: `label_set`, `label_teachers`, `combine`, `select`.
 
 - name: adapt1
   method: retrain           # or any other: a student may shrink in the same step
   labels: teacher
   label_set: target_train   # a set without transcripts, one of --unlabelled_sets
   label_teachers: [previous, exp/asr_b, exp/asr_c]
+  combine: vote             # word by word; median: the hypothesis nearest to the others
   select: {by: agreement, keep: 0.7}
   keep_source: 0.5          # this share of the utterances is of the training set
 """
@@ -16,6 +17,8 @@ from espnet_kd.errors import UserError, check_choice, shown
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
 
+MEDIAN, VOTE = "median", "vote"
+FEWEST_VOTERS = 3
 AGREEMENT, CONFIDENCE, NONE = "agreement", "confidence", "none"
 MOST_TEACHERS = 20
 
@@ -91,12 +94,13 @@ def check_labels(stages: Sequence[Any]) -> None:
 
     Raises:
         UserError: teachers or a selection without labels of teachers, agreement of one teacher, a
-            teacher that comes later, or labelled utterances beside all labelled utterances.
+            vote of two, or of what has no probability, a teacher that comes later, or labelled
+            utterances beside all labelled utterances.
     """
     for i, stage in enumerate(stages):
         if stage.labels != "teacher":
-            for key in ("label_teachers", "select"):
-                if getattr(stage, key) is not None:
+            for key, usual in (("label_teachers", None), ("select", None), ("combine", MEDIAN)):
+                if getattr(stage, key) != usual:
                     raise UserError(
                         f"{stage.where}.{key}: needs 'labels: teacher'; it is 'transcript'"
                     )
@@ -110,6 +114,16 @@ def check_labels(stages: Sequence[Any]) -> None:
             if "/" not in name:
                 known = ["previous", "first", *(before.name for before in stages[:i])]
                 check_choice(f"{stage.where}.label_teachers", name, known)
+        if stage.combine == VOTE and len(teachers) < FEWEST_VOTERS:
+            raise UserError(
+                f"{stage.where}.combine: '{VOTE}' needs three teachers or more in "
+                "'label_teachers'; of two the better one's labels would be taken throughout"
+            )
+        if stage.combine == VOTE and stage.select is not None and stage.select.by == CONFIDENCE:
+            raise UserError(
+                f"{stage.where}.select.by: '{CONFIDENCE}' is the probability of a hypothesis, and "
+                f"what 'combine: {VOTE}' makes of several has none; take '{AGREEMENT}'"
+            )
         if stage.select is not None and stage.select.by == AGREEMENT and len(teachers) < 2:
             raise UserError(
                 f"{stage.where}.select.by: '{AGREEMENT}' needs two teachers or more in "

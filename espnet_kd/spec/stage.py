@@ -10,7 +10,7 @@ from espnet_kd.spec.gate import Gate, read_gate
 from espnet_kd.spec.method import DEFAULT, MethodOptions, read_method, read_method_conf
 from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
-from espnet_kd.spec.pseudo_labels import Select, read_select, read_set, read_teachers
+from espnet_kd.spec.pseudo_labels import MEDIAN, VOTE, Select, read_select, read_set, read_teachers
 from espnet_kd.spec.reader import check_keys, read
 from espnet_kd.spec.target import Target, read_target
 from espnet_kd.spec.training_config import TrainingConfig, read_train
@@ -77,6 +77,7 @@ class Stage(Options):
             the `teacher` makes of the training set (hard labels).
         label_set: Set that it is trained on in place of the training set; empty: that.
         label_teachers: Models whose labels are put together; None: its teacher alone.
+        combine: Way in which the labels of several are put together, `median` or `vote`.
         select: Choice of the labels that are trained on; None: all.
         keep_source: Share of the utterances that are of the training set, beside a `label_set`.
         taught_by: Model whose posteriors (and hard labels) it learns: its teacher, which is the
@@ -158,10 +159,15 @@ class Stage(Options):
     )
     label_teachers: Optional[List[str]] = option(
         None,
-        "models whose labels are put together: for each utterance the hypothesis nearest to all "
-        "others; by default the stage's teacher alone",
+        "models whose labels are put together; by default the stage's teacher alone",
         read=read_teachers,
         values="`[previous, first, exp/asr_b]`",
+    )
+    combine: str = option(
+        MEDIAN,
+        "how they are put together: for each utterance the hypothesis nearest to all others, or "
+        "a vote on each word of that, ties to the best on the validation set",
+        choices=(MEDIAN, VOTE),
     )
     select: Optional[Select] = option(
         None,

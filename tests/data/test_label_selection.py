@@ -1,5 +1,7 @@
 """Labels of several teachers: the median, agreement, confidence, labelled utterances beside."""
 
+import itertools
+
 import pytest
 import soundfile
 
@@ -11,6 +13,7 @@ from espnet_kd.data.label_selection import (
     first_difference,
     median_labels,
     source_count,
+    voted_labels,
 )
 from espnet_kd.fileio import read_table, write_table
 from espnet_kd.spec.plan import parse_plan
@@ -34,6 +37,36 @@ def test_the_hypothesis_nearest_to_all_others_is_taken_in_any_order():
         assert turned[utt].agreement == pytest.approx(labels[utt].agreement)
     one = median_labels([A], NAMES)
     assert [(x.text, x.agreement) for x in one.values()] == [(t, 1.0) for t in A.values()]
+
+
+def vote(*hyps):
+    """What hypotheses of an utterance make together; a second one keeps blank teachers in."""
+    tables = [{"u": hyp, **{f"v{n}": "X" for n in range(3)}} for hyp in hyps]
+    return voted_labels(tables, median_labels(tables, list(map(str, hyps))))["u"].text
+
+
+def test_words_are_voted_on():
+    assert vote("A B C", "A X C", "Y B C") == "A B C"  # substitutions
+    assert vote("A B", "A B C", "A B C") == "A B C"  # the end
+    assert vote("A B C", "B C", "B C") == "B C" == vote("B C", "A B C", "B C")  # the beginning
+    assert vote("A C", "A B C", "A B C", "A C") == "A C"  # a tie: the first one's
+    assert vote("A B C", "A C", "A B C", "A C") == "A B C"
+    assert vote("A X", "B X", "C X", "C Y", "D Y") == "C X"  # which no teacher needs to have said
+    assert vote("", "", "A") == "" and vote("", "A", "A B") == "A" and vote("", "", "") == ""
+    assert vote("one", "  one ", "two") == "one"
+
+
+def test_a_majority_wins_in_any_order_and_the_first_one_where_there_is_none():
+    """All triples of strings of at most two words out of two, and none."""
+    texts = [" ".join(words) for n in range(3) for words in itertools.product("AB", repeat=n)]
+    for triple in itertools.product(texts, repeat=3):
+        voted = vote(*triple)
+        assert set(voted.split()) <= set(" ".join(triple).split())
+        common = [text for text in triple if triple.count(text) > 1]
+        if common:
+            assert voted == common[0]
+    for one, other in itertools.product(texts, repeat=2):
+        assert vote(one, other, one, other) == one  # ties throughout
 
 
 def test_a_teacher_that_labels_nothing_is_refused():
@@ -96,6 +129,10 @@ def test_a_set_is_labelled_chosen_from_and_mixed(labelled, capsys):
     assert set(read_table(labelled / "o/speech_shape")) == {"s1", "s2", "u1", "u2"}
     rows = (labelled / "o/selection.tsv").read_text().splitlines()
     assert rows[0] == "utt\tteacher\tscore\tkept" and rows[3].startswith("u3\t0\t0.")
+    run(labelled, "--combine", "vote")
+    assert read_table(labelled / "o/text") == {"u1": "ONE TWO", "u2": "SIX", "u3": "NINE"}
+    run(labelled, "--combine", "vote", hyps=["c", "b", "a"])
+    assert read_table(labelled / "o/text")["u3"] == "FIVE"
     run(labelled, "--select", "agreement", "--keep", "0.3", "--least", "2", code=1)
     assert "1 utterances are left to train on, and 2 are needed" in capsys.readouterr().err
 
@@ -104,6 +141,7 @@ def test_a_set_is_labelled_chosen_from_and_mixed(labelled, capsys):
     "words, told",
     [
         (["--keep", "0.5"], "--keep: needs --select"),
+        (["--combine", "vote", "--select", "confidence"], "--combine vote: needs three --hyp"),
         (["--score", "x"], "--score: needs --select confidence"),
         (["--select", "confidence", "--score", "x"], "--score: 1 for 3 --hyp; name one each"),
         (["--keep_source", "1"], "--keep_source 1: leaves no room"),
@@ -148,6 +186,13 @@ STAGE = "stages:\n- {name: a, method: retrain, objective: none, "
         ("labels: teacher, label_teachers: [previous, later]", "label_teachers: "),
         ("labels: teacher, label_teachers: [first, first]", "'first' is named twice"),
         ("labels: teacher, label_teachers: previous", "expected a list of teachers"),
+        ("combine: vote", "combine: needs 'labels: teacher'"),
+        ("labels: teacher, combine: vote, label_teachers: [first, exp/b]", "needs three teachers"),
+        (
+            "labels: teacher, combine: vote, label_teachers: [first, exp/b, exp/c], "
+            "select: {by: confidence}",
+            "what 'combine: vote' makes of several has none",
+        ),
         ("keep_source: 0.5", "there is none"),
         ("label_set: a b", "expected the name of a set"),
     ],

@@ -174,3 +174,19 @@ def test_several_teachers_label_a_set_without_transcripts(recipe):
     train = next(call for call in calls if call[0].endswith(".train"))
     folder = "exp/kd_big/hard_labels/target"
     assert f"{folder}/text,text,text" in values(train, "--train_data_path_and_name_and_type")
+
+
+def test_teachers_that_vote_are_named_best_first(recipe):
+    voters = "[first, exp/other, exp/third]\n  combine: vote"
+    recipe.write("conf/compression.yaml", ADAPT.replace("[first, exp/other]", voters))
+    for name in "wav.scp", "text", "utt2spk", "utt2num_samples":
+        recipe.write(f"dump/raw/target/{name}", "".join(f"t{i} x\n" for i in range(3)))
+    for name in ("other", "third"):
+        shutil.copytree(recipe.dir / "exp/teacher", recipe.dir / "exp" / name)
+    rates = {"STUB_WER": "teacher=5 other=3 third=5"}
+    done = recipe.ok({**TEACHER, **rates}, **STAGE, unlabelled_sets="target")
+    (labels,) = [call for call in recipe.calls() if call[0].endswith(".hard_labels")]
+    hyps = [f"exp/{name}/decode/target/text" for name in ("other", "teacher", "third")]
+    assert values(labels, "--hyp") == hyps and value(labels, "--combine") == "vote"
+    told = "exp/other (3.00 %), exp/teacher (5.00 %), exp/third (5.00 %)"
+    assert told in done
