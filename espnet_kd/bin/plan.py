@@ -24,7 +24,7 @@ from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.machine import cores
 from espnet_kd.progress import Progress
-from espnet_kd.report.costs import FORWARD
+from espnet_kd.report.costs import FORWARD, modes_of
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.option_tables import in_words
@@ -247,8 +247,8 @@ def _add_counts(
     for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
         teacher = _taught_by(stage, above, students, models[0])
         forward = FORWARD * teacher.sizes.params if teacher else 0
-        trained = model.params + _inside(stage, stages, students)
-        epochs = _epochs(model)
+        epochs, modes = _epochs(model), modes_of(model.config.get("kd_conf") or {})
+        trained = modes * model.params + _inside(stage, stages, students)
         counts = {
             "updates": epochs * (batches.count // (model.config.get("accum_grad") or 1)),
             "hours": epochs * (batches.hours or 0.0),

@@ -13,6 +13,7 @@ In reading order:
     stock            ESPnet's own models: built, read, run once for a check
     layers           pairs of encoder blocks
     auxiliary_layers  layers of full context on a streaming student, in training alone
+    two_modes        streaming and full context in one update
     band_watch       whether a student stays in its teacher's band
     terms            the terms of the loss, one by one
     model            ESPnet's transducer model with our losses

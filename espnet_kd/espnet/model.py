@@ -17,6 +17,7 @@ from espnet_kd.espnet.layers import block_outputs
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.espnet.terms import TERMS, Heard, Outputs
+from espnet_kd.espnet.two_modes import check_modes
 from espnet_kd.espnet.versions import subsampled_lengths
 from espnet_kd.lattice.host_lengths import asks
 from espnet_kd.methods.callbacks import Callback
@@ -81,6 +82,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
         model.options = options
         model.terms = [term for term in TERMS if term.wanted(model)]
         model.band_watch = BandWatch()
+        if options.two_modes:
+            check_modes(model)
         if teacher is not None:
             _check_warp(model, options)
             for term in model.terms:

@@ -1,7 +1,7 @@
 """The terms of a student's loss: what each needs, how much it counts, what it is.
 
     L = w L_RNNT + lambda D + ctc_weight D_CTC + encoder_weight D_enc + layer_weight D_layers
-        + L_auxiliary + relation_weight L_relations + w_CTC L_CTC + w_LM L_LM
+        + L_auxiliary + relation_weight L_relations + L_two_modes + w_CTC L_CTC + w_LM L_LM
 
 The first two come from one walk over the lattice (`Outputs.lattice`). A method of compression
 may add terms of its own (`methods.protocol.Attached`).
@@ -19,6 +19,7 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.layers import layer_distance, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
+from espnet_kd.espnet.two_modes import ModeLosses, TwoModes, mode_losses
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
 from espnet_kd.methods.protocol import Term
@@ -115,16 +116,13 @@ class Outputs:
             ahead: Frames by which chunks are longer.
         """
         assert self.heard is not None  # the model tells it
-        raw, feats, feats_len, host, decoder_in, chunk_size = self.heard
+        raw, _, feats_len, _, decoder_in, chunk_size = self.heard
         size = chunk_size + ahead if chunk_size else None
         model, teachers = self.model, self.teachers
         if isinstance(teachers, list) and model.options.teacher_context == "shared":
             given = raw, feats_len, decoder_in, size
             teachers = [(t.joint(*given).joint, share) for t, share in model.teachers]
-        with autocast(self.enc.device.type, model.autocast_dtype):
-            enc, _ = encode(encoder, feats, host, size)  # (B, T, D)
-            projected = model.joint_network.lin_enc(enc)  # (B, T, D)
-        joint = self.joint._replace(enc=projected.to(self.joint.enc.dtype))
+        enc, joint = self.encoded_by(encoder, size)
         return dataclasses.replace(self, enc=enc, joint=joint, teachers=teachers, whole=True)
 
     def joint_of(self, networks: Any) -> Joint:
@@ -140,6 +138,32 @@ class Outputs:
             networks.decoder.set_device(enc.device)
             dec = networks.decoder(decoder_in)  # (B, U + 1, D)
             return project(networks.joint_network, enc, dec)
+
+    def encoded_by(
+        self, encoder: torch.nn.Module, chunk_size: Optional[int]
+    ) -> Tuple[torch.Tensor, Joint]:
+        """Return the output of an encoder in chunks of a size, and the joint network behind it.
+
+        Args:
+            encoder: See `heard_by`.
+            chunk_size: Encoder frames a chunk; None: full context.
+
+        Returns:
+            (B, T, D) and the projected inputs.
+        """
+        assert self.heard is not None  # the model tells it
+        model, host = self.model, self.heard.host_feats_len
+        with autocast(self.enc.device.type, model.autocast_dtype):
+            enc, _ = encode(encoder, self.heard.feats, host, chunk_size)  # (B, T, D)
+            projected = model.joint_network.lin_enc(enc)  # (B, T, D)
+        return enc, self.joint._replace(enc=projected.to(self.joint.enc.dtype))
+
+    @functools.cached_property
+    def modes(self) -> ModeLosses:
+        """The losses of full context and between the modes, from two walks."""
+        _, whole = self.encoded_by(self.model.encoder, None)
+        arguments = self.joint, whole, self.labels, self.host_lengths
+        return mode_losses(*arguments, self.model.fastemit_lambda)
 
 
 class Rnnt(Term):
@@ -301,6 +325,7 @@ TERMS = (
     LayerDistance(),
     Auxiliary(),
     CausalRelations(),
+    TwoModes(),
     AuxiliaryCtc(),
     AuxiliaryLm(),
 )

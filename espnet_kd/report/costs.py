@@ -127,7 +127,7 @@ def _operations(
     if size is None or not path.is_file():
         return None, {}
     kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
-    work = float(epochs * size)
+    work = float(epochs * size * modes_of(kd))
     once: Dict[str, float] = {}
     taught_by = _params(kd.get("teacher_config"), folder, params)
     if kd.get("objective", "none") != "none" and kd.get("teacher_cache"):
@@ -144,6 +144,11 @@ def _operations(
         mean = derivation["work"] / derivation["utterances"]
         work += FORWARD * mean * derivation["audio_seconds"] / (audio / epochs)
     return work / params, once
+
+
+def modes_of(kd: Mapping[str, Any]) -> int:
+    """Return how often a batch goes through a student of these options (but its predictor)."""
+    return 2 if kd.get("two_modes") else 1
 
 
 def _params(config: Optional[str], folder: Path, first: int) -> int:

@@ -13,7 +13,14 @@ from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.heard import check_heard
 from espnet_kd.spec.option import FromCache, Options, known_options, option
 from espnet_kd.spec.reader import read
-from espnet_kd.spec.values import MOST, block_pairs, rising_shares, schedule, three_weights
+from espnet_kd.spec.values import (
+    MOST,
+    block_pairs,
+    rising_shares,
+    schedule,
+    three_weights,
+    two_weights,
+)
 
 OBJECTIVES = ("collapsed", "full", "top_k", "full_sum")
 NODES = ("all", "occupancy", "one_best")
@@ -169,6 +176,8 @@ class Distillation(Objective):
         auxiliary_future: Frames ahead that are predicted.
         relations: Pairs of blocks whose relations to the past are compared.
         relation_weight: Weight of that.
+        two_modes: Weights of what the student learns with full context, of its transcripts and
+            of itself under a chunk mask (`espnet.two_modes`).
         first_weight: m of (1 - m) * D(teacher) + m * D(first teacher), the distillation loss
             on the lattice; the auxiliary losses above are the teacher's alone.
         curriculum: Shares of the teacher's own epochs: it teaches as it was after these, in
@@ -251,6 +260,14 @@ class Distillation(Objective):
         published=True,
     )
     relation_weight: float = _weight("weight of `relations`, a frame", cache=_ENCODER)
+    two_modes: Optional[Tuple[float, ...]] = option(
+        None,
+        "learn full context beside streaming in each update: weights of L_RNNT with full context "
+        "and of the symmetric KL between both modes, over the vocabulary",
+        read=two_weights,
+        values="two numbers, such as `[1, 0.6]`",
+        published=True,
+    )
     first_weight: float = option(
         0.0,
         "share m of the run's first teacher: (1 − m) · D(teacher) + m · D(first teacher)",

@@ -163,6 +163,19 @@ def _are_pairs(value: Any, fits: Any) -> bool:
     )
 
 
+def two_weights(where: str, value: Any) -> Optional[Tuple[float, ...]]:
+    """Return two numbers above 0, or none.
+
+    Raises:
+        UserError: `value` is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise UserError(f"{where}: expected two numbers, found {shown(value)}")
+    return tuple(number(where, x, 1e-6, MOST) for x in value)
+
+
 def three_weights(where: str, value: Any) -> Tuple[float, ...]:
     """Return three numbers that are not negative.
 

@@ -47,6 +47,8 @@ def test_counts_of_one_training(exp):
     # Two epochs of half the parameters, and a third of two for the teacher's forward passes.
     assert cost.teacher_epochs == pytest.approx(2 * 0.5 + 2 / 3)
     assert cost_of([exp / "asr_t"], exp / "asr_t", N).teacher_epochs == 20
+    leave(exp / "twice", 500, kd=kd(exp, "asr_t", two_modes=[1, 0.6]))
+    assert teacher_epochs(exp, "twice") == pytest.approx(2 * 2 * 0.5 + 2 / 3)
 
 
 def test_factors_are_trained_and_whole_matrices_teach(exp):
