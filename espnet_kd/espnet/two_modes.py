@@ -46,13 +46,15 @@ def mode_losses(
         fastemit_lambda: Of the RNN-T loss.
     """
     arguments = labels, *lengths, BETWEEN
-    ours, theirs = (
-        distillation_losses(one, other.detach(), *arguments, fastemit_lambda=fastemit_lambda,
+    of_whole, of_streaming = (
+        distillation_losses(mode, other.detach(), *arguments, fastemit_lambda=fastemit_lambda,
                             measure_agreement=False)
-        for one, other in ((whole, streaming), (streaming, whole))
+        for mode, other in ((whole, streaming), (streaming, whole))
     )  # fmt: skip
-    assert ours.kd is not None and theirs.kd is not None  # there is another mode
-    return ModeLosses(ours.rnnt, ours.kd + theirs.kd - theirs.kd.detach())
+    assert of_whole.kd is not None and of_streaming.kd is not None  # there is another mode
+    # The value is in both; the second adds the gradient of the other side alone.
+    between = of_whole.kd + of_streaming.kd - of_streaming.kd.detach()  # (B,)
+    return ModeLosses(of_whole.rnnt, between)
 
 
 class TwoModes(Term):
