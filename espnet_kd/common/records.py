@@ -75,6 +75,7 @@ class Student(TypedDict, total=False):
     effective_params: Count
     update_params: Amount
     members: List[Count]
+    lookahead_params: Count
     sizes: Dict[str, Any]
     importance: Dict[str, List[Optional[float]]]
     before_training: Figures

@@ -13,6 +13,7 @@ from espnet_kd.common.device_weights import (
     Weights,
     write_device,
 )
+from espnet_kd.common.records import FACTS, STUDENT
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.espnet.auxiliary_layers import PREFIX
 from espnet_kd.espnet.stock import build, check_forms
@@ -22,6 +23,8 @@ from espnet_kd.methods.callbacks import Callback, Run
 from espnet_kd.methods.protocol import Sibling, device_file, kept_file
 from espnet_kd.saved import read_saved
 
+# What the records of students of one training have in common.
+ORIGIN = ("stage", "teacher", "first_teacher", "taught_by", "init", "labels")
 AGAIN = "run the training again: it averages anew"
 
 
@@ -83,6 +86,14 @@ def _write_sibling(
             (folder / link.name).symlink_to(average.name)
     with atomic_open(folder / "config.yaml") as f:
         yaml.safe_dump(config, f, sort_keys=False, allow_unicode=True)
+    student = STUDENT.read_if_there(average.parent)
+    if student is not None:
+        origin = {key: value for key, value in student.items() if key in ORIGIN}
+        name = f"{student.get('name', average.parent.name)}_{folder.name}"
+        STUDENT.write(folder, {**origin, "name": name, "path": folder.name})
+    facts = FACTS.read_if_there(average.parent)
+    if facts is not None:
+        FACTS.write(folder, facts)
 
 
 def _strip(paths: List[Path]) -> None:

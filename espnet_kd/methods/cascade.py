@@ -138,7 +138,11 @@ class Cascade(Addition):
             "features": sizes.features,
             "encoder_conf": config_of(whole, job.teacher.config, kept)["encoder_conf"],
         }
-        report = {**prepared.report, "lookahead_params": whole.params}
+        report = {
+            **prepared.report,
+            "lookahead_params": whole.params,
+            "update_params": sizes.params + whole.params * bool(value.weight),
+        }
         return with_facts(prepared, self.name, facts, state=state, report=report, alike=None)
 
     def attach(self, model: torch.nn.Module, facts: Mapping[str, Any]) -> Attached:

@@ -119,8 +119,8 @@ def _operations(
     if folder.resolve() == first.resolve():
         return float(epochs), {}
     student = STUDENT.read_if_there(folder) or Student()
-    # What a training computes with: factors, members of a family. Who learns from the student
-    # hears whole matrices, and the largest member.
+    # What a training computes with: factors, members of a family, two exits. Who learns from the
+    # student hears whole matrices, and the largest member.
     size = student.get("update_params") or student.get("effective_params")
     size = size or student.get("params")
     path = folder / "config.yaml"
@@ -133,7 +133,9 @@ def _operations(
     if kd.get("objective", "none") != "none" and kd.get("teacher_cache"):
         once[f"cache of {kd['teacher_cache']}"] = FORWARD * taught_by / params
     elif kd.get("objective", "none") != "none":
-        work += FORWARD * epochs * taught_by
+        # Beside a second exit a teacher that shares the chunks hears longer ones, too.
+        twice = "lookahead_params" in student and kd.get("teacher_context", "shared") == "shared"
+        work += FORWARD * epochs * taught_by * (2 if twice else 1)
         work += FORWARD * epochs * params * bool(kd.get("first_teacher_config"))
     if student.get("labels") == "teacher":
         by = student.get("taught_by") or student.get("teacher")

@@ -1,6 +1,7 @@
 """Two students of one training: a streaming one, and one with blocks on top that hears more."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cascade import with_upper
+from espnet_kd.report.paths import lineage
 from espnet_kd.spec.plan import parse_plan
 from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
 from tests.recipe.toy import call, inside, train_words
@@ -28,6 +30,8 @@ def place(tmp_path_factory):
         write_place()
         code, err = derive("student", {"student": SIZES, "method_conf": {"cascade": CASCADE}})
         assert code == 0, err
+        Path("run").mkdir()
+        shutil.copy("student/student.json", "run")  # where the recipe has it
         code, err = train("run")
         assert code == 0, err
     return folder
@@ -102,6 +106,11 @@ def test_what_stays_on_disk_are_two_experiments(here, tmp_path):
     shared = lookahead.net.state_dict()
     for name, tensor in stream.net.state_dict().items():
         assert torch.equal(shared[name], tensor) != name.startswith("encoder.encoders.norm"), name
+    past = lineage(Path("run/lookahead"), Path("teacher"), 1)
+    assert (past.path, past.teacher, past.steps) == ("lookahead", "teacher", 1)
+    both = past.cost, lineage(Path("run"), Path("teacher"), 1).cost
+    assert both[0].updates == both[1].updates > 0 and both[0].seconds == both[1].seconds
+    assert both[1].teacher_epochs > EPOCHS * (facts["params"] + facts["lookahead_params"])
     words = ["--ngpu", "0", "--beam_size", "2", "--streaming", "true"]
     words += ["--data_path_and_name_and_type", "dump/dev/wav.scp,speech,sound"]
     words += ["--asr_train_config", "run/lookahead/config.yaml"]
