@@ -37,6 +37,7 @@ DECIDED = {
     "method": "a family is cut, and trained as one",
     "method_conf": "a family is trained by its own method",
     "gate": "its members are not trained one after the other; a gate beside 'stages' is for these",
+    "two_modes": "its members but the largest would have one mode",
     "anneal": "its members are no steps of one schedule",
 }
 # Of what the largest learns, which says nothing of the others behind it.

@@ -366,6 +366,7 @@ def test_the_plans_cost_counts_all_members_of_an_update():
         ),
         ("family: {target: 0.4, members: [{target: 0.4}]}", "target: sizes stand in 'members'"),
         ("family: {anneal: through, members: [{target: 0.4}]}", "no steps of one schedule"),
+        ("family: {two_modes: 0.5, members: [{target: 0.4}]}", "would have one mode"),
         ("family: {method: retrain, members: [{target: 0.4}]}", "a family is cut"),
         ("family: {gate: {margin: 1}, members: [{target: 0.4}]}", "are not trained one after"),
         ("gate: {margin: 1}\nfamily: {members: [{target: 0.4}]}", "'gate' is for 'stages'"),
