@@ -143,9 +143,15 @@ def read_family(
     between = max(0, len(family.members) - 2)
     if family.written.get("draw", 0) > between:
         raise UserError(
-            f"{where}.draw: {family.draw} members, and there are {between} between the largest "
-            "and the smallest"
+            f"{where}.draw: found {family.draw}, and there are {between} members between the "
+            "largest and the smallest to draw from; leave it out, or say so many at most"
         )
+    for key in ("in_place", "finish") if len(family.members) == 1 else ():
+        if key in family.written:
+            raise UserError(
+                f"{where}.{key}: found {family.written[key]}, which is of the members behind the "
+                "largest, and there are none; leave it out"
+            )
     rest = {key: entry[key] for key in entry if key not in options}
     first: Dict[str, Any] = {"name": NAME, **rest, **family.members[0].written}
     if len(family.members) > 1:
@@ -153,6 +159,8 @@ def read_family(
         first["method_conf"] = {"nested": {**nested, "weight": family.in_place}}
     largest = read_stage(where, number, first, None)
     alone = {key: rest[key] for key in rest if key not in OF_LARGEST}
+    if isinstance(alone.get("train"), Mapping):  # 'finish' is theirs
+        alone["train"] = {k: v for k, v in alone["train"].items() if k != "max_epoch"}
     members = [largest]
     for i, member in enumerate(family.members[1:], 1):
         place = {

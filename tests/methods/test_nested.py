@@ -344,6 +344,15 @@ def test_members_come_from_their_family_and_other_ways_from_the_first_teacher():
         students(PLAN.format(""), ["progressive_none"])
 
 
+def test_epochs_of_the_training_config_are_those_of_all_members_together():
+    text = (
+        "family: {members: [{target: 0.4}, {target: 0.3}], train: {max_epoch: 7, accum_grad: 2}}"
+    )
+    largest, member = parse_plan(text, "plan").stages
+    assert largest.train.options == {"max_epoch": 7, "accum_grad": 2} and largest.epochs is None
+    assert member.train.options == {"accum_grad": 2} and member.epochs == 1
+
+
 def test_the_plans_cost_counts_all_members_of_an_update():
     stages = parse_plan(PLAN.format(""), "plan").stages
     sized = {s.name: SimpleNamespace(sizes=SimpleNamespace(params=n))
@@ -370,7 +379,12 @@ def test_the_plans_cost_counts_all_members_of_an_update():
         ("family: {method: retrain, members: [{target: 0.4}]}", "a family is cut"),
         ("family: {gate: {margin: 1}, members: [{target: 0.4}]}", "are not trained one after"),
         ("gate: {margin: 1}\nfamily: {members: [{target: 0.4}]}", "'gate' is for 'stages'"),
-        ("family: {draw: 2, members: [{target: 0.4}, {target: 0.3}]}", "there are 0 between"),
+        (
+            "family: {draw: 2, members: [{target: 0.4}, {target: 0.3}]}",
+            "draw: found 2, and there are 0 members between",
+        ),
+        ("family: {in_place: 0.1, members: [{target: 0.4}]}", "in_place: found 0.1, .* are none"),
+        ("family: {finish: 2, members: [{target: 0.4}]}", "finish: found 2, .* there are none"),
         ("family: {finish: 0, members: [{target: 0.4}]}", "finish: expected a whole number >= 1"),
         (
             "stages: [{target: 0.9, name: family_2}]\n"
