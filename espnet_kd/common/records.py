@@ -66,6 +66,7 @@ class Student(TypedDict, total=False):
     taught_by: str
     init: str
     labels: str
+    label_teachers: List[str]
     kept_blocks: List[Count]
     params: Count
     params_by_part: Dict[str, Count]

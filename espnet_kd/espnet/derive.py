@@ -205,6 +205,8 @@ def derive(
         "sizes": dataclasses.asdict(student),
         **prepared.report,
     }
+    if stage.label_teachers is not None:
+        facts["label_teachers"] = list(stage.label_teachers)
     if taught and taught_files != files:
         facts["taught_by"] = str(taught_files[0].parent)
     if sample is not None:

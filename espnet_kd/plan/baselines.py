@@ -373,6 +373,12 @@ def _one_step(
             raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
         source = _changed(distils[-1], kind, path, name)
         student = dataclasses.replace(student, kd=source.kd, train=source.train, **_labels(source))
+    if {PREVIOUS, FIRST} <= set(student.label_teachers or ()):
+        raise UserError(
+            f"{student.where}.label_teachers: '{PREVIOUS}' and '{FIRST}' are one model on --paths "
+            f"{path}, whose labels would count twice; name the stage before in the place of "
+            f"'{PREVIOUS}', or leave the path out"
+        )
     return dataclasses.replace(
         student,
         epochs=epochs,

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.records import FACTS, HISTORY, STUDENT, Facts, Student
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.spec.stage import FIRST, PREVIOUS
 
 FORWARD = 1 / 3  # of an update
 
@@ -134,18 +135,30 @@ def _operations(
         once[f"cache of {kd['teacher_cache']}"] = FORWARD * taught_by / params
     elif kd.get("objective", "none") != "none":
         # Beside a second exit a teacher that shares the chunks hears longer ones, too.
-        twice = "lookahead_params" in student and kd.get("teacher_context", "shared") == "shared"
+        second = "lookahead_params" in student and size > student.get("params", size)
+        twice = second and kd.get("teacher_context", "shared") == "shared"
         work += FORWARD * epochs * taught_by * (2 if twice else 1)
         work += FORWARD * epochs * params * bool(kd.get("first_teacher_config"))
     if student.get("labels") == "teacher":
-        by = student.get("taught_by") or student.get("teacher")
-        labelled_by = _params(f"{by}/config.yaml" if by else None, folder, params)
-        once[f"labels of {by}"] = FORWARD * labelled_by / params
+        for by in _labellers(student, folder, first):
+            labelled_by = _params(f"{by}/config.yaml" if by else None, folder, params)
+            once[f"labels of {by}"] = FORWARD * labelled_by / params
     derivation = student.get("derivation")
     if derivation is not None and audio and derivation["utterances"]:
         mean = derivation["work"] / derivation["utterances"]
         work += FORWARD * mean * derivation["audio_seconds"] / (audio / epochs)
     return work / params, once
+
+
+def _labellers(student: Student, folder: Path, first: Path) -> List[Optional[str]]:
+    """Return the experiments that labelled a student's set; None stands for the first teacher."""
+    above = student.get("teacher")
+    named = student.get("label_teachers")
+    if named is None:
+        return [student.get("taught_by") or above]
+    beside = str(folder).removesuffix(student.get("name", ""))  # experiments of other stages
+    known = {PREVIOUS: above, FIRST: str(first)}
+    return [known.get(name, name if "/" in name else f"{beside}{name}") for name in named]
 
 
 def modes_of(kd: Mapping[str, Any]) -> int:

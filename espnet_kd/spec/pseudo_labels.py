@@ -94,8 +94,8 @@ def check_labels(stages: Sequence[Any]) -> None:
 
     Raises:
         UserError: teachers or a selection without labels of teachers, agreement of one teacher, a
-            vote of two, or of what has no probability, a teacher that comes later, or labelled
-            utterances beside all labelled utterances.
+            vote of two, or of what has no probability, a teacher that comes later or is named
+            twice, or labelled utterances beside all labelled utterances.
     """
     for i, stage in enumerate(stages):
         if stage.labels != "teacher":
@@ -114,6 +114,12 @@ def check_labels(stages: Sequence[Any]) -> None:
             if "/" not in name:
                 known = ["previous", "first", *(before.name for before in stages[:i])]
                 check_choice(f"{stage.where}.label_teachers", name, known)
+        above = stage.method_conf.made_of or (stages[i - 1].name if i else "first")
+        if "previous" in teachers and above in teachers:
+            raise UserError(
+                f"{stage.where}.label_teachers: 'previous' and '{above}' are one model in this "
+                "stage, whose labels would count twice; leave one of them out"
+            )
         if stage.combine == VOTE and len(teachers) < FEWEST_VOTERS:
             raise UserError(
                 f"{stage.where}.combine: '{VOTE}' needs three teachers or more in "

@@ -161,7 +161,7 @@ class Stage(Options):
         None,
         "models whose labels are put together; by default the stage's teacher alone",
         read=read_teachers,
-        values="`[previous, first, exp/asr_b]`",
+        values="`[previous, exp/asr_b, exp/asr_c]`",
     )
     combine: str = option(
         MEDIAN,

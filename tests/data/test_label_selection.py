@@ -185,6 +185,10 @@ STAGE = "stages:\n- {name: a, method: retrain, objective: none, "
         ),
         ("labels: teacher, label_teachers: [previous, later]", "label_teachers: "),
         ("labels: teacher, label_teachers: [first, first]", "'first' is named twice"),
+        (
+            "labels: teacher, label_teachers: [previous, first, exp/b]",
+            "label_teachers: 'previous' and 'first' are one model in this stage",
+        ),
         ("labels: teacher, label_teachers: previous", "expected a list of teachers"),
         ("combine: vote", "combine: needs 'labels: teacher'"),
         ("labels: teacher, combine: vote, label_teachers: [first, exp/b]", "needs three teachers"),

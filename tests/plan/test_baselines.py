@@ -322,6 +322,16 @@ def test_a_path_of_one_schedule_needs_stages_that_cut(tmp_path):
     ]  # fmt: skip
 
 
+def test_no_model_labels_twice_in_one_step(tmp_path):
+    path = tmp_path / "compression.yaml"
+    labels = "labels: teacher, label_teachers: [previous, first, exp/b]"
+    path.write_text(f"stages: [{{name: a, target: 0.7}}, {{name: b, target: 0.5, {labels}}}]")
+    plan = load_plan(str(path))
+    assert len(students(plan, "progressive", "scratch")) == 3
+    with pytest.raises(UserError, match=r"stages\[1\].label_teachers: .* on --paths one_shot"):
+        students(plan, "progressive", "one_shot")
+
+
 def test_the_first_step_is_made_once(tmp_path):
     path = tmp_path / "compression.yaml"
     stages = "{name: a, target: 0.7, epochs: 2}, {name: b, target: 0.5}"

@@ -89,11 +89,28 @@ def test_a_cache_is_made_once_for_all(exp):
     assert teacher_epochs(exp, "hard", "harder") == pytest.approx(both)
 
 
+def test_each_model_that_labels_hears_the_set(exp):
+    leave(exp / "kd_one", 500, name="one")
+    teachers = ["previous", "first", "one", "exp/asr_b"]  # the last is taken for as large as first
+    about = {"name": "two", "teacher": str(exp / "kd_half"), "label_teachers": teachers}
+    leave(exp / "kd_half", 250)
+    leave(exp / "kd_two", 200, labels="teacher", **about)
+    labels = (0.25 + 1 + 0.5 + 1) / 3
+    assert teacher_epochs(exp, "kd_two") == pytest.approx(2 * 0.2 + labels)
+
+
 def test_derivation_counts_by_its_share_of_the_audio(exp):
     # 30 passes of the teacher over a hundredth of an epoch, forward.
     sample = {"utterances": 48, "audio_seconds": 36.0, "work": 30 * 48 * N}
     leave(exp / "s", 500, derivation=sample)
     assert teacher_epochs(exp, "s") == pytest.approx(1 + 30 / 3 / 100)
+
+
+def test_a_teacher_hears_twice_what_two_exits_learn(exp):
+    leave(exp / "s", 500, kd=kd(exp, "asr_t"), lookahead_params=700, update_params=1200.0)
+    leave(exp / "rests", 500, kd=kd(exp, "asr_t"), lookahead_params=700, update_params=500.0)
+    assert teacher_epochs(exp, "s") == pytest.approx(2 * 1.2 + 2 * 2 / 3)
+    assert teacher_epochs(exp, "rests") == pytest.approx(2 * 0.5 + 2 / 3)  # weight: 0
 
 
 def test_what_was_not_recorded_is_not_known(exp):
