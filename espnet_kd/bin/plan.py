@@ -208,6 +208,16 @@ def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any
     return first if stage.taught_by == FIRST else students[stage.taught_by]
 
 
+def _second_exit(stage: Stage, above: Any, student: Any) -> int:
+    """Return the parameters of a second student that an update trains, too; 0: there is none."""
+    from espnet_kd.methods.cascade import whole_sizes
+
+    cascade = getattr(stage.method_conf, "cascade", None)
+    if cascade is None or not cascade.weight:
+        return 0
+    return whole_sizes(student.sizes, above.sizes, cascade).params
+
+
 def _inside(stage: Stage, stages: Sequence[Stage], students: Mapping[str, Any]) -> float:
     """Return the parameters of the members that an update trains beside the largest."""
     from espnet_kd.students.nested_units import params_of_update
@@ -246,9 +256,12 @@ def _add_counts(
     students = {stage.name: model for stage, model in zip(stages, models[1:])}
     for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
         teacher = _taught_by(stage, above, students, models[0])
+        kd = model.config.get("kd_conf") or {}
         forward = FORWARD * teacher.sizes.params if teacher else 0
-        epochs, modes = _epochs(model), modes_of(model.config.get("kd_conf") or {})
-        trained = modes * model.params + _inside(stage, stages, students)
+        epochs, second = _epochs(model), _second_exit(stage, above, model)
+        trained = modes_of(kd) * (model.params + second) + _inside(stage, stages, students)
+        if second and kd.get("teacher_context", "shared") == "shared":
+            forward *= 2  # longer chunks, too
         counts = {
             "updates": epochs * (batches.count // (model.config.get("accum_grad") or 1)),
             "hours": epochs * (batches.hours or 0.0),
@@ -307,6 +320,8 @@ def _add_costs(
         )
     if any(s.method_conf.made_of is not None for s in stages):
         notes.append("Of a family's training the largest member alone is measured.")
+    if any(getattr(s.method_conf, "cascade", None) is not None for s in stages):
+        notes.append("Of a cascade's training the streaming student alone is measured.")
     if len(stages) > 1 and base.kd.first_weight:
         notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if batches.count:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from espnet_kd.methods.protocol import State
+    from espnet_kd.students.architecture import Architecture
 
 LOOKAHEAD = "lookahead"  # folder of the second student in that of the first
 SAVED, BLOCKS = "kd_cascade.", "encoder.encoders.blocks."
@@ -59,6 +60,26 @@ def read_cascade(where: str, value: Any) -> Optional[CascadeOptions]:
     if value is None:
         return None
     return read(CascadeOptions, value, where, "{lookahead_blocks: 1, lookahead: 16}")
+
+
+def _last(teacher: Architecture, value: CascadeOptions) -> range:
+    """Return the numbers of the teacher's blocks that look ahead."""
+    return range(teacher.num_blocks - value.lookahead_blocks, teacher.num_blocks)
+
+
+def whole_sizes(sizes: Architecture, teacher: Architecture, value: CascadeOptions) -> Architecture:
+    """Return the sizes of the second student.
+
+    Args:
+        sizes: Sizes of the streaming one.
+        teacher: Sizes of its teacher.
+        value: The options.
+    """
+    last = _last(teacher, value)
+    of_blocks = {
+        a.field: (*sizes.of_blocks(a), *(teacher.size_of(a, b) for b in last)) for a in PER_BLOCK
+    }
+    return sizes.resized(num_blocks=sizes.num_blocks + len(last), **of_blocks)
 
 
 class Cascade(Addition):
@@ -115,13 +136,8 @@ class Cascade(Addition):
         assert prepared.cut is not None  # see `check_stage`
         teacher, sizes = job.teacher.sizes, prepared.sizes
         count = sizes.num_blocks
-        last = range(teacher.num_blocks - value.lookahead_blocks, teacher.num_blocks)
-        kept = [*prepared.kept, *last]
-        of_blocks = {
-            a.field: (*sizes.of_blocks(a), *(teacher.size_of(a, b) for b in last))
-            for a in PER_BLOCK
-        }
-        whole = sizes.resized(num_blocks=len(kept), **of_blocks)
+        kept = [*prepared.kept, *_last(teacher, value)]
+        whole = whole_sizes(sizes, teacher, value)
         # Both at once: blocks that share the residual stream keep the same channels of it.
         state: State = {}
         for name, tensor in prepared.cut(whole, kept).items():

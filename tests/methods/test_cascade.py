@@ -3,16 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
+from espnet_kd.bin.plan import _second_exit
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.methods import method_named
-from espnet_kd.methods.cascade import with_upper
+from espnet_kd.methods.cascade import read_cascade, with_upper
 from espnet_kd.report.paths import lineage
 from espnet_kd.spec.plan import parse_plan
 from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
@@ -100,6 +102,11 @@ def test_what_stays_on_disk_are_two_experiments(here, tmp_path):
     assert stream.sizes.params == facts["params"] < facts["lookahead_params"]
     assert lookahead.sizes.params == facts["lookahead_params"]
     assert lookahead.sizes.num_blocks == 3 and stream.sizes.num_blocks == 2
+    # The plan's estimate knows it before.
+    teacher = read_model(Path("teacher"), "model.pth")
+    for weight, params in ((0.5, facts["lookahead_params"]), (0, 0)):
+        conf = SimpleNamespace(cascade=read_cascade("", {**CASCADE, "weight": weight}))
+        assert _second_exit(SimpleNamespace(method_conf=conf), teacher, stream) == params
     # The blocks above keep the teacher's units; those below were cut.
     assert lookahead.sizes.linear_size == (12, 12, 24)
     assert facts["kept_blocks"] == [0, 2]  # below the teacher's last
