@@ -9,11 +9,11 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from espnet_kd.cli import new_parser
 from espnet_kd.common.records import RESULTS
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.errors import UserError, check_name, run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.bootstrap_options import (
     add_bootstrap_options,
@@ -70,6 +70,13 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="once for each model that the run is to have and has not scored; the report says so",
     )
+    parser.add_argument(
+        "--also_on",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="once for each other path that would have made this very model, and has it instead",
+    )
     parser.add_argument("--note", help="shown first, e.g. 'synthetic speech'")
     parser.add_argument("--command", help="command to show that made the run; default: this one")
     parser.add_argument(
@@ -124,6 +131,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             _windows(args.window),
             parse_exported(args.exported, [m.name for m in models]),
             args.delay,
+            _also_on(args.also_on, [m.name for m in models]),
         ),
         args.draw,
         margin_of(args, _planned(args.plan)),
@@ -150,6 +158,17 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 def _planned(plan: Optional[str]) -> Optional[Margin]:
     margin = load_plan(plan).margin if plan else None
     return None if margin is None else Margin(margin, f"margin in {plan}")
+
+
+def _also_on(options: Sequence[str], models: Sequence[str]) -> Dict[str, List[str]]:
+    paths: Dict[str, List[str]] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (equals and path):
+            raise UserError(f"--also_on {option}: not of the form NAME=PATH")
+        check_name(f"--also_on {option}: no model", name, models)
+        paths.setdefault(name, []).append(path)
+    return paths
 
 
 def _windows(options: Sequence[str]) -> Dict[str, str]:

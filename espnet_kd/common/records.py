@@ -249,6 +249,7 @@ class ReportedModel(_ReportedModel, total=False):
     cer: Dict[str, Amount]
     wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]
+    also_on: List[str]
     teacher: Optional[str]
     taught_by: Optional[str]
     rtf: Optional[Factor]

@@ -7,7 +7,7 @@ as that one and its teachers (the first excepted) had together, or as that one h
 import dataclasses
 import itertools
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.methods.additions import without_inherited
@@ -228,11 +228,13 @@ def all_students(
     sizes_at: Sequence[str],
     default_epochs: int,
     epochs: Sequence[Epochs] = (Epochs(),),
+    is_there: Callable[[str], bool] = lambda name: False,
 ) -> List[Student]:
     """List the students of all paths.
 
     The first step of the plan is made once: a path that would make the same student, and others
-    too, begins with it.
+    too, begins with it (`Student.also_on`). Where an earlier run made the other one, too, both
+    stay: what came after it would otherwise have another teacher, and its scores would be lost.
 
     Args:
         plan: The plan.
@@ -242,12 +244,14 @@ def all_students(
             last that there is.
         default_epochs: `max_epoch` of the students' training config.
         epochs: Epochs of students in one step: one student each.
+        is_there: Whether a student of a name has been derived.
 
     Raises:
         UserError: a name of `sizes_at` that no stage has, or two students of one name.
     """
     ends = _ends(plan, progressive, sizes_at)
     students: List[Student] = []
+    rows: List[List[Student]] = []
     if PLANNED in paths:
         students += _scheduled(progressive.students, default_epochs)
     for name in paths:
@@ -258,7 +262,7 @@ def all_students(
             check_steps(name, longest)
             chain = _chain(name, longest, plan, default_epochs)
             check_annealing(chain)  # which the path may ask for, whatever the stages say
-            students += _without_twin(_scheduled(chain, default_epochs), students, default_epochs)
+            rows.append(_scheduled(chain, default_epochs))
             continue
         for how_long in epochs:
             row: List[Student] = []
@@ -269,7 +273,9 @@ def all_students(
                 label = f"{path}_{at}" if sizes_at else path
                 number = how_long.of(steps, default_epochs)
                 row.append(_one_step(path, label, steps, plan, number))
-            students += _without_twin(row, students, default_epochs)
+            rows.append(row)
+    for row in rows:
+        students = _with(students, row, default_epochs, is_there)
     seen: Dict[str, Student] = {}
     for student in (*map(Student.of, plan.stages), *students):
         other = seen.setdefault(student.name, student)
@@ -281,22 +287,28 @@ def all_students(
     return students
 
 
-def _without_twin(
-    row: List[Student], students: Sequence[Student], default_epochs: int
+def _with(
+    students: List[Student],
+    row: List[Student],
+    default_epochs: int,
+    is_there: Callable[[str], bool],
 ) -> List[Student]:
-    """Leave out the student of a path that is the plan's first by another name.
+    """Add the students of a path, but for the one that is the plan's first by another name.
 
     Args:
-        row: Students of the path.
         students: Students of the plan and of other paths.
+        row: Students of the path.
         default_epochs: `max_epoch` of the students' training config.
+        is_there: See `all_students`.
     """
     first = next((s for s in students if s.path == PLANNED), None)
     twin = next((s for s in row if first and _same_training(s, first, default_epochs)), None)
-    if first is None or twin is None or len(row) == 1:  # no path is left without a student
-        return row
+    # No path is left without a student, and nothing that was made is dropped.
+    if first is None or twin is None or len(row) == 1 or is_there(twin.name):
+        return [*students, *row]
+    both = dataclasses.replace(first, also_on=(*first.also_on, str(twin.path)))
     renamed = {twin.name: first.name}
-    return [
+    rest = [
         dataclasses.replace(
             student,
             teacher=renamed.get(student.teacher or "", student.teacher),
@@ -305,6 +317,7 @@ def _without_twin(
         for student in row
         if student is not twin
     ]
+    return [*(both if student is first else student for student in students), *rest]
 
 
 def _same_training(a: Student, b: Student, default_epochs: int) -> bool:

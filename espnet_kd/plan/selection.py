@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
 from espnet_kd.cli import str2bool
+from espnet_kd.common.records import STUDENT
 from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
 from espnet_kd.plan.baselines import (
@@ -44,7 +45,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--ablate", type=str2bool, default=False, help="add all ablations")
     add(
         "--students",
-        help="folders of students are <this>_<name>; the results of their gates count",
+        help="folders of students are <this>_<name>; what gates have found there counts, and what "
+        "is there of a step that could be made once",
     )
     add("--train_config", help="training config for students (YAML)")
 
@@ -80,8 +82,12 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     paths = choose(args.paths.split(), args.ablate)
     how_long = read_epochs(args.paths_epochs.split())
     check_of_use(paths, args.paths_at.split(), how_long)
+
+    def is_there(name: str) -> bool:
+        return bool(args.students) and Path(f"{args.students}_{name}", STUDENT.file).is_file()
+
     students = all_students(
-        plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long
+        plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long, is_there
     )
     if args.train_config:
         check_annealed_by(students, base)

@@ -34,6 +34,7 @@ class Student(Stage):
         epochs_around: Epochs before and after it in the schedule of its chain (`anneal: through`);
             None: its training has one of its own.
         until: The epoch that training ends with since a gate asked for more; None: `epochs`.
+        also_on: Other paths that would make the same student, and have it instead.
     """
 
     path: str = PLANNED
@@ -42,6 +43,7 @@ class Student(Stage):
     half: bool = False
     epochs_around: Optional[Tuple[int, int]] = None
     until: Optional[int] = None
+    also_on: Tuple[str, ...] = ()
 
     @property
     def taught_by_student(self) -> Optional[str]:
@@ -87,7 +89,7 @@ class Student(Stage):
 
     def record(self) -> Dict[str, Any]:
         """Return what is known of it, as JSON holds it."""
-        apart = ("written", "stages_above")
+        apart = ("written", "stages_above", "also_on")  # nothing of which made it
         fields = [f.name for f in dataclasses.fields(self) if f.name not in apart]
         values = {name: _written(self, name) for name in fields}
         return {**values, "way": [step.name for step in self.stages_above]}

@@ -50,7 +50,8 @@ def family_section(
         body.append([label, "", "", *_compared(result.mean, margin, result.sound)])
         lines += [f"{spoken(PROGRESSIVE).capitalize()} against {other}, {result.test_set}:", ""]
         lines += [*table(head, body), ""]
-    lines += [*_cost_table(results, costs), "", *_legend(margin, runs), ""]
+    once = any(result.family.shared for result in results)
+    lines += [*_cost_table(results, costs), "", *_legend(margin, runs, once), ""]
     return lines
 
 
@@ -74,7 +75,7 @@ def _cost_table(results: Sequence[FamilyResult], costs: Costs) -> List[str]:
     return table(["All trainings of a family", *(c.title for c in used)], body) if body else []
 
 
-def _legend(margin: Margin, runs: int) -> List[str]:
+def _legend(margin: Margin, runs: int, once: bool) -> List[str]:
     seeds = (
         f"over other speakers and other trainings ({runs} of each model were made), as *95 %, and "
         "seeds* above"
@@ -82,7 +83,12 @@ def _legend(margin: Margin, runs: int) -> List[str]:
         else "by the paired bootstrap of the other tables; each model was trained once, and the "
         "luck of that is not in it"
     )
+    lines = [
+        "- *The same step*: one training, from the first teacher, with which both ways begin; its "
+        "cost is in both, and the mean is without it.",
+    ]
     return [
+        *(lines if once else []),
         "- *Difference*: WER of the steps minus that of the other way, in points, below 0 is "
         f"better, with its 95 % interval {seeds}.",
         f"- *Verdict*, at a margin of {margin.says()}: *better*: the interval is below 0; "

@@ -133,6 +133,7 @@ class Sources:
         windows: Directories of decodings by length of their chunks, in milliseconds.
         exported: Exported folders by `<model>/<format>`.
         delay: `delay.json`.
+        also_on: Further paths of models, by name of the model; see `rows.Row`.
     """
 
     speed: Optional[Path] = None
@@ -141,6 +142,7 @@ class Sources:
     windows: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Path] = field(default_factory=dict)
     delay: Optional[Path] = None
+    also_on: Mapping[str, List[str]] = field(default_factory=dict)
 
 
 def read_content(
@@ -165,7 +167,7 @@ def read_content(
     speed = SPEED.read_path(also.speed) if also.speed else None
     delay = DELAY.read_path(also.delay) if also.delay else None
     about = models, inference_tag, test_sets
-    rows = collect(*about, scores, speed, also.stock_tag, also.windows)
+    rows = collect(*about, scores, speed, also.stock_tag, also.windows, also.also_on)
     variants = collect_variants(rows, also.exported, speed, delay, scores)
     return Content(
         inference_tag,

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, TypeVar
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, TypeVar
 
 from espnet_kd.common.records import GATE, STUDENT, Figures, GateResult, Student
 from espnet_kd.errors import UserError
@@ -32,6 +32,10 @@ class OnPath(Protocol):
     @property
     def device_bytes(self) -> Optional[float]:
         """Bytes on a device of a model whose method has a form for it; None: it has none."""
+
+    @property
+    def also_on(self) -> Sequence[str]:
+        """Names of other paths that would have made the same student, and have none for it."""
 
 
 Named = TypeVar("Named", bound=OnPath)
@@ -127,6 +131,17 @@ def by_path(students: Iterable[Named]) -> Dict[str, List[Named]]:
     }
 
 
+def by_way(students: Iterable[Named]) -> Dict[str, List[Named]]:
+    """Group students by path, a step that is made once with all paths that begin with it."""
+    students = list(students)
+    return {
+        path: sorted(
+            [*(s for s in students if path in s.also_on), *group], key=lambda s: -s.params
+        )
+        for path, group in by_path(students).items()
+    }
+
+
 def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
     """Return the pairs of students of one size that answer whether the path matters.
 
@@ -136,17 +151,17 @@ def pairs(students: Iterable[Named]) -> List[Tuple[Named, Named]]:
     groups = by_path(students)
     progressive = groups.get(PROGRESSIVE, [])
     others = [s for path, group in groups.items() if path != PROGRESSIVE for s in group]
-    pairs_of_one_size = [(a, b) for a in progressive for b in others if _alike(a, b)]
+    pairs_of_one_size = [(a, b) for a in progressive for b in others if alike(a, b)]
     return pairs_of_one_size + [
         (a, b)
         for path, group in groups.items()
         for a in group
         for b in groups.get(f"scratch{path.removeprefix(ONE_SHOT)}", [])
-        if _split(path)[0] == ONE_SHOT and _alike(a, b)
+        if _split(path)[0] == ONE_SHOT and alike(a, b)
     ]
 
 
-def _alike(a: OnPath, b: OnPath) -> bool:
+def alike(a: OnPath, b: OnPath) -> bool:
     """Tell whether two students have one size, on a device, too: of few bits or in floats."""
     ours, theirs = a.device_bytes or 0, b.device_bytes or 0
     return a.params == b.params and abs(ours - theirs) <= SAME_BYTES * max(ours, theirs)

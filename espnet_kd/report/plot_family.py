@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Optional
 
 from espnet_kd.report.figures import TEACHER, drawing, legend_below, marks, panels, save
-from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
+from espnet_kd.report.paths import PROGRESSIVE, by_way, spoken
 from espnet_kd.report.seeds import Runs
 
 
@@ -14,7 +14,7 @@ def wer_of_family(runs: Runs, path: Path) -> Optional[Path]:
     A way that is far worse than the steps is outside the axis; the legend says how far.
     """
     first, *students = runs.models
-    groups = {name: group for name, group in by_path(students).items() if len(group) > 1}
+    groups = {name: group for name, group in by_way(students).items() if len(group) > 1}
     looks = marks(groups)
     with drawing() as possible:
         if not possible:

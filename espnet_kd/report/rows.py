@@ -32,7 +32,8 @@ class Row:
     training, `path_cost`, `path_updates` and `path_seconds` include all students before it.
     `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
     of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
-    model whose method has a form for it (`report/device_form.py`).
+    model whose method has a form for it (`report/device_form.py`). `also_on` names paths of which
+    it is the first step, too (`plan.student`).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Row:
     device: Optional[str]
     summaries: Dict[str, Dict[str, List[float]]]
     history: List[Epoch]
+    also_on: Sequence[str]
 
     @property
     def steps(self) -> Optional[int]:
@@ -106,11 +108,13 @@ def collect(
     speed: Optional[Speed],
     stock_tag: Optional[str] = None,
     windows: Optional[Mapping[str, str]] = None,
+    also_on: Optional[Mapping[str, List[str]]] = None,
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
 
     `speed` is what `speed.json` holds, or None; `stock_tag` names the directory of what ESPnet's
-    own streaming gives, `windows` those of decodings in chunks of other lengths.
+    own streaming gives, `windows` those of decodings in chunks of other lengths. `also_on` has
+    the further paths of models by name.
 
     Raises:
         UserError: a checkpoint is missing, or a file is not what it should be.
@@ -181,6 +185,7 @@ def collect(
                 rtf={"median": measured["median"], "p95": measured["p95"]} if measured else None,
                 decode_memory_mb=measured.get("peak_memory_mb") if measured else None,
                 hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
+                also_on=(also_on or {}).get(m.name, []),
             )
         )
     return rows

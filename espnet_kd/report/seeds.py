@@ -1,5 +1,6 @@
 """Runs that differ in their seed, read from their `results.json` and pooled."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -35,6 +36,7 @@ class SeedModel:
         cost: Cost of its own training, the mean over all runs.
         path_cost: Cost of all trainings on its path, the mean over all runs.
         device_bytes: Bytes on a device, in the first run; None: it has no form for one.
+        also_on: Further paths of which it is the first step, in any run.
     """
 
     name: str
@@ -45,6 +47,7 @@ class SeedModel:
     cost: Cost = Cost()
     path_cost: Cost = Cost()
     device_bytes: Optional[float] = None
+    also_on: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,12 +270,14 @@ def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedMo
         sizes = [run[m.name]["params"] for run in entries.values()]
         alone = [Cost.from_json(run[m.name].get("cost")) for run in entries.values()]
         path = [Cost.from_json(run[m.name].get("path_cost")) for run in entries.values()]
+        also = [run[m.name].get("also_on", []) for run in entries.values()]
         models[k] = replace(
             m,
             range=(min(sizes), max(sizes)),
             steps=first[m.name]["stage"],
             cost=Cost.mean(alone),
             path_cost=Cost.mean(path),
+            also_on=tuple(dict.fromkeys(itertools.chain(*also))),
         )
     return models
 

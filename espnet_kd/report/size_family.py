@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
-from espnet_kd.report.costs import Cost
-from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, OnPath, by_path, pairs
+from espnet_kd.report.costs import SAME, Cost
+from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, OnPath, alike, by_way
 from espnet_kd.scoring.bootstrap import (
     DRAWS,
     SEED,
@@ -33,6 +33,10 @@ class Member(OnPath, Protocol):
     @property
     def steps(self) -> Optional[int]:
         """Trainings since the first teacher."""
+
+    @property
+    def cost(self) -> Cost:
+        """Cost of its own training."""
 
 
 Student = TypeVar("Student", bound=Member)
@@ -96,27 +100,33 @@ class FamilyResult:
 
 def families(students: Sequence[Student]) -> List[Family]:
     """List the other ways that have made two sizes of the steps or more."""
-    by_other: Dict[str, List[Tuple[Student, Student]]] = {}
-    for a, b in pairs(students):
-        if a.path == PROGRESSIVE:
-            by_other.setdefault(str(b.path), []).append((a, b))
-    order = [path for path in by_path(students) if path in by_other]
-    steps = {(a.params, a.device_bytes): a for a in by_path(students).get(PROGRESSIVE, [])}
+    ways = by_way(students)
+    steps = ways.get(PROGRESSIVE, [])
     result = []
-    for path in order:
+    for path, other in ways.items():
+        if path == PROGRESSIVE:
+            continue
         # Stages that keep all sizes, to fine-tune, are no further size: the last of them counts.
-        sizes = {(a.params, a.device_bytes): (a, b) for a, b in by_other[path]}
-        # Not of one shot with more epochs, nor with another objective.
-        alike = path in (ONE_SHOT, OWN)
-        rest = [a for size, a in steps.items() if size not in sizes]
-        if alike and len(rest) == 1 and rest[0].steps == 1:  # made once: it is the other's, too
-            sizes[rest[0].params, rest[0].device_bytes] = rest[0], rest[0]
+        sizes = {(a.params, a.device_bytes): (a, b) for a in steps for b in other if alike(a, b)}
         both = sorted(sizes.values(), key=lambda pair: -pair[0].params)
         names = [(a.name, b.name) for a, b in both]
-        shared = [(a.name, b.name) for a, b in both if alike and a.steps == 1]
+        # Made twice in one shot it is the same; not with more epochs, nor with another objective.
+        twice = path in (ONE_SHOT, OWN)
+        shared = [
+            (a.name, b.name)
+            for a, b in both
+            if a is b or (twice and a.steps == 1 and _cost_alike(a, b))
+        ]
         if len(names) > len(shared) and len(names) > 1:
             result.append(Family(path, names, shared))
     return result
+
+
+def _cost_alike(a: Member, b: Member) -> bool:
+    """Tell whether two trainings may be one: not of a plan's `family`, whose members add to it."""
+    costs = a.cost.teacher_epochs, b.cost.teacher_epochs
+    known = [cost for cost in costs if cost is not None]
+    return len(known) < len(costs) or max(known) - min(known) <= SAME * max(known)
 
 
 def compare_family(

@@ -40,6 +40,7 @@ def report(recipe: Recipe, run_command: str) -> None:
     models: Dict[str, str] = {"teacher": settings.asr_exp}
     left_out: List[str] = []
     others: Set[str] = set()
+    also_on: List[str] = []
     for student in read_students(settings):
         for name, folder in ((student.name, student.folder), *(s[:2] for s in student.siblings)):
             stale = why_not_scored(recipe, folder, tag)
@@ -52,6 +53,8 @@ def report(recipe: Recipe, run_command: str) -> None:
             )
             left_out.append(name)
         others.update(s.name for s in student.siblings)
+        if student.name in models:
+            also_on += [f"{student.name}={path}" for path in student.plan.also_on]
     for folder in models.values():
         _compare_records(recipe, folder)
     # Those in longer chunks are late by design: their speed is not that of the others' chunks.
@@ -62,6 +65,7 @@ def report(recipe: Recipe, run_command: str) -> None:
     words = recipe.python("report", "--exp", settings.expdir)
     words += _options("--model", [f"{name}={folder}" for name, folder in models.items()])
     words += _options("--left_out", left_out)
+    words += _options("--also_on", also_on)
     words += ["--note", settings.report_note] if settings.report_note else []
     words += _options("--exported", [f"{name}={folder}" for name, folder in exported.items()])
     words += ["--delay", f"{settings.expdir}/{DELAY.file}"] if delay else []

@@ -41,9 +41,10 @@ def plan(tmp_path):
     return load_plan(str(path))
 
 
-def students(plan, *paths, at=(), measured=None):
+def students(plan, *paths, at=(), measured=None, there=()):
     way = effective(plan, lambda name: (measured or {}).get(name, []))
-    return {s.name: s for s in all_students(plan, way, paths, at, DEFAULT)}
+    made = all_students(plan, way, paths, at, DEFAULT, is_there=lambda name: name in there)
+    return {s.name: s for s in made}
 
 
 def test_random_weights_are_neither_frozen_nor_gated(tmp_path):
@@ -345,6 +346,12 @@ def test_the_first_step_is_made_once(tmp_path):
     assert found["progressive_first_b"].teacher == "a"
     assert found["progressive_first_c"].teacher == "progressive_first_b"
     assert found["progressive_none_b"].teacher == "progressive_none_a"
+    assert found["a"].also_on == ("progressive_first",) and found["b"].also_on == ()
+    assert "also_on" not in found["a"].record()
+    # Who came after one that an earlier run made twice goes on after that.
+    older = students(load_plan(str(path)), *chains, there=("progressive_first_a",))
+    assert older["progressive_first_b"].teacher == "progressive_first_a"
+    assert older["a"].also_on == ()
     # Without the plan's path it is made, and where a gate had the plan's trained on.
     alone = students(load_plan(str(path)), "progressive_first", "one_shot", at=("a", "b"))
     assert {"progressive_first_a", "one_shot_a"} <= set(alone)

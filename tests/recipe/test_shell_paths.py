@@ -129,6 +129,13 @@ def test_stop_ends_the_compression_and_the_baselines_have_the_best_size(recipe):
     assert reported(calls[-1]) == ["teacher", "big", "mid", "one_shot"]
 
 
+def test_the_first_step_is_made_once_and_the_report_is_told_whose_it_is(recipe):
+    recipe.ok(paths="progressive one_shot", paths_at="big mid", **STAGE)
+    calls = recipe.calls()
+    assert list(derived(calls)) == ["big", "mid", "small", "one_shot_mid"]
+    assert value(calls[-1], "--also_on") == "big=one_shot"
+
+
 def test_a_student_that_recognises_nothing_is_no_teacher_though_its_own_is_no_better(recipe):
     gated(recipe, "stop")
     wer = {"STUB_WER": "teacher=100 kd_big=100"}

@@ -1,12 +1,13 @@
 """Families of sizes: which are compared, and what is said of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 import pytest
 
+from espnet_kd.report.costs import Cost
 from espnet_kd.report.paths import pairs, spoken
 from espnet_kd.report.size_family import (
     Family,
@@ -26,6 +27,8 @@ class Model:
     params: int
     steps: int = 1
     device_bytes: Optional[float] = None
+    also_on: Sequence[str] = ()
+    cost: Cost = Cost()
 
 
 CHAIN = [Model(f"s{k}", "progressive", 100 - k, k) for k in (1, 2, 3)]
@@ -37,11 +40,23 @@ def test_families_have_two_sizes_or_more():
     ]
     found = families([*CHAIN, *others, Model("alone", "inherited", 97)])
     assert [f.against for f in found] == ["one_shot", "scratch"]
-    assert found[1].sizes == [("s2", "scratch2"), ("s3", "scratch3")] == found[1].compared
-    # The first step is one step: it is made once, and is of both.
-    assert found[0].sizes == [("s1", "s1"), ("s2", "one_shot2"), ("s3", "one_shot3")]
-    assert found[0].shared == [("s1", "s1")]
-    assert families(CHAIN) == [] == families([*CHAIN, others[0]])  # s3 was not asked for
+    # s1 is no size of one shot: nobody has asked for it (--paths_at 's2 s3').
+    assert found[0].sizes == [("s2", "one_shot2"), ("s3", "one_shot3")] == found[0].compared
+    assert families(CHAIN) == [] == families([*CHAIN, others[0]])
+
+
+def test_the_first_step_that_is_made_once_is_of_all_ways_that_begin_with_it():
+    first = replace(CHAIN[0], also_on=("one_shot", "progressive_first"))
+    others = [Model("one_shot2", "one_shot", 98), Model("first2", "progressive_first", 98, 2)]
+    found = families([first, *CHAIN[1:], *others, Model("scratch2", "scratch", 98)])
+    assert [(f.against, f.sizes, f.shared) for f in found] == [
+        ("one_shot", [("s1", "s1"), ("s2", "one_shot2")], [("s1", "s1")]),
+        ("progressive_first", [("s1", "s1"), ("s2", "first2")], [("s1", "s1")]),
+    ]
+    # A gate has split the first step: its second try has the size of what one shot has, too.
+    again = Model("s1_again", "progressive", 99, 2)
+    (family,) = families([first, again, *CHAIN[1:], others[0]])
+    assert family.sizes == [("s1_again", "s1"), ("s2", "one_shot2")] == family.compared
 
 
 def test_the_first_step_is_the_same_training_in_one_shot():
@@ -59,6 +74,21 @@ def test_the_first_step_is_the_same_training_in_one_shot():
     ]
     assert spoken("one_shot_own") == "one shot with own epochs"
     assert spoken("scratch_own2") == "scratch with own epochs and 2 more"
+
+
+def test_the_largest_of_several_that_are_trained_in_one_is_not_trained_alone():
+    (largest, alone), rest = [
+        [Model(name, path, 99, 1, cost=Cost(teacher_epochs=cost)) for name, path, cost in both]
+        for both in (
+            (("family", "progressive", 14.0), ("one_shot_family", "one_shot", 7.2)),
+            (("family", "progressive", 7.21), ("one_shot_family", "one_shot", 7.2)),
+        )
+    ]
+    smaller = [Model("family_2", "progressive", 98, 2), Model("one_shot_family_2", "one_shot", 98)]
+    (family,) = families([largest, alone, *smaller])
+    assert family.shared == [] and len(family.compared) == 2
+    (family,) = families([*rest, *smaller])  # seconds that are rounded move what is counted
+    assert family.shared == [("family", "one_shot_family")]
 
 
 @pytest.mark.parametrize("path", ["one_shot_own2", "one_shot_collapsed", "one_shot_random"])

@@ -295,6 +295,8 @@ def test_bad_files_are_one_line(run_dir, capsys, break_, message):
         (["--model=s1=exp/asr_s2"], "the name 's1' is used twice"),
         (["--model=x=exp/none"], "exp/none is not a directory"),
         (["--test_sets", "seen", "seen"], "name each test set once"),
+        (["--also_on=s1"], "--also_on s1: not of the form NAME=PATH"),
+        (["--also_on=s3=one_shot"], "--also_on s3=one_shot: no model 's3'"),
         (["--draws=0"], "--draws 0"),
         (["--seed=-1"], "--seed -1: 0 or more"),
         (["--exp=exp/asr_s1/facts.json"], "--exp exp/asr_s1/facts.json: a file"),

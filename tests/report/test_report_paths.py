@@ -73,6 +73,21 @@ def test_a_model_that_no_plan_made_is_on_no_path(report, tmp_path, monkeypatch):
     assert ("mine", "one_shot") not in compared and ("stage2", "mine") in compared
 
 
+def test_a_first_step_that_is_made_once_is_told_of(report, tmp_path, monkeypatch):
+    shutil.copytree(report[0], tmp_path / "exp")
+    monkeypatch.chdir(tmp_path)
+    names = ("teacher", "stage1", "stage2", "one_shot")
+    assert run(names, "--also_on=stage1=one_shot") == 0
+    data = json.loads(Path("exp/results.json").read_text())
+    (family,) = data["families"]
+    assert family["shared"] == [["stage1", "stage1"]] and len(family["sizes"]) == 2
+    assert data["models"][1]["also_on"] == ["one_shot"]
+    both = family["cost"], family["cost_against"]
+    assert [cost["updates"] for cost in both] == [100, 140]  # the first step is of both
+    text = Path("exp/RESULTS.md").read_text()
+    assert "| – | the same step |" in text and "*The same step*" in text
+
+
 def test_comparisons(report):
     exp, data, _ = report
     found = data["comparisons"]

@@ -119,6 +119,20 @@ def test_models_of_some_runs_are_left_out_and_named(runs, tmp_path):
     assert "| one_shot_stage1 |" not in text and "SEEDS.png" not in text
 
 
+def test_a_first_step_that_some_runs_made_once_is_of_both_ways(runs, tmp_path):
+    def once(data):
+        data["models"] = [m for m in data["models"] if m["name"] != "one_shot_stage1"]
+        (first,) = [m for m in data["models"] if m["name"] == "stage1"]
+        first["also_on"] = ["one_shot"]
+
+    for name in SEEDS[1:]:
+        edit(runs / name, once)
+    assert run() == 0
+    (family,) = json.loads((tmp_path / "SEEDS.json").read_text())["families"]
+    assert family["sizes"] == [["stage1", "stage1"], ["stage2", "one_shot"]]
+    assert family["shared"] == [["stage1", "stage1"]]
+
+
 def test_reports_before_there_were_paths(runs, tmp_path, monkeypatch):
     def make_old(data):
         for model in data["models"]:

@@ -16,6 +16,7 @@ def row(name, params, wer, path="progressive"):
         path=path,
         params=params,
         device_bytes=None,
+        also_on=(),
         compression=1 - params / 1000,
         wer={"clean": wer, "other": 9 - wer},
         cost=Cost(params // 10),
