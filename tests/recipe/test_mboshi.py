@@ -140,6 +140,8 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
     assert "<--seed><4><--expdir><exp/double/seed4>" in calls[1]
     # The last of two options counts.
     assert "<--asr_exp><exp/asr_half><--asr_args><--max_epoch 5>" in calls[2]
+    # Ours may come last, as the recipe's may: they were taken for run.sh's, which refused them.
+    assert run("--stock_wer", "false", "--seeds", "4", "--arms", "double half")[1] == calls
     done, _ = run("--arms", "thick")
     assert done.returncode == 1 and done.stderr == (
         "evidence.sh: error: --arms: 'thick' is not in conf/arms.txt; there are thin ample double "

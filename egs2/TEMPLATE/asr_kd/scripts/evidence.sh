@@ -38,12 +38,22 @@ die() {
     exit 1
 }
 
-case "${1:-}" in --help | -h) help_message; exit 0 ;; esac
-while [[ "${1:-}" =~ ^--(seeds|arms|table|stats|report|out)$ ]]; do
-    [ $# -ge 2 ] || die "option $1 needs a value"
-    declare "${BASH_REMATCH[1]}=$2"
-    shift 2
+others=() # run.sh's, among which ours may stand anywhere
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --help | -h) help_message; exit 0 ;;
+    --seeds | --arms | --table | --stats | --report | --out)
+        [ $# -ge 2 ] || die "option $1 needs a value"
+        declare "${1#--}=$2"
+        shift 2
+        ;;
+    *)
+        others+=("$1")
+        shift
+        ;;
+    esac
 done
+set -- "${others[@]+"${others[@]}"}"
 
 # begin_with EXP STAGE: copy a student, unless there is one. A copy appears whole or not at all.
 begin_with() {
