@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import List, Mapping, Optional, Sequence
 
+from espnet_kd.methods.cascade import LOOKAHEAD
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
 from espnet_kd.report.device_section import device_section, window_section
@@ -117,6 +118,12 @@ def _legend(content: Content) -> List[str]:
         lines[4:4] = [
             "- *On a device*: learnt numbers, and 10^6 bytes, of `device.<average>.npz`, which "
             "holds what decoding computes with: factors, or codes of few bits and their scales.",
+        ]
+    if any(row.path == LOOKAHEAD for row in content.rows):
+        lines[3:3] = [
+            "- *Lookahead*: the second student of a training with `cascade`. Whatever the others "
+            "are decoded in, its chunks are longer, by the frames that the plan says; so is its "
+            "delay.",
         ]
     if len(by_path(content.rows[1:])) > 1:
         lines[3:3] = [

@@ -73,10 +73,12 @@ def test_a_model_that_no_plan_made_is_on_no_path(report, tmp_path, monkeypatch):
     assert ("mine", "one_shot") not in compared and ("stage2", "mine") in compared
 
 
-def test_a_first_step_that_is_made_once_is_told_of(report, tmp_path, monkeypatch):
+def test_a_first_step_made_once_and_a_second_exit_are_told_of(report, tmp_path, monkeypatch):
     shutil.copytree(report[0], tmp_path / "exp")
     monkeypatch.chdir(tmp_path)
-    names = ("teacher", "stage1", "stage2", "one_shot")
+    assert "*Lookahead*" not in report[2]
+    write_json(Path("exp/asr_scratch/student.json"), {"path": "lookahead"})
+    names = ("teacher", "stage1", "stage2", "one_shot", "scratch")
     assert run(names, "--also_on=stage1=one_shot") == 0
     data = json.loads(Path("exp/results.json").read_text())
     (family,) = data["families"]
@@ -86,6 +88,7 @@ def test_a_first_step_that_is_made_once_is_told_of(report, tmp_path, monkeypatch
     assert [cost["updates"] for cost in both] == [100, 140]  # the first step is of both
     text = Path("exp/RESULTS.md").read_text()
     assert "| – | the same step |" in text and "*The same step*" in text
+    assert "- *Lookahead*: the second student of a training with `cascade`" in text
 
 
 def test_comparisons(report):
