@@ -262,13 +262,17 @@ class ReportedModel(_ReportedModel, total=False):
     path_cost: Dict[str, Optional[Amount]]
 
 
-class FamilyCost(TypedDict):
-    """Sizes that steps and another way have both made, and what each way cost."""
-
+class _FamilyCost(TypedDict):
     against: str
     sizes: List[List[str]]
     cost: Dict[str, Optional[Amount]]
     cost_against: Dict[str, Optional[Amount]]
+
+
+class FamilyCost(_FamilyCost, total=False):
+    """Sizes that steps and another way have both made, and what each way cost."""
+
+    shared: List[List[str]]
 
 
 class _Compared(_Difference):

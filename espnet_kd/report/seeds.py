@@ -185,7 +185,7 @@ def read_runs(
             )
     _check_own_trainings(runs)
     entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
-    models = _shared_models(entries)
+    models = _shared_models(entries, runs)
     shared = {m.name for m in models}
     left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in shared)
     errors, words, faults, groupings = {}, {}, {}, {}
@@ -251,7 +251,9 @@ def _check_own_trainings(runs: Dict[Path, Results]) -> None:
                 )
 
 
-def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedModel]:
+def _shared_models(
+    entries: Dict[Path, Dict[str, ReportedModel]], runs: Dict[Path, Results]
+) -> List[SeedModel]:
     """Return what all runs have, in the order of the first."""
     (where, first), *others = entries.items()
     models = [_model(first, name) for name in first if all(name in run for _, run in others)]
@@ -270,7 +272,7 @@ def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedMo
         sizes = [run[m.name]["params"] for run in entries.values()]
         alone = [Cost.from_json(run[m.name].get("cost")) for run in entries.values()]
         path = [Cost.from_json(run[m.name].get("path_cost")) for run in entries.values()]
-        also = [run[m.name].get("also_on", []) for run in entries.values()]
+        also = [_also_on(runs[folder], run[m.name]) for folder, run in entries.items()]
         models[k] = replace(
             m,
             range=(min(sizes), max(sizes)),
@@ -280,6 +282,13 @@ def _shared_models(entries: Dict[Path, Dict[str, ReportedModel]]) -> List[SeedMo
             also_on=tuple(dict.fromkeys(itertools.chain(*also))),
         )
     return models
+
+
+def _also_on(run: Results, model: ReportedModel) -> List[str]:
+    """Return the further paths of a model; of older reports those that have it as shared."""
+    both = [model["name"]] * 2
+    shared = [f["against"] for f in run.get("families", []) if both in f.get("shared", [])]
+    return model.get("also_on", shared)
 
 
 def _model(run: Dict[str, ReportedModel], name: str) -> SeedModel:

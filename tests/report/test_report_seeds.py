@@ -119,11 +119,16 @@ def test_models_of_some_runs_are_left_out_and_named(runs, tmp_path):
     assert "| one_shot_stage1 |" not in text and "SEEDS.png" not in text
 
 
-def test_a_first_step_that_some_runs_made_once_is_of_both_ways(runs, tmp_path):
+@pytest.mark.parametrize("older", [False, True])
+def test_a_first_step_that_some_runs_made_once_is_of_both_ways(runs, tmp_path, older):
     def once(data):
         data["models"] = [m for m in data["models"] if m["name"] != "one_shot_stage1"]
         (first,) = [m for m in data["models"] if m["name"] == "stage1"]
         first["also_on"] = ["one_shot"]
+        if older:
+            for model in data["models"]:
+                del model["also_on"]
+            data["families"][0]["shared"] = [["stage1", "stage1"]]
 
     for name in SEEDS[1:]:
         edit(runs / name, once)
