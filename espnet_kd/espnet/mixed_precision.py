@@ -47,6 +47,18 @@ def autocast(device: str, dtype: Optional[torch.dtype], enabled: bool = True) ->
         yield
 
 
+def current_dtype(device: str) -> Optional[torch.dtype]:
+    """Return the format that autocast computes in at this moment, whoever asked for it.
+
+    Args:
+        device: `cpu` or `cuda`.
+
+    Returns:
+        None outside of autocast.
+    """
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
 def lstm_of_torch(device: str) -> ContextManager:
     """Keep oneDNN's LSTM from a CPU for which it has none in bfloat16.
 

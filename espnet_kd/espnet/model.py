@@ -14,7 +14,7 @@ from espnet_kd.espnet.auxiliary_layers import attention_inputs, taken_pairs
 from espnet_kd.espnet.band_watch import BandWatch
 from espnet_kd.espnet.encode import draw_chunk_size, encode
 from espnet_kd.espnet.layers import block_outputs
-from espnet_kd.espnet.mixed_precision import autocast
+from espnet_kd.espnet.mixed_precision import autocast, current_dtype
 from espnet_kd.espnet.teacher import FrozenTeacher, project
 from espnet_kd.espnet.terms import TERMS, Heard, Outputs
 from espnet_kd.espnet.two_modes import check_modes
@@ -238,7 +238,8 @@ class DistilTransducer(ESPnetASRTransducerModel):
         teacher = outputs[0] if outputs else None
         lattice = labels, t_len, u_len, (host[0], host[1])
         theirs = teacher_blocks, heads, teacher_heads
-        heard = Heard(raw, feats, feats_len, feats_host, decoder_in, chunk_size)
+        dtype = current_dtype(enc.device.type)
+        heard = Heard(raw, feats, feats_len, feats_host, decoder_in, chunk_size, dtype)
         batch = Outputs(self, *lattice, enc, dec, joint, blocks, teachers, teacher, *theirs, heard)
         stats: Dict[str, Any] = {}
         loss: Any = 0.0  # (), a tensor from the first term on

@@ -38,6 +38,7 @@ class Heard(NamedTuple):
         host_feats_len: The same on the CPU. (B,)
         decoder_in: Labels with a blank before them. (B, U + 1)
         chunk_size: Encoder frames a chunk; None or 0: full context.
+        dtype: Number format of autocast, ESPnet's included; None: the weights' own.
     """
 
     raw: Optional[torch.Tensor]
@@ -46,6 +47,7 @@ class Heard(NamedTuple):
     host_feats_len: torch.Tensor
     decoder_in: torch.Tensor
     chunk_size: Optional[int]
+    dtype: Optional[torch.dtype] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +118,13 @@ class Outputs:
             ahead: Frames by which chunks are longer.
         """
         assert self.heard is not None  # the model tells it
-        raw, _, feats_len, _, decoder_in, chunk_size = self.heard
+        raw, _, feats_len, _, decoder_in, chunk_size, dtype = self.heard
         size = chunk_size + ahead if chunk_size else None
         model, teachers = self.model, self.teachers
         if isinstance(teachers, list) and model.options.teacher_context == "shared":
             given = raw, feats_len, decoder_in, size
-            teachers = [(t.joint(*given).joint, share) for t, share in model.teachers]
+            with autocast(self.enc.device.type, dtype):
+                teachers = [(t.joint(*given).joint, share) for t, share in model.teachers]
         enc, joint = self.encoded_by(encoder, size)
         return dataclasses.replace(self, enc=enc, joint=joint, teachers=teachers, whole=True)
 
@@ -132,8 +135,8 @@ class Outputs:
             networks: A module with `encoder`, `decoder` and `joint_network` of ESPnet.
         """
         assert self.heard is not None  # the model tells it
-        _, feats, _, host, decoder_in, chunk_size = self.heard
-        with autocast(self.enc.device.type, self.model.autocast_dtype):
+        _, feats, _, host, decoder_in, chunk_size, dtype = self.heard
+        with autocast(self.enc.device.type, dtype):
             enc, _ = encode(networks.encoder, feats, host, chunk_size)  # (B, T, D)
             networks.decoder.set_device(enc.device)
             dec = networks.decoder(decoder_in)  # (B, U + 1, D)
@@ -153,7 +156,7 @@ class Outputs:
         """
         assert self.heard is not None  # the model tells it
         model, host = self.model, self.heard.host_feats_len
-        with autocast(self.enc.device.type, model.autocast_dtype):
+        with autocast(self.enc.device.type, self.heard.dtype):
             enc, _ = encode(encoder, self.heard.feats, host, chunk_size)  # (B, T, D)
             projected = model.joint_network.lin_enc(enc)  # (B, T, D)
         return enc, self.joint._replace(enc=projected.to(self.joint.enc.dtype))

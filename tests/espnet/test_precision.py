@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet_kd.errors import UserError
-from espnet_kd.espnet.mixed_precision import autocast_dtype
+from espnet_kd.espnet.mixed_precision import autocast, autocast_dtype
 from tests.espnet.tiny import build, tiny_config
 
 ALL_LOSSES = {"ctc_weight": 0.3, "encoder_weight": 0.5, "layers": [[1, 2]], "layer_weight": 0.2}
@@ -36,6 +36,21 @@ def test_a_step_in_bfloat16_is_that_of_float32(kd, batch, objective):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     together = [torch.cat([g.flatten() for g in gs.values()]) for gs in (grads, exact_grads)]
     assert torch.cosine_similarity(*together, dim=0) > 0.99
+
+
+def test_whoever_hears_a_batch_again_computes_as_before(kd, batch):
+    config = tiny_config()
+    above = tiny_config()["encoder_conf"]
+    above["body_conf"][0]["num_blocks"] = 5
+    cascade = {"lookahead": 4, "weight": 0.5, "features": 20, "encoder_conf": above}
+    config["method_conf"] = {"method": "cut", "cascade": cascade}
+    model, seen = build(config, {**kd, "two_modes": [1.0, 0.6]}).train(), []
+    for encoder in (model.encoder, model.teacher.model.encoder):
+        layer = encoder.encoders.blocks[0].feed_forward.w_1
+        layer.register_forward_hook(lambda _layer, _given, out: seen.append(out.dtype))
+    with autocast("cpu", torch.bfloat16):  # around the model, as ESPnet's trainer has it
+        model(**batch)
+    assert seen == [torch.bfloat16] * 5  # three times the student, twice its teacher
 
 
 @pytest.mark.parametrize("objective", ["collapsed", "full"])
