@@ -259,7 +259,7 @@ def _add_counts(
         kd = model.config.get("kd_conf") or {}
         forward = FORWARD * teacher.sizes.params if teacher else 0
         epochs, second = _epochs(model), _second_exit(stage, above, model)
-        trained = modes_of(kd) * (model.params + second) + _inside(stage, stages, students)
+        trained = modes_of(kd) * model.params + second + _inside(stage, stages, students)
         if second and kd.get("teacher_context", "shared") == "shared":
             forward *= 2  # longer chunks, too
         counts = {
@@ -314,6 +314,8 @@ def _add_costs(
     notes = [f"Measured on {place} with {batches.source}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
     base = read_config(args.train_config)
+    if len(stages) > 1 and base.kd.first_weight:
+        notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if any(s.kd.distils and s.kd_conf(base).lattice == "band" for s in stages):
         notes.append(
             "Students in a band are counted as on the whole lattice: random weights have no paths."
@@ -322,8 +324,6 @@ def _add_costs(
         notes.append("Of a family's training the largest member alone is measured.")
     if any(getattr(s.method_conf, "cascade", None) is not None for s in stages):
         notes.append("Of a cascade's training the streaming student alone is measured.")
-    if len(stages) > 1 and base.kd.first_weight:
-        notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
     if batches.count:
         notes.append(f"All students together: {total:,.1f} minutes.")
     if device == "cpu" and busy > cores() - threads + 0.5:

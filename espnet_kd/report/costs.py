@@ -122,23 +122,23 @@ def _operations(
     student = STUDENT.read_if_there(folder) or Student()
     # What a training computes with: factors, members of a family, two exits. Who learns from the
     # student hears whole matrices, and the largest member.
-    size = student.get("update_params") or student.get("effective_params")
-    size = size or student.get("params")
+    alone = student.get("effective_params") or student.get("params")
     path = folder / "config.yaml"
-    if size is None or not path.is_file():
+    if alone is None or not path.is_file():
         return None, {}
+    size = student.get("update_params") or alone
     kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
-    work = float(epochs * size * modes_of(kd))
+    work = float(epochs * (size + (modes_of(kd) - 1) * alone))
     once: Dict[str, float] = {}
     taught_by = _params(kd.get("teacher_config"), folder, params)
     if kd.get("objective", "none") != "none" and kd.get("teacher_cache"):
         once[f"cache of {kd['teacher_cache']}"] = FORWARD * taught_by / params
     elif kd.get("objective", "none") != "none":
         # Beside a second exit a teacher that shares the chunks hears longer ones, too.
-        second = "lookahead_params" in student and size > student.get("params", size)
-        twice = second and kd.get("teacher_context", "shared") == "shared"
-        work += FORWARD * epochs * taught_by * (2 if twice else 1)
-        work += FORWARD * epochs * params * bool(kd.get("first_teacher_config"))
+        second = "lookahead_params" in student and size > alone  # or it counts nothing
+        passes = 2 if second and kd.get("teacher_context", "shared") == "shared" else 1
+        teachers = taught_by + params * bool(kd.get("first_teacher_config"))
+        work += FORWARD * epochs * passes * teachers
     if student.get("labels") == "teacher":
         for by in _labellers(student, folder, first):
             labelled_by = _params(f"{by}/config.yaml" if by else None, folder, params)

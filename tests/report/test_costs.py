@@ -65,6 +65,18 @@ def test_a_family_pays_for_all_members_of_an_update(exp):
     assert teacher_epochs(exp, "family_2") == pytest.approx(2 * 0.35 + 2 * 0.6 / 3)
 
 
+def test_two_exits_ask_the_teachers_twice_if_both_count(exp):
+    sizes = {"update_params": 1200.0, "lookahead_params": 700}
+    leave(exp / "both", 500, kd=kd(exp, "asr_t"), **sizes)
+    leave(exp / "modes", 500, kd=kd(exp, "asr_t", two_modes=[1, 0.6]), **sizes)
+    leave(exp / "full", 500, kd=kd(exp, "asr_t", teacher_context="full"), **sizes)
+    leave(exp / "idle", 500, kd=kd(exp, "asr_t"), **{**sizes, "update_params": 500.0})
+    assert teacher_epochs(exp, "both") == pytest.approx(2 * 1.2 + 4 / 3)
+    assert teacher_epochs(exp, "modes") == pytest.approx(2 * (1.2 + 0.5) + 4 / 3)
+    assert teacher_epochs(exp, "full") == pytest.approx(2 * 1.2 + 2 / 3)
+    assert teacher_epochs(exp, "idle") == pytest.approx(2 * 0.5 + 2 / 3)
+
+
 def test_a_chain_pays_its_own_teachers(exp):
     leave(exp / "a", 500, kd=kd(exp, "asr_t"))
     leave(exp / "b", 200, epochs=3, kd=kd(exp, "a"))
