@@ -71,18 +71,10 @@ def train_config(
     """
     config = {key: teacher[key] for key in MODEL_KEYS if key in teacher}
     config.update(student)
-    model_conf = dict(config.get("model_conf") or {})
-    model_conf.pop("warmup_steps", None)  # ESPnet derives it from the scheduler
+    config["model_conf"] = dict(config.get("model_conf") or {})
+    config["model_conf"].pop("warmup_steps", None)  # ESPnet derives it from the scheduler
     check_options([stage], base)
-    for part in (base, stage.train):
-        for key, value in part.options.items():
-            if key == "model_conf":
-                model_conf.update(value)
-            elif isinstance(value, dict) and isinstance(config.get(key), dict):
-                config[key] = {**config[key], **value}
-            else:
-                config[key] = value
-    config["model_conf"] = model_conf
+    config = overruled(config, base, stage.train)
     if stage.epochs is not None:
         config["max_epoch"] = stage.epochs
     kd = stage.kd_conf(base)
@@ -97,6 +89,23 @@ def train_config(
             kd = kd.changed(**dict(zip(("first_teacher_config", "first_teacher_model"), names)))
     kd.complete(stage.where)
     config["kd_conf"] = kd.written
+    return config
+
+
+def overruled(config: Mapping[str, Any], *parts: TrainingConfig) -> Dict[str, Any]:
+    """Lay training configs over a config, each over those before.
+
+    Args:
+        config: The config.
+        parts: The training configs; in options by name, such as `model_conf`, they overrule those
+            that they name.
+    """
+    config = dict(config)
+    for part in parts:
+        for key, value in part.options.items():
+            if isinstance(value, dict) and isinstance(config.get(key), dict):
+                value = {**config[key], **value}
+            config[key] = value
     return config
 
 
@@ -155,7 +164,11 @@ def derive(
     sizes = sizes_by_way(stage, first.sizes, out, others) if stage.stages_above else None
     above = others._replace(weights=teacher.config.get("model_conf") or {})
     above = above.trained_with(base.options, stage.train.options)
-    job = Job(stage, teacher, first.sizes, sample, build, sizes, above)
+
+    def of_training(part: Dict[str, Any]) -> Dict[str, Any]:
+        return {k: x for k, x in overruled(part, base, stage.train).items() if k in part}
+
+    job = Job(stage, teacher, first.sizes, sample, build, sizes, above, of_training)
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
     student_config = config_of(student, teacher.config, prepared.kept)

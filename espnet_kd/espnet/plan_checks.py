@@ -8,6 +8,7 @@ from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
 from espnet_kd.spec.contradictions import check_annealed_by
+from espnet_kd.spec.family_plan import DECIDED
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.architecture import Architecture
@@ -45,13 +46,19 @@ def check_plan(
 
     Raises:
         UserError: an option that training does not have, methods in an order that undoes
-            one of them, more likeliest tokens than there
-            are, or sizes that cannot be.
+            one of them, more likeliest tokens than there are, two modes of a family, or sizes
+            that cannot be.
     """
     check_options(stages, base)
     check_annealed_by(stages, base)
     for stage in stages:
-        stage.kd_conf(base).check_top_k(first.vocab, stage.where)
+        kd = stage.kd_conf(base)
+        kd.check_top_k(first.vocab, stage.where)
+        if kd.two_modes and getattr(stage.method_conf, "nested", None) is not None:
+            raise UserError(
+                f"{stage.where}: kd_conf.two_modes {list(kd.two_modes)} of the training config: "
+                f"{DECIDED['two_modes']}; leave it out"
+            )
     for before, stage in zip(stages, stages[1:]):
         method = method_named(before.method)
         if method.followed_by is not None and stage.method not in method.followed_by:

@@ -40,8 +40,13 @@ def read_model(exp: Path, checkpoint: str, template: Optional[Path] = None) -> M
     model = load_transducer(str(exp / "config.yaml"), str(exp / checkpoint))
     config = read_yaml(exp / "config.yaml", "a teacher is needed")
     read = model_of(model, config, exp / "config.yaml", template)
+    if not config.get("method_conf"):
+        return read
+    # The model of an epoch holds itself what lies beside an average.
     kept = kept_file(exp / checkpoint)
-    return dataclasses.replace(read, beside=load_state(str(kept))) if kept.is_file() else read
+    state = load_state(kept if kept.is_file() else exp / checkpoint)
+    beside = {name: tensor for name, tensor in state.items() if name.startswith("kd_")}
+    return dataclasses.replace(read, beside=beside)
 
 
 def model_of(

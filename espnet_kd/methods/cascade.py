@@ -148,11 +148,12 @@ class Cascade(Addition):
                 state[f"{SAVED}blocks.{_number(name) - count}.{rest}"] = tensor
             else:
                 state[name] = tensor
+        conf = config_of(whole, job.teacher.config, kept)
         facts = {
             "lookahead": value.lookahead,
             "weight": value.weight,
             "features": sizes.features,
-            "encoder_conf": config_of(whole, job.teacher.config, kept)["encoder_conf"],
+            "encoder_conf": job.overruled(conf)["encoder_conf"],
         }
         report = {
             **prepared.report,

@@ -139,7 +139,7 @@ class NestedAddition(Addition):
                 {
                     "sizes": plain(member.sizes),
                     "kept": list(member.kept),
-                    **config_of(member.sizes, config, member.kept),
+                    **job.overruled(config_of(member.sizes, config, member.kept)),
                 }
                 for member in members
             ],

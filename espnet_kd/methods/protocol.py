@@ -86,6 +86,7 @@ class Job:
         build: Builds a stock ESPnet model of a config.
         sizes: Sizes that are decided already, by a path of the report; None: none are.
         others: What a checkpoint of the student will hold beside what is cut; None: nothing.
+        overruled: Function that lays what the training configs say over parts of a config.
     """
 
     stage: Any
@@ -95,6 +96,7 @@ class Job:
     build: Build
     sizes: Optional[Architecture] = None
     others: "Optional[Beside]" = None
+    overruled: Callable[[Dict[str, Any]], Dict[str, Any]] = dict
 
 
 @dataclasses.dataclass(frozen=True)

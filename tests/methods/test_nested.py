@@ -312,6 +312,26 @@ def test_a_kill_does_not_matter(here, tmp_path):
         assert all(torch.equal(ours_[key], theirs[key]) for key in theirs), name
 
 
+def test_a_member_comes_out_of_the_model_of_an_epoch_too(here, tmp_path):
+    code, err = derive(tmp_path / "m", 3, "run", "2epoch.pth")
+    assert code == 0, err
+    taken, saved = weights(tmp_path / "m/init.pth"), weights("run/2epoch.pth")
+    name = "encoder.encoders.blocks.0.conv_mod.norm.running_mean"
+    assert torch.equal(taken[name], saved[f"kd_nested.1.{name}"])
+
+
+def test_what_a_training_config_says_of_the_model_holds_for_all_members(here, tmp_path):
+    train = {"decoder_conf": {"embed_dropout_rate": 0.25}}
+    code, err = derive(tmp_path / "s", 1, family={**FAMILY, "train": train})
+    assert code == 0, err
+    config = yaml.safe_load((tmp_path / "s/student.yaml").read_text())
+    for conf in (config, *config["method_conf"]["nested"]["members"]):
+        assert conf["decoder_conf"]["embed_dropout_rate"] == 0.25
+    train = {"kd_conf": {"two_modes": [1, 0.5]}}
+    code, err = derive(tmp_path / "t", 1, family={**FAMILY, "train": train})
+    assert code == 1 and "two_modes [1.0, 0.5] of the training config: its members" in err
+
+
 def test_a_family_that_has_lost_its_statistics_is_told(here, tmp_path):
     shutil.copytree("run", tmp_path / "run", symlinks=True)
     kept_file(tmp_path / "run" / MODEL).unlink()
