@@ -18,6 +18,7 @@ from espnet_kd.spec.stage import THROUGH
 from espnet_kd.spec.training_config import ADAMS
 
 SLOTS = ("exp_avg", "exp_avg_sq")  # in both
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a batch norm
 Moments = Dict[str, Dict[str, torch.Tensor]]  # slot, or `step` -> parameter -> tensor
 
 
@@ -94,6 +95,8 @@ def read_moments(checkpoint: Path, model: torch.nn.Module) -> Optional[Moments]:
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     # With what distillation trains beside (`encoder_weight`) and leaves behind.
     names = [name for name in saved.get("model", {}) if name not in buffers]
+    # Blocks of a second student (`cascade`) have batch statistics of their own.
+    names = [name for name in names if not name.endswith(STATISTICS)]
     # Gates put a parameter elsewhere in the optimizer than in what is saved.
     in_order = [name for name in names if name in parameters]
     if len(numbers) != len(names) or in_order != [n for n in parameters if n in in_order]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.additions import Addition, with_facts
@@ -49,6 +49,36 @@ class CascadeOptions(Options):
         16, "encoder frames by which the upper exit's chunks are longer", least=0
     )
     weight: float = option(0.5, "share of the upper exit in the loss", least=0, most=0.95)
+
+    def check_blocks(self, blocks: int, count: int, where: str) -> None:
+        """Refuse a streaming student that needs the blocks which look ahead.
+
+        Args:
+            blocks: The teacher's blocks.
+            count: The streaming student's.
+            where: Name of the stage, for messages.
+
+        Raises:
+            UserError: the teacher has not so many below its last.
+        """
+        free = blocks - self.lookahead_blocks
+        if count <= free:
+            return
+        rest = "it must be fewer than that"
+        if free > 0:
+            rest = f"name encoder.num_blocks {free} or fewer in 'student', or a smaller 'target'"
+        raise UserError(
+            f"{where}.method_conf.cascade.lookahead_blocks: the last {self.lookahead_blocks} of "
+            f"the teacher's {blocks} blocks look ahead, and the streaming student is to keep "
+            f"{count} of those below; {rest}"
+        )
+
+    def spaced_below(self, blocks: int, where: str, count: int) -> Sequence[int]:
+        """Choose evenly spaced blocks below those that look ahead; see `check_blocks`."""
+        from espnet_kd.students.importance import spaced_blocks
+
+        self.check_blocks(blocks, count, where)
+        return spaced_blocks(blocks - self.lookahead_blocks, count)
 
 
 def read_cascade(where: str, value: Any) -> Optional[CascadeOptions]:

@@ -56,9 +56,10 @@ class Cutter:
                     f"directory with --data, or say '{plain}'"
                 )
         self.stage, self.teacher, self.sample, self.build = stage, teacher, sample, build
-        cascade = getattr(stage.method_conf, "cascade", None)
-        # The teacher's last blocks are those that look ahead.
-        self.free = teacher.sizes.num_blocks - (cascade.lookahead_blocks if cascade else 0)
+        self.cascade = getattr(stage.method_conf, "cascade", None)
+        self.free = teacher.sizes.num_blocks  # blocks to choose from
+        if self.cascade is not None:  # the last ones are those that look ahead
+            self.free -= self.cascade.lookahead_blocks
         self.importance: Optional[List[float]] = None
         if stage.blocks != "spaced":
             self.importance = getattr(sample, stage.blocks)(teacher.net)
@@ -73,18 +74,8 @@ class Cutter:
         Raises:
             UserError: a cascade leaves fewer to choose from.
         """
-        if count > self.free:
-            blocks = self.teacher.sizes.num_blocks
-            rest = (
-                f"name encoder.num_blocks {self.free} or fewer in 'student', or a smaller 'target'"
-                if self.free > 0
-                else "it must be fewer than that"
-            )
-            raise UserError(
-                f"{self.stage.where}.method_conf.cascade.lookahead_blocks: the last "
-                f"{blocks - self.free} of the teacher's {blocks} blocks look ahead, and the "
-                f"streaming student is to keep {count} of those below; {rest}"
-            )
+        if self.cascade is not None:
+            self.cascade.check_blocks(self.teacher.sizes.num_blocks, count, self.stage.where)
         if self.importance is None:
             return spaced_blocks(self.free, count)
         return most_important(self.importance[: self.free], count)

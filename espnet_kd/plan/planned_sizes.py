@@ -1,5 +1,6 @@
 """The sizes of planned students, as arithmetic: no training is needed to know them."""
 
+import functools
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
@@ -8,7 +9,7 @@ from espnet_kd.common.records import STUDENT
 from espnet_kd.errors import UserError
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.stage import Stage
-from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.architecture import Architecture, Chooser
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
 from espnet_kd.students.halfway import halfway
 from espnet_kd.students.nested_units import check_nests, for_target_inside
@@ -41,18 +42,25 @@ def sizes_of_way(
     sizes = [first]
     for step in stages:
         others = others.trained_with(step.train.options)
+        kept: Optional[Chooser] = None
+        blocks = sizes[-1].num_blocks
+        cascade = getattr(step.method_conf, "cascade", None)
+        if cascade is not None:
+            kept = functools.partial(cascade.spaced_below, blocks, step.where)
         if step.method_conf.keeps_sizes:
             sizes.append(sizes[-1])
         elif _chosen_by_measure(step, sizes[-1]):
             sizes.append(_derived(step, "blocks", out, name))
         elif step.sizes is not None:
-            sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student"))
+            sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student", kept))
         elif step.target is not None and step.allocate == "rule":
             where = f"{step.where}.target"
             fit = for_target if step.method_conf.made_of is None else for_target_inside
-            sizes.append(fit(sizes[-1], step.target, first.params, others, where))
+            sizes.append(fit(sizes[-1], step.target, first.params, others, where, kept))
         else:
             sizes.append(_derived(step, "allocate", out, name))
+        if cascade is not None:
+            cascade.check_blocks(blocks, sizes[-1].num_blocks, step.where)
         if step.method_conf.made_of is not None:
             check_nests(sizes[-2], sizes[-1], step.where)
         if getattr(step.method_conf, "tied", False):

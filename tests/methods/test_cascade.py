@@ -12,11 +12,14 @@ import yaml
 from espnet_kd.bin.plan import _second_exit
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.moments import read_moments
+from espnet_kd.espnet.plan_checks import check_plan
 from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cascade import read_cascade, with_upper
 from espnet_kd.report.paths import lineage
 from espnet_kd.spec.plan import parse_plan
+from espnet_kd.spec.training_config import TrainingConfig
 from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
 from tests.recipe.toy import call, inside, train_words
 
@@ -144,6 +147,20 @@ def test_to_begin_with_all_blocks_are_cut_as_one_student_is(here, tmp_path):
     whole = method_named("cut").export(state, conf).siblings["lookahead"].state
     want = weights(tmp_path / "plain/init.pth")
     assert whole.keys() == want.keys() and all(torch.equal(whole[k], want[k]) for k in want)
+
+
+def test_what_stands_in_the_blocks_way_is_told_before_the_stage_before(here):
+    text = "stages: [{target: 0.8}, {student: {decoder: {hidden_size: 8}}, method_conf: {cascade: "
+    stages = parse_plan(text + "{}}}]", "plan").stages
+    first = read_model(Path("teacher"), "model.pth").sizes
+    with pytest.raises(UserError, match="the last 1 of the teacher's . blocks look ahead"):
+        check_plan(stages, first, TrainingConfig())
+
+
+def test_a_schedule_goes_on_with_the_moments_of_the_streaming_student(here):
+    net = read_model(Path("run"), MODEL).net
+    moments = read_moments(Path("run/checkpoint.pth"), net)
+    assert set(moments["exp_avg"]) == {name for name, _ in net.named_parameters()}
 
 
 def test_a_weight_of_zero_is_the_training_without(here, tmp_path):
