@@ -340,7 +340,7 @@ def test_bpe_speed_perturbation_one_job_streaming_and_overlapping_sets(tmp_path)
     assert value(statistics, "--output_dir") == "exp/asr_stats_raw_en_bpe50_sp"
     assert value(teacher, "--bpemodel") == "data/en_token_list/bpe_unigram50/bpe.model"
     decoded = [call for call in calls if call[0].endswith(".decode")]
-    assert len(decoded) == 4  # two jobs for each of two sets, in two ways
+    assert len(decoded) == 8  # two jobs for each of two sets, in two ways
     name = "decode_asr_model_valid.loss_transducer.ave"
     ways = [("aligned", "aligned")] * 4 + [("stock", "streaming")] * 4
     for call, (way, end) in zip(decoded, ways):
