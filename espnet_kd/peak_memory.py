@@ -77,7 +77,9 @@ def return_freed_memory() -> None:
 class PeakMemory:
     """Bytes that a `with` block took at its peak beyond what was there before.
 
-    On a CPU the resident memory as the kernel counts it, on CUDA what torch allocated.
+    On a CPU the resident memory as the kernel counts it, which since Linux 6.2 sums counters of
+    the cores only now and then: to within some MB, tens on a machine of very many cores. On CUDA
+    what torch allocated.
 
     Attributes:
         used: The result, after the block.

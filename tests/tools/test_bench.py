@@ -114,12 +114,13 @@ def test_peak_memory_is_what_a_block_took(tools):
         return_freed_memory()  # or what glibc keeps for the tests before this one counts, too
         torch.ones(2**20)
         with benchlib.PeakMemory("cpu") as peak:
-            torch.ones(16 * 2**20)  # 64 MB, freed at once
-            torch.ones(4 * 2**20)
+            torch.ones(64 * 2**20)  # 256 MB, freed at once
+            torch.ones(24 * 2**20)
         return peak.used, peak.absolute
 
     used, absolute = benchlib.in_child(measured)
-    assert 60 * benchlib.MB < used < 72 * benchlib.MB < absolute
+    slack = 48 * benchlib.MB  # a kernel's counters are off by up to 128 pages a core
+    assert abs(used - 256 * benchlib.MB) < slack and absolute > used
 
 
 def test_a_child_that_fails_says_why(tools):
