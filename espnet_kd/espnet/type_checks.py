@@ -1,4 +1,4 @@
-"""ESPnet imported without typeguard's rewriting of its functions, and without g2p_en.
+"""ESPnet imported without typeguard's rewriting of its functions, and without what it seldom uses.
 
 For each function that asks for checks of its arguments' types, typeguard parses and compiles the
 whole module again. ESPnet asks for that hundreds of times, and so does inflect, which ESPnet
@@ -6,21 +6,25 @@ whole module again. ESPnet asks for that hundreds of times, and so does inflect,
 Our command lines check what users write themselves.
 
 g2p_en, which ESPnet 202511 imports for English phonemes, looks for data of nltk's and tells of the
-network that it has not reached. It is imported when somebody uses it.
+network that it has not reached. scipy.stats, of which ESPnet's speech synthesis takes a
+distribution, and scipy.signal, which imports it, are a third of what is left. These three are
+imported when somebody uses them.
 """
 
 import functools
 import importlib.util
 import sys
 import types
-from typing import Any
+from typing import Any, Callable
 
 SPARED = ("espnet2", "inflect")
 
 
 def spare_espnet() -> None:
-    """Have typeguard leave ESPnet's functions as they are, and g2p_en wait until it is used."""
+    """Have typeguard leave ESPnet's functions as they are, and three packages wait to be used."""
     _import_later("g2p_en")
+    _import_later("scipy.stats", "betabinom")
+    _import_later("scipy.signal")
     try:
         import typeguard
     except ImportError:  # then this ESPnet does without it
@@ -41,18 +45,42 @@ def spare_espnet() -> None:
     typeguard.typechecked = typechecked
 
 
-def _import_later(name: str) -> None:
-    """Have a module run when something of it is asked for, not when it is imported."""
+def _import_later(name: str, *waiting: str) -> None:
+    """Have a module run when something of it is asked for, not when it is imported.
+
+    Args:
+        name: The module.
+        waiting: Objects of it that are imported by name long before they are used: the module is
+            run when something of theirs is asked for.
+    """
     if name in sys.modules or importlib.util.find_spec(name) is None:
         return
     stand_in = types.ModuleType(name)
 
+    def real() -> types.ModuleType:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return importlib.import_module(name)
+
     def of_the_module(attribute: str) -> Any:
         if attribute.startswith("__"):  # as `inspect` asks of all modules
             raise AttributeError(attribute)
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
+        if attribute in waiting and sys.modules.get(name) is stand_in:
+            return _Waiting(lambda: getattr(real(), attribute))
+        return getattr(real(), attribute)
 
     stand_in.__getattr__ = of_the_module  # type: ignore[method-assign]
     sys.modules[name] = stand_in
+
+
+class _Waiting:
+    """Stands for an object of a module that is run when something of the object is asked for."""
+
+    def __init__(self, real: Callable[[], Any]) -> None:
+        self._real = real
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._real(), attribute)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._real()(*args, **options)

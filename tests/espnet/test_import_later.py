@@ -21,6 +21,20 @@ def test_a_module_runs_when_something_of_it_is_asked_for(tmp_path, monkeypatch, 
     sys.modules.pop("noisy_g2p")
 
 
+def test_an_object_of_a_module_waits_too(tmp_path, monkeypatch, capsys):
+    text = "print('noise')\nclass Law:\n    mean = 3\n    def __new__(cls, x):\n        return -x\n"
+    (tmp_path / "noisy_stats.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    _import_later("noisy_stats", "Law")
+    from noisy_stats import Law
+
+    assert capsys.readouterr().out == ""
+    assert Law.mean == 3 and Law(5) == -5
+    assert capsys.readouterr().out == "noise\n"
+    assert isinstance(importlib.import_module("noisy_stats").Law, type)  # the class itself now
+    sys.modules.pop("noisy_stats")
+
+
 def test_a_module_that_is_not_there_stays_missing():
     _import_later("no_such_module")
     assert "no_such_module" not in sys.modules
