@@ -22,7 +22,9 @@ def test_a_module_runs_when_something_of_it_is_asked_for(tmp_path, monkeypatch, 
 
 
 def test_an_object_of_a_module_waits_too(tmp_path, monkeypatch, capsys):
-    text = "print('noise')\nclass Law:\n    mean = 3\n    def __new__(cls, x):\n        return -x\n"
+    text = (
+        "print('noise')\nclass Law:\n    mean = 3\n    def __new__(cls, x):\n        return -x\n"
+    )
     (tmp_path / "noisy_stats.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     _import_later("noisy_stats", "Law")
