@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_choice, shown
 from espnet_kd.spec.distillation import Distillation
+from espnet_kd.spec.gate import LONGER, OF_LONGER, Gate
 from espnet_kd.spec.method import DEFAULT
 from espnet_kd.spec.named_sizes import check_together
 from espnet_kd.spec.option import known_options
@@ -39,6 +40,30 @@ def check_names(stages: Sequence[Stage]) -> None:
             raise UserError(
                 f"{stage.where}.name: '{stage.name}' is the name of a student that {reason}; "
                 "rename the stage"
+            )
+
+
+def check_gate(where: str, gate: Optional[Gate], stages: Sequence[Stage]) -> None:
+    """Refuse words of the plan's gate that no stage goes by.
+
+    Args:
+        where: Name of the place, for messages.
+        gate: The plan's gate for all stages; None: none.
+        stages: The stages that it is for; none: the family's reader says so.
+
+    Raises:
+        UserError: no stage has a gate, or none is trained longer by it.
+    """
+    if gate is None or not stages:
+        return
+    gates = [stage.gate for stage in stages if stage.gate is not None]
+    if not gates:
+        raise UserError(f"{where}: all stages say 'gate: false'; leave it out, or that in one")
+    for key in OF_LONGER if all(g.otherwise != LONGER for g in gates) else ():
+        if key in gate.written:
+            raise UserError(
+                f"{where}.{key}: found {shown(gate.written[key])}, which is of 'otherwise: "
+                f"{LONGER}', and no stage's gate says that; leave it out"
             )
 
 

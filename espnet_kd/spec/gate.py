@@ -13,6 +13,9 @@ from typing import Any, Optional
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
 
+LONGER = "longer"
+OF_LONGER = ("epochs", "at_most")  # options that another 'otherwise' has no use for
+
 
 @dataclasses.dataclass(frozen=True)
 class Gate(Options):
@@ -38,7 +41,7 @@ class Gate(Options):
         "stop",
         "beyond it the compression ends with the student before; or the student is trained on, "
         "an intermediate student is inserted, once, or this is noted",
-        choices=("stop", "longer", "split", "continue"),
+        choices=("stop", LONGER, "split", "continue"),
     )
     epochs: int = option(2, "epochs that `longer` adds", least=1)
     at_most: int = option(1, "times that `longer` is tried before the compression stops", least=1)

@@ -33,6 +33,7 @@ from espnet_kd.errors import UserError, check_name
 from espnet_kd.spec.contradictions import (
     check_annealing,
     check_cutting,
+    check_gate,
     check_idle,
     check_members,
     check_names,
@@ -125,6 +126,7 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         stages: List[Stage] = []
         for i, entry in enumerate(entries):
             stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
+        check_gate(f"{path}: gate", gate, stages)
         if "family" in data:
             where = f"{path}: family"
             stages += read_family(where, data["family"], len(stages) + 1, data, stages)

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Type
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
-from espnet_kd.spec.gate import Gate, read_gate
+from espnet_kd.spec.gate import LONGER, OF_LONGER, Gate, read_gate
 from espnet_kd.spec.method import DEFAULT, MethodOptions, read_method, read_method_conf
 from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
@@ -248,11 +248,11 @@ def read_stage(
     if stage.gate is not None:
         idle = stage.gate
         gate = stage.gate.over(gate or Gate())
-        for key in ("epochs", "at_most") if gate.otherwise != "longer" else ():
+        for key in OF_LONGER if gate.otherwise != LONGER else ():
             if key in idle.written:
                 raise UserError(
                     f"{where}.gate.{key}: found {shown(idle.written[key])}, which is of "
-                    f"'otherwise: longer'; it is '{gate.otherwise}': leave it out"
+                    f"'otherwise: {LONGER}'; it is '{gate.otherwise}': leave it out"
                 )
     stage = dataclasses.replace(
         stage,

@@ -10,7 +10,7 @@ from espnet_kd.spec.gate import Gate, read_gate
 from espnet_kd.spec.plan import load_plan
 
 PLAN = """
-gate: {{margin: 1.0, otherwise: {}, epochs: 2, at_most: 2}}
+gate: {{margin: 1.0, otherwise: {}}}
 stages:
 - {{name: a, target: 0.7, epochs: 3}}
 - {{name: b, target: 0.5, epochs: 3}}
@@ -77,6 +77,9 @@ CASES = {
 }
 
 
+LONGER = "longer, epochs: 2, at_most: 2"
+
+
 def load(tmp_path, text):
     path = tmp_path / "compression.yaml"
     path.write_text(text)
@@ -86,7 +89,7 @@ def load(tmp_path, text):
 @pytest.mark.parametrize("case", CASES)
 def test_effective_plan(tmp_path, case):
     otherwise, measured, students, chain, stopped = CASES[case]
-    plan = load(tmp_path, PLAN.format(otherwise, ""))
+    plan = load(tmp_path, PLAN.format(otherwise.replace("longer", LONGER), ""))
     way = effective(plan, lambda name: measured.get(name, []))
     found = [
         f"{s.name}<{s.teacher or '-'}" + (f"@{s.until}" if s.until else "") for s in way.students
@@ -119,8 +122,8 @@ def test_a_gate_is_not_what_a_student_is_made_of(tmp_path):
 
 
 def test_a_stage_overrules_the_gate_of_the_plan(tmp_path):
-    plan = load(tmp_path, PLAN.format("split", ", gate: {margin: 0.5}"))
-    assert plan.stages[2].gate == Gate(0.5, "split", 2, 2)
+    plan = load(tmp_path, PLAN.format(LONGER, ", gate: {margin: 0.5}"))
+    assert plan.stages[2].gate == Gate(0.5, "longer", 2, 2)
     assert load(tmp_path, PLAN.format("split", ", gate: false")).stages[2].gate is None
 
 

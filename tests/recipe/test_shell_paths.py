@@ -10,7 +10,7 @@ PLAN = """stages:
 - {name: mid, target: 0.5, epochs: 2}
 - {name: small, target: 0.4, epochs: 3, weight: 0.3}
 """
-GATE = "gate: {{margin: 1.0, otherwise: {}, epochs: 2}}\n"
+GATE = "gate: {{margin: 1.0, otherwise: {}}}\n"
 TEACHERS = {"big": "exp/teacher", "mid": "exp/kd_big", "small": "exp/kd_mid"}
 STAGE = {"stage": 16, "stop_stage": 17, "test_sets": "test_a", "inference_nj": 1}
 

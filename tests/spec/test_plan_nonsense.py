@@ -161,6 +161,21 @@ def test_what_a_gate_may_add_has_a_name_of_its_own(tmp_path):
     assert len(load_plan(plan).stages) == 2
 
 
+def test_a_gate_says_nothing_that_no_stage_goes_by(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    text = "gate: {otherwise: split, %s}\nstages:\n- {target: 0.6}\n- {target: 0.4%s}"
+    for key in ("epochs", "at_most"):
+        plan.write_text(text % (f"{key}: 2", ""))
+        words = rf"plan.yaml:1: gate.{key}: found '2', which is of 'otherwise: longer', and no"
+        with pytest.raises(UserError, match=words):
+            load_plan(plan)
+        plan.write_text(text % (f"{key}: 2", ", gate: {otherwise: longer}"))
+        assert load_plan(plan).stages[1].gate.values[key] == 2
+    plan.write_text("gate: {margin: 1}\nstages: [{target: 0.6, gate: false}]")
+    with pytest.raises(UserError, match="plan.yaml:1: gate: all stages say 'gate: false'; leave"):
+        load_plan(plan)
+
+
 @pytest.mark.parametrize("package", ["wandb", "tensorboard", "matplotlib"])
 def test_loggers_must_be_installed(package, tmp_path, monkeypatch):
     """ESPnet asks for Weights & Biases after minutes of preparation, by a traceback."""
