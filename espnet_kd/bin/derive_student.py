@@ -83,20 +83,21 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     from espnet_kd.espnet.derive import derive
 
     first = args.first_teacher_exp or args.teacher_exp
-    facts = derive(
-        stage,
-        Path(args.teacher_exp),
-        args.teacher_model,
-        Path(first),
-        args.first_teacher_model if args.first_teacher_exp else args.teacher_model,
-        base,
-        Path(args.out),
-        Path(args.data) if args.data else None,
-        args.utterances,
-        plan.stages,
-        Path(args.template) if args.template else None,
-        Path(args.taught_by_exp) if args.taught_by_exp else None,
-    )
+    with plan.lines_in_messages():
+        facts = derive(
+            stage,
+            Path(args.teacher_exp),
+            args.teacher_model,
+            Path(first),
+            args.first_teacher_model if args.first_teacher_exp else args.teacher_model,
+            base,
+            Path(args.out),
+            Path(args.data) if args.data else None,
+            args.utterances,
+            plan.stages,
+            Path(args.template) if args.template else None,
+            Path(args.taught_by_exp) if args.taught_by_exp else None,
+        )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     if "effective_params" in facts:
         parts += f"; {facts['effective_params']:,} where factors are computed with"

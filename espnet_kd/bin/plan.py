@@ -107,8 +107,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     others = beside(model.net.state_dict(), model.config).trained_with(base.options)
     text = ""
     if args.plan:
-        stages = load_plan(args.plan).stages
-        check_plan(stages, teacher.sizes, base, others)
+        plan = load_plan(args.plan)
     else:
         whole = teacher.sizes.params, checkpoint_bytes(teacher.sizes, others)
         steps = geometric(target, args.stages or stages_for(target, *whole), *whole)
@@ -116,8 +115,12 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         text = draft(
             args.teacher_exp, teacher.sizes, steps, args.objective, args.epochs, rate, others
         )
-        stages = parse_plan(text, args.out or "the plan").stages
-    students = derive_all(stages, teacher, base, others)
+        plan = parse_plan(text, args.out or "the plan")
+    stages = plan.stages
+    with plan.lines_in_messages():
+        if args.plan:
+            check_plan(stages, teacher.sizes, base, others)
+        students = derive_all(stages, teacher, base, others)
     rows = [_row("teacher", "", teacher)]
     rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]
     models = [teacher, *students]

@@ -179,7 +179,7 @@ def derive(
         taught_files = first_files
     elif stage.taught_by != PREVIOUS:
         raise UserError(
-            f"{stage.where}.teacher: '{stage.taught_by}': name its experiment with --taught_by_exp"
+            f"{stage.at('teacher')}: '{stage.taught_by}': name its experiment with --taught_by_exp"
         )
     config = train_config(stage, teacher.config, student_config, base, taught_files, first_files)
     moments = None
@@ -253,13 +253,13 @@ def _check_first(stage: Stage) -> None:
     for key, value in plain.items():
         if getattr(stage, key) != value:
             raise UserError(
-                f"{stage.where}.{key}: '{getattr(stage, key)}' needs a teacher that can be cut; "
+                f"{stage.at(key)}: '{getattr(stage, key)}' needs a teacher that can be cut; "
                 f"say '{value}' for its first student"
             )
     for addition, _ in asked_for(stage.method_conf):
         if addition.inherits:
             raise UserError(
-                f"{stage.where}.method_conf.{addition.name}: needs a teacher that can be cut; "
+                f"{stage.at('method_conf')}.{addition.name}: needs a teacher that can be cut; "
                 "leave it to the stage after its first student"
             )
 

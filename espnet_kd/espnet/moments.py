@@ -58,7 +58,7 @@ def moments_for(
         return None
     if prepared.alike is None or prepared.state is None:
         raise UserError(
-            f"{stage.where}.anneal: '{THROUGH}': the student is no part of its teacher"
+            f"{stage.at('anneal')}: '{THROUGH}': the student is no part of its teacher"
         )
     cut = {slot: prepared.alike(moments[slot]) for slot in SLOTS}
     names = cut[SLOTS[0]]

@@ -63,7 +63,7 @@ def check_plan(
         method = method_named(before.method)
         if method.followed_by is not None and stage.method not in method.followed_by:
             raise UserError(
-                f"{stage.where}.method: '{stage.method}' cannot follow '{before.name}', a student "
+                f"{stage.at('method')}: '{stage.method}' cannot follow '{before.name}', a student "
                 f"of '{before.method}': {method.undone}"
             )
     with contextlib.suppress(NotMeasured):

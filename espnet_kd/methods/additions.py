@@ -132,7 +132,7 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
         """Check what the stage says apart from these options."""
         base.check_stage(self, stage)
         for addition, value in asked_for(self):
-            addition.check_stage(stage, value, f"{stage.where}.method_conf.{addition.name}")
+            addition.check_stage(stage, value, stage.at(f"method_conf.{addition.name}"))
 
     def siblings(self: Any) -> Dict[str, int]:
         """Return the other models that additions make of the training."""

@@ -159,7 +159,7 @@ class Cascade(Addition):
 
         if not job.teacher.causal:
             raise UserError(
-                f"{job.stage.where}.method_conf.cascade: the teacher does not hear in chunks "
+                f"{job.stage.at('method_conf.cascade')}: the teacher does not hear in chunks "
                 "(encoder_conf.main_conf.dynamic_chunk_training), so its student has no streaming "
                 "exit; leave it out"
             )

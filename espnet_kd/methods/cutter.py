@@ -52,7 +52,7 @@ class Cutter:
             value = getattr(stage, key)
             if value not in (plain, "learned") and sample is None:
                 raise UserError(
-                    f"{stage.where}.{key}: '{value}' is measured on utterances: name a data "
+                    f"{stage.at(key)}: '{value}' is measured on utterances: name a data "
                     f"directory with --data, or say '{plain}'"
                 )
         self.stage, self.teacher, self.sample, self.build = stage, teacher, sample, build
@@ -147,7 +147,7 @@ class Cutter:
         """
         stage, teacher = self.stage, self.teacher.sizes
         if stage.target is not None:
-            where = f"{stage.where}.target"
+            where = stage.at("target")
             if stage.allocate == "learned":
                 return self._learned(stage.target.params(first.params))
             if stage.allocate == "sensitivity":
@@ -164,11 +164,11 @@ class Cutter:
                 return student
             return for_target(teacher, stage.target, first.params, others, where, self.kept_blocks)
         assert stage.sizes is not None  # where no target is
-        student = teacher.with_sizes(stage.sizes, f"{stage.where}.student", self.kept_blocks)
+        student = teacher.with_sizes(stage.sizes, stage.at("student"), self.kept_blocks)
         trained_on = student == teacher and not stage.kd.distils
         if student.params >= teacher.params and not trained_on:
             raise UserError(
-                f"{stage.where}.student: {student.params:,} parameters are not fewer than its "
+                f"{stage.at('student')}: {student.params:,} parameters are not fewer than its "
                 f"teacher's {teacher.params:,}; 'objective: none' trains the same sizes on"
             )
         return student
@@ -179,7 +179,7 @@ class Cutter:
         Raises:
             UserError: nothing was closed, or more is left than the target allows.
         """
-        teacher, where = self.teacher.sizes, f"{self.stage.where}.allocate"
+        teacher, where = self.teacher.sizes, self.stage.at("allocate")
         student = live_sizes(self.teacher.net.state_dict(), teacher)
         if student == teacher:
             raise UserError(

@@ -82,7 +82,7 @@ class GatesAddition(Addition):
         """Sort the student's units and lay open gates beside."""
         from espnet_kd.students.hard_concrete import Gates, in_order, sized
 
-        sizes, where = prepared.sizes, f"{job.stage.where}.method_conf.gates"
+        sizes, where = prepared.sizes, job.stage.at("method_conf.gates")
         params = value.params(job.first.params)
         if params >= sizes.params:
             raise UserError(

@@ -117,7 +117,7 @@ class LowRank(Method):
         if conf.rank is not None:
             ranks = {name: factors.share_of_rank(w, conf.rank) for name, w in weights.items()}
         else:
-            where = f"{stage.where}.target"
+            where = stage.at("target")
             beside = _beside(state, names, sizes.params)
             wanted = _room(stage.target, job.first.params, beside)
             if wanted >= sizes.params:
@@ -246,7 +246,7 @@ def _roots(job: Job, weights: Mapping[str, torch.Tensor]) -> Dict[str, torch.Ten
 
     if job.sample is None:
         raise UserError(
-            f"{job.stage.where}.method_conf.by: 'activation' is measured on utterances: name a "
+            f"{job.stage.at('method_conf.by')}: 'activation' is measured on utterances: name a "
             "data directory with --data, or say 'weight'"
         )
     seen = {name: MeanSquare(weight.size(1)) for name, weight in weights.items()}

@@ -41,7 +41,7 @@ class MemberOptions(MethodOptions):
         super().check_stage(stage)
         if stage.init != "teacher":
             raise UserError(
-                f"{stage.where}.init: '{stage.init}': a member has the weights of its family"
+                f"{stage.at('init')}: '{stage.init}': a member has the weights of its family"
             )
 
 

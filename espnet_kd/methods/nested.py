@@ -178,8 +178,8 @@ def _members(job: Job, prepared: Prepared, value: Nested) -> List[Member]:
     scores = (prepared.report.get("importance") or {}).get(job.stage.blocks)
     largest = list(range(prepared.sizes.num_blocks))
     members = [Member(prepared.sizes, largest)]
-    for i, size in enumerate(value.members, 1):
-        before, where = members[-1], f"{job.stage.where}.members[{i}]"
+    for i, size in enumerate(value.members):
+        before, where = members[-1], job.stage.at(f"method_conf.nested.members[{i}]")
 
         def choose(count: int, before: Member = before) -> Sequence[int]:
             if scores is None:

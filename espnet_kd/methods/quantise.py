@@ -126,7 +126,7 @@ class QuantiseOptions(KeepsSizes):
         Raises:
             UserError: it does, or see `KeepsSizes`.
         """
-        place = f"{stage.where}.method_conf"
+        place = stage.at("method_conf")
         if self.mean_bits is None:
             if len(self.bits) != 1:
                 count = "none" if not self.bits else f"{len(self.bits)} to choose from"
@@ -154,7 +154,7 @@ class QuantiseOptions(KeepsSizes):
             )
         if stage.init != "teacher":
             raise UserError(
-                f"{stage.where}.init: '{stage.init}' and rounding do not go together; a student "
+                f"{stage.at('init')}: '{stage.init}' and rounding do not go together; a student "
                 "of few bits begins with its teacher's weights"
             )
         super().check_stage(stage)
@@ -168,7 +168,7 @@ class QuantiseOptions(KeepsSizes):
         above = before.method_conf
         if isinstance(above, QuantiseOptions) and self.mean >= above.mean:
             raise UserError(
-                f"{stage.where}.method_conf: {self.mean:g} bits are not fewer than the "
+                f"{stage.at('method_conf')}: {self.mean:g} bits are not fewer than the "
                 f"{above.mean:g} of '{before.name}'"
             )
 
@@ -208,7 +208,7 @@ class Quantise(Method):
         elif conf.mean_bits is not None:
             if job.sample is None:
                 raise UserError(
-                    f"{stage.where}.method_conf.mean_bits: shared out by what is measured on "
+                    f"{stage.at('method_conf.mean_bits')}: shared out by what is measured on "
                     "utterances: name a data directory with --data, or say 'bits' alone"
                 )
             grids = grid.candidates(choice, conf.block)

@@ -76,19 +76,19 @@ class Tied(Addition):
         embed = job.teacher.net.get_submodule("decoder.embed")
         if embed.padding_idx != 0:
             raise UserError(
-                f"{job.stage.where}.method_conf.tied: needs decoder_conf.embed_pad 0, the "
+                f"{job.stage.at('method_conf.tied')}: needs decoder_conf.embed_pad 0, the "
                 f"teacher's is {embed.padding_idx}"
             )
         sizes = before.resized(embed_size=before.joint_size)
         if sizes != before and job.stage.method_conf.keeps_sizes:
             raise UserError(
-                f"{job.stage.where}.method_conf.tied: method '{job.stage.method}' keeps sizes, "
+                f"{job.stage.at('method_conf.tied')}: method '{job.stage.method}' keeps sizes, "
                 f"and embed_size {before.embed_size} is not joint_space_size "
                 f"{before.joint_size}; method 'cut' makes them equal"
             )
         if sizes.params >= job.teacher.sizes.params and sizes != job.teacher.sizes:
             raise UserError(
-                f"{job.stage.where}.method_conf.tied: an embedding {sizes.embed_size} wide makes "
+                f"{job.stage.at('method_conf.tied')}: an embedding {sizes.embed_size} wide makes "
                 f"{sizes.params:,} parameters, not fewer than the teacher's "
                 f"{job.teacher.sizes.params:,}; name a smaller joint_network.joint_space_size"
             )

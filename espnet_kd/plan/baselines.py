@@ -388,7 +388,7 @@ def _one_step(
         student = dataclasses.replace(student, kd=source.kd, train=source.train, **_labels(source))
     if {PREVIOUS, FIRST} <= set(student.label_teachers or ()):
         raise UserError(
-            f"{student.where}.label_teachers: '{PREVIOUS}' and '{FIRST}' are one model on --paths "
+            f"{student.at('label_teachers')}: '{PREVIOUS}' and '{FIRST}' are one model on --paths "
             f"{path}, whose labels would count twice; name the stage before in the place of "
             f"'{PREVIOUS}', or leave the path out"
         )

@@ -52,9 +52,9 @@ def sizes_of_way(
         elif _chosen_by_measure(step, sizes[-1]):
             sizes.append(_derived(step, "blocks", out, name))
         elif step.sizes is not None:
-            sizes.append(sizes[-1].with_sizes(step.sizes, f"{step.where}.student", kept))
+            sizes.append(sizes[-1].with_sizes(step.sizes, step.at("student"), kept))
         elif step.target is not None and step.allocate == "rule":
-            where = f"{step.where}.target"
+            where = step.at("target")
             fit = for_target if step.method_conf.made_of is None else for_target_inside
             sizes.append(fit(sizes[-1], step.target, first.params, others, where, kept))
         else:
@@ -102,7 +102,7 @@ def _derived(step: Stage, key: str, out: Optional[Path], name: str) -> Architect
         if student is not None:
             return _architecture(student.get("sizes"), f"{exp}/{STUDENT.file}")
     raise NotMeasured(
-        f"{step.where}.{key}: the sizes of '{step.name}' are measured when it is derived; "
+        f"{step.at(key)}: the sizes of '{step.name}' are measured when it is derived; "
         "derive it before a student of its size on another path"
     )
 

@@ -6,7 +6,6 @@ from typing import Any, List, Optional, Sequence
 
 from espnet_kd.cli import str2bool
 from espnet_kd.common.records import STUDENT
-from espnet_kd.common.yaml_file import lines_in_messages
 from espnet_kd.errors import check_name
 from espnet_kd.plan.baselines import (
     PATHS,
@@ -75,7 +74,7 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
         UserError: see `load_plan`, `read_rounds`, `choose` and `all_students`.
     """
     base, plan = read_config(args.train_config), plan or load_plan(args.plan)
-    with lines_in_messages(plan.path, plan.lines):
+    with plan.lines_in_messages():
         for stage in plan.stages:
             stage.kd_conf(base).check_together(stage.where)
     epochs = base.max_epoch or ESPNET_EPOCHS
@@ -86,11 +85,12 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     def is_there(name: str) -> bool:
         return bool(args.students) and Path(f"{args.students}_{name}", STUDENT.file).is_file()
 
-    students = all_students(
-        plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long, is_there
-    )
-    if args.train_config:
-        check_annealed_by(students, base)
+    with plan.lines_in_messages():
+        students = all_students(
+            plan, way_of(args, plan), paths, args.paths_at.split(), epochs, how_long, is_there
+        )
+        if args.train_config:
+            check_annealed_by(students, base)
     return students
 
 

@@ -89,7 +89,7 @@ class Student(Stage):
 
     def record(self) -> Dict[str, Any]:
         """Return what is known of it, as JSON holds it."""
-        apart = ("written", "stages_above", "also_on")  # nothing of which made it
+        apart = ("written", "stages_above", "also_on", "places")  # nothing of which made it
         fields = [f.name for f in dataclasses.fields(self) if f.name not in apart]
         values = {name: _written(self, name) for name in fields}
         return {**values, "way": [step.name for step in self.stages_above]}

@@ -55,7 +55,7 @@ def check_label_sets(settings: Settings, students: List[StudentInRun]) -> None:
         name, known = student.plan.label_set, settings.unlabelled_sets
         if name and name not in known:
             raise UserError(
-                f"{student.plan.where}.label_set: '{name}' is not among --unlabelled_sets "
+                f"{student.plan.at('label_set')}: '{name}' is not among --unlabelled_sets "
                 f"({' '.join(known) or 'none'}), which stages 1 and 3 make"
             )
 
@@ -153,12 +153,12 @@ def _teachers(recipe: Recipe, student: StudentInRun) -> List[Labeller]:
             teacher = Labeller(settings.asr_exp, settings.teacher_stage)
         elif "/" in name:
             teacher = Labeller(os.path.normpath(name), "")
-            _check_there(teacher.exp, settings, student.plan.where)
+            _check_there(teacher.exp, settings, student.plan.at("label_teachers"))
         else:
             recipe.need(f"{teacher.exp}/{settings.inference_asr_model}", teacher.maker)
         if teacher.exp in (other.exp for other in teachers):
             raise UserError(
-                f"{student.plan.where}.label_teachers: '{name}' is {teacher.exp}, which is named "
+                f"{student.plan.at('label_teachers')}: '{name}' is {teacher.exp}, which is named "
                 "already: its labels would count twice"
             )
         teachers.append(teacher)
@@ -170,7 +170,7 @@ def _teachers(recipe: Recipe, student: StudentInRun) -> List[Labeller]:
         difference = first_difference(known[1], listed)
         if difference:
             raise UserError(
-                f"{student.plan.where}.label_teachers: {teacher.exp} has other tokens than "
+                f"{student.plan.at('label_teachers')}: {teacher.exp} has other tokens than "
                 f"{known[0]}: {difference}"
             )
     return teachers
@@ -194,7 +194,7 @@ def _check_there(exp: str, settings: Settings, where: str) -> None:
     for name in ("config.yaml", settings.inference_asr_model):
         if not os.path.exists(f"{exp}/{name}"):
             raise UserError(
-                f"{where}.label_teachers: {exp} has no {name}; name the folder of a trained "
+                f"{where}: {exp} has no {name}; name the folder of a trained "
                 "transducer of ESPnet"
             )
 

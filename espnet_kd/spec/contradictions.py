@@ -27,7 +27,7 @@ def check_names(stages: Sequence[Stage]) -> None:
         other = names.get(stage.name.lower())
         if other is not None:
             case = "" if other == stage.name else f": it differs from '{other}' in case only"
-            raise UserError(f"{stage.where}.name: duplicate name '{stage.name}'{case}")
+            raise UserError(f"{stage.at('name')}: duplicate name '{stage.name}'{case}")
         names[stage.name.lower()] = stage.name
         if stage.gate and stage.gate.otherwise == "split":
             why = f"the gate of '{stage.name}' may add (otherwise: split)"
@@ -38,7 +38,7 @@ def check_names(stages: Sequence[Stage]) -> None:
         reason = added.get(stage.name.lower())
         if reason is not None:
             raise UserError(
-                f"{stage.where}.name: '{stage.name}' is the name of a student that {reason}; "
+                f"{stage.at('name')}: '{stage.name}' is the name of a student that {reason}; "
                 "rename the stage"
             )
 
@@ -82,7 +82,7 @@ def check_members(stages: Sequence[Stage]) -> None:
         number = stage.method_conf.values["number"]
         if nested is None or number > len(nested.members) + 1:
             raise UserError(
-                f"{stage.where}.method_conf.of: '{name}' is no earlier stage that trains a family "
+                f"{stage.at('method_conf.of')}: '{name}' is no earlier stage that trains a family "
                 f"with {number} members; 'family' beside 'stages' writes such stages"
             )
 
@@ -95,15 +95,15 @@ def check_teachers(stages: Sequence[Stage]) -> None:
     """
     for i, stage in enumerate(stages):
         known = [PREVIOUS, FIRST, *(before.name for before in stages[:i])]
-        check_choice(f"{stage.where}.teacher", stage.taught_by, known)
+        check_choice(stage.at("teacher"), stage.taught_by, known)
         if known.count(stage.taught_by) > 1:
             raise UserError(
-                f"{stage.where}.teacher: '{stage.taught_by}' may be the stage of that name or "
+                f"{stage.at('teacher')}: '{stage.taught_by}' may be the stage of that name or "
                 f"another model; rename the stage"
             )
         if stage.taught_by != PREVIOUS and not stage.kd.distils and stage.labels != "teacher":
             raise UserError(
-                f"{stage.where}.teacher: '{stage.taught_by}' with objective 'none': nobody "
+                f"{stage.at('teacher')}: '{stage.taught_by}' with objective 'none': nobody "
                 "teaches it; leave it out"
             )
 
@@ -128,7 +128,7 @@ def check_cutting(stages: Sequence[Stage]) -> None:
                 why = "it makes sizes of a 'target', and 'student' names them"
             if value != plain and why:
                 raise UserError(
-                    f"{stage.where}.{key}: '{value}': {why}; leave it out, or say '{plain}' where "
+                    f"{stage.at(key)}: '{value}': {why}; leave it out, or say '{plain}' where "
                     "another stage is merged in"
                 )
         if stage.allocate == "learned":
@@ -147,7 +147,7 @@ def _check_learned(stage: Stage, before: Optional[Stage]) -> None:
     """
     if stage.target is not None and stage.target.bytes is not None:
         raise UserError(
-            f"{stage.where}.target: gates know parameters, not bytes: with 'allocate: learned' "
+            f"{stage.at('target')}: gates know parameters, not bytes: with 'allocate: learned' "
             f"expected a share or a number of parameters, found {stage.target}"
         )
     if before is None:
@@ -155,12 +155,12 @@ def _check_learned(stage: Stage, before: Optional[Stage]) -> None:
     gates = getattr(before.method_conf, "gates", None)
     if gates is None:
         raise UserError(
-            f"{stage.where}.allocate: 'learned' takes the sizes that gates have left, and "
+            f"{stage.at('allocate')}: 'learned' takes the sizes that gates have left, and "
             f"'{before.name}' has none: say 'method_conf: {{gates: {stage.target}}}' there"
         )
     if stage.target is not None and stage.target.below(gates):
         raise UserError(
-            f"{stage.where}.target: {stage.target} is below the {gates} that the gates of "
+            f"{stage.at('target')}: {stage.target} is below the {gates} that the gates of "
             f"'{before.name}' leave; say the same in both"
         )
 
@@ -184,7 +184,7 @@ def check_idle(stages: Sequence[Stage]) -> None:
                 words = facts.choices or key in IDLE or key.startswith("band_")
                 if key != "objective" and words and getattr(conf, field.name) != field.default:
                     raise UserError(
-                        f"{stage.where}.{where}{key}: found {shown(conf.written[key])}, which "
+                        f"{stage.at(where + key)}: found {shown(conf.written[key])}, which "
                         "objective 'none' has no use for; leave it out"
                     )
 
@@ -199,7 +199,7 @@ def check_said_twice(stages: Sequence[Stage]) -> None:
         epochs = stage.train.options.get("max_epoch")
         if stage.epochs is not None and epochs is not None:
             raise UserError(
-                f"{stage.where}.train.max_epoch: found {shown(epochs)} beside "
+                f"{stage.at('train.max_epoch')}: found {shown(epochs)} beside "
                 f"'epochs: {stage.epochs}', which overrules it; leave it out"
             )
 
@@ -225,7 +225,7 @@ def check_annealing(stages: Sequence[Stage]) -> None:
             why = "a gate may train it longer, or another student between"
         if why:
             raise UserError(
-                f"{stage.where}.anneal: '{THROUGH}' takes the optimizer's moments of the units "
+                f"{stage.at('anneal')}: '{THROUGH}' takes the optimizer's moments of the units "
                 f"that are kept, at a place in the schedule that is known before; {why}"
             )
 
@@ -249,12 +249,12 @@ def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
         for key, wanted in (("optim", ADAMS), ("scheduler", (TO_ZERO,))):
             if options.get(key) not in wanted:
                 raise UserError(
-                    f"{stage.where}.anneal: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
+                    f"{stage.at('anneal')}: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
                     f"{options.get(key, 'not named')} {where}"
                 )
         if options.get("exclude_weight_decay"):
             raise UserError(
-                f"{stage.where}.anneal: '{THROUGH}' needs an optimizer without groups of "
+                f"{stage.at('anneal')}: '{THROUGH}' needs an optimizer without groups of "
                 f"parameters; leave exclude_weight_decay out {where}"
             )
 
@@ -274,7 +274,7 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
                 continue
             if stage.target.below(before.target) is False:
                 raise UserError(
-                    f"{stage.where}.target: {stage.target} is not smaller than the "
+                    f"{stage.at('target')}: {stage.target} is not smaller than the "
                     f"{before.target} of '{before.name}'; a student must be smaller than its "
                     "teacher"
                 )
@@ -287,7 +287,7 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
         named = stage.sizes.named
         if not named and stage.kd.distils:
             raise UserError(
-                f"{stage.where}.student: names no size, so the student is not smaller than its "
+                f"{stage.at('student')}: names no size, so the student is not smaller than its "
                 "teacher; 'objective: none' trains the same sizes on"
             )
         if "decoder.type" in named:  # a predictor of another kind, with sizes of its own
@@ -298,10 +298,10 @@ def check_sizes_fall(stages: Sequence[Stage]) -> None:
             size, largest = max(each(value)), max(each(sizes[key]))
             if size > largest:
                 raise UserError(
-                    f"{stage.where}.student.{key}: {size} is larger than the {largest} of a "
+                    f"{stage.at('student')}.{key}: {size} is larger than the {largest} of a "
                     "stage before; a student must be smaller than its teacher"
                 )
         if "encoder.num_blocks" in named:  # sizes of each block of another depth
             sizes = {key: n for key, n in sizes.items() if not isinstance(n, tuple)}
         sizes |= named
-        check_together(sizes, f"{stage.where}.student")
+        check_together(sizes, stage.at("student"))

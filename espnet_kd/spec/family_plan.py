@@ -157,10 +157,15 @@ def read_family(
     if len(family.members) > 1:
         nested = {"members": entry["members"][1:], "draw": min(family.draw, between)}
         first["method_conf"] = {"nested": {**nested, "weight": family.in_place}}
-    largest = read_stage(where, number, first, None)
+    sizes = {key: f"{where}.members[0].{key}" for key in SIZES}
+    behind = range(1, len(family.members))
+    inside = {f"method_conf.nested.members[{i - 1}]": f"{where}.members[{i}]" for i in behind}
+    largest = read_stage(where, number, first, None, {**sizes, **inside})
     alone = {key: rest[key] for key in rest if key not in OF_LARGEST}
     if isinstance(alone.get("train"), Mapping):  # 'finish' is theirs
         alone["train"] = {k: v for k, v in alone["train"].items() if k != "max_epoch"}
+    of_all = {key: f"{where}.{key}" for key in ("name", *alone)}
+    of_all["epochs"] = f"{where}.finish"
     members = [largest]
     for i, member in enumerate(family.members[1:], 1):
         place = {
@@ -170,5 +175,5 @@ def read_family(
             "epochs": family.finish,
         }
         last = {**alone, **place, **member.written}
-        members.append(read_stage(f"{where}.members[{i}]", number + i, last, None))
+        members.append(read_stage(f"{where}.members[{i}]", number + i, last, None, of_all))
     return members

@@ -78,13 +78,14 @@ class KeepsSizes(MethodOptions):
         for key, value in (("target", stage.target), ("student", stage.sizes)):
             if value is not None:
                 raise UserError(
-                    f"{stage.where}.{key}: a student of method '{stage.method}' has its teacher's "
+                    f"{stage.at(key)}: a student of method '{stage.method}' has its teacher's "
                     "sizes; leave it out"
                 )
         if stage.gate is not None and stage.gate.otherwise == "split":
             raise UserError(
-                f"{stage.where}.gate.otherwise: 'split' inserts a student of a size between, "
-                f"which method '{stage.method}' does not have"
+                f"{stage.at('gate.otherwise')}: 'split' inserts a student of a size between, "
+                f"which method '{stage.method}' of '{stage.name}' does not have; say another in "
+                "its 'gate'"
             )
 
 

@@ -26,7 +26,7 @@ stages:
 """
 
 import dataclasses
-from typing import Dict, List, Optional
+from typing import ContextManager, Dict, List, Optional
 
 from espnet_kd.common.yaml_file import Document, lines_in_messages, parse_yaml, read_document
 from espnet_kd.errors import UserError, check_name
@@ -67,6 +67,10 @@ class CompressionPlan:
     stages: List[Stage]
     lines: Dict[str, int]
     margin: Optional[float] = None
+
+    def lines_in_messages(self) -> ContextManager[None]:
+        """Name lines in errors of a block that name places of the plan."""
+        return lines_in_messages(self.path, self.lines)
 
     def stage(self, number: int) -> Stage:
         """Return stage `number`, counted from 1.
@@ -123,9 +127,10 @@ def _checked(document: Document, path: str) -> CompressionPlan:
         margin = data.get("margin")
         if margin is not None:
             margin = number(f"{path}: margin", margin, 0, 100)
+        places = {f"gate.{key}": f"{path}: gate.{key}" for key in (gate.written if gate else ())}
         stages: List[Stage] = []
         for i, entry in enumerate(entries):
-            stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate))
+            stages.append(read_stage(f"{path}: stages[{i}]", i + 1, entry, gate, places))
         check_gate(f"{path}: gate", gate, stages)
         if "family" in data:
             where = f"{path}: family"

@@ -102,36 +102,36 @@ def check_labels(stages: Sequence[Any]) -> None:
             for key, usual in (("label_teachers", None), ("select", None), ("combine", MEDIAN)):
                 if getattr(stage, key) != usual:
                     raise UserError(
-                        f"{stage.where}.{key}: needs 'labels: teacher'; it is 'transcript'"
+                        f"{stage.at(key)}: needs 'labels: teacher'; it is 'transcript'"
                     )
         if stage.keep_source and not stage.label_set:
             raise UserError(
-                f"{stage.where}.keep_source: adds utterances of the training set to those of a "
+                f"{stage.at('keep_source')}: adds utterances of the training set to those of a "
                 "'label_set', and there is none"
             )
         teachers = stage.label_teachers or ["previous"]
         for name in teachers:
             if "/" not in name:
                 known = ["previous", "first", *(before.name for before in stages[:i])]
-                check_choice(f"{stage.where}.label_teachers", name, known)
+                check_choice(stage.at("label_teachers"), name, known)
         above = stage.method_conf.made_of or (stages[i - 1].name if i else "first")
         if "previous" in teachers and above in teachers:
             raise UserError(
-                f"{stage.where}.label_teachers: 'previous' and '{above}' are one model in this "
+                f"{stage.at('label_teachers')}: 'previous' and '{above}' are one model in this "
                 "stage, whose labels would count twice; leave one of them out"
             )
         if stage.combine == VOTE and len(teachers) < FEWEST_VOTERS:
             raise UserError(
-                f"{stage.where}.combine: '{VOTE}' needs three teachers or more in "
+                f"{stage.at('combine')}: '{VOTE}' needs three teachers or more in "
                 "'label_teachers'; of two the better one's labels would be taken throughout"
             )
         if stage.combine == VOTE and stage.select is not None and stage.select.by == CONFIDENCE:
             raise UserError(
-                f"{stage.where}.select.by: '{CONFIDENCE}' is the probability of a hypothesis, and "
+                f"{stage.at('select.by')}: '{CONFIDENCE}' is the probability of a hypothesis, and "
                 f"what 'combine: {VOTE}' makes of several has none; take '{AGREEMENT}'"
             )
         if stage.select is not None and stage.select.by == AGREEMENT and len(teachers) < 2:
             raise UserError(
-                f"{stage.where}.select.by: '{AGREEMENT}' needs two teachers or more in "
+                f"{stage.at('select.by')}: '{AGREEMENT}' needs two teachers or more in "
                 f"'label_teachers'; of one take '{CONFIDENCE}'"
             )

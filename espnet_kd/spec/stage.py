@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any, List, Optional, Type
+from typing import Any, List, Mapping, Optional, Type
 
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import IN_STAGE, Distillation
@@ -90,6 +90,8 @@ class Stage(Options):
         number: Place in the plan, from 1; a student that a gate or a path adds has the
             number of the stage whose size it has or leads to.
         where: `file: stages[0]`, for messages.
+        places: Names, for messages, of what stands elsewhere in the file: `gate.margin` beside
+            `stages`, the sizes of a family in its `members`.
     """
 
     name: str = option(
@@ -215,6 +217,20 @@ class Stage(Options):
     kd: Distillation = Distillation(objective="collapsed")
     number: int = 0
     where: str = ""
+    places: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    def at(self, key: str) -> str:
+        """Name the place in the file where an option is written, for messages.
+
+        Args:
+            key: Name of the option, or of one in it: `target`, `gate.otherwise`.
+        """
+        parts = key.split(".")
+        for n in range(len(parts), 0, -1):
+            place = self.places.get(".".join(parts[:n]))
+            if place is not None:
+                return ".".join([place, *parts[n:]])
+        return f"{self.where}.{key}"
 
     def kd_conf(self, base: TrainingConfig) -> Distillation:
         """Return its distillation options, the teacher's files excepted.
@@ -226,7 +242,12 @@ class Stage(Options):
 
 
 def read_stage(
-    where: str, number: int, entry: Any, gate: Optional[Gate], cls: Type[Stage] = Stage
+    where: str,
+    number: int,
+    entry: Any,
+    gate: Optional[Gate],
+    places: Mapping[str, str],
+    cls: Type[Stage] = Stage,
 ) -> Stage:
     """Read one entry of `stages`.
 
@@ -235,6 +256,7 @@ def read_stage(
         number: 1 for the first.
         entry: Content of the YAML.
         gate: The plan's gate for all stages.
+        places: See `Stage`; what the entry says of its gate itself stands there.
         cls: Class of the stage.
 
     Raises:
@@ -245,6 +267,7 @@ def read_stage(
     stage = read(cls, {"name": f"stage{number}", **written}, where)
     conf = read_method_conf(stage.method, entry.get("method_conf"), f"{where}.method_conf")
     kd = {key: entry[key] for key in IN_STAGE if key in entry}
+    own = [] if stage.gate is None else [f"gate.{key}" for key in stage.gate.written]
     if stage.gate is not None:
         idle = stage.gate
         gate = stage.gate.over(gate or Gate())
@@ -261,6 +284,7 @@ def read_stage(
         gate=None if "gate" in entry and stage.gate is None else gate,
         number=number,
         where=where,
+        places={key: place for key, place in places.items() if key not in own},
     )
     conf.check_stage(stage)
     return stage

@@ -393,6 +393,14 @@ def test_the_plans_cost_counts_all_members_of_an_update():
             "family: {members: [{target: 0.4}, {target: 0.6}]}",
             r"members\[1\].target: 0.6 is not smaller than the 0.4 of 'family'",
         ),
+        (
+            "stages: [{target: 0.4}]\nfamily:\n  members:\n  - {target: 0.5}",
+            r"plan:4: family.members\[0\].target: 0.5 is not smaller than the 0.4 of 'stage1'",
+        ),
+        (
+            "family:\n  members:\n  - student: {encoder: {hidden_size: 15}}",
+            r"plan:3: family.members\[0\].student: hidden_size 15 must be even",
+        ),
         ("family: {target: 0.4, members: [{target: 0.4}]}", "target: sizes stand in 'members'"),
         ("family: {anneal: through, members: [{target: 0.4}]}", "no steps of one schedule"),
         ("family: {two_modes: 0.5, members: [{target: 0.4}]}", "would have one mode"),
@@ -409,7 +417,7 @@ def test_the_plans_cost_counts_all_members_of_an_update():
         (
             "stages: [{target: 0.9, name: family_2}]\n"
             "family: {members: [{target: 0.4}, {target: 0.3}]}",
-            r"members\[1\].name: duplicate name 'family_2'",
+            "plan:2: family.name: duplicate name 'family_2'",
         ),
         (
             "stages: [{target: 0.5}, {target: 0.4, method: member, method_conf: {of: stage1}}]",
@@ -442,7 +450,18 @@ def test_members_that_cannot_nest_are_told_before_anything_is_trained(
     family = {**FAMILY, "members": [{"target": 0.85}, yaml.safe_load(member)]}
     code, err = derive(tmp_path / "s", 1, family=family)
     assert code == 1 and re.search(message, err), err
-    assert "Traceback" not in err and re.search(r"members\[1\]", err)
+    assert "Traceback" not in err and re.search(r"plan.yaml:\d+: family.members\[1\]", err)
+
+
+def test_sizes_are_named_where_they_are_written(here, tmp_path):
+    code, err = derive(tmp_path / "s", 1, family={"members": [{"target": 99999999}]})
+    assert code == 1 and re.search(r"plan.yaml:\d+: family.members\[0\].target: 99999999", err)
+    (stage,) = parse_plan("stages: [{student: {}, objective: none}]", "plan").stages
+    member = "method_conf.nested.members[0].target"
+    assert stage.at(member) == f"plan: stages[0].{member}"
+    largest, second = parse_plan("family: {members: [{target: 0.4}, {target: 0.3}]}", "p").stages
+    assert largest.at(member) == second.at("target") == "p: family.members[1].target"
+    assert (largest.at("epochs"), second.at("epochs")) == ("p: family.epochs", "p: family.finish")
 
 
 def test_members_with_equal_parameters_do_not_nest():

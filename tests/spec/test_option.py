@@ -31,7 +31,7 @@ class Louder(Distillation):
 
 
 def stage(cls=Wider, **entry):
-    return read_stage("plan: stages[0]", 1, {"target": 0.5, **entry}, None, cls)
+    return read_stage("plan: stages[0]", 1, {"target": 0.5, **entry}, None, {}, cls)
 
 
 def test_it_is_read_and_checked():

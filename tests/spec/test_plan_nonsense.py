@@ -176,6 +176,21 @@ def test_a_gate_says_nothing_that_no_stage_goes_by(tmp_path):
         load_plan(plan)
 
 
+def test_a_gate_of_all_stages_is_named_where_it_stands(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    few = "{method: quantise, method_conf: {bits: 4}%s}"
+    text = "stages:\n- {target: 0.6}\n- %s\ngate:\n  otherwise: split\n"
+    plan.write_text(text % few % "")
+    words = "plan.yaml:5: gate.otherwise: 'split' inserts .* 'quantise' of 'stage2' does not"
+    with pytest.raises(UserError, match=words):
+        load_plan(plan)
+    plan.write_text(text % few % ", gate: {otherwise: split}")
+    with pytest.raises(UserError, match=r"plan.yaml:3: stages\[1\].gate.otherwise: 'split'"):
+        load_plan(plan)
+    plan.write_text(text % few % ", gate: {otherwise: stop}")
+    assert len(load_plan(plan).stages) == 2
+
+
 @pytest.mark.parametrize("package", ["wandb", "tensorboard", "matplotlib"])
 def test_loggers_must_be_installed(package, tmp_path, monkeypatch):
     """ESPnet asks for Weights & Biases after minutes of preparation, by a traceback."""

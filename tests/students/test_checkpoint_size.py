@@ -79,7 +79,7 @@ def test_a_head_that_training_adds_counts():
 
 
 def stage_of(**entry):
-    return read_stage("plan", 1, {"objective": "full", "weight": 0.5, **entry}, None)
+    return read_stage("plan", 1, {"objective": "full", "weight": 0.5, **entry}, None, {})
 
 
 @pytest.mark.parametrize("share", [0.3, 0.62])
