@@ -171,9 +171,9 @@ class NestedAddition(Addition):
 
 def _members(job: Job, prepared: Prepared, value: Nested) -> List[Member]:
     """Decide sizes and blocks of the members, each from the one before."""
-    from espnet_kd.students.checkpoint_size import NOTHING
+    from espnet_kd.students.checkpoint_size import NOTHING, for_target
     from espnet_kd.students.importance import most_important
-    from espnet_kd.students.nested_units import Member, check_nests, for_target_inside
+    from espnet_kd.students.nested_units import Member, check_nests
 
     scores = (prepared.report.get("importance") or {}).get(job.stage.blocks)
     largest = list(range(prepared.sizes.num_blocks))
@@ -188,7 +188,7 @@ def _members(job: Job, prepared: Prepared, value: Nested) -> List[Member]:
 
         if size.target is not None:
             given = size.target, job.first.params, job.others or NOTHING
-            sizes = for_target_inside(before.sizes, *given, f"{where}.target", choose)
+            sizes = for_target(before.sizes, *given, f"{where}.target", choose, inside=True)
         else:
             assert size.sizes is not None  # `read_members` wants one of the two
             sizes = before.sizes.with_sizes(size.sizes, f"{where}.student", choose)

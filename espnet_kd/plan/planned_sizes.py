@@ -12,7 +12,7 @@ from espnet_kd.spec.stage import Stage
 from espnet_kd.students.architecture import Architecture, Chooser
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
 from espnet_kd.students.halfway import halfway
-from espnet_kd.students.nested_units import check_nests, for_target_inside
+from espnet_kd.students.nested_units import check_nests
 
 
 class NotMeasured(UserError):
@@ -54,9 +54,9 @@ def sizes_of_way(
         elif step.sizes is not None:
             sizes.append(sizes[-1].with_sizes(step.sizes, step.at("student"), kept))
         elif step.target is not None and step.allocate == "rule":
-            where = step.at("target")
-            fit = for_target if step.method_conf.made_of is None else for_target_inside
-            sizes.append(fit(sizes[-1], step.target, first.params, others, where, kept))
+            of_plan = step.target, first.params, others, step.at("target"), kept
+            inside = step.method_conf.made_of is not None
+            sizes.append(for_target(sizes[-1], *of_plan, inside=inside))
         else:
             sizes.append(_derived(step, "allocate", out, name))
         if cascade is not None:

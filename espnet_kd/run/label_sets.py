@@ -194,8 +194,7 @@ def _check_there(exp: str, settings: Settings, where: str) -> None:
     for name in ("config.yaml", settings.inference_asr_model):
         if not os.path.exists(f"{exp}/{name}"):
             raise UserError(
-                f"{where}: {exp} has no {name}; name the folder of a trained "
-                "transducer of ESPnet"
+                f"{where}: {exp} has no {name}; name the folder of a trained transducer of ESPnet"
             )
 
 

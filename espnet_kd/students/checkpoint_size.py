@@ -57,23 +57,34 @@ def for_target(
     others: Beside,
     where: str,
     kept: Optional[Chooser] = None,
+    inside: bool = False,
 ) -> Architecture:
     """Find the largest student of our shape rule for a stage's target.
 
     Args:
-        teacher: Sizes of the teacher.
+        teacher: Sizes of the teacher; of a family's member those of the next larger one.
         target: The target.
         first_params: Parameters of the run's first teacher.
         others: What a checkpoint of the student holds beside.
         where: Name of the place in the plan, for messages.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+        inside: Whether it is a member of a family, for messages.
 
     Raises:
         UserError: see `Architecture.shrink_to`.
     """
-    if target.bytes is None:
-        return teacher.shrink_to(target.params(first_params), where, kept)
-    return shrink_to_bytes(teacher, target.bytes, others, where, kept)
+    try:
+        if target.bytes is None:
+            return teacher.shrink_to(target.params(first_params), where, kept)
+        return shrink_to_bytes(teacher, target.bytes, others, where, kept)
+    except UserError as e:
+        if not inside:
+            raise
+        reason = str(e).removeprefix(f"{where}: ")
+        raise UserError(
+            f"{where}: no member of {target} fits inside the next larger one, which has "
+            f"{teacher.params:,} parameters ({reason}); name another target, or sizes in 'student'"
+        ) from None
 
 
 def beside(state: Mapping[str, Any], config: Mapping[str, Any]) -> Beside:

@@ -6,14 +6,12 @@ are chosen among that one's. So a member's weights are parts of the largest one'
 factor that makes up for another width of the attention heads.
 """
 
-from typing import List, Mapping, NamedTuple, Optional, Sequence
+from typing import List, Mapping, NamedTuple, Sequence
 
 import torch
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.target import Target
-from espnet_kd.students.architecture import Architecture, Chooser
-from espnet_kd.students.checkpoint_size import Beside, for_target
+from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.inherit import (
     Index,
     State,
@@ -68,37 +66,6 @@ def check_nests(larger: Architecture, smaller: Architecture, where: str) -> None
             f"{where}: {smaller.params:,} parameters are not fewer than the {larger.params:,} of "
             "the next larger member"
         )
-
-
-def for_target_inside(
-    larger: Architecture,
-    target: Target,
-    first_params: int,
-    others: Beside,
-    where: str,
-    kept: Optional[Chooser] = None,
-) -> Architecture:
-    """Find the largest member for a target (`students.checkpoint_size.for_target`).
-
-    Args:
-        larger: Sizes of the next larger member.
-        target: The target.
-        first_params: Parameters of the run's first teacher.
-        others: What a checkpoint of the member holds beside.
-        where: Name of the target in the plan, for messages.
-        kept: Chooser of the blocks that a shallower member keeps; None: evenly spaced.
-
-    Raises:
-        UserError: none fits, or the next larger one is as small already.
-    """
-    try:
-        return for_target(larger, target, first_params, others, where, kept)
-    except UserError as e:
-        reason = str(e).removeprefix(f"{where}: ")
-        raise UserError(
-            f"{where}: no member of {target} fits inside the next larger one, which has "
-            f"{larger.params:,} parameters ({reason}); name another target, or sizes in 'student'"
-        ) from None
 
 
 def in_order_of_rank(
