@@ -257,7 +257,7 @@ def _check_first(stage: Stage) -> None:
                 f"say '{value}' for its first student"
             )
     for addition, _ in asked_for(stage.method_conf):
-        if addition.inherits:
+        if addition.inherits or addition.of_cut:
             raise UserError(
                 f"{stage.at('method_conf')}.{addition.name}: needs a teacher that can be cut; "
                 "leave it to the stage after its first student"

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple, Type
 
+from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, Sibling
 from espnet_kd.spec.method import MethodOptions
 
@@ -27,8 +28,11 @@ class Addition(abc.ABC):
         name: Key in `method_conf`.
         kind: Type of its value.
         option: Field of options (`spec.option.option`); its default: it is not asked for.
-        inherits: Whether it needs trained weights in all parts: neither random ones nor those of a
-            first student whose teacher cannot be cut.
+        inherits: Whether it needs inherited weights in all parts: a stage with random ones is
+            refused, and so is the first student of a teacher that cannot be cut.
+        of_cut: Whether it needs a teacher that can be cut, whose weights may be left behind.
+        own_schedule: Whether what it trains is no part of the teacher's, so that it does not go
+            with `anneal: through`.
         keeps: Beginning of names in the saved form that later stages read; empty: none.
     """
 
@@ -36,6 +40,8 @@ class Addition(abc.ABC):
     kind: Any
     option: Any
     inherits: bool = False
+    of_cut: bool = False
+    own_schedule: bool = False
     keeps: str = ""
 
     def check_stage(self, stage: Any, value: Any, where: str) -> None:  # noqa: B027
@@ -132,7 +138,12 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
         """Check what the stage says apart from these options."""
         base.check_stage(self, stage)
         for addition, value in asked_for(self):
-            addition.check_stage(stage, value, stage.at(f"method_conf.{addition.name}"))
+            where = stage.at(f"method_conf.{addition.name}")
+            if addition.inherits and stage.init != "teacher":
+                raise UserError(f"{where}: needs inherited weights, not 'init: {stage.init}'")
+            if addition.own_schedule and stage.anneal != "anew":
+                raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
+            addition.check_stage(stage, value, where)
 
     def siblings(self: Any) -> Dict[str, int]:
         """Return the other models that additions make of the training."""

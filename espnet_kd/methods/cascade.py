@@ -118,6 +118,7 @@ class Cascade(Addition):
     name = "cascade"
     kind = CascadeOptions
     inherits = True
+    own_schedule = True
     option = option(
         None,
         "a second exit with `lookahead_blocks` (1) more blocks, in chunks that are `lookahead` "
@@ -133,15 +134,16 @@ class Cascade(Addition):
         Raises:
             UserError: that is so.
         """
-        if stage.init != "teacher":
-            raise UserError(f"{where}: needs inherited weights, not 'init: {stage.init}'")
         if stage.method_conf.keeps_sizes:
             raise UserError(
                 f"{where}: the blocks that look ahead are the teacher's last, which method "
                 f"'{stage.method}' keeps in the streaming student; say 'method: cut'"
             )
-        if stage.anneal != "anew":
-            raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
+        if stage.allocate != "rule":
+            raise UserError(
+                f"{where}: does not go with 'allocate: {stage.allocate}', which begins with all "
+                "of the teacher's blocks; say 'rule', or name sizes in 'student'"
+            )
         if getattr(stage.method_conf, "gates", None) is not None:
             raise UserError(f"{where}: does not go with 'gates', which would close units of both")
 
@@ -163,7 +165,7 @@ class Cascade(Addition):
                 "(encoder_conf.main_conf.dynamic_chunk_training), so its student has no streaming "
                 "exit; leave it out"
             )
-        assert prepared.cut is not None  # see `check_stage`
+        assert prepared.cut is not None  # it inherits
         teacher, sizes = job.teacher.sizes, prepared.sizes
         count = sizes.num_blocks
         kept = [*prepared.kept, *_last(teacher, value)]

@@ -55,13 +55,11 @@ class Freeze(Addition):
     )
 
     def check_stage(self, stage: Any, value: Sequence[str], where: str) -> None:
-        """Refuse random weights that nobody would train, and parts that would change all the same.
+        """Refuse parts that would change all the same.
 
         Raises:
             UserError: that is so.
         """
-        if stage.init != "teacher":
-            raise UserError(f"{where}: with 'init: {stage.init}' these parts would stay random")
         if set(value) == set(PARTS):
             raise UserError(f"{where}: nothing would be trained; leave a part out")
         conf = stage.method_conf

@@ -56,6 +56,7 @@ class GatesAddition(Addition):
     name = "gates"
     kind = Target
     inherits = True
+    own_schedule = True
     option = option(
         None,
         "parameters that are left, or their share of the first teacher's, when units whose gates "
@@ -66,15 +67,11 @@ class GatesAddition(Addition):
     )
 
     def check_stage(self, stage: Any, value: Target, where: str) -> None:
-        """Refuse a student without weights that matter, and ties to what is cut apart.
+        """Refuse ties to what is cut apart.
 
         Raises:
             UserError: that is so.
         """
-        if stage.init != "teacher":
-            raise UserError(f"{where}: needs inherited weights, not 'init: {stage.init}'")
-        if stage.anneal != "anew":
-            raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
         if getattr(stage.method_conf, "tied", False):
             raise UserError(f"{where}: does not go with 'tied', whose widths stay equal")
 
@@ -95,7 +92,7 @@ class GatesAddition(Addition):
                 f"{where}: {params:,} parameters are fewer than the {least:,} that stay whatever "
                 "closes; name a smaller 'student'"
             )
-        assert prepared.state is not None  # see `check_stage`
+        assert prepared.state is not None  # it inherits
         state = {**in_order(prepared.state, sizes), SAVED: gates.theta.detach().clone()}
         plain = {key: _plain(x) for key, x in dataclasses.asdict(sizes).items()}
         facts = {"target": params, "sizes": plain}

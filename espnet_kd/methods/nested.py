@@ -71,7 +71,8 @@ class NestedAddition(Addition):
 
     name = "nested"
     kind = Nested
-    inherits = True
+    of_cut = True
+    own_schedule = True
     keeps = SAVED
     option = option(
         None,
@@ -87,8 +88,6 @@ class NestedAddition(Addition):
         Raises:
             UserError: the stage asks for it.
         """
-        if stage.anneal != "anew":
-            raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
         for other in ("tied", "predictor_dropout", "gates", "cascade"):
             if getattr(stage.method_conf, other, None):
                 raise UserError(f"{where}: does not go with '{other}'")

@@ -37,6 +37,7 @@ class Tied(Addition):
 
     name = "tied"
     kind = bool
+    own_schedule = True
     option = option(
         False,
         "the label embedding is the output layer's matrix, and as wide as the joint network",

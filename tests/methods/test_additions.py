@@ -182,7 +182,14 @@ def test_the_predictor_is_unseen_in_training_alone(here):
             "{target: 0.5, method_conf: {freeze: [encoder, predictor, joint_network]}}",
             "freeze: nothing would be trained",
         ),
-        ("{target: 0.5, init: random, method_conf: {freeze: [encoder]}}", "would stay random"),
+        (
+            "{target: 0.5, init: random, method_conf: {freeze: [encoder]}}",
+            "needs inherited weights",
+        ),
+        (
+            "{target: 0.5, anneal: through, method_conf: {tied: true}}",
+            "tied: does not go with 'anneal: through'",
+        ),
         (
             "{student: {}, method_conf: {freeze: [predictor], tied: true}}",
             "freeze: with 'tied' the predictor's embedding is the joint network's matrix",
