@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import WIDE_AS_EMBEDDING, NamedSizes, check_depth
@@ -271,14 +271,36 @@ class Architecture:
                 f"{where}: {params} parameters are not fewer than the teacher's {self.params}"
             )
         wanted = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
-        for depth in range(max(wanted, min(2, self.num_blocks)), 0, -1):
-            shallow = self.with_blocks((kept or self.spaced)(depth))
+        for depth, shallow in self.shallower(wanted, kept):
             students = (shallow.scaled(step / 64) for step in range(64, 3, -1))
             student = next((s for s in students if s.params <= params), None)
             wide = student is not None and student.hidden_size >= self.narrowest
             if student is not None and (depth <= wanted or wide):
                 return student
         raise UserError(f"{where}: no student of at most {params} parameters can be derived")
+
+    def shallower(
+        self, wanted: int, kept: Optional[Chooser] = None
+    ) -> Iterator[Tuple[int, "Architecture"]]:
+        """Yield depths that a student for a target may have, in order, and a model of so many.
+
+        Two blocks come before a single one that is `wanted`, if there are two to choose from.
+
+        Args:
+            wanted: Depth by the rule.
+            kept: Chooser of the blocks that are kept; None: evenly spaced.
+
+        Raises:
+            UserError: the chooser has not so many as are wanted (a cascade needs the last ones).
+        """
+        for depth in range(max(wanted, min(2, self.num_blocks)), 0, -1):
+            try:
+                blocks = (kept or self.spaced)(depth)
+            except UserError:
+                if depth <= wanted:
+                    raise
+                continue
+            yield depth, self.with_blocks(blocks)
 
     def scaled(self, factor: float) -> "Architecture":
         """Multiply all widths by a factor."""

@@ -148,8 +148,7 @@ def shrink_to_bytes(
         )
     share = most / whole
     wanted = max(1, round(teacher.num_blocks * share**0.5))
-    for depth in range(max(wanted, min(2, teacher.num_blocks)), 0, -1):
-        shallow = teacher.with_blocks((kept or teacher.spaced)(depth))
+    for depth, shallow in teacher.shallower(wanted, kept):
         students = (shallow.scaled(step / STEPS) for step in range(STEPS, STEPS // 16 - 1, -1))
         student = next((s for s in students if fits(s)), None)
         wide = student is not None and student.hidden_size >= teacher.narrowest

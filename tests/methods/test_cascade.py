@@ -14,12 +14,14 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.moments import read_moments
 from espnet_kd.espnet.plan_checks import check_plan
-from espnet_kd.espnet.stock import build, read_model
+from espnet_kd.espnet.stock import build, read_model, sizes_of
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cascade import read_cascade, with_upper
+from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.report.paths import lineage
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.spec.training_config import TrainingConfig
+from tests.espnet.tiny import tiny_config
 from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
 from tests.recipe.toy import call, inside, train_words
 
@@ -157,6 +159,20 @@ def test_what_stands_in_the_blocks_way_is_told_before_the_stage_before(here):
         check_plan(stages, first, TrainingConfig())
 
 
+@pytest.mark.parametrize("target", ["0.1", "0.3 MB"])
+def test_all_blocks_but_one_may_look_ahead(target):
+    config = tiny_config()
+    config["encoder_conf"]["body_conf"][0]["num_blocks"] = 4
+    first = sizes_of(build(config), config).resized(linear_size=4000)
+    cascade = "method_conf: {cascade: {lookahead_blocks: 3}}"
+    stages = parse_plan(f"stages: [{{target: {target}, {cascade}}}]", "plan").stages
+    (sizes,) = sizes_of_way(stages, first)
+    assert sizes.num_blocks == 1
+    stages = parse_plan(f"stages: [{{target: 0.6, {cascade}}}]", "plan").stages
+    with pytest.raises(UserError, match="the streaming student is to keep 3 of those below"):
+        sizes_of_way(stages, first)
+
+
 def test_a_schedule_goes_on_with_the_moments_of_the_streaming_student(here):
     net = read_model(Path("run"), MODEL).net
     moments = read_moments(Path("run/checkpoint.pth"), net)
@@ -204,6 +220,10 @@ def test_it_goes_on_from_a_checkpoint(here, tmp_path):
             "lookahead_blocks: expected a whole number >= 1, found '0'",
         ),
         ("{target: 0.5, init: random, method_conf: {cascade: {}}}", "needs inherited weights"),
+        (
+            "{target: 0.5, allocate: sensitivity, method_conf: {cascade: {}}}",
+            "cascade: does not go with 'allocate: sensitivity', which begins with all of the",
+        ),
         ("{target: 0.5, method_conf: {cascade: {}, gates: 0.4}}", "does not go with 'gates'"),
         (
             "{method: retrain, method_conf: {cascade: {}}}",
