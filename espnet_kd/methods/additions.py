@@ -31,6 +31,7 @@ class Addition(abc.ABC):
         inherits: Whether it needs inherited weights in all parts: a stage with random ones is
             refused, and so is the first student of a teacher that cannot be cut.
         of_cut: Whether it needs a teacher that can be cut, whose weights may be left behind.
+        decodes_averages: See `MethodOptions`.
         own_schedule: Whether what it trains is no part of the teacher's, so that it does not go
             with `anneal: through`.
         keeps: Beginning of names in the saved form that later stages read; empty: none.
@@ -41,6 +42,7 @@ class Addition(abc.ABC):
     option: Any
     inherits: bool = False
     of_cut: bool = False
+    decodes_averages: bool = False
     own_schedule: bool = False
     keeps: str = ""
 
@@ -153,6 +155,10 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
             for name, frames in addition.siblings_of(value).items()
         }
 
+    def decodes_averages(self: Any) -> bool:
+        """Tell whether an addition makes what is decoded of averages."""
+        return any(addition.decodes_averages for addition, _ in asked_for(self))
+
     return dataclasses.make_dataclass(
         f"{base.__name__}WithAdditions",
         [(addition.name, addition.kind, addition.option) for addition in _all()],
@@ -160,6 +166,7 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
         namespace={
             "check_stage": check_stage,
             "siblings": property(siblings),
+            "decodes_averages": property(decodes_averages),
             "__doc__": base.__doc__,
         },
         frozen=True,

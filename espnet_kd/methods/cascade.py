@@ -118,6 +118,7 @@ class Cascade(Addition):
     name = "cascade"
     kind = CascadeOptions
     inherits = True
+    decodes_averages = True
     own_schedule = True
     option = option(
         None,

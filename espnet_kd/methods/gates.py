@@ -56,6 +56,7 @@ class GatesAddition(Addition):
     name = "gates"
     kind = Target
     inherits = True
+    decodes_averages = True
     own_schedule = True
     option = option(
         None,

@@ -120,6 +120,11 @@ class QuantiseOptions(KeepsSizes):
         published=True,
     )
 
+    @property
+    def decodes_averages(self) -> bool:
+        """Whether: yes, the model of an epoch has the weights before they are rounded."""
+        return True
+
     def check_stage(self, stage: Any) -> None:
         """Refuse a stage that says not, or twice, how many bits there are.
 

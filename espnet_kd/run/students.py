@@ -1,6 +1,7 @@
 """The students of a run: those of the plan, and those that its gates and --paths add."""
 
 import argparse
+import re
 from typing import List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
@@ -114,6 +115,24 @@ def read_students(settings: Settings) -> List[StudentInRun]:
         both = made(plan.teacher), made(plan.taught_by_student)
         students.append(StudentInRun(number, plan, folder, *both))
     return students
+
+
+def check_checkpoint(settings: Settings, students: List[StudentInRun]) -> None:
+    """Refuse a checkpoint that some students will not have in the form that is decoded.
+
+    Raises:
+        UserError: --inference_asr_model is no average, and a method makes that form of averages.
+    """
+    name = settings.inference_asr_model
+    if re.search(r"\.ave(_\d+best)?\.pth$", name):
+        return
+    for student in students:
+        if student.plan.method_conf.decodes_averages:
+            raise UserError(
+                f"--inference_asr_model {name}: '{student.name}' ({student.plan.where}) is "
+                "decoded in a form that only averages get when its training ends; name one, such "
+                "as valid.loss_transducer.ave.pth"
+            )
 
 
 def student_at(students: List[StudentInRun], number: int, settings: Settings) -> StudentInRun:

@@ -16,7 +16,13 @@ from espnet_kd.run.judgement import judge
 from espnet_kd.run.label_sets import TrainingSet, check_label_sets, training_set
 from espnet_kd.run.lock import PATIENCE, held
 from espnet_kd.run.recipe import Recipe, count_lines
-from espnet_kd.run.students import StudentInRun, plan_words, read_students, student_at
+from espnet_kd.run.students import (
+    StudentInRun,
+    check_checkpoint,
+    plan_words,
+    read_students,
+    student_at,
+)
 from espnet_kd.run.training import is_trained, train_model
 from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
@@ -42,6 +48,7 @@ class Turn:
         """Read the plan, and what gates have measured by now."""
         self.students = read_students(self.settings)
         check_label_sets(self.settings, self.students)
+        check_checkpoint(self.settings, self.students)
         self.student: StudentInRun = student_at(self.students, self.number, self.settings)
 
     @property

@@ -34,6 +34,11 @@ class MethodOptions(Options):
         return {}
 
     @property
+    def decodes_averages(self) -> bool:
+        """Whether an average alone is given the form that is decoded, in the end of a training."""
+        return False
+
+    @property
     def made_of(self) -> Optional[str]:
         """Name of the stage whose student it is derived from; None: the one before it."""
         return None

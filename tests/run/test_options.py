@@ -80,6 +80,28 @@ def test_nothing_is_wrong_with_the_defaults(told):
     assert DEFAULTS == {name: option.default for name, option in OPTIONS.items()}
 
 
+@pytest.mark.parametrize(
+    "stage, refused",
+    [
+        ("{student: {}, method_conf: {cascade: {}}, objective: none}", True),
+        ("{target: 0.5, method_conf: {gates: 0.3}}", True),
+        ("{method: quantise, method_conf: {bits: 4}}", True),
+        ("{target: 0.5, method_conf: {predictor_dropout: 0.1}}", False),
+    ],
+)
+def test_what_is_made_of_averages_is_decoded_from_one(stage, refused, told):
+    """A second student, closed gates and rounded weights: not in the model of an epoch."""
+    Path("conf/compression.yaml").write_text(f"stages: [{stage}]")
+    for name in ("valid.loss.best.pth", "3epoch.pth", "latest.pth"):
+        problems = told(inference_asr_model=name)
+        assert len(problems) == refused
+        assert not refused or problems[0].startswith(
+            f"--inference_asr_model {name}: 'stage1' (conf/compression.yaml: stages[0]) is decoded"
+        )
+    for name in ("valid.loss.ave.pth", "valid.wer_transducer.ave_10best.pth"):
+        assert told(inference_asr_model=name) == []
+
+
 def test_torch_is_not_imported(told):
     told()
     code = "import sys; from espnet_kd.bin import check_options; sys.exit('torch' in sys.modules)"
