@@ -6,6 +6,7 @@ In reading order:
     verdict    what a gate says of measured error rates
     effective  the plan after what its gates have found
     family_steps  what other paths make of the stages of a family
+    twins      students that several paths would make, once
     baselines  other ways to students of the same sizes: baselines and ablations
     selection  the options by which every command line finds the same students
     planned_sizes  sizes of planned students; needs torch

@@ -14,11 +14,15 @@ from espnet_kd.methods.additions import without_inherited
 from espnet_kd.plan.effective import Effective
 from espnet_kd.plan.family_steps import alone, check_steps, line_to
 from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.plan.twins import check_there, with_row
 from espnet_kd.spec.contradictions import check_annealing
 from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.plan import CompressionPlan
 from espnet_kd.spec.pseudo_labels import MEDIAN
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH
+from espnet_kd.spec.training_config import TrainingConfig
+
+NOTHING_SAID = TrainingConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,12 +233,9 @@ def all_students(
     default_epochs: int,
     epochs: Sequence[Epochs] = (Epochs(),),
     is_there: Callable[[str], bool] = lambda name: False,
+    base: TrainingConfig = NOTHING_SAID,
 ) -> List[Student]:
-    """List the students of all paths.
-
-    The first step of the plan is made once: a path that would make the same student, and others
-    too, begins with it (`Student.also_on`). Where an earlier run made the other one, too, both
-    stay: what came after it would otherwise have another teacher, and its scores would be lost.
+    """List the students of all paths; one that several would make is made once (`plan.twins`).
 
     Args:
         plan: The plan.
@@ -245,9 +246,11 @@ def all_students(
         default_epochs: `max_epoch` of the students' training config.
         epochs: Epochs of students in one step: one student each.
         is_there: Whether a student of a name has been derived.
+        base: The recipe's training config for students.
 
     Raises:
-        UserError: a name of `sizes_at` that no stage has, or two students of one name.
+        UserError: a name of `sizes_at` that no stage has, two students of one name, or a teacher
+            that no path makes.
     """
     ends = _ends(plan, progressive, sizes_at)
     students: List[Student] = []
@@ -275,7 +278,8 @@ def all_students(
                 row.append(_one_step(path, label, steps, plan, number))
             rows.append(row)
     for row in rows:
-        students = _with(students, row, default_epochs, is_there)
+        students = with_row(students, row, plan.stages, default_epochs, base, is_there)
+    check_there(students, is_there)
     seen: Dict[str, Student] = {}
     for student in (*map(Student.of, plan.stages), *students):
         other = seen.setdefault(student.name, student)
@@ -285,59 +289,6 @@ def all_students(
                 "is the name of a stage; rename the stage"
             )
     return students
-
-
-def _with(
-    students: List[Student],
-    row: List[Student],
-    default_epochs: int,
-    is_there: Callable[[str], bool],
-) -> List[Student]:
-    """Add the students of a path, but for the one that is the plan's first by another name.
-
-    Args:
-        students: Students of the plan and of other paths.
-        row: Students of the path.
-        default_epochs: `max_epoch` of the students' training config.
-        is_there: See `all_students`.
-    """
-    first = next((s for s in students if s.path == PLANNED), None)
-    twin = next((s for s in row if first and _same_training(s, first, default_epochs)), None)
-    # No path is left without a student, and nothing that was made is dropped.
-    if first is None or twin is None or len(row) == 1 or is_there(twin.name):
-        return [*students, *row]
-    both = dataclasses.replace(first, also_on=(*first.also_on, str(twin.path)))
-    renamed = {twin.name: first.name}
-    rest = [
-        dataclasses.replace(
-            student,
-            teacher=renamed.get(student.teacher or "", student.teacher),
-            taught_by=renamed.get(student.taught_by, student.taught_by),
-        )
-        for student in row
-        if student is not twin
-    ]
-    return [*(both if student is first else student for student in students), *rest]
-
-
-def _same_training(a: Student, b: Student, default_epochs: int) -> bool:
-    """Tell whether two students differ in name and path alone: to the bit, on one machine."""
-    if not (_first_teaches(a) and _first_teaches(b)) or len(a.stages_above) > 1:
-        return False
-    if b.until is not None:  # a gate had it trained on: not in one run
-        return False
-    names = ("name", "path", "number", "where", "stages_above", "taught_by", "epochs")
-    named = dataclasses.replace(a, **{name: getattr(b, name) for name in names})
-    return (
-        a.half == b.half
-        and a.last_epoch(default_epochs) == b.last_epoch(default_epochs)
-        and (named.fingerprint(), named.training_digest())
-        == (b.fingerprint(), b.training_digest())
-    )
-
-
-def _first_teaches(student: Student) -> bool:
-    return student.teacher is None and student.taught_by in (PREVIOUS, FIRST)
 
 
 def _ends(
@@ -411,8 +362,8 @@ def _chain(
         if not step.kd.distils:  # fine-tunes what the step before has made
             student = dataclasses.replace(student, init=step.init)
         teacher = students[-1].name if students else None
-        if student.taught_by not in (PREVIOUS, FIRST):  # this path has its own student of the name
-            student = dataclasses.replace(student, taught_by=f"{path}_{student.taught_by}")
+        # This path has its own student of a stage that is a step of it.
+        student = student.renamed({step.name: f"{path}_{step.name}" for step in steps})
         epochs = step.last_epoch(default_epochs)
         stages_above = tuple(plan.stages[: step.number])
         where = f"--paths {path}: {step.where}" if PATHS[path].anneal else step.where

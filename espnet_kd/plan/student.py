@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from espnet_kd.run.training_options import NEUTRAL
 from espnet_kd.spec.distillation import Distillation
@@ -51,6 +51,26 @@ class Student(Stage):
         if self.taught_by == PREVIOUS:
             return self.teacher
         return None if self.taught_by == FIRST else self.taught_by
+
+    @property
+    def named_teachers(self) -> List[str]:
+        """Names of students that teach it or label its set, as the plan or a path names them."""
+        names = [self.taught_by, *(self.label_teachers or [])]
+        return [name for name in names if name not in (PREVIOUS, FIRST) and "/" not in name]
+
+    def renamed(self, names: Mapping[str, str]) -> "Student":
+        """Return it with other names of the students that it comes from and learns from.
+
+        Args:
+            names: Names that change, to the new ones.
+        """
+        labels = self.label_teachers
+        return dataclasses.replace(
+            self,
+            teacher=names.get(self.teacher or "", self.teacher),
+            taught_by=names.get(self.taught_by, self.taught_by),
+            label_teachers=labels and [names.get(name, name) for name in labels],
+        )
 
     @classmethod
     def of(cls, stage: Stage) -> "Student":

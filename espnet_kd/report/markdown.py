@@ -10,7 +10,7 @@ from espnet_kd.report.device_section import device_section, window_section
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
 from espnet_kd.report.family_markdown import family_section
 from espnet_kd.report.findings import Content
-from espnet_kd.report.paths import by_path
+from espnet_kd.report.paths import by_path, spoken
 from espnet_kd.report.tables import (
     breakdown_tables,
     comparison_table,
@@ -124,6 +124,15 @@ def _legend(content: Content) -> List[str]:
             "- *Lookahead*: the second student of a training with `cascade`. Whatever the others "
             "are decoded in, its chunks are longer, by the frames that the plan says; so is its "
             "delay.",
+        ]
+    once = [
+        f"{row.name} is also that of {', '.join(map(spoken, row.also_on))}"
+        for row in content.rows
+        if row.also_on
+    ]
+    if once:
+        lines[3:3] = [
+            f"- *Made once*: {'; '.join(once)}, which would have trained the same, to the bit.",
         ]
     if len(by_path(content.rows[1:])) > 1:
         lines[3:3] = [

@@ -15,6 +15,7 @@ from espnet_kd.plan.effective import effective
 from espnet_kd.plan.verdict import Round
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.training_config import read_config
 
 PLAN = """
 gate: {otherwise: longer}
@@ -354,7 +355,8 @@ def test_the_first_step_is_made_once(tmp_path):
     assert older["a"].also_on == ()
     # Without the plan's path it is made, and where a gate had the plan's trained on.
     alone = students(load_plan(str(path)), "progressive_first", "one_shot", at=("a", "b"))
-    assert {"progressive_first_a", "one_shot_a"} <= set(alone)
+    assert "progressive_first_a" in alone and "one_shot_a" not in alone
+    assert alone["progressive_first_a"].also_on == ("one_shot",)
     path.write_text(f"gate: {{otherwise: longer}}\nstages: [{stages}]")
     way = ("progressive", "one_shot")
     longer = {"a": [Round(2, 9, 5, 10), Round(4, 6, 5, 10)]}
@@ -363,3 +365,52 @@ def test_the_first_step_is_made_once(tmp_path):
     # Where it is all that a path makes, it is made: else nothing would be compared.
     path.write_text("stages: [{name: a, target: 0.7}]")
     assert set(students(load_plan(str(path)), "progressive", "one_shot")) == {"a", "one_shot"}
+
+
+def test_no_two_paths_train_the_same_student(tmp_path):
+    path = tmp_path / "compression.yaml"
+    stages = "stages: [{name: a, target: 0.7, epochs: 2}, {name: b, target: 0.5%s}]"
+    path.write_text(stages % "")
+    plan = load_plan(str(path))
+    # It names what the plan leaves at its defaults.
+    ways = ("progressive", "one_shot", "one_shot_collapsed", "one_shot_full")
+    found = students(plan, *ways)
+    assert list(found) == ["a", "b", "one_shot", "one_shot_full"]
+    assert found["one_shot"].also_on == ("one_shot_collapsed",)
+    there = students(plan, *ways, there=("one_shot_collapsed",))
+    assert "one_shot_collapsed" in there and there["one_shot"].also_on == ()
+    # What is named counts against what the training config says of all others.
+    config = tmp_path / "train.yaml"
+    config.write_text("kd_conf: {nodes: occupancy}\n")
+    way, base = effective(plan, lambda name: []), read_config(str(config))
+    made = all_students(plan, way, ways, [], DEFAULT, base=base)
+    assert "one_shot_collapsed" in [student.name for student in made]
+    path.write_text(stages % ", weight: 0.3, layers: [[0, 1]], layer_weight: 1")
+    assert "one_shot_collapsed" in students(load_plan(str(path)), *ways)
+    # A chain that is the plan's, step by step: its last student is made, to be compared.
+    path.write_text((stages % ", teacher: first, epochs: 3").replace("0.7", "0.7, teacher: first"))
+    found = students(load_plan(str(path)), "progressive", "progressive_first")
+    assert list(found) == ["a", "b", "progressive_first_b"]
+    assert found["progressive_first_b"].teacher == "a" and found["a"].also_on
+
+
+def test_labels_of_a_stage_are_those_of_its_path(tmp_path):
+    path = tmp_path / "compression.yaml"
+    labels = "labels: teacher, label_teachers: [first, a, exp/b]"
+    stages = "{name: a, target: 0.7}, {name: b, target: 0.5}, "
+    path.write_text(f"stages: [{stages}{{name: c, target: 0.4, {labels}}}]")
+    plan = load_plan(str(path))
+    found = students(plan, "progressive", "progressive_random", "progressive_first", "one_shot")
+    teachers = {
+        "c": "a",
+        "progressive_random_c": "progressive_random_a",
+        "progressive_first_c": "a",  # with which this path begins
+        "one_shot": "a",  # it has none of its own
+    }
+    for name, labeller in teachers.items():
+        assert found[name].label_teachers == ["first", labeller, "exp/b"]
+    assert "progressive_random_c" in students(plan, "progressive_random")
+    message = r"stages\[2\].label_teachers: 'one_shot' of --paths one_shot learns from .*'a'"
+    with pytest.raises(UserError, match=message):
+        students(plan, "one_shot")
+    assert list(students(plan, "one_shot", there=("a",))) == ["one_shot"]

@@ -88,6 +88,7 @@ def test_a_first_step_made_once_and_a_second_exit_are_told_of(report, tmp_path, 
     assert [cost["updates"] for cost in both] == [100, 140]  # the first step is of both
     text = Path("exp/RESULTS.md").read_text()
     assert "| – | the same step |" in text and "*The same step*" in text
+    assert "- *Made once*: stage1 is also that of one shot, which would have trained" in text
     assert "- *Lookahead*: the second student of a training with `cascade`" in text
 
 
