@@ -65,7 +65,9 @@ class Student(TypedDict, total=False):
     first_teacher: str
     taught_by: str
     init: str
+    anneal: str
     labels: str
+    label_set: str
     label_teachers: List[str]
     kept_blocks: List[Count]
     params: Count
@@ -250,6 +252,7 @@ class ReportedModel(_ReportedModel, total=False):
     wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]
     also_on: List[str]
+    stepwise: bool
     teacher: Optional[str]
     taught_by: Optional[str]
     rtf: Optional[Factor]

@@ -218,6 +218,10 @@ def derive(
         "sizes": dataclasses.asdict(student),
         **prepared.report,
     }
+    if stage.anneal == THROUGH:
+        facts["anneal"] = stage.anneal
+    if stage.label_set:
+        facts["label_set"] = stage.label_set
     if stage.label_teachers is not None:
         facts["label_teachers"] = list(stage.label_teachers)
     if taught and taught_files != files:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Optional, Protocol, Sequence, Tupl
 from espnet_kd.common.records import GATE, STUDENT, Figures, GateResult, Student
 from espnet_kd.errors import UserError
 from espnet_kd.report.costs import Cost, cost_of
+from espnet_kd.spec.stage import THROUGH
 
 PROGRESSIVE = "progressive"
 OTHER = "other"  # of a model that no plan made
@@ -55,6 +56,8 @@ class Lineage:
         path_cost: Cost of all of them.
         gate: `verdict`, and the WERs it was based on.
         before_training: Loss and WER of the student as it was derived.
+        stepwise: Whether its training is one that no student in one step has: in rounds, since a
+            gate asked for more epochs, or at a place in the schedule of several stages.
     """
 
     path: Optional[str] = None
@@ -66,6 +69,7 @@ class Lineage:
     path_cost: Cost = Cost()
     gate: Optional[GateResult] = None
     before_training: Optional[Figures] = None
+    stepwise: bool = False
 
 
 def lineage(exp: Path, first: Path, params: int) -> Lineage:
@@ -83,6 +87,8 @@ def lineage(exp: Path, first: Path, params: int) -> Lineage:
     # Runs before there were paths knew one.
     path = student.get("path") or (PROGRESSIVE if student else OTHER)
     ancestors, complete = _way(exp, first)
+    gate = GATE.read_if_there(exp)
+    rounds = gate.get("rounds", []) if gate else []
     return Lineage(
         path=path,
         teacher=student.get("teacher"),
@@ -91,8 +97,9 @@ def lineage(exp: Path, first: Path, params: int) -> Lineage:
         trainings=tuple(ancestors) if complete else (),
         cost=cost_of([exp], first, params),
         path_cost=cost_of(ancestors, first, params) if complete else Cost(),
-        gate=GATE.read_if_there(exp),
+        gate=gate,
         before_training=student.get("before_training") or None,
+        stepwise=len(rounds) > 1 or student.get("anneal") == THROUGH,
     )
 
 

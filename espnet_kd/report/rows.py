@@ -28,12 +28,12 @@ class Row:
     (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
     `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
     has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
-    `gate`, `before_training` and `trainings` are those of `paths.Lineage`; `cost` is of this
-    training, `path_cost`, `path_updates` and `path_seconds` include all students before it.
+    `gate`, `before_training`, `stepwise` and `trainings` are those of `paths.Lineage`; `cost` is
+    of this training, `path_cost`, `path_updates` and `path_seconds` include all students before it.
     `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
     of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
     model whose method has a form for it (`report/device_form.py`). `also_on` names paths of which
-    it is the first step, too (`plan.student`).
+    it is a student, too (`plan.twins`).
     """
 
     name: str
@@ -74,6 +74,7 @@ class Row:
     summaries: Dict[str, Dict[str, List[float]]]
     history: List[Epoch]
     also_on: Sequence[str]
+    stepwise: bool = False
 
     @property
     def steps(self) -> Optional[int]:
@@ -186,6 +187,7 @@ def collect(
                 decode_memory_mb=measured.get("peak_memory_mb") if measured else None,
                 hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
                 also_on=(also_on or {}).get(m.name, []),
+                stepwise=past.stepwise,
             )
         )
     return rows

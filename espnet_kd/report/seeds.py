@@ -36,7 +36,8 @@ class SeedModel:
         cost: Cost of its own training, the mean over all runs.
         path_cost: Cost of all trainings on its path, the mean over all runs.
         device_bytes: Bytes on a device, in the first run; None: it has no form for one.
-        also_on: Further paths of which it is the first step, in any run.
+        also_on: Further paths of which it is a student, in any run.
+        stepwise: See `paths.Lineage`; in any run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SeedModel:
     path_cost: Cost = Cost()
     device_bytes: Optional[float] = None
     also_on: Tuple[str, ...] = ()
+    stepwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ def _shared_models(
             cost=Cost.mean(alone),
             path_cost=Cost.mean(path),
             also_on=tuple(dict.fromkeys(itertools.chain(*also))),
+            stepwise=any(run[m.name].get("stepwise", False) for run in entries.values()),
         )
     return models
 

@@ -38,6 +38,10 @@ class Member(OnPath, Protocol):
     def cost(self) -> Cost:
         """Cost of its own training."""
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether its training is one that no student in one step has."""
+
 
 Student = TypeVar("Student", bound=Member)
 
@@ -110,12 +114,13 @@ def families(students: Sequence[Student]) -> List[Family]:
         sizes = {(a.params, a.device_bytes): (a, b) for a in steps for b in other if alike(a, b)}
         both = sorted(sizes.values(), key=lambda pair: -pair[0].params)
         names = [(a.name, b.name) for a, b in both]
-        # Made twice in one shot it is the same; not with more epochs, nor with another objective.
+        # Made twice in one shot it is the same; not with more epochs, nor with another objective
+        # or schedule.
         twice = path in (ONE_SHOT, OWN)
         shared = [
             (a.name, b.name)
             for a, b in both
-            if a is b or (twice and a.steps == 1 and _cost_alike(a, b))
+            if a is b or (twice and a.steps == 1 and not a.stepwise and _cost_alike(a, b))
         ]
         if len(names) > len(shared) and len(names) > 1:
             result.append(Family(path, names, shared))

@@ -29,6 +29,7 @@ class Model:
     device_bytes: Optional[float] = None
     also_on: Sequence[str] = ()
     cost: Cost = Cost()
+    stepwise: bool = False
 
 
 CHAIN = [Model(f"s{k}", "progressive", 100 - k, k) for k in (1, 2, 3)]
@@ -66,6 +67,9 @@ def test_the_first_step_is_the_same_training_in_one_shot():
     one_shot, scratch = families([*CHAIN, *others])
     assert one_shot.shared == [("s1", "one_shot_own1")]
     assert one_shot.compared == [("s2", "one_shot_own2")]
+    # Not where a gate had it trained on, or it began a schedule of several stages.
+    one_shot, _ = families([replace(CHAIN[0], stepwise=True), *CHAIN[1:], *others])
+    assert one_shot.shared == [] and len(one_shot.compared) == 2
     assert scratch.shared == [] and len(scratch.compared) == 2
     # And one shot is compared with scratch of as many epochs.
     assert [(a.name, b.name) for a, b in pairs([*CHAIN, *others])][-2:] == [
