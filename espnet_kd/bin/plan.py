@@ -278,9 +278,13 @@ def _add_counts(
     known = ""
     if all(batches.count for batches in lengths):
         known = f"{totals['updates']:,.0f} updates, {totals['hours']:,.1f} hours of audio, "
+    notes = []
+    if any(stage.label_set for stage in stages):
+        notes.append("A stage with a 'label_set' is counted as if that were the training set.")
     return [
+        *notes,
         f"All students together: {known}{totals['teacher-epochs']:.2f} epochs of the teacher's "
-        "training by the number of operations, on-line (docs/results.md, 'What it cost')."
+        "training by the number of operations, on-line (docs/results.md, 'What it cost').",
     ]
 
 

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from espnet_kd.common.records import FACTS, HISTORY, STUDENT, Facts, Student
+from espnet_kd.common.records import DECODING, FACTS, HISTORY, STUDENT, Facts, Student
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.spec.stage import FIRST, PREVIOUS
 
 FORWARD = 1 / 3  # of an update
+MADE_SETS = "hard_labels"  # folder of the sets that were made for one student
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,7 @@ def cost_of(folders: Sequence[Path], first: Path, params: int) -> Cost:
 def _training(folder: Path, first: Path, params: int) -> Tuple[Cost, Dict[str, float]]:
     """Return the cost of a training, and of passes over the training set that may be shared."""
     facts = FACTS.read_if_there(folder) or Facts()
-    trained = [epoch.get("train", {}) for epoch in HISTORY.read_if_there(folder) or []]
-    rates = [(t.get("audio_seconds_per_second"), t.get("seconds")) for t in trained]
-    audio = _sum([None if r is None or s is None else r * s for r, s in rates]) if rates else None
+    audio = _audio(folder)
     seconds, epochs = facts.get("train_seconds"), facts.get("epochs")
     operations: Optional[float] = None
     once: Dict[str, float] = {}
@@ -111,6 +110,13 @@ def _training(folder: Path, first: Path, params: int) -> Tuple[Cost, Dict[str, f
         operations,
     )
     return cost, once
+
+
+def _audio(folder: Path) -> Optional[float]:
+    """Return the seconds of audio that went through a training; None: it is not recorded."""
+    trained = [epoch.get("train", {}) for epoch in HISTORY.read_if_there(folder) or []]
+    rates = [(t.get("audio_seconds_per_second"), t.get("seconds")) for t in trained]
+    return _sum([None if r is None or s is None else r * s for r, s in rates]) if rates else None
 
 
 def _operations(
@@ -128,25 +134,35 @@ def _operations(
         return None, {}
     size = student.get("update_params") or alone
     kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
-    work = float(epochs * (size + (modes_of(kd) - 1) * alone))
+    heard, unit = audio and audio / epochs, _audio(first)  # seconds of an epoch
+    unit = unit and unit / (FACTS.read_if_there(first) or Facts()).get("epochs", 1)
+    made = folder / MADE_SETS  # of another set, or a part of one
+    sets = sorted(p.name for p in made.iterdir()) if made.is_dir() else [""]
+    share = heard / unit if heard and unit and made.is_dir() else 1.0
+    if student.get("label_set") and not unit:  # the teacher's epoch is not known
+        return None, {}
+    work = float(share * epochs * (size + (modes_of(kd) - 1) * alone))
     once: Dict[str, float] = {}
     taught_by = _params(kd.get("teacher_config"), folder, params)
     if kd.get("objective", "none") != "none" and kd.get("teacher_cache"):
-        once[f"cache of {kd['teacher_cache']}"] = FORWARD * taught_by / params
+        once[f"cache of {kd['teacher_cache']}"] = share * FORWARD * taught_by / params
     elif kd.get("objective", "none") != "none":
         # Beside a second exit a teacher that shares the chunks hears longer ones, too.
         second = "lookahead_params" in student and size > alone  # or it counts nothing
         passes = 2 if second and kd.get("teacher_context", "shared") == "shared" else 1
         teachers = taught_by + params * bool(kd.get("first_teacher_config"))
-        work += FORWARD * epochs * passes * teachers
+        work += share * FORWARD * epochs * passes * teachers
     if student.get("labels") == "teacher":
         for by in _labellers(student, folder, first):
             labelled_by = _params(f"{by}/config.yaml" if by else None, folder, params)
-            once[f"labels of {by}"] = FORWARD * labelled_by / params
+            for name in sets:  # what was decoded of it, or else what was left of that
+                decoded = _decoded(by, name, folder) if unit else None
+                part = decoded / unit if decoded and unit else share
+                once[f"labels of {by} on {name}"] = part * FORWARD * labelled_by / params
     derivation = student.get("derivation")
     if derivation is not None and audio and derivation["utterances"]:
         mean = derivation["work"] / derivation["utterances"]
-        work += FORWARD * mean * derivation["audio_seconds"] / (audio / epochs)
+        work += FORWARD * mean * derivation["audio_seconds"] / (unit or audio / epochs)
     return work / params, once
 
 
@@ -161,6 +177,22 @@ def _labellers(student: Student, folder: Path, first: Path) -> List[Optional[str
     return [known.get(name, name if "/" in name else f"{beside}{name}") for name in named]
 
 
+def _decoded(by: Optional[str], name: str, folder: Path) -> Optional[float]:
+    """Return the seconds of a set that a model decoded for its labels; None: not recorded."""
+    if not by or not name:
+        return None
+    runs: Dict[Path, float] = {}  # of its decodings with several options one is meant
+    for path in _beside(Path(by), folder).glob(f"*/{name}/logdir/output.*/{DECODING.file}"):
+        seconds = DECODING.read_path(path)["audio_seconds"]
+        runs[path.parents[1]] = runs.get(path.parents[1], 0.0) + seconds
+    return max(runs.values(), default=None)
+
+
+def _beside(exp: Path, folder: Path) -> Path:
+    """Return an experiment: where exp/ was moved, they lie side by side."""
+    return exp if exp.is_dir() else folder.parent / exp.name
+
+
 def modes_of(kd: Mapping[str, Any]) -> int:
     """Return how often a batch goes through a student of these options (but its predictor)."""
     return 2 if kd.get("two_modes") else 1
@@ -170,9 +202,7 @@ def _params(config: Optional[str], folder: Path, first: int) -> int:
     """Count the parameters of a teacher; one that is no student is the first."""
     if not config:
         return first
-    exp = Path(config).parent
-    if not exp.is_dir():  # exp/ was moved: experiments lie side by side
-        exp = folder.parent / exp.name
+    exp = _beside(Path(config).parent, folder)
     student = STUDENT.read_if_there(exp) if exp.is_dir() else None
     return (student or Student()).get("params", first)
 

@@ -188,7 +188,7 @@ def _about_costs(content: Content) -> List[str]:
         "*Teacher-epochs*: operations in epochs of the first teacher's training, by the number of "
         "parameters (forward and backward three times a forward pass; Kaplan et al., arXiv "
         "2001.08361): students, forward passes of their teachers or one over the training set for "
-        "a cache, derivation where it was recorded."
+        "a cache, derivation where it was recorded; an epoch on another set by its audio."
     )
     if any(wer_before(row) is not None for row in content.rows):
         text += (

@@ -9,12 +9,12 @@ from espnet_kd.report.costs import Cost, cost_of, held_equal
 N = 1000  # parameters of the first teacher
 
 
-def leave(folder, params=None, epochs=2, kd=None, labels="transcript", **more):
-    """Leave the records of a training: an hour of audio an epoch."""
+def leave(folder, params=None, epochs=2, kd=None, labels="transcript", audio=3600.0, **more):
+    """Leave the records of a training: seconds of audio an epoch."""
     folder.mkdir(parents=True)
     facts = {"epochs": epochs, "updates": 10 * epochs, "train_seconds": 60.0, "ngpu": 0}
     (folder / "facts.json").write_text(json.dumps({**facts, "cpu_seconds": 50.0}))
-    train = {"audio_seconds_per_second": 120.0, "seconds": 30.0}
+    train = {"audio_seconds_per_second": audio / 30.0, "seconds": 30.0}
     history = [{"epoch": n + 1, "train": train} for n in range(epochs)]
     (folder / "history.json").write_text(json.dumps(history))
     if params is not None:
@@ -109,6 +109,29 @@ def test_each_model_that_labels_hears_the_set(exp):
     leave(exp / "kd_two", 200, labels="teacher", **about)
     labels = (0.25 + 1 + 0.5 + 1) / 3
     assert teacher_epochs(exp, "kd_two") == pytest.approx(2 * 0.2 + labels)
+
+
+def test_an_epoch_of_another_set_counts_by_its_audio(exp):
+    about = {"name": "s", "label_set": "target", "teacher": str(exp / "asr_t")}
+    few = leave(exp / "kd_s", 500, kd=kd(exp, "asr_t"), labels="teacher", audio=900.0, **about)
+    (few / "hard_labels/target").mkdir(parents=True)
+    trained = 2 * (0.5 + 1 / 3) / 4
+    # The labels that were left; or all that its teacher decoded, by either search.
+    assert teacher_epochs(exp, "kd_s") == pytest.approx(trained + 1 / 3 / 4)
+    for tag in ("decode_a", "decode_b"):
+        for job, seconds in ((1, 1000.0), (2, 800.0)):
+            out = exp / f"asr_t/{tag}/target/logdir/output.{job}"
+            out.mkdir(parents=True)
+            told = {"audio_seconds": seconds, "decode_seconds": 9.0}
+            (out / "rtf.json").write_text(json.dumps(told))
+    assert teacher_epochs(exp, "kd_s") == pytest.approx(trained + 1 / 3 / 2)
+    sample = {"utterances": 48, "audio_seconds": 36.0, "work": 30 * 48 * N}
+    oracle = leave(exp / "kd_o", 500, audio=900.0, label_set="target", derivation=sample)
+    (oracle / "hard_labels/target").mkdir(parents=True)
+    assert teacher_epochs(exp, "kd_o") == pytest.approx(2 * 0.5 / 4 + 30 / 3 / 100)
+    # An imported teacher: nobody knows how long its epochs were.
+    (exp / "asr_t/history.json").unlink()
+    assert teacher_epochs(exp, "kd_s") is None
 
 
 def test_derivation_counts_by_its_share_of_the_audio(exp):
