@@ -86,8 +86,8 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
         return bool(args.students) and Path(f"{args.students}_{name}", STUDENT.file).is_file()
 
     with plan.lines_in_messages():
-        at, way = args.paths_at.split(), way_of(args, plan)
-        students = all_students(plan, way, paths, at, epochs, how_long, is_there, base)
+        at, planned = args.paths_at.split(), way_of(args, plan)
+        students = all_students(plan, planned, paths, at, epochs, how_long, is_there, base)
         if args.train_config:
             check_annealed_by(students, base)
     return students

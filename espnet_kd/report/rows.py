@@ -29,7 +29,7 @@ class Row:
     `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
     has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
     `gate`, `before_training`, `stepwise` and `trainings` are those of `paths.Lineage`; `cost` is
-    of this training, `path_cost`, `path_updates` and `path_seconds` include all students before it.
+    of this training; `path_cost`, `path_updates`, `path_seconds` include all students before it.
     `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
     of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
     model whose method has a form for it (`report/device_form.py`). `also_on` names paths of which

@@ -267,7 +267,7 @@ def read_stage(
     stage = read(cls, {"name": f"stage{number}", **written}, where)
     conf = read_method_conf(stage.method, entry.get("method_conf"), f"{where}.method_conf")
     kd = {key: entry[key] for key in IN_STAGE if key in entry}
-    own = [] if stage.gate is None else [f"gate.{key}" for key in stage.gate.written]
+    of_stage = [] if stage.gate is None else [f"gate.{key}" for key in stage.gate.written]
     if stage.gate is not None:
         idle = stage.gate
         gate = stage.gate.over(gate or Gate())
@@ -284,7 +284,7 @@ def read_stage(
         gate=None if "gate" in entry and stage.gate is None else gate,
         number=number,
         where=where,
-        places={key: place for key, place in places.items() if key not in own},
+        places={key: place for key, place in places.items() if key not in of_stage},
     )
     conf.check_stage(stage)
     return stage
