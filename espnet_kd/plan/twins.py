@@ -9,6 +9,7 @@ from typing import Callable, Dict, List, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.spec.distillation import Distillation
 from espnet_kd.spec.stage import FIRST, PREVIOUS, Stage
 from espnet_kd.spec.training_config import TrainingConfig
 
@@ -80,7 +81,7 @@ def same_training(
         and a.teacher == b.teacher
         and a.taught_by_student == b.taught_by_student
         and a.last_epoch(default_epochs) == b.last_epoch(default_epochs)
-        and a.kd_conf(base) == b.kd_conf(base)  # whatever of it is written, and where
+        and _kd(a, base) == _kd(b, base)  # whatever of it is written, and where
         and (named.fingerprint(), named.training_digest())
         == (b.fingerprint(), b.training_digest())
     )
@@ -90,6 +91,13 @@ def _line(student: Student, stages: Sequence[Stage]) -> List[str]:
     """Name the stages that lead to a student's size."""
     above = student.stages_above or stages[: student.number]
     return [*(stage.name for stage in above), *(["half"] if student.half else [])]
+
+
+def _kd(student: Student, base: TrainingConfig) -> Distillation:
+    """Return the distillation options by which a student is trained."""
+    kd = student.kd_conf(base)
+    # The first teacher is not mixed with itself (`espnet.derive`).
+    return kd if student.taught_by_student else kd.changed(first_weight=0.0)
 
 
 def check_there(students: Sequence[Student], is_there: Callable[[str], bool]) -> None:

@@ -387,6 +387,9 @@ def test_no_two_paths_train_the_same_student(tmp_path):
     assert "one_shot_collapsed" in [student.name for student in made]
     path.write_text(stages % ", weight: 0.3, layers: [[0, 1]], layer_weight: 1")
     assert "one_shot_collapsed" in students(load_plan(str(path)), *ways)
+    # Nor is the first teacher mixed with itself.
+    found = students(load_plan(str(path)), "progressive", "progressive_half")
+    assert list(found) == ["a", "b", "progressive_half_b"]
     # A chain that is the plan's, step by step: its last student is made, to be compared.
     path.write_text((stages % ", teacher: first, epochs: 3").replace("0.7", "0.7, teacher: first"))
     found = students(load_plan(str(path)), "progressive", "progressive_first")
