@@ -13,6 +13,10 @@ import pytest
 # Before torch is imported, so that subprocesses and torch itself see it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Servers of tests are on this machine: no proxy of whoever runs them is asked for these.
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
+
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and so would every
 # process that they start; tests of interruption mean the usual case.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

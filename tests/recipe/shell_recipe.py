@@ -140,7 +140,7 @@ def value(call: list, option: str) -> str:
     return call[call.index(option) + 1]
 
 
-def ends(pid: int, within: float = 5.0) -> bool:
+def ends(pid: int, within: float = 120.0) -> bool:
     """Whether a process ends: one that was killed has to be given time to, on a busy machine."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

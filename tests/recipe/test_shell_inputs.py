@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 from shell_recipe import INTERRUPT
@@ -114,12 +115,12 @@ def test_statistics_of_another_front_end(recipe):
 
 def test_after_force_the_same_command_would_begin_again(recipe):
     process = recipe.start(
-        env={"STUB_SLEEP": "espnet_kd.bin.decode:60"}, stage=12, stop_stage=12, force="true"
+        env={"STUB_SLEEP": "espnet_kd.bin.decode:3000"}, stage=12, stop_stage=12, force="true"
     )
     while not recipe.calls(clear=False):
-        pass
+        time.sleep(0.05)
     process.send_signal(INTERRUPT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=300)
     assert "run the same command without --force true, which would start afresh, to go on" in err
 
 

@@ -21,13 +21,13 @@ def recipe(recipe_with_teacher):
 def test_an_interrupted_training_is_resumed_with_the_same_options_only(recipe, number, code):
     shutil.rmtree(recipe.dir / "exp/teacher")
     options = {"stage": 11, "stop_stage": 11}
-    process = recipe.start(env={"STUB_SLEEP": "espnet_kd.bin.train:60"}, **options)
+    process = recipe.start(env={"STUB_SLEEP": "espnet_kd.bin.train:3000"}, **options)
     while not recipe.calls(clear=False):
         time.sleep(0.05)
     children = _running(recipe.dir, "espnet_kd.bin.train")
     assert children
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == code
     assert "interrupted in stage 11 (training of the teacher); run the same command" in err
     assert all(ends(pid) for pid in children)
@@ -41,7 +41,7 @@ def test_control_c_on_a_terminal(recipe):
     shutil.rmtree(recipe.dir / "exp/teacher")
     pid, terminal = pty.fork()
     if pid == 0:  # the child: its controlling terminal is a new one
-        env = {"STUB_SLEEP": "espnet_kd.bin.train:60"}
+        env = {"STUB_SLEEP": "espnet_kd.bin.train:3000"}
         process = recipe.start(env=env, capture=False, stage=11, stop_stage=11)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os._exit(process.wait())

@@ -45,7 +45,7 @@ def train(words, killed_at):
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(timeout=120)
+        rank.join(timeout=600)
     return [rank.exitcode for rank in ranks]
 
 

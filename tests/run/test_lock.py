@@ -164,10 +164,16 @@ def test_of_many_at_once_one_wins(tmp_path, ended, system):
 
 
 def test_who_waits_gets_the_folder_when_it_is_free(tmp_path):
-    code = "import sys, time; time.sleep(0.5)"
-    other = subprocess.Popen([sys.executable, "-S", "-c", code])
+    # It ends when somebody waits for it.
+    words = [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"]
+    other = subprocess.Popen(words, stdin=subprocess.PIPE)
     hold([tmp_path], me("1-a", other.pid))
     lines = []
-    hold([tmp_path], me("2-b"), wait=20, say=lines.append)
-    assert len(lines) == 1 and lines[0].startswith(f"waiting up to 20 s: {tmp_path} is in use")
+
+    def say(line):
+        lines.append(line)
+        other.stdin.close()
+
+    hold([tmp_path], me("2-b"), wait=120, say=say)
+    assert len(lines) == 1 and lines[0].startswith(f"waiting up to 120 s: {tmp_path} is in use")
     other.wait()
