@@ -135,7 +135,7 @@ def _operations(
     size = student.get("update_params") or alone
     kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
     heard, unit = audio and audio / epochs, _audio(first)  # seconds of an epoch
-    unit = unit and unit / (FACTS.read_if_there(first) or Facts()).get("epochs", 1)
+    unit = unit and unit / ((FACTS.read_if_there(first) or Facts()).get("epochs") or 1)
     made = folder / MADE_SETS  # of another set, or a part of one
     sets = sorted(p.name for p in made.iterdir()) if made.is_dir() else [""]
     share = heard / unit if heard and unit and made.is_dir() else 1.0
