@@ -11,31 +11,24 @@ NEG_INF = float("-inf")
 
 
 class Divergence(Protocol):
-    """A divergence from a teacher that needs more of a node than its three classes.
+    """A divergence from a teacher that needs more of a node than its three classes."""
 
-    Attributes:
-        of_student: The part of its gradient that is the student's q(v) at each token v, in
-            multiples of the weight; `add_grad` leaves it out.
-        wants_student: Whether `add_grad` needs log q.
-    """
+    def values(self, nodes: Nodes, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Compute log q of {blank, next label, rest} and the divergence at some nodes.
 
-    of_student: float
-    wants_student: bool
+        Args:
+            nodes: The nodes.
+            logits: The student's; overwritten. (n, V)
+            label: Next label; blank where there is none. (n,)
 
-    def value(self, nodes: Nodes, log_q: torch.Tensor) -> torch.Tensor:
-        """Divergence of some nodes. log_q: (n, V) -> (n,)"""
-
-    def add_grad(
-        self,
-        nodes: Nodes,
-        log_q: Optional[torch.Tensor],
-        weight: torch.Tensor,
-        grad: torch.Tensor,
-    ) -> None:
-        """Add weight (n,) times the gradient with respect to the logits to grad (n, V).
-
-        log_q (n, V) may be overwritten.
+        Returns:
+            (n, 4)
         """
+
+    def grad(
+        self, nodes: Nodes, logits: torch.Tensor, change: "Change", label: torch.Tensor
+    ) -> torch.Tensor:
+        """Turn the gradients of these four numbers into that of the logits: see `grad_logits`."""
 
 
 class Change(NamedTuple):
@@ -124,7 +117,7 @@ class Change(NamedTuple):
         return list(zip(first.tolist(), last.tolist()))
 
     def with_student(self, share: float) -> "Change":
-        """Add `share` times the gradient of the divergence times q: see `Divergence`. (n,) only"""
+        """Add `share` times the gradient of the divergence times q. (n,) only"""
         if not share:
             return self
         assert self.d_divergence is not None
@@ -153,39 +146,23 @@ class Change(NamedTuple):
 
 
 def grad_logits(
-    logits: torch.Tensor,
-    change: Change,
-    label: torch.Tensor,
-    nodes: Nodes,
-    divergence: Optional[Divergence],
+    logits: torch.Tensor, log_z: torch.Tensor, change: Change, label: torch.Tensor
 ) -> torch.Tensor:
     """Turn gradients of a node's few numbers into that of its logits.
 
     Args:
         logits: Overwritten. (n, V)
-        change: Gradients of these nodes.
+        log_z: Their normaliser. (n,)
+        change: Gradients of these nodes; that of the divergence is left out.
         label: Next label; blank where there is none. (n,)
-        nodes: Which nodes they are.
-        divergence: The source of the fourth number.
 
     Returns:
         (n, V)
     """
-    log_z = change.log_z(logits, label)  # (n,)
-    log_q = None
-    if divergence is not None and divergence.wants_student:
-        log_q = logits.sub_(log_z[:, None]).clone()  # (n, V)
-        log_z = torch.zeros_like(log_z)
-    if divergence is not None:
-        change = change.with_student(divergence.of_student)
     # q(v) / q(rest), which does not overflow where the rest has next to nothing. At blank and
     # label it means nothing and is written over.
     logits.sub_((log_z + change.log_rest)[:, None]).exp_().mul_(change.at_rest[:, None])
-    grad = _with_classes(logits, change, label)
-    if divergence is not None:
-        assert change.d_divergence is not None  # it gives four numbers
-        divergence.add_grad(nodes, log_q, change.d_divergence, grad)
-    return grad
+    return with_classes(logits, change, label)
 
 
 def grad_of_shares(rest: torch.Tensor, change: Change, label: torch.Tensor) -> torch.Tensor:
@@ -200,10 +177,10 @@ def grad_of_shares(rest: torch.Tensor, change: Change, label: torch.Tensor) -> t
         (n, V)
     """
     total = rest.sum(-1).clamp_min_(torch.finfo(rest.dtype).tiny)  # (n,)
-    return _with_classes(rest * (change.at_rest / total)[:, None], change, label)
+    return with_classes(rest * (change.at_rest / total)[:, None], change, label)
 
 
-def _with_classes(grad: torch.Tensor, change: Change, label: torch.Tensor) -> torch.Tensor:
+def with_classes(grad: torch.Tensor, change: Change, label: torch.Tensor) -> torch.Tensor:
     """Write the gradients of blank and label to their places. (n, V)"""
     grad.scatter_(-1, label[:, None], change.at_label[:, None])
     grad[:, 0] = change.at_blank

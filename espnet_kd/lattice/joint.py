@@ -56,7 +56,7 @@ class Joint(NamedTuple):
             (n, D), and a gradient for each parameter of the activation.
         """
         if self.activation is None:
-            return grad.mul_(1 - hidden.to(grad.dtype).square()), []
+            return grad.addcmul_(grad, hidden.to(grad.dtype).square(), value=-1.0), []
         with torch.enable_grad():
             z = nodes.sums(self.enc, self.dec).requires_grad_()
             # Of a copy: an activation that works in place would overwrite a leaf.

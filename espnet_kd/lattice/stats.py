@@ -197,10 +197,8 @@ class _Walk(torch.autograd.Function):
                 label = nodes.labels(plan.label)  # (n,)
                 if plan.divergence is None:
                     values, _ = three_log_probs(logits, label)  # (n, 3)
-                else:  # its softmax is had from the three numbers
-                    three, log_z = three_log_probs(logits.clone(), label)
-                    value = plan.divergence.value(nodes, logits.sub_(log_z))
-                    values = torch.cat([three, value[:, None]], -1)  # (n, 4)
+                else:
+                    values = plan.divergence.values(nodes, logits, label)  # (n, 4)
                 nodes.put(stats, values)
                 kept += [z, logits] if plan.keeps else []
             return kept
@@ -235,7 +233,11 @@ class _Walk(torch.autograd.Function):
                     grad = grad_of_shares(rest, change, label)
                 else:
                     z = joint.hidden(nodes)  # (n, D)
-                    grad = grad_logits(joint.logits(z), change, label, nodes, plan.divergence)
+                    logits = joint.logits(z)  # (n, V)
+                    if plan.divergence is None:
+                        grad = grad_logits(logits, change.log_z(logits, label), change, label)
+                    else:
+                        grad = plan.divergence.grad(nodes, logits, change, label)
                 d_bias += grad.sum(0)
                 grad = grad.to(weight.dtype)  # (n, V)
                 if d_weight.dtype == grad.dtype:
@@ -273,14 +275,27 @@ def three_log_probs(
     Returns:
         (n, 3), and the normaliser that was taken off the logits. (n, 1)
     """
-    three = logits.new_empty(len(logits), 3)
-    three[:, 0] = logits[:, 0]
-    index = label[:, None]  # (n, 1)
-    three[:, 1:2] = logits.gather(-1, index).masked_fill_(index == 0, NEG_INF)
-    logits[:, 0] = NEG_INF
-    logits.scatter_(-1, index, NEG_INF)
-    # logsumexp in place. Where nothing is left for the rest, the largest is -inf.
-    largest = logits.amax(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).min)
-    three[:, 2] = logits.sub_(largest).exp_().sum(-1).log_().add_(largest[:, 0])
+    two = blank_and_label(logits, label)  # (n, 2)
+    three = torch.cat([two, log_rest_(logits, label)], -1)  # (n, 3)
     log_z = three.logsumexp(-1, keepdim=True)  # (n, 1)
     return three.sub_(log_z), log_z
+
+
+def blank_and_label(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Return logits of blank and the next label, -inf where there is none. (n, V) -> (n, 2)"""
+    index = label[:, None]  # (n, 1)
+    there = logits.gather(-1, index).masked_fill_(index == 0, NEG_INF)
+    return torch.cat([logits[:, :1], there], -1)
+
+
+def log_rest_(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Do `log_sum_exp_` of all tokens but blank and label. (n, V) -> (n, 1)"""
+    logits[:, 0] = NEG_INF
+    return log_sum_exp_(logits.scatter_(-1, label[:, None], NEG_INF))
+
+
+def log_sum_exp_(logits: torch.Tensor) -> torch.Tensor:
+    """Sum exponentials in place, which leaves them up to a factor a node. (n, V) -> (n, 1)"""
+    # Where there is nothing, the largest is -inf.
+    largest = logits.amax(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).min)  # (n, 1)
+    return logits.sub_(largest).exp_().sum(-1, keepdim=True).log_().add_(largest)

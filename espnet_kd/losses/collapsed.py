@@ -13,6 +13,7 @@ from espnet_kd.lattice.chunks import Nodes
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import next_labels
 from espnet_kd.lattice.side_by_side import alone
+from espnet_kd.lattice.stats import blank_and_label
 from espnet_kd.losses.kl import divergence
 
 
@@ -63,10 +64,7 @@ class Seen:
 
     def two_of(self, nodes: Nodes, logits: torch.Tensor) -> torch.Tensor:
         """Return those of blank and the next label, -inf where there is none. (n, V) -> (n, 2)"""
-        label = nodes.labels(self.labels)[:, None]  # (n, 1)
-        two = torch.cat([logits[:, :1], logits.gather(-1, label)], -1)  # (n, 2)
-        two[:, 1:].masked_fill_(label == 0, float("-inf"))
-        return two
+        return blank_and_label(logits, nodes.labels(self.labels))
 
     def keep(self, nodes: Nodes, two: torch.Tensor) -> None:
         """Take log p of blank and the next label at some nodes. (n, 2)"""

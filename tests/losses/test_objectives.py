@@ -195,3 +195,17 @@ def test_a_student_that_is_sure_keeps_its_digits(objective, kind, scale):
         grads.append(torch.autograd.grad(nodes.sum(), student.weight)[0].double())
     got, want = grads
     assert (got - want).norm() <= 1e-5 * want.norm() + 1e-12
+
+
+@pytest.mark.parametrize("k", [None, 3, 20])  # all; kept of the first walk; computed again
+def test_a_teacher_in_double_precision_leaves_the_student_in_its_own(k):
+    lattice = random_labels(2, 3, 40), torch.tensor([4, 2]), torch.tensor([3, 0])
+    teacher = random_joint(2, 4, 3, 40, seed=1)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        student = random_joint(2, 4, 3, 40, dtype=dtype)
+        kl = FullKL(teacher) if k is None else TopKKL(teacher, k)
+        value = node_stats(student, *lattice, kl)[..., 3].sum()
+        gradients.append(torch.autograd.grad(value, student.weight)[0])
+    assert gradients[0].dtype == torch.float32
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-4, atol=1e-5)
