@@ -127,3 +127,26 @@ def test_the_kernels_compile_for_a_gpu(repo):
         source = ASTSource(kernel, kinds, constexprs={(names.index("BLOCK"),): 16})
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32))
         assert "bar.sync" in built.asm["ptx"] and built.asm["cubin"]
+
+
+def test_a_batch_of_other_lengths_needs_no_other_kernel():
+    """Each would be compiled when it is met first, and a training meets hundreds."""
+    jit = pytest.importorskip("triton.runtime.jit", reason="Triton comes with torch's CUDA build")
+    if os.environ.get("TRITON_INTERPRET"):
+        pytest.skip("TRITON_INTERPRET is set: nothing is compiled")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+
+    from espnet_kd.lattice import kernels
+
+    def kind(kernel, T, rows):
+        bind = jit.create_function_from_signature(
+            kernel.signature, kernel.params, make_backend(GPUTarget("cuda", 90, 32))
+        )
+        sizes = {"T": T, "rows": rows, "diagonals": T + rows - 1, "stride_b": 3 * T * rows}
+        sizes.update(stride_t=3 * rows, stride_u=3, stride_c=1, BLOCK=64)
+        pointer = torch.zeros(1)
+        return bind(**{name: sizes.get(name, pointer) for name in kernel.arg_names})[1]
+
+    for kernel in (kernels._forwards, kernels._backwards):
+        assert kind(kernel, 320, 64) == kind(kernel, 321, 63) == kind(kernel, 1, 1)
