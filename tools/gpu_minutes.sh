@@ -11,6 +11,7 @@
 #   --out DIR           what is to come back: results.jsonl, report.md, log.txt and state/state/, 8
 #                       files of at most 16 MB (default: the variable OUT, or DIR of --carry /out)
 #   --parts "P ..."     of checks, tables, training (default: all, in this order)
+#   --only WORD         of checks and tables those with this in their names, such as band
 #   --train_minutes N   of all trainings together, over all calls (default: 20): the epochs of
 #                       teacher, stages and baselines are scaled to fit, once, in the first call
 #
@@ -27,6 +28,7 @@ device=cuda
 carry=.gpu
 out=${OUT:-}
 parts="checks tables training"
+only=
 train_minutes=20
 unfinished=75 # EX_TEMPFAIL of sysexits.h
 
@@ -47,7 +49,7 @@ while [ $# -gt 0 ]; do
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
         exit 0
         ;;
-    --minutes | --device | --carry | --out | --parts | --train_minutes)
+    --minutes | --device | --carry | --out | --parts | --only | --train_minutes)
         [ $# -ge 2 ] || die "option $1 needs a value"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -83,38 +85,15 @@ mkdir -p "${work}/parts"
 exec > >(trap '' INT TERM HUP && exec tee -a "${out}/log.txt") 2>&1
 log "$(date '+%Y-%m-%d %H:%M:%S'), $(nproc) cores, parts: ${parts}"
 
-# ------------------------------------------------------------------ what was brought
+# ------------------------------------------------------------------ ending
 python=python3
-if ! ${python} -c "import espnet2" 2>/dev/null; then
-    if [ ! -d "${work}/site" ]; then
-        ls "${carry}"/wheels/*.whl >/dev/null 2>&1 ||
-            die "there is no ESPnet, and ${carry}/wheels has no wheels: run tools/gpu_carry.sh where" \
-                "pip works, and carry its folder"
-        ${python} -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
-            --disable-pip-version-check --target "${work}/site.new" "${carry}"/wheels/*.whl
-        mv "${work}/site.new" "${work}/site"
-    fi
-    export PYTHONPATH="${work}/site${PYTHONPATH:+:${PYTHONPATH}}"
-fi
 export PYTHONPATH="${PWD}${PYTHONPATH:+:${PYTHONPATH}}" PYTHONUNBUFFERED=1
+# Before all else: whenever this call is cut, nothing is lost that another has brought.
 results=${out}/results.jsonl
 if [ -d "${carry}/back" ] && [ ! -e "${results}" ]; then
     log "going on with what came back: ${carry}/back"
     cp -a "${carry}/back/." "${out}/"
 fi
-cp -n "${carry}"/corpus/* "${work}/parts/" 2>/dev/null || true
-corpus=
-if [ -f "${work}/parts/checksums" ] && (cd "${work}/parts" && md5sum --quiet -c checksums) >/dev/null 2>&1; then
-    if [ ! -d "${work}/corpus" ]; then
-        mkdir -p "${work}/corpus.new"
-        cat "${work}"/parts/??? | tar -C "${work}/corpus.new" -xf -
-        mv "${work}/corpus.new" "${work}/corpus"
-    fi
-    corpus=${work}/corpus/LibriSpeech
-fi
-log "wheels and corpus are there: ${corpus:-not all parts of the corpus}"
-
-# ------------------------------------------------------------------ ending
 failed=false
 waiting=false
 command="tools/gpu_minutes.sh --device ${device} --minutes ${minutes}"
@@ -145,10 +124,37 @@ bring_state() {
     mv "${out}/state.new" "${out}/state"
 }
 
+# ------------------------------------------------------------------ what was brought
+if ! ${python} -c "import espnet2" 2>/dev/null; then
+    if [ ! -d "${work}/site" ]; then
+        ls "${carry}"/wheels/*.whl >/dev/null 2>&1 ||
+            die "there is no ESPnet, and ${carry}/wheels has no wheels: run tools/gpu_carry.sh where" \
+                "pip works, and carry its folder"
+        rm -rf "${work}/site.new" # of a call that was cut
+        ${python} -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
+            --disable-pip-version-check --target "${work}/site.new" "${carry}"/wheels/*.whl
+        mv "${work}/site.new" "${work}/site"
+    fi
+    export PYTHONPATH="${PWD}:${work}/site${PYTHONPATH#"${PWD}"}"
+fi
+cp -n "${carry}"/corpus/* "${work}/parts/" 2>/dev/null || true
+corpus=
+if [ -f "${work}/parts/checksums" ] && (cd "${work}/parts" && md5sum --quiet -c checksums) >/dev/null 2>&1; then
+    if [ ! -d "${work}/corpus" ]; then
+        mkdir -p "${work}/corpus.new"
+        cat "${work}"/parts/??? | tar -C "${work}/corpus.new" -xf -
+        mv "${work}/corpus.new" "${work}/corpus"
+    fi
+    corpus=${work}/corpus/LibriSpeech
+fi
+log "wheels and corpus are there: ${corpus:-not all parts of the corpus}"
+
 # run SECONDS COMMAND...: in a group of its own, ended in time; its exit code in `rc`.
 run() {
     local limit=$1
     shift
+    rc=124 # as of timeout
+    [ "${limit}" -gt 0 ] || return 0
     rc=0
     timeout --kill-after 10 "${limit}" "$@" &
     child=$!
@@ -164,8 +170,12 @@ run() {
 if wants checks; then
     log "checks: on ${device} against the CPU"
     run "$(min 90 "$(left)")" ${python} tools/gpu/checks.py --device "${device}" --results "${results}" \
-        --seconds "$(min 60 "$(left)")"
-    [ "${rc}" -ne 1 ] || failed=true
+        --seconds "$(min 60 "$(left)")" --only "${only}"
+    case "${rc}" in
+    0) ;;
+    1) failed=true ;;
+    *) waiting=true ;;
+    esac
 fi
 
 if wants tables; then
@@ -173,7 +183,7 @@ if wants tables; then
     if [ "${limit}" -gt 20 ]; then
         log "tables: at most ${limit} s"
         run $((limit + 20)) ${python} tools/gpu/timing_cases.py --device "${device}" --results "${results}" \
-            --seconds "${limit}"
+            --seconds "${limit}" --only "${only}"
         [ "${rc}" -eq 0 ] || waiting=true
     else
         waiting=true

@@ -10,6 +10,8 @@
 #   --calls N      give up after so many (default: 9)
 #   --parts "P .." of checks, tables, training (default: the first two, which end in minutes; a
 #                  training of all students takes a CPU hours)
+#   --only WORD    of checks and tables those with this in their names: the smallest rehearsal is
+#                  --only recursion --utterances 4
 #   --utterances N of each set of the corpus (default: 12)
 #
 # Call 1 brings the wheels and half of the corpus, and is killed (KILL, everything) after 60 % of its
@@ -23,6 +25,7 @@ minutes=3
 calls=9
 parts="checks tables"
 utterances=12
+only=
 python=python3.12
 packages=(torch==2.11.0 torchaudio==2.11.0 numpy scipy PyYAML sentencepiece==0.2.2 matplotlib
     tensorboard onnx onnxruntime pytest numba triton==3.6.0) # as seen on such a machine
@@ -37,7 +40,7 @@ while [ $# -gt 0 ]; do
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
         exit 0
         ;;
-    --dir | --minutes | --calls | --parts | --utterances | --python)
+    --dir | --minutes | --calls | --parts | --only | --utterances | --python)
         [ $# -ge 2 ] || die "option $1 needs a value"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -82,6 +85,17 @@ travel() {
         END { printf "%.1f MB of what is carried", sum / 1e6 }')"
 }
 
+# kill_machine: whatever has the machine's HOME, whichever groups or sessions it has made.
+kill_machine() {
+    local pids
+    # Some processes end, and some are not ours, while grep reads: its exit code says nothing.
+    while pids=$(grep -lzxF "HOME=${dir}/machine" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3 || true) &&
+        [ -n "${pids}" ]; do
+        xargs kill -KILL <<<"${pids}" 2>/dev/null || true
+        sleep 0.2
+    done
+}
+
 # call N SIGNAL: one call; with a signal it is cut after 60 % of its time.
 call() {
     local signal=$2 pid rc=0 limit
@@ -94,23 +108,21 @@ call() {
     (cd "${dir}/machine/tree" && exec setsid "${alone[@]}" env -i HOME="${dir}/machine" \
         PATH="${dir}/env/bin:/usr/bin:/bin" LANG=C.UTF-8 TMPDIR="${dir}/machine/tmp" \
         OUT="${dir}/out" tools/gpu_minutes.sh --device cpu --minutes "${minutes}" \
-        --train_minutes "${minutes}" --parts "${parts}") &
+        --train_minutes "${minutes}" --parts "${parts}" --only "${only}") &
     pid=$!
     if [ -n "${signal}" ]; then
         limit=$(awk -v m="${minutes}" 'BEGIN { print int(36 * m) }')
         sleep "${limit}"
         echo "== cut by ${signal} after ${limit} s"
         if [ "${signal}" = KILL ]; then
-            # Groups of its own have left its session's group, not the machine.
-            pkill -KILL -f "${dir}/machine" 2>/dev/null || true
-            pkill -KILL -s "${pid}" 2>/dev/null || true
+            kill_machine
         else
             kill -"${signal}" -- "-${pid}" 2>/dev/null || true
         fi
     fi
     wait "${pid}" || rc=$?
     # As the tool does with what a call leaves running.
-    pkill -KILL -f "${dir}/machine" 2>/dev/null || true
+    kill_machine
     # What the tool brings back: 8 files of 16 MB, no more than two folders down.
     rm -rf "${dir}/carry/back.new"
     mkdir "${dir}/carry/back.new"
@@ -146,4 +158,5 @@ for ((n = 1; n <= calls && code != 0; n++)); do
 done
 [ "${code}" -eq 0 ] || die "not done after ${calls} calls"
 cp -a "${dir}/carry/back" "${dir}/back"
+! grep '"problem": "[^"]' "${dir}/back/results.jsonl" || die "these pieces have failed"
 echo "== done after $((n - 1)) calls"

@@ -145,3 +145,34 @@ def test_training_waits_for_the_corpus_and_goes_on_from_what_came_back(repo, tmp
     assert "of the corpus came ./000" in said
     report = (tmp_path / "out/report.md").read_text()
     assert "1 of 1 pieces are right" in report and "| walk | 1e-07 | 1e-04 |" in report
+
+
+def stub_python(folder, *cases):
+    """Put a python3 into a folder that does what is said for words of its command line."""
+    folder.mkdir()
+    file = folder / "python3"
+    file.write_text("#!/bin/sh\ncase $* in\n" + "".join(f"{x} ;;\n" for x in cases) + "esac\n")
+    file.chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def test_a_call_that_is_cut_while_it_installs_brings_back_what_others_have_brought(repo, tmp_path):
+    carry = tmp_path / "carry"
+    for file in ("back/results.jsonl", "wheels/a.whl"):
+        (carry / file).parent.mkdir(parents=True)
+        (carry / file).write_text("{}\n")
+    cut = "*pip*) kill -TERM $PPID; exit 1"
+    path = stub_python(tmp_path / "bin", "*espnet2*) exit 1", cut)
+    code, said = gpu_minutes(repo, tmp_path, "--carry", carry, PATH=path)
+    assert code == 75, said
+    assert (tmp_path / "out/results.jsonl").read_text() == "{}\n"
+
+
+def test_checks_that_have_not_all_been_made_are_not_all_that_was_asked(repo, tmp_path):
+    path = stub_python(tmp_path / "bin", "*checks.py*) echo checking; exit 75")
+    words = ["--device", "cpu", "--parts", "checks", "--carry", tmp_path]
+    code, said = gpu_minutes(repo, tmp_path, *words, "--minutes", 1, PATH=path)
+    assert code == 75 and "checking" in said and "unfinished" in said, said
+    # Without a second left nothing is begun: for `timeout` 0 is no limit.
+    code, said = gpu_minutes(repo, tmp_path, *words, "--minutes", 0.001, PATH=path)
+    assert code == 75 and "checking" not in said and "unfinished" in said, said
