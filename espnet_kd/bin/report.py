@@ -24,12 +24,11 @@ from espnet_kd.report.bootstrap_options import (
 from espnet_kd.report.caveats import warnings
 from espnet_kd.report.environment import environment
 from espnet_kd.report.findings import Sources, read_content
-from espnet_kd.report.markdown import results_md
+from espnet_kd.report.markdown import first_paragraph, results_md
 from espnet_kd.report.models import parse_models
 from espnet_kd.report.plots import draw
 from espnet_kd.report.size_family import Margin
 from espnet_kd.report.variants import parse_exported
-from espnet_kd.report.words import answer
 from espnet_kd.spec.plan import load_plan
 
 
@@ -148,7 +147,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     RESULTS.write(args.exp, results)
     with atomic_open(args.exp / "RESULTS.md") as f:
         f.write(text)
-    print(answer(content.rows, test_sets, content.comparisons))
+    print(first_paragraph(content))
     for sentence in warnings(content.rows, test_sets):
         print(f"report: warning: {sentence}", file=sys.stderr)
     for path in (args.exp / "RESULTS.md", args.exp / RESULTS.file, *(plots or [])):

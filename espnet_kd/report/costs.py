@@ -220,15 +220,20 @@ SAME = 0.02
 
 
 def held_equal(
-    ours: Cost, theirs: Cost, alone: Tuple[Optional[float], Optional[float]], names: Sequence[str]
+    ours: Cost,
+    theirs: Cost,
+    alone: Tuple[Optional[float], Optional[float]],
+    names: Sequence[str],
+    lead: str = "Between",
 ) -> str:
-    """Say which costs two ways to one size had alike, and what the others were.
+    """Say which costs two ways had alike, and what the others were.
 
     Args:
         ours: Cost of one way, all students on it.
         theirs: Cost of the other way.
-        alone: Updates of the two last students alone.
+        alone: Updates of the two last students alone; None: not asked for.
         names: Names of both ways, in a sentence.
+        lead: Beginning of the sentence.
     """
     pairs = [(word, getattr(ours, f), getattr(theirs, f)) for f, word in MEASURES.items()]
     pairs.append(("updates of the last student alone", *alone))
@@ -240,7 +245,7 @@ def held_equal(
     other = [
         f"{w} ({_number(a)} against {_number(b)})" for (w, a, b), x in zip(known, alike) if not x
     ]
-    sentence = f"Between {names[0]} and {names[1]} the cost was equal in {_listed(equal)}"
+    sentence = f"{lead} {names[0]} and {names[1]} the cost was equal in {_listed(equal)}"
     return sentence + (f", not in {_listed(other)}." if other else ".")
 
 

@@ -2,8 +2,8 @@
 
 from typing import Callable, List, Mapping, Sequence, Tuple
 
-from espnet_kd.report.costs import Cost
-from espnet_kd.report.paths import PROGRESSIVE, spoken
+from espnet_kd.report.costs import Cost, held_equal
+from espnet_kd.report.paths import ONE_SHOT, OWN, PROGRESSIVE, spoken
 from espnet_kd.report.size_family import Family, FamilyResult, Margin, verdict
 from espnet_kd.report.tables import COSTS, table
 from espnet_kd.report.words import UNKNOWN, interval, signed
@@ -53,6 +53,39 @@ def family_section(
     once = any(result.family.shared for result in results)
     lines += [*_cost_table(results, costs), "", *_legend(margin, runs, once), ""]
     return lines
+
+
+def family_sentences(
+    results: Sequence[FamilyResult], costs: Costs, margin: Margin, most: int = 1
+) -> List[str]:
+    """Say of families what the mean difference is and what both cost, one shot's first.
+
+    Args:
+        results: See `family_section`.
+        costs: See `family_section`.
+        margin: See `family_section`.
+        most: Largest number of other ways that are told of.
+    """
+    others = list(dict.fromkeys(result.family.against for result in results))
+    others.sort(key=lambda path: (path not in (ONE_SHOT, OWN), path != ONE_SHOT))
+    sentences = []
+    for path in others[:most]:
+        of_one = [result for result in results if result.family.against == path]
+        names, number = (spoken(PROGRESSIVE), spoken(path)), len(of_one[0].family.sizes)
+        differ = f" over the {len(of_one[0].family.compared)} that differ"
+        changes = "; on ".join(
+            f"{r.test_set}, {signed(r.mean.diff, 2)} points ({interval(r.mean, 2)}): "
+            + verdict(r.mean, margin, r.sound)
+            for r in of_one
+        )
+        sentences.append(
+            f"The family of {number} sizes, {names[0]} against {names[1]}: in the mean"
+            f"{differ * bool(of_one[0].family.shared)}, on {changes}."
+        )
+        if path in costs:
+            lead = f"Of all {number} sizes together, between"
+            sentences.append(held_equal(*costs[path], (None, None), names, lead))
+    return sentences
 
 
 def _compared(i: Interval, margin: Margin, sound: bool) -> List[str]:

@@ -8,7 +8,7 @@ from espnet_kd.report.caveats import warnings
 from espnet_kd.report.comparisons import PATHS, TEACHER
 from espnet_kd.report.device_section import device_section, window_section
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
-from espnet_kd.report.family_markdown import family_section
+from espnet_kd.report.family_markdown import family_section, family_sentences
 from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import by_path, spoken
 from espnet_kd.report.tables import (
@@ -61,7 +61,7 @@ def results_md(
     lines = [f"# {title}", ""]
     if note:
         lines += [f"> **{note}**", ""]
-    lines += [answer(rows, test_sets, content.comparisons), ""]
+    lines += [first_paragraph(content), ""]
     for sentence in warnings(rows, test_sets):
         lines += [f"> **Warning:** {sentence}", ""]
     lines += main_table(rows, test_sets, content.to_teacher)
@@ -87,6 +87,12 @@ def results_md(
     for row in rows:
         lines += espnet_tables(row, content.inference_tag)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def first_paragraph(content: Content) -> str:
+    """Say what the run shows: of the smallest student, of its family, and at what cost."""
+    sentences = family_sentences(content.families, content.family_costs, content.margin)
+    return " ".join([answer(content.rows, content.test_sets, content.comparisons), *sentences])
 
 
 def _legend(content: Content) -> List[str]:

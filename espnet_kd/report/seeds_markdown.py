@@ -5,7 +5,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from espnet_kd.report.caveats import FEW
 from espnet_kd.report.costs import held_equal
-from espnet_kd.report.family_markdown import family_section
+from espnet_kd.report.family_markdown import family_section, family_sentences
 from espnet_kd.report.paths import PROGRESSIVE, pairs, spoken
 from espnet_kd.report.seeds import PooledDifference, Runs, SeedModel
 from espnet_kd.report.size_family import Margin
@@ -37,16 +37,18 @@ def seeds_md(
     if runs.left_out:
         lines += [f"- left out, not in every run: {', '.join(runs.left_out)}"]
     lines += [f"- **{sentence}**" for sentence in _warnings(runs)]
-    lines += [f"- {sentence}" for sentence in _held_equal(runs)]
+    families, margin = runs.families(), runs.margin or Margin()
+    told = family_sentences(families, runs.family_costs, margin, most=len(families))
+    lines += [f"- {sentence}" for sentence in [*_held_equal(runs), *told]]
     lines += ["", *_table(runs, differences), "", *_legend(runs, draws, seed), ""]
     sizes = {m.name: _size(*m.range) for m in runs.models}
     first = runs.models[0].params
     lines += family_section(
-        runs.families(),
+        families,
         runs.family_costs,
         lambda name: f"{sizes[name]} (−{100 - 100 * _params(runs, name) / first:.0f} %)",
         lambda name, test_set: f"{runs.wer(name, test_set).mean():.2f}",
-        runs.margin or Margin(),
+        margin,
         len(runs.names),
     )
     if any(m.path_cost.updates for m in runs.models):

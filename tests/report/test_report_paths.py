@@ -177,6 +177,18 @@ def test_families_are_the_same_in_words_and_numbers(report):
     for d in differences:
         bounds = interval(Interval(d["diff"], d["low"], d["high"]), 2)
         assert f"| {signed(d['diff'], 2)} ({bounds}) | {d['verdict']} |" in text
+    # The first paragraph has the mean, and which cost of all trainings was equal.
+    first = next(line for line in text.splitlines() if line.startswith("The smallest student"))
+    means = [d for d in differences if d["size"] is None]
+    on = "; on ".join(
+        f"{d['test_set']}, {signed(d['diff'], 2)} points "
+        f"({interval(Interval(d['diff'], d['low'], d['high']), 2)}): {d['verdict']}"
+        for d in means
+    )
+    family_of = "The family of 2 sizes, progressive against one shot: in the mean over the 1 that"
+    assert f"{family_of} differ, on {on}. Of all 2 sizes together, between progressive" in first
+    cost, other = family["cost"]["updates"], family["cost_against"]["updates"]
+    assert f"updates ({cost} against {other})" in first.partition("together, ")[2]
 
 
 @pytest.fixture
