@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -119,25 +119,13 @@ class Runs:
         if not compared:
             return []
         compared += [(a.name, b.name) for a, b in pairs(students)]
-        results = []
-        for s in self.test_sets:
-            sums = self.groupings[s].sums
-            words = sums(self.words[s])
-            # (comparisons, runs, groups)
-            errors, other = (
-                sums(np.stack([self.errors[c[k], s] for c in compared])) for k in range(2)
+        return [
+            difference
+            for s in self.test_sets
+            for difference in pooled_differences(
+                compared, s, self.errors, self.words[s], self.groupings[s], draws, seed
             )
-            pooled = paired_intervals(
-                errors.sum(1), other.sum(1), len(self.names) * words, draws, seed
-            )
-            for k, (model, against) in enumerate(compared):
-                with_seeds = interval_of_seeds(errors[k], other[k], words)
-                change = (errors[k] - other[k]).sum(1)
-                wins, ties = int((change < 0).sum()), int((change == 0).sum())
-                results.append(
-                    PooledDifference(model, against, s, pooled[k], with_seeds, wins, ties)
-                )
-        return results
+        ]
 
     def families(self) -> List[FamilyResult]:
         """Compare the families of sizes, over speakers and trainings."""
@@ -150,6 +138,42 @@ class Runs:
                 sound = self.is_sound(s, *names)
                 results.append(compare_family(family, s, errors, sums(self.words[s]), sound))
         return results
+
+
+def pooled_differences(
+    compared: Sequence[Tuple[str, str]],
+    test_set: str,
+    errors: Mapping[Tuple[str, str], np.ndarray],
+    words: np.ndarray,
+    grouping: Grouping,
+    draws: int,
+    seed: int,
+) -> List[PooledDifference]:
+    """Compare pairs of models on a test set.
+
+    Args:
+        compared: Names of the two models of each pair.
+        test_set: Name of the test set.
+        errors: (model, test set) -> errors. (runs, utterances)
+        words: Reference words. (utterances,)
+        grouping: Utterances that are drawn together.
+        draws: Draws of the bootstrap.
+        seed: Seed of the bootstrap.
+    """
+    sums = grouping.sums
+    words = sums(words)
+    # (comparisons, runs, groups)
+    ours, theirs = (sums(np.stack([errors[c[k], test_set] for c in compared])) for k in range(2))
+    pooled = paired_intervals(ours.sum(1), theirs.sum(1), ours.shape[1] * words, draws, seed)
+    results = []
+    for k, (model, against) in enumerate(compared):
+        with_seeds = interval_of_seeds(ours[k], theirs[k], words)
+        change = (ours[k] - theirs[k]).sum(1)
+        wins, ties = int((change < 0).sum()), int((change == 0).sum())
+        results.append(
+            PooledDifference(model, against, test_set, pooled[k], with_seeds, wins, ties)
+        )
+    return results
 
 
 def read_runs(

@@ -38,6 +38,7 @@ GOOD = {
     "check_install": "",
     "check_options": "--known_stages 1 2",
     "collect_stats": RUN,
+    "compare_arms": "--pair exp/a/s=exp/b/s --out exp/ARMS.md",
     "compress": f"{RUN} --compression_stage 1 --only train",
     "decode": "--asr_train_config whole.yaml --asr_model_file teacher/model.pth --num_workers 0 "
     "--data_path_and_name_and_type dump/dev/wav.scp,speech,sound --output_dir exp/a/decode/b/c",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_run import TAG, WORDS, add_paths
 
+from espnet_kd.bin.compare_arms import main as compare_arms
 from espnet_kd.bin.report import main as report
 from espnet_kd.bin.report_seeds import main
 from espnet_kd.scoring.bootstrap import paired_interval
@@ -99,6 +100,7 @@ def test_table_and_plot(runs, tmp_path):
     assert entry["interval"]["low"] == pytest.approx(i.low, abs=1e-3) and entry["wins"] == wins
     (family,) = data["families"]
     assert family["against"] == "one_shot" and data["method"]["margin"] == 0.5
+    assert "- Of all 2 sizes together, between progressive and one shot the cost was" in text
     assert [d["size"] for d in family["differences"][:2]] == [family["sizes"][1], None]
     assert data["models"][2]["wer"]["new"] == pytest.approx(rates, abs=1e-3)
 
@@ -276,3 +278,51 @@ def test_too_few_utterances_allow_no_conclusion(runs, tmp_path):
     text = (tmp_path / "SEEDS.md").read_text()
     assert "- **new has 5 utterances, too few for an interval.**" in text
     assert not any("†" in line for line in text.splitlines() if line.startswith("| new "))
+
+
+def arms(*words):
+    with pytest.raises(SystemExit) as exit_:
+        compare_arms(["--out=ARMS.md", "--draws=200", *words])
+    return exit_.value.code
+
+
+def test_students_of_two_arms_are_compared_as_those_of_one(runs, tmp_path):
+    """One student against one of another arm, as if both stood in one report."""
+    shutil.copytree(runs, tmp_path / "other", ignore=shutil.ignore_patterns("seed1"))
+    shutil.copytree(runs / "seed1", tmp_path / "other/seed4")
+    assert arms("--pair=runs/stage2=other/one_shot", "--pair=runs/stage1=runs/scratch") == 0
+    rows = (tmp_path / "ARMS.md").read_text().splitlines()
+    (row,) = [line for line in rows if line.startswith("| new | runs/stage2 | other/one_shot |")]
+    run(names=("seed2", "seed3"))  # what both arms have
+    known = (tmp_path / "SEEDS.md").read_text().splitlines()
+    (same,) = [line for line in known if line.startswith("| new | stage2 | one_shot |")]
+    assert row.split(" | ")[5:] == same.split(" | ")[8:]
+    assert any(line.startswith("| seen | runs/stage1 | runs/scratch |") for line in rows)
+    assert "- Means over seed2, seed3, which all arms have." in "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    "pair, message",
+    [
+        ("runs/stage2", "not of the form ARM/STUDENT=ARM/STUDENT"),
+        ("runs/stage2=stage2", "not of the form"),
+        ("runs/stage3=runs/stage2", "did you mean 'stage"),
+        ("runs/stage2=few/stage2", "arms need two seeds in common that are reported, not runs: "),
+        ("runs/stage2=apart/runs/stage2", "have one name"),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_one_line(runs, tmp_path, capsys, pair, message):
+    shutil.copytree(runs / "seed1", tmp_path / "few/seed1")
+    assert arms(f"--pair={pair}") == 1
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and not (tmp_path / "ARMS.md").exists()
+
+
+def test_arms_of_other_references_are_refused(runs, tmp_path, capsys):
+    shutil.copytree(runs, tmp_path / "other")
+    for counts in (tmp_path / "other").glob("*/*/*/new/score_wer/counts.tsv"):
+        counts.write_text("".join(counts.read_text().splitlines(keepends=True)[:-1]))
+    for ref in (tmp_path / "other").glob("*/*/*/new/score_wer/ref.trn"):
+        ref.write_text("".join(ref.read_text().splitlines(keepends=True)[:-1]))
+    assert arms("--pair=runs/stage2=other/stage2") == 1
+    assert "other references of new" in capsys.readouterr().err

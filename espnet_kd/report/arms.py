@@ -1,0 +1,201 @@
+"""Students of different arms compared: runs that differ in more than their seed."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from espnet_kd.common.records import RESULTS
+from espnet_kd.errors import UserError, check_name
+from espnet_kd.report.seeds import PooledDifference, Runs, pooled_differences, read_runs
+from espnet_kd.report.tables import table
+from espnet_kd.report.words import interval, signed
+from espnet_kd.scoring.grouping import AUTO
+
+SEED = re.compile(r"seed(\d+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A student of an arm.
+
+    Attributes:
+        arm: Folder of the arm, which holds `seed<K>/results.json`.
+        model: Name in its reports.
+    """
+
+    arm: Path
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}/{self.model}"
+
+
+Pair = Tuple[Place, Place]
+
+
+def parse_pairs(options: Sequence[str]) -> List[Pair]:
+    """Parse `--pair ARM/STUDENT=ARM/STUDENT` options.
+
+    Raises:
+        UserError: an option is of another form.
+    """
+    result = []
+    for option in options:
+        sides = [Path(side) for side in option.split("=")]
+        if len(sides) != 2 or any(len(side.parts) < 2 for side in sides):
+            raise UserError(f"--pair {option}: not of the form ARM/STUDENT=ARM/STUDENT")
+        first, second = (Place(side.parent, side.name) for side in sides)
+        result.append((first, second))
+    return result
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Arms that were run with the same seeds.
+
+    Attributes:
+        seeds: Names of the folders of the runs, those that all arms have.
+        runs: Runs of each arm, by its folder.
+    """
+
+    seeds: List[str]
+    runs: Dict[Path, Runs]
+
+    def differences(self, pairs: Sequence[Pair], draws: int, seed: int) -> List[PooledDifference]:
+        """Compare the students of each pair, over speakers and trainings.
+
+        Args:
+            pairs: The pairs.
+            draws: Draws of the bootstrap.
+            seed: Seed of the bootstrap.
+        """
+        some = next(iter(self.runs.values()))
+        errors = {
+            (str(place), s): self.runs[place.arm].errors[place.model, s]
+            for pair in pairs
+            for place in pair
+            for s in some.test_sets
+        }
+        compared = [(str(a), str(b)) for a, b in pairs]
+        return [
+            difference
+            for s in some.test_sets
+            for difference in pooled_differences(
+                compared, s, errors, some.words[s], some.groupings[s], draws, seed
+            )
+        ]
+
+    def is_sound(self, test_set: str, place: Place) -> bool:
+        """Say whether differences of a student allow a verdict of significance."""
+        return self.runs[place.arm].is_sound(test_set, place.model)
+
+    def params(self, place: Place) -> int:
+        """Return the parameters of a student, in the first run."""
+        return next(m.params for m in self.runs[place.arm].models if m.name == place.model)
+
+    def wer(self, place: Place, test_set: str) -> float:
+        """Return the WER of a student, the mean over all runs, in percent."""
+        return float(self.runs[place.arm].wer(place.model, test_set).mean())
+
+
+def read_arms(pairs: Sequence[Pair], drawn_by: str = AUTO) -> Arms:
+    """Read the runs of all arms that pairs name.
+
+    Args:
+        pairs: Students to compare.
+        drawn_by: See `grouping.group`.
+
+    Raises:
+        UserError: arms have not two seeds in common, were scored on other references or decoded
+            otherwise, or an arm has no student of the name; see `read_runs`, too.
+    """
+    arms = list(dict.fromkeys(place.arm for pair in pairs for place in pair))
+    names = {arm.name: arm for arm in arms}
+    for arm in arms:
+        if names[arm.name] != arm:
+            raise UserError(f"--pair: {names[arm.name]} and {arm} have one name; rename a folder")
+    seeds = _common_seeds(arms)
+    runs = {arm: read_runs([arm / seed for seed in seeds], drawn_by) for arm in arms}
+    first, *others = arms
+    for arm in others:
+        _check_alike(arm, runs[arm], first, runs[first], seeds[0])
+    for place in (place for pair in pairs for place in pair):
+        known = [m.name for m in runs[place.arm].models]
+        check_name(f"--pair: {place.arm}: no student in all its runs", place.model, known)
+    return Arms(seeds, runs)
+
+
+def _common_seeds(arms: Sequence[Path]) -> List[str]:
+    reported: Dict[Path, Dict[int, str]] = {}
+    for arm in arms:
+        reports = sorted(arm.glob(f"seed*/{RESULTS.file}"))
+        matches = [SEED.fullmatch(report.parent.name) for report in reports]
+        reported[arm] = {int(match[1]): match[0] for match in matches if match}
+    common = set.intersection(*(set(seeds) for seeds in reported.values()))
+    if len(common) < 2:
+        has = "; ".join(f"{arm}: {', '.join(s.values()) or 'none'}" for arm, s in reported.items())
+        raise UserError(f"--pair: arms need two seeds in common that are reported, not {has}")
+    return [reported[arms[0]][number] for number in sorted(common)]
+
+
+def _check_alike(arm: Path, ours: Runs, first: Path, theirs: Runs, seed: str) -> None:
+    reports = [RESULTS.read(folder / seed) for folder in (arm, first)]
+    for key in ("test_sets", "inference_tag", "decoding"):
+        ways = [report.get(key) for report in reports]
+        if ways[0] != ways[1]:
+            raise UserError(
+                f"{arm}: {key}: {ways[0]}, but {first} has {ways[1]}; compare arms of the same "
+                "test sets and decoding"
+            )
+    for test_set, words in theirs.words.items():
+        if not np.array_equal(words, ours.words[test_set]):
+            raise UserError(
+                f"{arm}: was scored on other references of {test_set} than {first}; score both "
+                "on the same set"
+            )
+
+
+def arms_md(
+    arms: Arms, pairs: Sequence[Pair], differences: Sequence[PooledDifference], draws: int
+) -> str:
+    """Write the table of pairs.
+
+    Args:
+        arms: The arms.
+        pairs: The pairs.
+        differences: Their differences (`Arms.differences`).
+        draws: Draws of the bootstrap.
+    """
+    some = next(iter(arms.runs.values()))
+    places = {str(place): place for pair in pairs for place in pair}
+    head = ["Test set", "Student", "against", "Parameters", "WER %", "difference"]
+    head += ["95 %, other speech", "95 %, and seeds", "wins"]
+    body = []
+    for d in differences:
+        both = places[d.model], places[d.against]
+        sound = all(arms.is_sound(d.test_set, place) for place in both)
+        marks = [f"{interval(i, 2)}{' †' * (i.significant and sound)}"
+                 for i in (d.interval, d.with_seeds)]  # fmt: skip
+        body.append(
+            [
+                *(d.test_set, d.model, d.against),
+                " against ".join(f"{arms.params(place):,}" for place in both),
+                " against ".join(f"{arms.wer(place, d.test_set):.2f}" for place in both),
+                signed(d.interval.diff, 2),
+                *marks,
+                f"{d.wins} of {len(arms.seeds)}" + (f", {d.ties} tied" if d.ties else ""),
+            ]
+        )
+    drawn = "; ".join(f"for {s}, {g.describe()}" for s, g in some.groupings.items())
+    legend = [
+        f"- Means over {', '.join(arms.seeds)}, which all arms have. *Difference*: WER minus that "
+        "of the student it stands *against*, in points; below 0 is better. *Wins*: seeds in which "
+        "it has the lower WER.",
+        f"- *95 %, other speech*: paired bootstrap ({draws:,} draws) of the errors summed over "
+        f"seeds. Drawn are, {drawn}. *95 %, and seeds*: trainings vary, too (docs/results.md). † "
+        "marks an interval without 0, each looked at alone.",
+    ]
+    return "\n".join(["# Arms compared", "", *table(head, body, left=3), "", *legend]) + "\n"
