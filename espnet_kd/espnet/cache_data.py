@@ -59,6 +59,7 @@ class Utterances(torch.utils.data.Dataset):
         raw_config = read_yaml(config, "a teacher is needed")
         defaults = dict.fromkeys(("bpemodel", "non_linguistic_symbols", "cleaner", "g2p"))
         args = Namespace(**{**defaults, **raw_config, "use_preprocessor": True})
+        self.token_type = str(raw_config.get("token_type"))
         try:
             self.preprocess = ASRTransducerTask.build_preprocess_fn(args, False)
         except (OSError, RuntimeError) as e:

@@ -24,10 +24,12 @@ class DevWer:
     Args:
         utterances: Number of utterances, over all processes; 0: none.
         processes: Number of processes that share a validation.
+        token_type: `char`, `bpe` or `word`: what of the tokens is a word.
     """
 
-    def __init__(self, utterances: int, processes: int = 1) -> None:
+    def __init__(self, utterances: int, processes: int = 1, token_type: str = "bpe") -> None:
         self.wanted = -(-utterances // processes)
+        self.token_type = token_type
         self.student = Counts(sentences=0)
         self.teacher: Optional[Counts] = None
 
@@ -46,7 +48,7 @@ class DevWer:
                 yield batch
                 some = self._chosen(i, count, len(batch[0]))
                 if some:
-                    part = _Part(batch[1], some, model)
+                    part = _Part(batch[1], some, model, self.token_type)
                     student += part.counts(model)
                     taught += part.counts_of_teacher(teacher) if teacher is not None else []
         finally:  # another process may have had a batch less, which ends this one's loop, too
@@ -83,9 +85,12 @@ class _Part:
         batch: Arguments of `forward`.
         some: Numbers of the utterances.
         model: The student.
+        token_type: See `DevWer`.
     """
 
-    def __init__(self, batch: Mapping[str, torch.Tensor], some: List[int], model: Any) -> None:
+    def __init__(
+        self, batch: Mapping[str, torch.Tensor], some: List[int], model: Any, token_type: str
+    ) -> None:
         device = next(model.parameters()).device
         names = "speech", "speech_lengths", "text", "text_lengths"
         part = Namespace(**{name: batch[name][some].to(device) for name in names})
@@ -93,7 +98,7 @@ class _Part:
         self.feats, self.feats_len = model._extract_feats(speech, part.speech_lengths)
         self.labels = [x[:n].tolist() for x, n in zip(part.text, part.text_lengths)]
         self.chunk_size = model._chunk_size(self.feats_len)
-        self.options = model.options
+        self.options, self.token_type = model.options, token_type
 
     def counts(self, model: Any) -> List[Counts]:
         """Decode with the student."""
@@ -101,7 +106,7 @@ class _Part:
         if model.normalize is not None:
             feats, feats_len = model.normalize(feats, feats_len)  # writes in place
         enc, t_len = encode(model.encoder, feats, feats_len, self.chunk_size)  # (B, T, D)
-        return count_errors(model, enc, t_len, self.labels)
+        return count_errors(model, enc, t_len, self.labels, self.token_type)
 
     def counts_of_teacher(self, teacher: FrozenTeacher) -> List[Counts]:
         """Decode with the teacher."""
@@ -109,7 +114,7 @@ class _Part:
         enc, t_len = teacher.encode(self.feats, self.feats_len, chunk_size)  # (B, T, D)
         lowered = teacher.dtype != torch.float32
         with autocast(enc.device.type, torch.bfloat16, enabled=lowered):
-            return count_errors(teacher.model, enc, t_len, self.labels)
+            return count_errors(teacher.model, enc, t_len, self.labels, self.token_type)
 
 
 def _teacher_of(model: Any) -> Optional[FrozenTeacher]:

@@ -6,6 +6,7 @@ import torch
 from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerModel
 
 from espnet_kd.device.search import Text
+from espnet_kd.device.spelling import Spelling
 from espnet_kd.espnet.predictor import Predictor, is_batchable
 from espnet_kd.scoring.align import align
 from espnet_kd.scoring.counts import Counts
@@ -21,6 +22,7 @@ def count_errors(
     enc: torch.Tensor,
     t_len: torch.Tensor,
     labels: Sequence[Sequence[int]],
+    token_type: str,
 ) -> List[Counts]:
     """Count the word errors of greedy search in each utterance.
 
@@ -29,16 +31,12 @@ def count_errors(
         enc: Output of the encoder. (B, T, D)
         t_len: (B,)
         labels: The transcripts, B of them.
+        token_type: `char`, `bpe` or `word`: what of the tokens is a word.
     """
-    hypotheses = [_words(model, text) for text in greedy_search(model, enc, t_len)]
-    references = [_words(model, text) for text in labels]
+    spelling = Spelling(model.token_list, token_type)
+    hypotheses = [spelling.text(x).split() for x in greedy_search(model, enc, t_len)]
+    references = [spelling.text(x).split() for x in labels]
     return [Counts.of(ops) for ops in align(references, hypotheses)]
-
-
-def _words(model: ESPnetASRTransducerModel, labels: Sequence[int]) -> List[str]:
-    """Spell labels out: of characters with a space symbol, or of pieces that begin words."""
-    text = "".join(model.token_list[label] for label in labels)
-    return text.replace(model.sym_space, " ").replace("\u2581", " ").split()
 
 
 def greedy_search(model: Any, enc: torch.Tensor, t_len: torch.Tensor) -> List[List[int]]:

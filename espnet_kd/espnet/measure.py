@@ -77,7 +77,7 @@ class Sample:
         loader = Utterances([data], "kaldi_ark" if archive else "sound", config)
         items = [(0, name) for name in names]
         batches = [items[i : i + BATCH] for i in range(0, count, BATCH)]
-        self.utterances = count
+        self.utterances, self.token_type = count, loader.token_type
         self.chunk_size = chunk_size
         self.work = 0  # parameters times utterances that went forward, or twice that backward
         self.batches: List[_Batch] = []
@@ -116,7 +116,8 @@ class Sample:
         counts: List[Counts] = []
         for batch in self.batches:
             labels = [text[text != IGNORE].tolist() for text in batch.text]
-            counts += count_errors(model, *self._encode(model, batch), labels)
+            encoded = self._encode(model, batch)
+            counts += count_errors(model, *encoded, labels, self.token_type)
         return Counts.total(counts).error_rate
 
     @torch.no_grad()

@@ -37,6 +37,7 @@ class DistilTrainerOptions(TrainerOptions):
     amp_dtype: str
     wer_utterances: int
     init_moments: Optional[str]
+    token_type: str  # ESPnet's, of the task
 
 
 class DistilTrainer(Trainer):
@@ -59,7 +60,7 @@ class DistilTrainer(Trainer):
         model.autocast_dtype = autocast_dtype(options.use_amp, options.amp_dtype, device)
         processes = kwargs["distributed_option"].dist_world_size or 1
         wanted = 0 if options.no_forward_run else options.wer_utterances
-        model.dev_wer = DevWer(wanted, processes)
+        model.dev_wer = DevWer(wanted, processes, options.token_type)
         if model.autocast_dtype is not None:
             # The model sees to it: neither ESPnet's autocast nor its GradScaler is needed.
             kwargs["trainer_options"] = dataclasses.replace(options, use_amp=False)

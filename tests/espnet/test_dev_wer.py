@@ -10,7 +10,8 @@ from espnet2.train.trainer import Trainer
 from espnet_kd.espnet import trainer
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.espnet.encode import encode
-from espnet_kd.espnet.greedy import greedy_search
+from espnet_kd.espnet.greedy import count_errors, greedy_search
+from espnet_kd.scoring.counts import Counts
 from tests.espnet.tiny import TOKENS, build, tiny_config, write_experiment
 
 
@@ -56,6 +57,25 @@ def test_the_figures_are_those_of_greedy_search(kd, batch):
         errors[name] = 100 * sum(wrong) / 3
     assert found == pytest.approx(errors)
     assert any(len(h) for h in hyps) or found["wer"] > 0
+
+
+def test_with_tokens_that_are_words_each_of_them_counts(kd, batch, monkeypatch):
+    """Letters that are trained as words: three of four right are no wrong utterance."""
+    student = build(tiny_config(), kd, seed=3)
+    heard = [TOKENS.index(x) for x in "ABCA"]
+    monkeypatch.setattr(
+        "espnet_kd.espnet.greedy.greedy_search", lambda model, enc, t_len: [heard] * len(enc)
+    )
+    enc, t_len = torch.zeros(1, 4, 8), torch.tensor([4])  # (B, T, D), (B,)
+    said = [[TOKENS.index(x) for x in "ABCB"]]
+    for token_type, words in (("word", 4), ("char", 1)):
+        (counts,) = count_errors(student, enc, t_len, said, token_type)
+        assert (counts.errors, counts.ref_words) == (1, words)
+    found = watched(DevWer(6, token_type="word"), student, batch)
+    labels = [x[:n].tolist() for x, n in zip(batch["text"], batch["text_lengths"])]
+    counts = count_errors(student, torch.zeros(3, 4, 8), t_len, labels, "word")  # (B, T, D)
+    assert found["wer"] == pytest.approx(Counts.total(counts).error_rate)
+    assert found != watched(DevWer(6, token_type="char"), student, batch)
 
 
 def varied(model, feats, feats_len):
