@@ -12,7 +12,13 @@ LAMBDA = 0.5  # our choice
 RATIO = 2.25  # a student's size to the next one's, if nobody says how many there are
 # Rates of students, in their teacher's: fitted to those of noisy_digits' seven steps (a quarter of
 # it at 62 % of the size, as much at 10 %, twice at 4 %), which mattered more than objectives.
+# Letters of Mboshi, two epochs: as much at 48 % is better than half, four times at 4 % better than
+# twice. There little survives the cut, and nothing higher was tried.
 RATE, POWER = 0.17, -0.77
+RATES = """#
+# Rates are those that suited digits, where students begin as good as their teacher. Where
+# little of it survives the cut (`before_training` in student.json), or epochs are few, 2 to
+# 4 times as much was best (docs/results/progressive.md): try that on one stage first."""
 
 
 def share_of(target: Any, params: int, size: int = 0) -> float:
@@ -114,6 +120,7 @@ def draft(
         f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
         f"# Each student has about {100 * share:.0f} % of its teacher's {of_what};",
         "# epochs, weights and objective are a beginning, to be changed.",
+        *([RATES] if rate else []),
         "#",
         "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",
         "# the validation set); remove the # to use it:",

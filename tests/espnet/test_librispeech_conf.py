@@ -14,8 +14,9 @@ from espnet_kd.espnet.stock import build, forward_check, sizes_of
 from espnet_kd.espnet.task import DistilTransducerTask
 from espnet_kd.methods.cutter import Cutter
 from espnet_kd.methods.protocol import Model
+from espnet_kd.plan.draft import rate_for
 from espnet_kd.spec.plan import load_plan
-from espnet_kd.spec.training_config import TrainingConfig
+from espnet_kd.spec.training_config import TO_ZERO, TrainingConfig
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.model_config import architecture_of, config_of
 
@@ -97,6 +98,25 @@ def test_the_plans_end_above_60_and_80_percent(name):
     shallow = {**config, **config_of(student, config, kept)}
     assert shallow["encoder_conf"] == config_of_student["encoder_conf"]
     forward_check(config_of_student, None, {})
+
+
+STUDENTS = sorted(CONF.parents[2].glob("*/asr_kd/conf/**/train_student*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDENTS, ids=lambda path: str(path.relative_to(CONF.parents[2])))
+def test_students_of_all_recipes_end_at_a_rate_of_zero(path):
+    assert yaml.safe_load(path.read_text())["scheduler"] == TO_ZERO
+    assert len(STUDENTS) >= 5
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_rates_of_the_large_plans_are_those_that_the_planner_drafts(name):
+    plans = [plan for plan in SCALES[name][4] if not name.startswith("mini")]
+    for plan in plans:
+        for stage in load_plan(str(CONF / f"{plan}.yaml")).stages:
+            first = read(name)["optim_conf"]["lr"]
+            drafted = rate_for(stage.target.fraction, first)
+            assert stage.train.options["optim_conf"]["lr"] == drafted
 
 
 @pytest.mark.parametrize("name", SCALES)

@@ -198,3 +198,17 @@ def test_a_draft_of_a_size_in_bytes_says_the_sizes_of_its_table(place, capsys):
     assert code == 0, err
     row = next(line for line in out.splitlines() if line.startswith("stage1 "))
     assert f" {re.search('# ([0-9,]+) parameters: ', out)[1]} " in row
+
+
+def test_a_draft_has_rates_where_a_student_s_ends_at_zero_and_says_whose_they_are(place, capsys):
+    with inside(place):
+        write_teacher(Path("adam"), optim="adam", optim_conf={"lr": 0.002})
+        write_yaml("falls.yaml", {**TRAINING, "scheduler": "warmupanneal"})
+    words = ["--teacher_exp", "adam", "--no_estimate"]
+    code, out, err = plan(place, capsys, *words, "--train_config", "falls.yaml")
+    assert code == 0, err
+    rates = [float(rate) for rate in re.findall(r"lr: ([0-9.]+)", out)]
+    assert len(rates) == 2 and 0 < rates[0] < rates[1] < 0.002
+    assert "# 4 times as much was best" in out
+    code, out, err = plan(place, capsys, *words)  # warmuplr
+    assert code == 0 and "optim_conf" not in out and "times as much" not in out, err
