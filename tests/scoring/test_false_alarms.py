@@ -56,6 +56,34 @@ def test_few_speakers(people):
     assert max(alarms(a, b, words, speakers)) < 0.075
 
 
+@pytest.mark.parametrize("shape", [TEST_CLEAN, (10, 24), DIGITS])
+def test_intervals_hold_a_real_difference_as_often_as_they_say(shape):
+    """One system makes 15 % more errors, on people whom it suits more or less."""
+    a, b, words, speakers, _ = simulated(shape, 0.25, 400, seed=7)
+    a = a + np.random.default_rng(8).poisson(0.15 * a)
+    true = 100 * np.mean((a - b).sum(1) / words.sum())  # over other speakers
+    covered = []
+    for index in (speakers, np.arange(len(words))):
+        sums = Grouping("x", index, 0).sums
+        intervals = paired_intervals(sums(a), sums(b), sums(words), draws=400)
+        covered.append(np.mean([i.low <= true <= i.high for i in intervals]))
+    assert 0.92 < covered[0] <= 0.985 and covered[1] < 0.9  # of utterances too few do
+
+
+@pytest.mark.parametrize("groups", [6, 40])
+def test_intervals_over_seeds_hold_a_real_difference_as_often_as_they_say(groups):
+    rng = np.random.default_rng(groups)
+    words = rng.integers(80, 120, groups)
+    covered = []
+    for _ in range(600):
+        # A difference of 5 points, speakers and trainings apart by 3 and 2.
+        rates = 0.05 + rng.normal(0, 0.03, groups) + rng.normal(0, 0.02, (3, 1))
+        d = words * (rates + rng.normal(0, 0.02, (3, groups)))
+        interval = interval_of_seeds(d, np.zeros_like(d), words)
+        covered.append(interval.low <= 5.0 <= interval.high)
+    assert 0.905 < np.mean(covered) <= 0.99
+
+
 def test_where_speakers_are_alike_speakers_find_as_little():
     a, b, words, speakers, _ = simulated(TEST_CLEAN, 0.0)
     assert max(alarms(a, b, words, speakers)) < 0.08
