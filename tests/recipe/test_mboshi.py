@@ -11,6 +11,7 @@ from mini_run import REPO, copy_recipe, environment
 
 from espnet_kd.data.kaldi_dir import read_data_dir
 from espnet_kd.fileio import read_table
+from espnet_kd.spec.plan import load_plan
 
 WORDS = ["wáá ngá", "ó báá", "bísi má", "lε", "kaá nò", "tsi", "dí", "pε sa"]
 
@@ -202,3 +203,16 @@ def test_an_arm_begins_with_a_copy_of_another_arms_student(tmp_path):
     told = "evidence.sh: error: table: b: --after: no arm 'aa'; there are a b c\n"
     assert run("a b").stderr == told  # before a is trained
     assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not ''\n"
+
+
+@pytest.mark.parametrize("way", ["rule", "sensitivity"])
+@pytest.mark.parametrize("stage, smaller, params", [(3, 92, 103_231), (4, 96, 50_731)])
+def test_ways_to_sizes_differ_from_the_hand_made_plan_in_sizes_alone(way, stage, smaller, params):
+    conf = REPO / "egs2/mboshi/asr_kd/conf"
+    (student,) = load_plan(str(conf / f"sizes/{way}_{smaller}.yaml")).stages
+    by_hand = load_plan(str(conf / "family_thin.yaml")).stages[stage - 1]
+    assert student.target.params(0) == params and student.allocate == way
+    for name in ("epochs", "blocks", "units", "kd", "taught_by", "init"):
+        assert getattr(student, name) == getattr(by_hand, name), name
+    assert student.train.options == by_hand.train.options
+    assert f"{way}_{smaller} " in (conf / "sizes.txt").read_text()
