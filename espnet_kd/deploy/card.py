@@ -17,6 +17,7 @@ from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
 from espnet_kd.scoring.grouping import SPEAKERS
 from espnet_kd.spec.distillation import Distillation
+from espnet_kd.spec.named_sizes import NOT_STOCK, OURS
 from espnet_kd.spec.option import published
 from espnet_kd.spec.teacher_kinds import hears_whole, is_offline
 
@@ -259,23 +260,24 @@ def _how_decoded(about: About) -> List[str]:
 def _decoding(about: About, bundle: Bundle) -> List[str]:
     """Return commands that decode with ESPnet, and the Python of it."""
     name = bundle.home.name
-    offline = is_offline(about.config)
+    offline, stock = is_offline(about.config), about.config.get("decoder") not in OURS
     options = decoding_options(bundle, about.decoding, offline)
     env: Mapping[str, Any] = about.results["environment"]
     return [
+        *([] if stock else [f"**ESPnet alone does not decode this model**: {NOT_STOCK}.", ""]),
         f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
         f"{env.get('torch') or UNKNOWN}), in the folder that `unzip {name}.zip` fills or in a "
         "clone of the model's repository; `wav.scp` has a line `<utterance> <audio file>` for "
         "each utterance:",
         "",
         "```sh",
-        *command(bundle, about.decoding, offline),
+        *command(bundle, about.decoding, offline, stock),
         "```",
         "",
         "The same in Python, for one sound file:",
         "",
         "```python",
-        *python(bundle, options, sampling_rate(about.config), offline),
+        *python(bundle, options, sampling_rate(about.config), offline, stock),
         "```",
         "",
         *(["ESPnet builds this model only where `warprnnt_pytorch` is installed.", ""] * offline),

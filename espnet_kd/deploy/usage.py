@@ -64,9 +64,17 @@ def _module(offline: bool) -> str:
     return "espnet2.bin.asr_inference" if offline else "espnet2.bin.asr_transducer_inference"
 
 
-def command(bundle: Bundle, words: str, offline: bool = False) -> List[str]:
-    """Return the lines of a shell command; see `decoding_options`."""
-    lines = [f"python -m {_module(offline)} --ngpu 0"]
+def command(bundle: Bundle, words: str, offline: bool = False, stock: bool = True) -> List[str]:
+    """Return the lines of a shell command.
+
+    Args:
+        bundle: See `decoding_options`.
+        words: See `decoding_options`.
+        offline: See `decoding_options`.
+        stock: Whether ESPnet has all parts of the model; otherwise our command decodes as its.
+    """
+    module = _module(offline) if stock else "espnet_kd.bin.decode --decoding stock"
+    lines = [f"python -m {module} --ngpu 0"]
     if bundle.decoding and not offline:  # it has options of standalone transducers
         lines.append(f"--config {bundle.decoding}")
     lines += [
@@ -87,10 +95,13 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def python(bundle: Bundle, options: Dict[str, Any], rate: int, offline: bool = False) -> List[str]:
-    """Return the lines of a Python program; see `decoding_options`."""
+def python(
+    bundle: Bundle, options: Dict[str, Any], rate: int, offline: bool = False, stock: bool = True
+) -> List[str]:
+    """Return the lines of a Python program; see `command`."""
     name = bundle.home.name
     lines = [
+        *(["import espnet_kd.espnet.averaged_decoder"] * (not stock)),
         "import soundfile",
         f"from {_module(offline)} import Speech2Text",
         "from espnet2.main_funcs.pack_funcs import unpack",

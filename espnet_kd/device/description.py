@@ -14,7 +14,8 @@ from espnet_kd.errors import UserError, check_choice, shown
 
 FORMATS = ("float32", "float16", "int8", "int4")
 TOKEN_TYPES = ("char", "bpe", "word")
-PREDICTORS = ("lstm", "stateless")
+# Kinds of predictor, and the states that each passes on: shapes (layers, H).
+PREDICTOR_STATES = {"lstm": ("h", "c"), "stateless": (), "averaged": ("h",)}
 GRAPHS = ("encoder.onnx", "predictor.onnx", "joiner.onnx")
 TOKENS = "tokens.txt"
 REMAKE = "export the model again"
@@ -54,10 +55,10 @@ class Description:
         chunk_size: Encoder frames of a chunk.
         left_context: Encoder frames before a chunk that its frames attend to.
         states: Shapes of the states without their axis of utterances, which is always the
-            second: `att` (N, L, D) and `conv` (N, D, K - 1) of the encoder, and `h` and `c`
-            (layers, H) of an LSTM predictor.
+            second: `att` (N, L, D) and `conv` (N, D, K - 1) of the encoder, `h` and `c`
+            (layers, H) of an LSTM predictor, `h` of an averaged one.
         token_type: One of `TOKEN_TYPES`.
-        predictor: One of `PREDICTORS`.
+        predictor: One of `PREDICTOR_STATES`.
         source: Origin of the weights.
         bytes: Sizes of the files by name.
         parity: Figures of the comparison with the model that was exported, by name; null: not
@@ -94,7 +95,7 @@ class Description:
 
 def state_names(predictor: str) -> List[str]:
     """Return the states that a folder's graphs pass on, by kind of predictor."""
-    return ["att", "conv", "h", "c"] if predictor == "lstm" else ["att", "conv"]
+    return ["att", "conv", *PREDICTOR_STATES[predictor]]
 
 
 def _check(fields: Dict) -> None:
@@ -105,7 +106,7 @@ def _check(fields: Dict) -> None:
     """
     check_choice("format", fields["format"], FORMATS)
     check_choice("token_type", fields["token_type"], TOKEN_TYPES)
-    check_choice("predictor", fields["predictor"], PREDICTORS)
+    check_choice("predictor", fields["predictor"], tuple(PREDICTOR_STATES))
     if fields["win_length"] > fields["n_fft"]:
         raise UserError(
             f"win_length: expected at most n_fft ({fields['n_fft']}), "

@@ -81,11 +81,11 @@ def _check_encoder(where: Path, encoder: Any) -> None:
 def _check_predictor(where: Path, decoder: Any) -> None:
     kind = type(decoder).__name__
     rnn_type = getattr(decoder, "dtype", "lstm")
-    if kind not in ("RNNDecoder", "StatelessDecoder") or rnn_type != "lstm":
+    if kind not in ("RNNDecoder", "StatelessDecoder", "AveragedDecoder") or rnn_type != "lstm":
         name = kind if kind != "RNNDecoder" else f"rnn_type {rnn_type}"
         raise UserError(
-            f"{where}: decoder: {name} cannot be exported; rnn with rnn_type lstm and "
-            "stateless can"
+            f"{where}: decoder: {name} cannot be exported; rnn with rnn_type lstm, "
+            "stateless and averaged can"
         )
 
 

@@ -1,19 +1,22 @@
 """A predictor, projected into the joint space, for many label sequences at once."""
 
+import math
 from typing import Any, Tuple
 
 import torch
 from espnet2.asr_transducer.decoder.rnn_decoder import RNNDecoder
 from espnet2.asr_transducer.decoder.stateless_decoder import StatelessDecoder
 
+from espnet_kd.espnet.averaged_decoder import AveragedDecoder
+
 
 def is_batchable(decoder: Any) -> bool:
     """Tell whether `Predictor` knows this kind of predictor."""
-    return isinstance(decoder, (RNNDecoder, StatelessDecoder))
+    return isinstance(decoder, (RNNDecoder, StatelessDecoder, AveragedDecoder))
 
 
 class Predictor:
-    """ESPnet's LSTM, GRU or stateless decoder, a label a step; a state is one row of a tensor.
+    """An LSTM, GRU, stateless or averaged decoder, a label a step; a state is a row of a tensor.
 
     Args:
         model: A transducer in eval mode.
@@ -26,7 +29,10 @@ class Predictor:
         layers = getattr(self.decoder, "dlayers", 0)  # a stateless decoder has none
         parts = 2 if getattr(self.decoder, "dtype", "") == "lstm" else 1
         self.shape = parts, layers, self.decoder.output_size
-        self.state_size = parts * layers * self.decoder.output_size
+        self.averages = isinstance(self.decoder, AveragedDecoder)
+        if self.averages:
+            self.shape = 1, *self.decoder.waiting
+        self.state_size = math.prod(self.shape)
 
     def start(self, n: int) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return what `n` empty label sequences give; see `step`."""
@@ -45,6 +51,10 @@ class Predictor:
             Projected output (n, J) and the state after it (n, state_size).
         """
         x = self.decoder.embed(labels[:, None])  # (n, 1, D)
+        if self.averages:
+            waiting = state.view(-1, *self.decoder.waiting)  # (n, N - 1, E)
+            y, waiting = self.decoder.step(x[:, 0], waiting)  # (n, D), (n, N - 1, E)
+            return self.joint.lin_dec(y), waiting.flatten(1)
         if self.state_size:
             parts, layers, size = self.shape
             rows = state.view(-1, parts, layers, size).permute(1, 2, 0, 3).contiguous()

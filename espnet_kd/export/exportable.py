@@ -59,6 +59,8 @@ class Exportable:
         return any(bool(w.any()) and grid_of(w) is not None for w in weights)
 
     @property
-    def lstm(self) -> bool:
-        """Whether the predictor is an LSTM; otherwise it is stateless."""
-        return hasattr(self.model.decoder, "rnn")
+    def predictor(self) -> str:
+        """Kind of the predictor, one of `device.description.PREDICTOR_STATES`."""
+        if hasattr(self.model.decoder, "rnn"):
+            return "lstm"
+        return "averaged" if hasattr(self.model.decoder, "position") else "stateless"

@@ -170,7 +170,7 @@ def _description(
         left_context=chunks.left_context,
         states=tracing.state_shapes(source, chunks.left_context),
         token_type=source.token_type,
-        predictor="lstm" if source.lstm else "stateless",
+        predictor=source.predictor,
         source=source.source,
         bytes=sizes,
         **source.front,

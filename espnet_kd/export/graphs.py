@@ -11,7 +11,7 @@ left context in encoder frames, J the width of the joint space, H that of an LST
 """
 
 import math
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
@@ -275,6 +275,51 @@ class StatelessPredictor(torch.nn.Module):
         """Look up the last label: (B,) to (B, J)."""
         x = torch.nn.functional.embedding(y, self.table)  # (B, E) or (B, J)
         return x if self.project is None else affine(x, self.project)
+
+
+class AveragedPredictor(torch.nn.Module):
+    """One step of `AveragedDecoder`, up to the joint space.
+
+    The layer behind the average is linear: a label's part of each of the next N averages is a row
+    of a table, and what is passed on is as wide as the layer's output.
+
+    Args:
+        decoder: The decoder.
+        project: The joint network's projection of predictor outputs.
+        fold: See `folded`.
+    """
+
+    def __init__(self, decoder: Any, project: torch.nn.Linear, fold: bool = True) -> None:
+        super().__init__()
+        read = torch.cat([decoder.position.weight, decoder.output.weight])  # (N + D, E)
+        self.table, self.read = folded(decoder.embed.weight, read, None, fold)
+        self.context, self.bias = decoder.context, decoder.output.bias
+        self.norm, self.project = decoder.norm, project
+
+    def forward(self, y: torch.Tensor, h: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Hear a label.
+
+        Args:
+            y: Labels; blank begins. (B,)
+            h: Parts of the next N - 1 averages, zeros at first. (N - 1, B, D)
+
+        Returns:
+            Output in the joint space (B, J), then `h` after the label.
+        """
+        x = torch.nn.functional.embedding(y, self.table)  # (B, E) or (B, N + D)
+        x = x if self.read is None else affine(x, self.read)  # (B, N + D)
+        shares = x[:, : self.context].t()[..., None] / self.context  # (N, B, 1)
+        parts = shares * x[None, :, self.context :]  # (N, B, D)
+        later = torch.cat([h[1:], torch.zeros_like(h[:1])]) + parts[1:]  # (N - 1, B, D)
+        x = torch.nn.functional.silu(self.norm(h[0] + parts[0] + self.bias))  # (B, D)
+        return affine(x, self.project), later
+
+
+PREDICTORS: Dict[str, Any] = {
+    "lstm": LstmPredictor,
+    "stateless": StatelessPredictor,
+    "averaged": AveragedPredictor,
+}
 
 
 def folded(

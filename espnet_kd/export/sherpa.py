@@ -13,13 +13,13 @@ from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from espnet_kd.device.description import GRAPHS
+from espnet_kd.device.description import GRAPHS, PREDICTOR_STATES
 from espnet_kd.device.spelling import MARK, SPACE
 from espnet_kd.errors import UserError
 from espnet_kd.export import formats
 from espnet_kd.export.exportable import Chunks, Exportable
 from espnet_kd.export.folder import Graphs, parts
-from espnet_kd.export.graphs import Joiner, LstmPredictor, StatelessPredictor, StreamingEncoder
+from espnet_kd.export.graphs import PREDICTORS, Joiner, StreamingEncoder
 from espnet_kd.export.parity import Reference, Utterance, count, wer, words_of
 from espnet_kd.export.tracing import Port, Traced, state_shapes, streaming_encoder, traced
 from espnet_kd.fileio import atomic_open, atomic_path
@@ -58,26 +58,28 @@ class NemoEncoder(torch.nn.Module):
 
 
 class NemoPredictor(torch.nn.Module):
-    """A predictor whose blank is the last token; a stateless one passes states on.
+    """A predictor whose blank is the last token; states that it does not have it passes on.
 
     Args:
-        predictor: `LstmPredictor` or `StatelessPredictor`.
+        predictor: One of `graphs.PREDICTORS`.
         vocabulary: Number V of tokens, blank included.
+        states: Number of its states.
     """
 
-    def __init__(self, predictor: torch.nn.Module, vocabulary: int) -> None:
+    def __init__(self, predictor: torch.nn.Module, vocabulary: int, states: int) -> None:
         super().__init__()
-        self.predictor, self.vocabulary = predictor, vocabulary
+        self.predictor, self.vocabulary, self.states = predictor, vocabulary, states
 
     def forward(
         self, y: torch.Tensor, length: torch.Tensor, h: torch.Tensor, c: torch.Tensor
     ) -> Any:
         """Hear a label: y (B, 1) to (B, J, 1), with its length and the states."""
         label = (y.long()[:, 0] + 1) % self.vocabulary  # (B,)
-        if isinstance(self.predictor, LstmPredictor):
-            d, h, c = self.predictor(label, h, c)  # (B, J)
-        else:
-            d, h, c = self.predictor(label), h + 0, c + 0
+        known = (h, c)[: self.states]
+        output = self.predictor(label, *known)
+        outputs: Tuple[torch.Tensor, ...] = output if known else (output,)
+        d, *after = outputs  # (B, J), states
+        h, c = [*after, *(x + 0 for x in (h, c)[self.states :])]
         return d[:, :, None], length + 0, h, c
 
 
@@ -271,13 +273,13 @@ def _graphs(
             *(Port(n, first) for n in ("encoded_lengths", *(f"{n}_next" for n in ins))),
         ],
     )
-    kind: Any = LstmPredictor if source.lstm else StatelessPredictor
+    kind = PREDICTORS[source.predictor]
     state = torch.zeros(layers, single, hidden)  # (layers, 1, H)
     label = (torch.zeros(single, 1, dtype=torch.int32), torch.ones(single, dtype=torch.int32))
     states = [Port(n, {1: "B"}) for n in ("h", "c")]
     heard = kind(source.model.decoder, network.lin_dec, not source.rounded)
     predictor = Traced(
-        NemoPredictor(heard, vocabulary).eval(),
+        NemoPredictor(heard, vocabulary, len(PREDICTOR_STATES[source.predictor])).eval(),
         (*label, state, state),
         [Port("targets", first), Port("target_length", first), *states],
         [

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 
+from espnet_kd.device.description import PREDICTOR_STATES
 from espnet_kd.export.exportable import Exportable
-from espnet_kd.export.graphs import Joiner, LstmPredictor, StatelessPredictor, StreamingEncoder
+from espnet_kd.export.graphs import PREDICTORS, Joiner, StreamingEncoder
 
 if TYPE_CHECKING:  # it comes with an extra
     import onnx
@@ -56,10 +57,10 @@ def state_shapes(source: Exportable, left_context: int) -> Dict[str, List[int]]:
     encoder = streaming_encoder(source)
     n_blocks, width = len(encoder.blocks), encoder.width
     shapes = {"att": [n_blocks, left_context, width], "conv": [n_blocks, width, encoder.most - 1]}
-    if source.lstm:
-        layers, hidden = len(source.model.decoder.rnn), source.model.decoder.output_size
-        shapes.update(h=[layers, hidden], c=[layers, hidden])
-    return shapes
+    decoder = source.model.decoder
+    layers = len(decoder.rnn) if source.predictor == "lstm" else getattr(decoder, "context", 1) - 1
+    names = PREDICTOR_STATES[source.predictor]
+    return shapes | {name: [layers, decoder.output_size] for name in names}
 
 
 def streaming_encoder(source: Exportable) -> StreamingEncoder:
@@ -94,14 +95,13 @@ def predictor(source: Exportable) -> Traced:
     network, decoder = source.model.joint_network, source.model.decoder
     label = (torch.zeros(2, dtype=torch.long),)  # (B,)
     y, d = Port("y", {0: "B"}), Port("d", {0: "B"})
-    kind: Any = LstmPredictor if source.lstm else StatelessPredictor
-    module = kind(decoder, network.lin_dec, fold=not source.rounded).eval()
-    if not source.lstm:
-        return Traced(module, label, [y], [d])
-    state = torch.zeros(len(decoder.rnn), 2, decoder.output_size)  # (layers, B, H)
-    states = [Port(name, {1: "B"}) for name in ("h", "c")]
+    module = PREDICTORS[source.predictor](decoder, network.lin_dec, fold=not source.rounded).eval()
+    shapes = state_shapes(source, left_context=1)
+    states = [Port(name, {1: "B"}) for name in PREDICTOR_STATES[source.predictor]]
+    sizes = [shapes[port.name] for port in states]
+    zeros = [torch.zeros(layers, 2, width) for layers, width in sizes]  # (layers, B, H)
     outputs = [d, *(Port(f"{p.name}_out", p.axes) for p in states)]
-    return Traced(module, (*label, state, state), [y, *states], outputs)
+    return Traced(module, (*label, *zeros), [y, *states], outputs)
 
 
 def joiner(source: Exportable) -> Traced:

@@ -38,7 +38,7 @@ BITS = (2, 3, 4, 5, 6, 7, 8)
 PLACES = {
     **MATRICES,
     "front_end": r"encoder\.embed\.(conv\.\d+|output)",
-    "predictor": r"decoder\.(embed|rnn\.\d+)",
+    "predictor": r"decoder\.(embed|rnn\.\d+|position|output)",
     "joint_network": r"joint_network\.lin_(enc|dec|out)",
     "depthwise": BLOCK + r"conv_mod\.depthwise_conv",
 }

@@ -29,6 +29,7 @@ EMBED, OUT = "decoder.embed.weight", "joint_network.lin_out.weight"
 READERS = {
     "rnn": ("decoder.rnn.0.weight_ih_l0",),
     "stateless": ("joint_network.lin_dec.weight", "lm_lin.weight"),
+    "averaged": ("decoder.position.weight", "decoder.output.weight"),
 }
 
 

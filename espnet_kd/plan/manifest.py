@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List
 
-from espnet_kd.common.records import GATE, MANIFEST, Manifest
+from espnet_kd.common.records import GATE, MANIFEST, STUDENT, Manifest
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
 from espnet_kd.methods import method_named
@@ -12,6 +12,7 @@ from espnet_kd.plan.student import Student
 from espnet_kd.report.environment import environment
 from espnet_kd.run.step_record import read_record
 from espnet_kd.scoring.counts import Counts, read_counts
+from espnet_kd.spec.named_sizes import NOT_STOCK, OURS
 
 VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit")
 
@@ -43,12 +44,14 @@ def write_manifest(
         files["device"] = device_file(exp / model)
     files |= {kind: exp / kind / model for kind in stage.method_conf.siblings}
     env = environment("")
+    sizes = (STUDENT.read_if_there(exp) or {}).get("sizes", {})
+    ours = sizes.get("decoder") in OURS
     manifest = {
         "student": stage.name,
         "stage": stage.record(),
         "fingerprint": stage.fingerprint(),
         "teacher": str(teacher),
-        "stock": method_named(stage.method).stock,
+        "stock": f"none: {NOT_STOCK}" if ours else method_named(stage.method).stock,
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
         "training": _training(exp),
         "gate": GATE.read_if_there(exp),

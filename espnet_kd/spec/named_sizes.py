@@ -3,13 +3,16 @@
 import dataclasses
 from typing import Any, Dict, Mapping, Optional, Type
 
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
 from espnet_kd.spec.size_table import BY_NAME, PER_BLOCK, PerBlock, each
 from espnet_kd.spec.values import whole_number
 
-PREDICTORS = ("rnn", "stateless")
+PREDICTORS = ("rnn", "stateless", "averaged")
+OURS = ("averaged",)  # those that ESPnet does not have
+NOT_STOCK = "its predictor, `averaged`, is a class of espnet_kd, which must be installed"
+LARGEST_CONTEXT = 8  # labels that an averaged predictor hears
 WIDE_AS_EMBEDDING = ("stateless",)  # those of which `decoder.hidden_size` is no size
 
 
@@ -26,6 +29,12 @@ def _size(name: str) -> Any:
 
 def _read_size(where: str, value: Any) -> int:
     return whole_number(where, value, 1)
+
+
+def _read_context(where: str, value: Any) -> int:
+    if value == 1:
+        raise UserError(f"{where}: 1 label is 'type: stateless'; say that, or hear 2 labels")
+    return whole_number(where, value, 2, LARGEST_CONTEXT)
 
 
 def _read_blocks(where: str, value: Any) -> PerBlock:
@@ -54,7 +63,16 @@ class DecoderSizes(Options):
     """Sizes of a predictor; None: the teacher's."""
 
     type: Optional[str] = option(
-        None, "`stateless`: a predictor that sees the last label alone", choices=PREDICTORS
+        None,
+        "`stateless`: a predictor that sees the last label alone; `averaged`: one that averages "
+        "the embeddings of the last ones, and decodes where this package is installed",
+        choices=PREDICTORS,
+    )
+    context: Optional[int] = option(
+        None,
+        "labels that an `averaged` predictor hears; not named: 2, or as many as the teacher's",
+        read=_read_context,
+        values=f"a whole number from 2 to {LARGEST_CONTEXT}",
     )
     embed_size: Optional[int] = _size("decoder.embed_size")
     hidden_size: Optional[int] = _size("decoder.hidden_size")
@@ -97,9 +115,17 @@ def read_sizes(where: str, sizes: Any) -> Optional[NamedSizes]:
         sizes: `{"encoder": {"num_blocks": 3}, "decoder": {"type": "stateless"}, ...}`.
 
     Raises:
-        UserError: see `read`.
+        UserError: see `read`; or a context of a predictor that does not become `averaged`.
     """
-    return None if sizes is None else read(NamedSizes, sizes, where, "sizes by name")
+    if sizes is None:
+        return None
+    named = read(NamedSizes, sizes, where, "sizes by name")
+    if named.decoder.context is not None and named.decoder.type != "averaged":
+        raise UserError(
+            f"{where}.decoder.context: is a number of labels for 'type: averaged'; found "
+            f"{named.decoder.context} beside {shown(named.decoder.type or 'no type')}"
+        )
+    return named
 
 
 def check_depth(size: PerBlock, num_blocks: Optional[int], name: str, where: str) -> None:

@@ -2,7 +2,7 @@
 
 What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
 
-    predictors     kinds of predictor: a class for each of ESPnet's decoders
+    predictors     kinds of predictor: a class for each decoder
     parameter_counts  parameters, exactly
     architecture   a model's sizes, those that a plan names, those for a target
     checkpoint_size  bytes of the file, and sizes for so many
@@ -17,6 +17,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     grid           weights rounded to few bits, and how many each is given
     learned_bits   how many, learned by gradient
     stateless      a predictor of one label made of a recurrent one
+    averaged       a predictor that averages the last labels' embeddings, made of another
     halfway        the student between two sizes
     allocate       sizes for a target by measured sensitivity
 """

@@ -43,13 +43,14 @@ class Architecture:
         conv_size: Channels of the convolution front end, of its last layers if `vgg_like`.
         conv_size1: Channels of its first layers if `vgg_like`, else 0.
         subsampling: Factor of the subsampling.
-        decoder: `rnn` or `stateless`.
+        decoder: Kind of the predictor, a key of `predictors.PREDICTORS`.
         rnn_type: `lstm` or `gru`.
         rnn_layers: Layers of the predictor.
         embed_size: Width of the label embedding.
         decoder_size: Width of the predictor's output.
         joint_size: Width of the joint network.
         lin_dec_bias: Whether the joint's predictor projection has a bias.
+        context: Labels that an averaged predictor hears; of others 1, which says nothing.
     """
 
     features: int
@@ -69,6 +70,7 @@ class Architecture:
     decoder_size: int
     joint_size: int
     lin_dec_bias: bool = True
+    context: int = 1
 
     def __post_init__(self) -> None:
         """Write what is alike in all blocks as a number: one way to say it."""
@@ -127,7 +129,7 @@ class Architecture:
         Args:
             sizes: Sizes by ESPnet's names. `decoder: {type: stateless}` makes the predictor one
                 that sees a single label, as wide as the recurrent one's output unless
-                `embed_size` is named.
+                `embed_size` is named; `averaged` one that hears `context` labels.
             where: Name of the place in the plan, for messages.
             kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
 
@@ -143,7 +145,7 @@ class Architecture:
                 f"{self.num_blocks}"
             )
         if sizes.decoder.type is not None:
-            model = model.with_predictor(sizes.decoder.type, where)
+            model = model.with_predictor(sizes.decoder.type, where, sizes.decoder.context)
         return model._with_widths(sizes, where)
 
     def _with_widths(self, sizes: NamedSizes, where: str) -> "Architecture":
@@ -178,17 +180,25 @@ class Architecture:
         student.check(where)
         return student
 
-    def with_predictor(self, kind: str, where: str = "student") -> "Architecture":
+    def with_predictor(
+        self, kind: str, where: str = "student", context: Optional[int] = None
+    ) -> "Architecture":
         """Change the kind of predictor; everything else is kept.
 
         Args:
             kind: A key of `predictors.PREDICTORS`.
             where: Name of the place in the plan, for messages.
+            context: Labels that an averaged one hears; None: as many as here, or the usual number.
 
         Raises:
             UserError: a predictor of that kind cannot be made of this one.
         """
         if kind == self.decoder:
+            if context not in (None, self.context):
+                raise UserError(
+                    f"{where}.decoder.context: {context}, but the teacher's predictor averages "
+                    f"{self.context} labels, and its students as many; leave context out"
+                )
             return self
         changes = PREDICTORS[kind].made_of(self)
         if changes is None:
@@ -196,6 +206,8 @@ class Architecture:
                 f"{where}.decoder.type: the teacher's predictor is {self.decoder}; one of type "
                 f"'{kind}' cannot be made of it"
             )
+        if context is not None:
+            changes["context"] = context
         return dataclasses.replace(self, **changes)
 
     def in_words(self) -> str:

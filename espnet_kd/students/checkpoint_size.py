@@ -7,6 +7,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.spec.size_table import Axis
 from espnet_kd.spec.target import FLOAT, Target
 from espnet_kd.students.architecture import Architecture, Chooser
+from espnet_kd.students.predictors import PREDICTORS
 from espnet_kd.students.stand_in import StandIn
 
 # Auxiliary heads: weight in `model_conf` and the size that each projects to the vocabulary.
@@ -16,7 +17,6 @@ HEADS = {"auxiliary_ctc_weight": "hidden_size", "auxiliary_lm_loss_weight": "dec
 # aligns it) and for all. Measured: 403 and 1,330 with the names of a conformer.
 OF_TENSOR, OF_ARCHIVE = 425, 2000
 TENSORS_OF_BLOCK, TENSORS_AROUND = 41, 14  # of a conformer block; of front end and joint network
-TENSORS_OF_LAYER = 4  # of a recurrent layer
 STEPS = 512  # of the common factor of all widths
 FINEST = 8  # feed-forward units that single blocks get at once
 
@@ -104,7 +104,7 @@ def checkpoint_bytes(model: Architecture, others: Beside) -> int:
     """Return what a checkpoint of these sizes takes at most; it takes hardly less."""
     numbers = model.params
     tensors = TENSORS_AROUND + TENSORS_OF_BLOCK * model.num_blocks + others.tensors
-    tensors += 1 + TENSORS_OF_LAYER * model.rnn_layers
+    tensors += 1 + PREDICTORS[model.decoder].tensors * model.rnn_layers
     for size in others.heads:
         numbers += (getattr(model, size) + 1) * model.vocab
         tensors += 2

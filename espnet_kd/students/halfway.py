@@ -19,7 +19,7 @@ def halfway(teacher: Architecture, goal: Architecture) -> Architecture:
         goal: The smaller ones, none above the teacher's.
     """
     if teacher.decoder != goal.decoder:
-        teacher = teacher.with_predictor(goal.decoder)
+        teacher = teacher.with_predictor(goal.decoder, context=goal.context)
     mean = (teacher.params * goal.params) ** 0.5
     for step in range(63, 0, -1):
         student = _between(teacher, goal, step / 64)

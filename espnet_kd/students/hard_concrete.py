@@ -45,7 +45,7 @@ def gated_roles(model: Architecture) -> Dict[str, Tuple[int, Tuple[str, ...]]]:
         roles[f"ff{b}"] = size, (f"ff{b}", f"mac{b}")
     if not model.conv_size1:
         roles["conv"] = model.conv_size, ("c1", "c2")
-    layers = PREDICTORS[model.decoder].layers(model)
+    layers = PREDICTORS[model.decoder].gated(model)
     if layers:
         roles["rnn"] = model.decoder_size, tuple(f"rnn{n}" for n in range(layers))
     roles["joint"] = model.joint_size, ("joint",)
@@ -200,7 +200,7 @@ def readers(model: Architecture) -> Dict[str, Tuple[str, int]]:
     if not model.conv_size1:
         read["encoder.embed.conv.2.weight"] = "conv", 1
         read["encoder.embed.output.weight"] = "conv", model.front_end_bins
-    layers = PREDICTORS[model.decoder].layers(model)
+    layers = PREDICTORS[model.decoder].gated(model)
     for n in range(layers):
         read[f"decoder.rnn.{n}.weight_hh_l0"] = "rnn", 1
         if n:

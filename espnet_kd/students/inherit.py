@@ -13,6 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 
 from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.averaged import averaged_teacher
 from espnet_kd.students.axes import axis_roles, block_number, rename_block
 from espnet_kd.students.factors import narrow_product
 from espnet_kd.students.importance import weight_scores
@@ -22,7 +23,11 @@ from espnet_kd.students.stateless import EMBED, stateless_teacher
 State = Dict[str, torch.Tensor]
 Index = Dict[str, torch.Tensor]  # units that are kept, by role
 # Makers of another kind of predictor, by the teacher's kind and the student's.
-CONVERSIONS = {("rnn", "stateless"): stateless_teacher}
+CONVERSIONS = {
+    ("rnn", "stateless"): stateless_teacher,
+    ("rnn", "averaged"): averaged_teacher,
+    ("stateless", "averaged"): averaged_teacher,
+}
 
 
 def inherit(
@@ -56,7 +61,9 @@ def inherit(
     teacher = teacher.with_blocks(kept)
     if teacher.decoder != student.decoder:
         convert = CONVERSIONS[teacher.decoder, student.decoder]
-        teacher_state, teacher = convert(teacher_state, teacher)
+        teacher_state, teacher = convert(teacher_state, teacher, student)
+        shapes = {name: t.shape for name, t in teacher_state.items()}
+        scores = {name: s for name, s in scores.items() if s.shape == shapes.get(name)}
     state = with_kept_blocks(teacher_state, kept)
     layers = PREDICTORS[teacher.decoder].layers(teacher)
     index = _kept_units(with_kept_blocks(scores, kept), teacher, student, layers)
@@ -281,7 +288,13 @@ def cut_units(
 
 def _embedding(state: State, index: Index, width: int, layers: int) -> State:
     """Factor the label embedding and all that reads it to a smaller width."""
-    readers = ("decoder.rnn.0.weight_ih_l0", "joint_network.lin_dec.weight", "lm_lin.weight")
+    readers = (
+        "decoder.rnn.0.weight_ih_l0",
+        "decoder.position.weight",
+        "decoder.output.weight",
+        "joint_network.lin_dec.weight",
+        "lm_lin.weight",
+    )
     cut = {
         name: cut_units(name, state[name], index, layers, True)  # (outputs, E)
         for name in readers

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Role = Optional[str]  # None: the axis is never cut (vocabulary, taps of the front end)
 GATES = {"lstm": 4, "gru": 3}
+CONTEXT = 2  # labels that an averaged predictor hears, unless something else is said
 
 
 class Predictor(abc.ABC):
@@ -21,12 +22,14 @@ class Predictor(abc.ABC):
     Attributes:
         name: `decoder` in ESPnet's config.
         fixed: Fields of `Architecture` that no student of this kind shrinks along.
+        tensors: Tensors of a layer behind the label embedding.
         roles: Patterns of its parameters' names, and the role of each of their axes
             (`students.axes`).
     """
 
     name: str
     fixed: Tuple[str, ...] = ()
+    tensors: int = 4
     roles: Sequence[Tuple[str, Tuple[Role, ...]]] = ()
 
     @abc.abstractmethod
@@ -43,6 +46,10 @@ class Predictor(abc.ABC):
 
     def layers(self, model: "Architecture") -> int:
         """Return how many layers follow the label embedding."""
+        return 0
+
+    def gated(self, model: "Architecture") -> int:
+        """Return how many of these layers have units that may be closed (`hard_concrete`)."""
         return 0
 
     def copies(self, model: "Architecture") -> Dict[str, Tuple[str, int]]:
@@ -89,6 +96,10 @@ class Recurrent(Predictor):
         """Return how many layers follow the label embedding."""
         return model.rnn_layers
 
+    def gated(self, model: "Architecture") -> int:
+        """Return how many of these layers have units that may be closed: all."""
+        return model.rnn_layers
+
     def copies(self, model: "Architecture") -> Dict[str, Tuple[str, int]]:
         """Return the roles that hold another role's units several times, and how often."""
         gates = GATES[model.rnn_type]
@@ -118,8 +129,52 @@ class Stateless(Predictor):
 
     def made_of(self, other: "Architecture") -> Optional[Dict[str, Any]]:
         """Return what changes: the table is as wide as the output of the recurrent layers."""
+        if other.decoder != RECURRENT.name:
+            return None
         return {"decoder": self.name, "embed_size": other.decoder_size}
 
 
+class Averaged(Predictor):
+    """An average of the last labels' embeddings: `decoder: averaged`, which is ours.
+
+    `espnet.averaged_decoder` has the formula.
+    """
+
+    name = "averaged"
+    tensors = 5
+    # Units of its only layer are chosen as those of a recurrent one.
+    roles = (
+        (r"decoder\.position\.weight", (None, "embed")),
+        (r"decoder\.output\.(?:weight|bias)", ("rnn0", "embed")),
+        (r"decoder\.norm\.(?:weight|bias)", ("rnn0",)),
+    )
+    keys = ("embed_size", "hidden_size", "context", "embed_dropout_rate")  # of `decoder_conf`
+
+    def read(self, conf: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return the fields of `Architecture` that `decoder_conf` decides."""
+        fields = RECURRENT.read({key: conf[key] for key in self.keys if key in conf})
+        return {**fields, "context": conf.get("context", CONTEXT)}
+
+    def write(self, model: "Architecture", conf: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return a `decoder_conf` with the sizes of a model, and with the rest of another."""
+        merged = {**RECURRENT.write(model, conf), "context": model.context}
+        return {key: merged[key] for key in self.keys if key in merged}
+
+    def count(self, model: "Architecture") -> int:
+        """Return the number of its parameters."""
+        embed, width = model.embed_size, model.decoder_size
+        return (model.vocab + model.context) * embed + (embed + 1) * width + 2 * width
+
+    def layers(self, model: "Architecture") -> int:
+        """Return how many layers follow the label embedding."""
+        return 1
+
+    def made_of(self, other: "Architecture") -> Optional[Dict[str, Any]]:
+        """Return what changes: sizes stay, with `CONTEXT` labels unless a plan says otherwise."""
+        unused = {"rnn_type": "lstm", "rnn_layers": 1}  # ESPnet's defaults
+        return {"decoder": self.name, "context": CONTEXT, **unused}
+
+
 RECURRENT = Recurrent()
-PREDICTORS: Dict[str, Predictor] = {kind.name: kind for kind in (RECURRENT, Stateless())}
+KINDS = (RECURRENT, Stateless(), Averaged())
+PREDICTORS: Dict[str, Predictor] = {kind.name: kind for kind in KINDS}

@@ -36,9 +36,11 @@ class StandIn(Architecture):
         """Return a conformer of other sizes."""
         return self.conformer.resized(**sizes)
 
-    def with_predictor(self, kind: str, where: str = "student") -> Architecture:
+    def with_predictor(
+        self, kind: str, where: str = "student", context: Optional[int] = None
+    ) -> Architecture:
         """Return a conformer with another kind of predictor."""
-        return self.conformer.with_predictor(kind, where)
+        return self.conformer.with_predictor(kind, where, context)
 
     def shrink_to(self, params: int, where: str, kept: Optional[Chooser] = None) -> Architecture:
         """Return the template's conformer if it is small enough, or shrink it.

@@ -239,6 +239,14 @@ def test_the_card_of_a_teacher_of_espnets_other_task(here):
         assert words not in card
 
 
+def test_the_card_of_a_predictor_that_espnet_does_not_have(here):
+    assert "espnet_kd.bin.decode" not in card_of(here)[0]
+    card, _ = card_of(here, config={"decoder": "averaged"})
+    assert "**ESPnet alone does not decode this model**: its predictor, `averaged`, is a" in card
+    assert "python -m espnet_kd.bin.decode --decoding stock --ngpu 0" in card
+    assert "```python\nimport espnet_kd.espnet.averaged_decoder\n" in card
+
+
 def test_an_imported_teacher_says_where_it_came_from(here):
     origin = {
         "imported_from": "/somewhere/me/espnet/egs2/x/asr1/exp/asr_theirs",

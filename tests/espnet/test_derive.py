@@ -229,3 +229,26 @@ def test_taylor_scores_are_weight_times_gradient(sample):
         expected = expected + (p * grad).detach().double().square() / len(measure.batches)
     torch.testing.assert_close(found, expected)
     assert not any(k.startswith("ctc_lin") for k in measure.taylor(teacher))
+
+
+def test_an_averaged_student_is_derived_and_decoded(derive, tmp_path):
+    sizes = {"decoder": {"type": "averaged", "context": 3}, "encoder": {"hidden_size": 8}}
+    facts, _ = derive({"student": sizes}, *DATA)
+    assert facts["sizes"]["decoder"] == "averaged" and facts["sizes"]["context"] == 3
+    assert facts["before_training"]["loss"] > 0
+    out = tmp_path / "out"
+    config = yaml.safe_load((out / "student.yaml").read_text())
+    assert config["decoder"] == "averaged" and config["decoder_conf"]["context"] == 3
+    absent = ("init", "specaug", "non_linguistic_symbols", "cleaner", "g2p", "bpemodel")
+    write_yaml(str(out / "config.yaml"), {**dict.fromkeys(absent), **config})
+    words = ["--ngpu", "0", "--beam_size", "2"]
+    words += ["--data_path_and_name_and_type", "dump/dev/wav.scp,speech,sound"]
+    words += ["--asr_train_config", str(out / "config.yaml")]
+    words += ["--asr_model_file", str(out / "init.pth")]
+    tokens = []
+    for way in ("aligned", "stock"):  # batches, and ESPnet's own loop
+        folder = tmp_path / "decoded/of" / way
+        code, err = call("decode", [*words, "--decoding", way, "--output_dir", str(folder)])
+        assert code == 0, err
+        tokens.append((folder / "1best_recog/token").read_text())
+    assert tokens[0] == tokens[1] and tokens[0]

@@ -14,6 +14,10 @@ CHUNKS = Chunks(4, 8)
 KINDS = {
     "lstm": {"decoder_conf": {"num_layers": 2, "embed_size": 12, "hidden_size": 16}},
     "stateless": {"decoder": "stateless", "decoder_conf": {"embed_size": 64}},
+    "averaged": {
+        "decoder": "averaged",
+        "decoder_conf": {"embed_size": 24, "hidden_size": 16, "context": 3},
+    },
 }
 
 

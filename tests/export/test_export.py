@@ -36,7 +36,7 @@ def utterances(sounds):
     return [Utterance(sound, ["A", "B"]) for sound in sounds]
 
 
-@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+@pytest.mark.parametrize("kind", ["lstm", "stateless", "averaged"])
 def test_float32_says_what_the_model_says(kind, graphs, utterances, tmp_path):
     source = graphs[kind].source
     out = tmp_path / "float32"
@@ -420,7 +420,7 @@ def test_numbers_that_are_none_are_beyond_the_margin(graphs, utterances, tmp_pat
     assert too_far("float16", figures, 200) == "the encoder's output is not finite"
 
 
-@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+@pytest.mark.parametrize("kind", ["lstm", "stateless", "averaged"])
 def test_streams_and_batches_hear_what_the_model_says(kind, graphs, sounds, tmp_path):
     write_folder(graphs[kind], "float32", tmp_path / "model")
     reference = Reference(graphs[kind].source, CHUNKS)

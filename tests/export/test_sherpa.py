@@ -10,7 +10,7 @@ from espnet_kd.bin import export
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.exportable_model import load_exportable
 from espnet_kd.export import parity, sherpa
-from espnet_kd.export.graphs import Joiner, LstmPredictor, StatelessPredictor
+from espnet_kd.export.graphs import PREDICTORS, Joiner
 from espnet_kd.export.sensitivity import Choice
 from espnet_kd.export.tracing import state_shapes, streaming_encoder
 from tests.espnet.tiny import tiny_config
@@ -25,8 +25,7 @@ def expected(source, sounds, samples, tail):
     encoder = streaming_encoder(source)
     encoder.mean, encoder.scale = (x.float() for x in sherpa.fitted(source, sounds))
     joiner = Joiner(network)
-    kind = LstmPredictor if source.lstm else StatelessPredictor
-    predictor = kind(source.model.decoder, network.lin_dec)
+    predictor = PREDICTORS[source.predictor](source.model.decoder, network.lin_dec)
     shapes = state_shapes(source, CHUNKS.left_context)
     att, conv = (torch.zeros(shapes[n][0], 1, *shapes[n][1:]) for n in ("att", "conv"))
     states = [torch.zeros(s[0], 1, s[1]) for s in (shapes[n] for n in ("h", "c") if n in shapes)]
@@ -51,7 +50,7 @@ def said(output):
     return output if isinstance(output, tuple) else (output,)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+@pytest.mark.parametrize("kind", ["lstm", "stateless", "averaged"])
 def test_it_says_the_same(kind, graphs, sounds, tmp_path):
     pytest.importorskip("sherpa_onnx", reason="sherpa-onnx comes with the extra `test`")
     source = graphs[kind].source

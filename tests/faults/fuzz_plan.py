@@ -89,6 +89,7 @@ SIZES = [
     {"encoder": {"num_blocks": 2}},
     {"encoder": {"hidden_size": 32, "heads": 2}, "joint_network": {"joint_space_size": 8}},
     {"decoder": {"type": "stateless"}},
+    {"decoder": {"type": "averaged", "context": 3}},
     {"decoder": {"embed_size": 8}, "encoder": {"conv_size": 8, "linear_size": 24}},
 ]
 GOOD: Dict[str, List[Any]] = {

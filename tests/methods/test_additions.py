@@ -85,10 +85,14 @@ def test_logits_of_a_tied_student_are_those_of_the_untied_one(here, tmp_path):
     assert facts["params"] - facts["unique_params"] == 6 * 12
 
 
-@pytest.mark.parametrize("predictor", ["rnn", "stateless"])
+@pytest.mark.parametrize("predictor", ["rnn", "stateless", "averaged"])
 def test_what_a_narrow_output_layer_cannot_span_is_told(predictor):
     torch.manual_seed(1)
-    reader = {"rnn": "decoder.rnn.0.weight_ih_l0", "stateless": "joint_network.lin_dec.weight"}
+    reader = {
+        "rnn": "decoder.rnn.0.weight_ih_l0",
+        "stateless": "joint_network.lin_dec.weight",
+        "averaged": "decoder.output.weight",
+    }
     state = {
         EMBED: torch.randn(50, 16),
         OUT: torch.randn(50, 8),

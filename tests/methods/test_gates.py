@@ -49,9 +49,9 @@ def derive_next(out, stage, exp="run"):
     return call("derive_student", [*words, "--out", str(out)])
 
 
-@pytest.mark.parametrize("decoder", ["rnn", "stateless"])
+@pytest.mark.parametrize("decoder", ["rnn", "stateless", "averaged"])
 def test_units_are_sorted_without_a_change(decoder):
-    conf = {"embed_size": 16} if decoder == "stateless" else tiny_config()["decoder_conf"]
+    conf = {"embed_size": 16} if decoder != "rnn" else tiny_config()["decoder_conf"]
     config = tiny_config(decoder=decoder, decoder_conf=conf)
     torch.manual_seed(2)
     net = build(config)

@@ -65,6 +65,10 @@ def test_gate_and_manifest(student):
     write(student)
     again = json.loads((STUDENT / "manifest.json").read_text())
     assert {**again, "date": 0} == {**said, "date": 0}
+    assert said["stock"] == "as trained"
+    (STUDENT / "student.json").write_text('{"sizes": {"decoder": "averaged"}}')
+    write(student)
+    assert MANIFEST.read(STUDENT)["stock"].startswith("none: its predictor, `averaged`, is")
 
 
 def test_check_names_what_differs(student, capsys):

@@ -1,5 +1,6 @@
 """The stage script from end to end, with a stub that leaves the files of each command line."""
 
+import json
 import os
 import shutil
 import sys
@@ -79,6 +80,20 @@ def test_both_students_of_a_cascade_are_decoded_and_reported(recipe):
     os.unlink(recipe.dir / folder / model)
     error = recipe.error(**SAME, stage=16, stop_stage=16)
     assert f"exp/kd_stage1 is trained, but has no lookahead/{model}; --stage 16" in error
+
+
+def test_a_predictor_of_ours_is_decoded_as_any_other_and_told_of(recipe):
+    plan = "stages: [{student: {decoder: {type: averaged, context: 1}}}]\n"
+    recipe.write("conf/compression.yaml", plan)
+    error = recipe.error(**SAME)
+    assert "student.decoder.context: 1 label is 'type: stateless'" in error
+    assert recipe.verbs() == []
+    recipe.write("conf/compression.yaml", plan.replace("context: 1", "context: 3"))
+    recipe.ok(**SAME, stage=16, stop_stage=16)
+    decoded = [call for call in recipe.calls() if call[0].endswith(".decode")]
+    assert {value(call, "--asr_train_config") for call in decoded} == {"exp/kd_stage1/config.yaml"}
+    manifest = json.loads((recipe.dir / "exp/kd_stage1/manifest.json").read_text())
+    assert manifest["stage"]["sizes"] == {"decoder": {"type": "averaged", "context": 3}}
 
 
 def test_training_and_decoding_are_called_as_espnet_calls_them(finished):

@@ -95,11 +95,14 @@ def test_a_stateless_student_of_a_stateless_teacher():
         ("rnn", {"type": "stateless", "embed_size": 17}, "17 is larger than the teacher's 16"),
         ("rnn", {"type": "stateless", "hidden_size": 8}, "a stateless predictor has none"),
         ("stateless", {"type": "rnn"}, "one of type 'rnn' cannot be made of it"),
+        ("averaged", {"type": "stateless"}, "is averaged; one of type 'stateless' cannot be made"),
+        ("averaged", {"type": "rnn"}, "one of type 'rnn' cannot be made of it"),
+        ("averaged", {"type": "averaged", "context": 3}, "3, but the teacher's .* averages 2 la"),
     ],
 )
 def test_predictors_that_cannot_be_are_refused(decoder, wanted, message):
     teacher = dataclasses.replace(
-        architecture_of(tiny_config(), 20, 7), decoder=decoder, decoder_size=16
+        architecture_of(tiny_config(), 20, 7), decoder=decoder, decoder_size=16, context=2
     )
     with pytest.raises(UserError, match=message):
         teacher.with_sizes(read_sizes("plan", {"decoder": wanted}), "plan")

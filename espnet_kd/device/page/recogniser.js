@@ -5,6 +5,7 @@ import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 import { FeatureStream, FrontEnd } from "./features.js";
 
 const BLANK = 0, MOST_LABELS = 10, WINDOW = 8, SHORT_PAUSE = 0.3;
+const STATES = { lstm: ["h", "c"], stateless: [], averaged: ["h"] }; // of a predictor
 export const PAUSES = { pause: 1.0, silence: 2.4, longest: 20.0 };
 
 export class Model {
@@ -38,7 +39,7 @@ export class Model {
   }
 
   startPredictor() {
-    return this.d.predictor === "lstm" ? { h: this.zeros("h"), c: this.zeros("c") } : {};
+    return Object.fromEntries(STATES[this.d.predictor].map((name) => [name, this.zeros(name)]));
   }
 
   // Encode feature frames: [projected encoder frames (U of them), states].
@@ -54,7 +55,8 @@ export class Model {
   async predict(label, states) {
     const y = new ort.Tensor("int64", BigInt64Array.of(BigInt(label)), [1]);
     const out = await this.predictor.run({ y, ...states });
-    return [out.d.data, this.d.predictor === "lstm" ? { h: out.h_out, c: out.c_out } : {}];
+    const after = STATES[this.d.predictor].map((name) => [name, out[`${name}_out`]]);
+    return [out.d.data, Object.fromEntries(after)];
   }
 
   // The likeliest token of each encoder frame, after the same labels.
