@@ -8,12 +8,15 @@ from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer, 
 
 from espnet_kd.espnet.averaged_decoder import AveragedDecoder
 from espnet_kd.espnet.predictor import Predictor
+from espnet_kd.espnet.stock import attach
 from espnet_kd.methods.tied import tie
 from espnet_kd.spec.named_sizes import read_sizes
 from espnet_kd.students.averaged import averaged
 from espnet_kd.students.halfway import halfway
+from espnet_kd.students.importance import weight_scores
 from espnet_kd.students.inherit import inherit
 from espnet_kd.students.model_config import architecture_of, config_of
+from espnet_kd.students.nested_units import Member, in_order_of_rank, member_units, take_member
 from tests.espnet.tiny import build, tiny_config
 
 ALL = [0, 1, 2, 3]
@@ -204,12 +207,34 @@ def test_halfway_to_it():
     small.load_state_dict(inherit(build(config).state_dict(), teacher, half, ALL))
 
 
-def test_it_can_be_tied():
+def test_it_can_be_tied_and_trained_so():
     config = tiny_config(decoder="averaged", decoder_conf={"embed_size": 8, "hidden_size": 12})
     model = build(config).eval()
     state, residual = tie(model.state_dict(), "averaged")
     config["decoder_conf"]["embed_size"] = 16
     tied = build(config).eval()
+    attach(tied, {"method": "cut", "tied": True})
     tied.load_state_dict(state)
-    assert residual < 1e-5
+    assert residual < 1e-5 and "embed.weight" not in dict(tied.decoder.named_parameters())
     torch.testing.assert_close(said(tied, pairs), said(model, pairs), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        begun = [Predictor(m, torch.device("cpu")).start(2)[0] for m in (tied, model)]
+    torch.testing.assert_close(*begun, rtol=1e-4, atol=1e-5)
+
+
+def test_members_of_a_family_are_parts_of_it():
+    conf = {"embed_size": 12, "hidden_size": 16, "context": 3}
+    config = tiny_config(decoder="averaged", decoder_conf=conf)
+    model = build(config).eval()
+    sizes, before = architecture_of(config, 20, model.vocab_size), said(model, pairs)
+    state = in_order_of_rank(model.state_dict(), sizes, weight_scores(model.state_dict()))
+    model.load_state_dict(state)
+    # The joint network's units are sorted, too.
+    now, before = (x.sort(-1).values for x in (said(model, pairs), before))
+    torch.testing.assert_close(now, before, rtol=1e-4, atol=1e-5)
+    smaller = sizes.with_blocks([0, 2]).resized(decoder_size=8, embed_size=6, joint_size=8)
+    member = Member(smaller, [0, 2])
+    (units,) = member_units(sizes, [member])
+    small = build({**config, **config_of(smaller, config, [0, 2])}).eval()
+    small.load_state_dict(take_member(state, sizes, member, units, True))
+    assert torch.equal(small.decoder.norm.weight, model.decoder.norm.weight[:8])
