@@ -69,6 +69,7 @@ class Student(TypedDict, total=False):
     labels: str
     label_set: str
     label_teachers: List[str]
+    select: Optional[Dict[str, Any]]
     kept_blocks: List[Count]
     params: Count
     params_by_part: Dict[str, Count]

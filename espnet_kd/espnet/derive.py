@@ -224,6 +224,8 @@ def derive(
         facts["label_set"] = stage.label_set
     if stage.label_teachers is not None:
         facts["label_teachers"] = list(stage.label_teachers)
+    if stage.select is not None:
+        facts["select"] = stage.select.values
     if taught and taught_files != files:
         facts["taught_by"] = str(taught_files[0].parent)
     if sample is not None:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.records import DECODING, FACTS, HISTORY, STUDENT, Facts, Student
 from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.spec.pseudo_labels import NONE
 from espnet_kd.spec.stage import FIRST, PREVIOUS
 
 FORWARD = 1 / 3  # of an update
@@ -136,10 +137,13 @@ def _operations(
     kd = read_yaml(path, "an experiment's config").get("kd_conf") or {}
     heard, unit = audio and audio / epochs, _audio(first)  # seconds of an epoch
     unit = unit and unit / ((FACTS.read_if_there(first) or Facts()).get("epochs") or 1)
-    made = folder / MADE_SETS  # of another set, or a part of one
-    sets = sorted(p.name for p in made.iterdir()) if made.is_dir() else [""]
+    made, label_set = folder / MADE_SETS, student.get("label_set")
+    sets = sorted(p.name for p in made.iterdir() if p.is_dir()) if made.is_dir() else [""]
+    sets = [label_set] if label_set else sets
     share = heard / unit if heard and unit and made.is_dir() else 1.0
-    if student.get("label_set") and not unit:  # the teacher's epoch is not known
+    # An epoch on another set, or on chosen labels, counts by its audio, in epochs of the teacher.
+    chosen = (student.get("select") or {}).get("by", NONE) != NONE
+    if (label_set or chosen) and not (heard and unit):
         return None, {}
     work = float(share * epochs * (size + (modes_of(kd) - 1) * alone))
     once: Dict[str, float] = {}

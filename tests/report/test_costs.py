@@ -129,9 +129,19 @@ def test_an_epoch_of_another_set_counts_by_its_audio(exp):
     oracle = leave(exp / "kd_o", 500, audio=900.0, label_set="target", derivation=sample)
     (oracle / "hard_labels/target").mkdir(parents=True)
     assert teacher_epochs(exp, "kd_o") == pytest.approx(2 * 0.5 / 4 + 30 / 3 / 100)
+    (few / "hard_labels/before").mkdir()  # of a plan with another set
+    assert teacher_epochs(exp, "kd_s") == pytest.approx(trained + 1 / 3 / 2)
+    chosen = {
+        "select": {"by": "agreement", "keep": 0.5},
+        "name": "c",
+        "teacher": str(exp / "asr_t"),
+    }
+    leave(exp / "kd_c", 500, labels="teacher", audio=1800.0, **chosen)
+    (exp / "kd_c/hard_labels/train").mkdir(parents=True)
+    assert teacher_epochs(exp, "kd_c") == pytest.approx(0.5 + 1 / 3 / 2)
     # An imported teacher: nobody knows how long its epochs were.
     (exp / "asr_t/history.json").unlink()
-    assert teacher_epochs(exp, "kd_s") is None
+    assert teacher_epochs(exp, "kd_s") is None and teacher_epochs(exp, "kd_c") is None
 
 
 def test_derivation_counts_by_its_share_of_the_audio(exp):
