@@ -1,7 +1,8 @@
 """Check a compression plan and list the students of all paths, one a line.
 
-A line holds number, name, teacher (another student, or - for the first teacher) and path. With
---students, what the gates have found so far counts.
+A line holds number, name, teacher (another student, or - for the first teacher), path, and further
+paths that would train the same student, which is made once. With --students, what the gates have
+found so far counts.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Print the students."""
     for number, student in enumerate(students_of(get_parser().parse_args(cmd)), 1):
-        print(number, student.name, student.teacher or "-", student.path)
+        print(number, student.name, student.teacher or "-", student.path, *student.also_on)
 
 
 if __name__ == "__main__":

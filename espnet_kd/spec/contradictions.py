@@ -58,7 +58,9 @@ def check_gate(where: str, gate: Optional[Gate], stages: Sequence[Stage]) -> Non
         return
     gates = [stage.gate for stage in stages if stage.gate is not None]
     if not gates:
-        raise UserError(f"{where}: all stages say 'gate: false'; leave it out, or that in one")
+        raise UserError(
+            f"{where}: all stages say 'gate: false'; leave this gate out, or that in some stage"
+        )
     for key in OF_LONGER if all(g.otherwise != LONGER for g in gates) else ():
         if key in gate.written:
             raise UserError(
