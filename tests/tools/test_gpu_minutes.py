@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from tests.recipe.shell_recipe import ends
-from tools.gpu.checks import Check, checks, run_check
+from tools.gpu.checks import Check, checks, main, run_check
 from tools.gpu.result_rows import Results
 
 
@@ -50,6 +50,18 @@ def test_wrong_numbers_and_failures_are_told_apart_from_right_ones():
     assert run_check("x", Check(slightly_wrong, 0.1), "cpu")["problem"] == ""
     assert "inf" in run_check("x", Check(not_finite), "cpu")["problem"]
     assert run_check("x", Check(broken), "cpu")["problem"] == "ValueError: no such thing"
+
+
+@pytest.mark.parametrize("only, code", [("band", 1), ("recursion", 0)])
+def test_what_was_wrong_in_an_earlier_call_stays_wrong(tmp_path, monkeypatch, only, code):
+    file = tmp_path / "results.jsonl"
+    for name in checks():
+        problem = "differs by 1.0e-02" if "band" in name else ""
+        Results(file, "cpu").add("checks", name, [{"problem": problem}])
+    monkeypatch.setattr(sys, "argv", ["checks"])
+    with pytest.raises(SystemExit) as end:
+        main(["--device", "cpu", "--results", str(file), "--only", only])
+    assert end.value.code == code
 
 
 def test_pieces_of_the_loss_are_right_in_float32():
