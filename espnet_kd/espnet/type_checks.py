@@ -15,7 +15,7 @@ import functools
 import importlib.util
 import sys
 import types
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, List
 
 SPARED = ("espnet2", "inflect")
 
@@ -53,9 +53,11 @@ def _import_later(name: str, *waiting: str) -> None:
         waiting: Objects of it that are imported by name long before they are used: the module is
             run when something of theirs is asked for.
     """
-    if name in sys.modules or importlib.util.find_spec(name) is None:
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    if spec is None:
         return
     stand_in = types.ModuleType(name)
+    stand_in.__spec__ = spec  # by which others ask whether it is there
 
     def real() -> types.ModuleType:
         if sys.modules.get(name) is stand_in:
@@ -69,8 +71,22 @@ def _import_later(name: str, *waiting: str) -> None:
             return _Waiting(lambda: getattr(real(), attribute))
         return getattr(real(), attribute)
 
+    if spec.submodule_search_locations is not None:
+        stand_in.__path__ = _Places(spec.submodule_search_locations, real)
     stand_in.__getattr__ = of_the_module  # type: ignore[method-assign]
     sys.modules[name] = stand_in
+
+
+class _Places(List[str]):
+    """Where modules of a package lie; it is run before one of them is looked for."""
+
+    def __init__(self, places: List[str], real: Callable[[], Any]) -> None:
+        super().__init__(places)
+        self._real = real
+
+    def __iter__(self) -> Iterator[str]:
+        self._real()
+        return super().__iter__()
 
 
 class _Waiting:

@@ -1,6 +1,7 @@
 """Packages that ESPnet imports and hardly anybody uses run when they are used."""
 
 import importlib
+import importlib.util
 import sys
 
 from espnet_kd.espnet.type_checks import _import_later
@@ -35,6 +36,27 @@ def test_an_object_of_a_module_waits_too(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "noise\n"
     assert isinstance(importlib.import_module("noisy_stats").Law, type)  # the class itself now
     sys.modules.pop("noisy_stats")
+
+
+def test_a_module_of_a_package_is_imported_after_the_package(tmp_path, monkeypatch, capsys):
+    package = tmp_path / "noisy_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('noise')\nfrom .inner import answer\n")
+    (package / "inner.py").write_text("answer = 42\n")
+    (package / "law.py").write_text("from . import inner\nmean = inner.answer\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _import_later("noisy_package", "answer")
+    from noisy_package import answer  # noqa: F401 - it waits
+
+    assert importlib.util.find_spec("noisy_package") is not None
+    assert capsys.readouterr().out == ""
+    assert importlib.import_module("noisy_package.law").mean == 42
+    assert importlib.import_module("noisy_package.inner").answer == 42
+    assert capsys.readouterr().out == "noise\n"
+    package = importlib.import_module("noisy_package")
+    assert package.answer == 42 and package.law.mean == 42
+    for name in ("noisy_package", "noisy_package.inner", "noisy_package.law"):
+        sys.modules.pop(name)
 
 
 def test_a_module_that_is_not_there_stays_missing():
