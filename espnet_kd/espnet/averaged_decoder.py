@@ -16,6 +16,9 @@ import torch
 from espnet2.asr_transducer.decoder.abs_decoder import AbsDecoder
 from espnet2.tasks.asr_transducer import decoder_choices
 
+from espnet_kd.spec.named_sizes import LARGEST_CONTEXT
+from espnet_kd.spec.values import whole_number
+
 NAME = "averaged"
 
 
@@ -26,11 +29,14 @@ class AveragedDecoder(AbsDecoder):
         vocab_size: Vocabulary V; blank is 0.
         embed_size: Width E of the label embedding.
         hidden_size: Width D of the output.
-        context: Number N of labels.
+        context: Number N of labels, from 2 to `LARGEST_CONTEXT`.
         embed_dropout_rate: Dropout of embeddings.
 
     Attributes:
         output_size: Width D of the output.
+
+    Raises:
+        UserError: it hears another number of labels.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class AveragedDecoder(AbsDecoder):
         embed_dropout_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        whole_number("decoder_conf.context", context, 2, LARGEST_CONTEXT)
         self.embed = torch.nn.Embedding(vocab_size, embed_size, padding_idx=0)
         self.embed_dropout_rate = torch.nn.Dropout(p=embed_dropout_rate)
         self.position = torch.nn.Linear(embed_size, context, bias=False)

@@ -291,8 +291,10 @@ class AveragedPredictor(torch.nn.Module):
 
     def __init__(self, decoder: Any, project: torch.nn.Linear, fold: bool = True) -> None:
         super().__init__()
-        read = torch.cat([decoder.position.weight, decoder.output.weight])  # (N + D, E)
-        self.table, self.read = folded(decoder.embed.weight, read, None, fold)
+        readers = [decoder.position.weight, decoder.output.weight]  # (N, E), (D, E)
+        self.table, read = folded(decoder.embed.weight, torch.cat(readers), None, fold)
+        # Apart, where the table does not have them: what is of two grids lies together on none.
+        self.readers = torch.nn.ParameterList([] if read is None else readers)
         self.context, self.bias = decoder.context, decoder.output.bias
         self.norm, self.project = decoder.norm, project
 
@@ -307,7 +309,8 @@ class AveragedPredictor(torch.nn.Module):
             Output in the joint space (B, J), then `h` after the label.
         """
         x = torch.nn.functional.embedding(y, self.table)  # (B, E) or (B, N + D)
-        x = x if self.read is None else affine(x, self.read)  # (B, N + D)
+        if len(self.readers):
+            x = torch.cat([torch.matmul(x, weight.t()) for weight in self.readers], -1)
         shares = x[:, : self.context].t()[..., None] / self.context  # (N, B, 1)
         parts = shares * x[None, :, self.context :]  # (N, B, D)
         later = torch.cat([h[1:], torch.zeros_like(h[:1])]) + parts[1:]  # (N - 1, B, D)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from espnet2.asr_transducer.beam_search_transducer import BeamSearchTransducer, Hypothesis
 
+from espnet_kd.errors import UserError
 from espnet_kd.espnet.averaged_decoder import AveragedDecoder
 from espnet_kd.espnet.predictor import Predictor
 from espnet_kd.espnet.stock import attach
+from espnet_kd.export.graphs import AveragedPredictor
 from espnet_kd.methods.tied import tie
 from espnet_kd.spec.named_sizes import read_sizes
 from espnet_kd.students.averaged import averaged
+from espnet_kd.students.grid import Grid, grid_of
 from espnet_kd.students.halfway import halfway
 from espnet_kd.students.importance import weight_scores
 from espnet_kd.students.inherit import inherit
@@ -80,6 +83,12 @@ def test_it_is_the_formula_whole_by_labels_and_in_espnets_searches(context):
             torch.testing.assert_close(mine[0], whole[0, u])
 
 
+@pytest.mark.parametrize("context", [1, 9, "2"])
+def test_no_other_number_of_labels_is_heard(context):
+    with pytest.raises(UserError, match="^decoder_conf.context: expected "):
+        AveragedDecoder(V, E, D, context)
+
+
 def test_its_gradient():
     decoder = a_decoder(3, torch.float64)
     labels = torch.tensor([[0, 2, 2, 7]])
@@ -94,6 +103,21 @@ def test_its_gradient():
     torch.autograd.gradcheck(
         lambda e, *rest: said(torch.cat([e.new_zeros(1, E), e]), *rest), (embed, *values[1:])
     )
+
+
+@torch.no_grad()
+def test_a_device_steps_alike_and_keeps_the_grid_of_each_matrix():
+    decoder, project = a_decoder(3), torch.nn.Linear(D, 4)
+    bits = {decoder.embed: 4, decoder.position: 3, decoder.output: 4, project: 4}
+    for part, count in bits.items():
+        part.weight.copy_(Grid(count).round(part.weight))
+    network = AveragedPredictor(decoder, project, fold=False)
+    labels, waiting = [0, 3, 8, 3, 1], torch.zeros(2, 1, D)
+    whole = project(decoder(torch.tensor([labels])))  # (1, U, J)
+    for u, label in enumerate(labels):
+        y, waiting = network(torch.tensor([label]), waiting)
+        torch.testing.assert_close(y, whole[:, u])
+    assert all(grid_of(w) is not None for w in network.parameters() if w.dim() > 1)
 
 
 @pytest.mark.parametrize("kind", ["tsd", "alsd", "maes"])
