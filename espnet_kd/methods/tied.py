@@ -56,8 +56,6 @@ class Tied(Addition):
                 f"{where}: needs sizes by name: joint_network.joint_space_size in 'student' is "
                 "the width of the embedding, too; 'target' decides them apart"
             )
-        if stage.anneal != "anew":
-            raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
         named = stage.sizes.named if stage.sizes is not None else {}
         joint, embed = (
             named.get(key) for key in ("joint_network.joint_space_size", "decoder.embed_size")
