@@ -12,10 +12,11 @@ imported when somebody uses them.
 """
 
 import functools
+import importlib.machinery
 import importlib.util
 import sys
 import types
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional
 
 SPARED = ("espnet2", "inflect")
 
@@ -53,7 +54,7 @@ def _import_later(name: str, *waiting: str) -> None:
         waiting: Objects of it that are imported by name long before they are used: the module is
             run when something of theirs is asked for.
     """
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    spec = None if name in sys.modules else _spec(name)
     if spec is None:
         return
     stand_in = types.ModuleType(name)
@@ -75,6 +76,16 @@ def _import_later(name: str, *waiting: str) -> None:
         stand_in.__path__ = _Places(spec.submodule_search_locations, real)
     stand_in.__getattr__ = of_the_module  # type: ignore[method-assign]
     sys.modules[name] = stand_in
+
+
+def _spec(name: str) -> Optional[importlib.machinery.ModuleSpec]:
+    """Find a module, but import nothing: `find_spec` alone imports the package that it is in."""
+    package = name.rpartition(".")[0]
+    if not package:
+        return importlib.util.find_spec(name)
+    around = _spec(package)
+    places = around.submodule_search_locations if around else None
+    return importlib.machinery.PathFinder.find_spec(name, places) if places else None
 
 
 class _Places(List[str]):
