@@ -4,8 +4,9 @@ r"""Compare students of different arms, each run with several seeds, pair by pai
         --pair exp/sensitivity_92/stage1=exp/rule_92/stage1 \
         --pair exp/double/one_shot_own2_stage3=exp/thin/stage3
 
-An arm is a folder of evidence.sh that holds seed1/results.json, seed2/results.json and so on; of
-both arms of all pairs those seeds count that all have.
+An arm is a folder of evidence.sh that holds seed1/results.json, seed2/results.json and so on. Two
+runs of one seed are a pair; a seed that an arm lacks is left out of all pairs, and the report says
+so.
 """
 
 import argparse

@@ -7,9 +7,16 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from espnet_kd.common.records import RESULTS
+from espnet_kd.common.records import RESULTS, experiment
 from espnet_kd.errors import UserError, check_name
-from espnet_kd.report.seeds import PooledDifference, Runs, pooled_differences, read_runs
+from espnet_kd.report.seeds import (
+    PooledDifference,
+    Runs,
+    check_same_way,
+    pooled_differences,
+    read_runs,
+)
+from espnet_kd.report.seeds_markdown import of_two, warnings_of
 from espnet_kd.report.tables import table
 from espnet_kd.report.words import interval, signed
 from espnet_kd.scoring.grouping import AUTO
@@ -40,7 +47,7 @@ def parse_pairs(options: Sequence[str]) -> List[Pair]:
     """Parse `--pair ARM/STUDENT=ARM/STUDENT` options.
 
     Raises:
-        UserError: an option is of another form.
+        UserError: an option is of another form, or names one student twice.
     """
     result = []
     for option in options:
@@ -48,6 +55,8 @@ def parse_pairs(options: Sequence[str]) -> List[Pair]:
         if len(sides) != 2 or any(len(side.parts) < 2 for side in sides):
             raise UserError(f"--pair {option}: not of the form ARM/STUDENT=ARM/STUDENT")
         first, second = (Place(side.parent, side.name) for side in sides)
+        if first == second:
+            raise UserError(f"--pair {option}: one student on both sides; name another one")
         result.append((first, second))
     return result
 
@@ -59,10 +68,14 @@ class Arms:
     Attributes:
         seeds: Names of the folders of the runs, those that all arms have.
         runs: Runs of each arm, by its folder.
+        left_out: Folders of further runs, which other arms lack.
+        one_teacher: Whether all arms have the same first teacher, seed by seed.
     """
 
     seeds: List[str]
     runs: Dict[Path, Runs]
+    left_out: List[str]
+    one_teacher: bool
 
     def differences(self, pairs: Sequence[Pair], draws: int, seed: int) -> List[PooledDifference]:
         """Compare the students of each pair, over speakers and trainings.
@@ -115,9 +128,9 @@ def read_arms(pairs: Sequence[Pair], drawn_by: str = AUTO) -> Arms:
     arms = list(dict.fromkeys(place.arm for pair in pairs for place in pair))
     names = {arm.name: arm for arm in arms}
     for arm in arms:
-        if names[arm.name] != arm:
+        if names[arm.name].resolve() != arm.resolve():
             raise UserError(f"--pair: {names[arm.name]} and {arm} have one name; rename a folder")
-    seeds = _common_seeds(arms)
+    seeds, left_out = _common_seeds(arms)
     runs = {arm: read_runs([arm / seed for seed in seeds], drawn_by) for arm in arms}
     first, *others = arms
     for arm in others:
@@ -125,10 +138,16 @@ def read_arms(pairs: Sequence[Pair], drawn_by: str = AUTO) -> Arms:
     for place in (place for pair in pairs for place in pair):
         known = [m.name for m in runs[place.arm].models]
         check_name(f"--pair: {place.arm}: no student in all its runs", place.model, known)
-    return Arms(seeds, runs)
+    teachers = {tuple(_first_teacher(arm / seed) for seed in seeds) for arm in arms}
+    return Arms(seeds, runs, left_out, len(teachers) == 1)
 
 
-def _common_seeds(arms: Sequence[Path]) -> List[str]:
+def _first_teacher(folder: Path) -> Path:
+    return experiment(folder, RESULTS.read(folder)["models"][0]).resolve()
+
+
+def _common_seeds(arms: Sequence[Path]) -> Tuple[List[str], List[str]]:
+    """Return the folders of the seeds that all arms have, and those of further ones."""
     reported: Dict[Path, Dict[int, str]] = {}
     for arm in arms:
         reports = sorted(arm.glob(f"seed*/{RESULTS.file}"))
@@ -138,18 +157,18 @@ def _common_seeds(arms: Sequence[Path]) -> List[str]:
     if len(common) < 2:
         has = "; ".join(f"{arm}: {', '.join(s.values()) or 'none'}" for arm, s in reported.items())
         raise UserError(f"--pair: arms need two seeds in common that are reported, not {has}")
-    return [reported[arms[0]][number] for number in sorted(common)]
+    further = [
+        f"{arm.name}/{name}"
+        for arm, seeds in reported.items()
+        for number, name in sorted(seeds.items())
+        if number not in common
+    ]
+    return [reported[arms[0]][number] for number in sorted(common)], further
 
 
 def _check_alike(arm: Path, ours: Runs, first: Path, theirs: Runs, seed: str) -> None:
     reports = [RESULTS.read(folder / seed) for folder in (arm, first)]
-    for key in ("test_sets", "inference_tag", "decoding"):
-        ways = [report.get(key) for report in reports]
-        if ways[0] != ways[1]:
-            raise UserError(
-                f"{arm}: {key}: {ways[0]}, but {first} has {ways[1]}; compare arms of the same "
-                "test sets and decoding"
-            )
+    check_same_way(arm / seed, reports[0], first / seed, reports[1], "compare arms")
     for test_set, words in theirs.words.items():
         if not np.array_equal(words, ours.words[test_set]):
             raise UserError(
@@ -169,7 +188,6 @@ def arms_md(
         differences: Their differences (`Arms.differences`).
         draws: Draws of the bootstrap.
     """
-    some = next(iter(arms.runs.values()))
     places = {str(place): place for pair in pairs for place in pair}
     head = ["Test set", "Student", "against", "Parameters", "WER %", "difference"]
     head += ["95 %, other speech", "95 %, and seeds", "wins"]
@@ -189,13 +207,43 @@ def arms_md(
                 f"{d.wins} of {len(arms.seeds)}" + (f", {d.ties} tied" if d.ties else ""),
             ]
         )
+    cautions = _cautions(arms, pairs)
+    lines = ["# Arms compared", "", *cautions, *[""] * bool(cautions)]
+    lines += [*table(head, body, left=3), "", *_legend(arms, draws)]
+    return "\n".join(lines) + "\n"
+
+
+def _cautions(arms: Arms, pairs: Sequence[Pair]) -> List[str]:
+    """Say what a reader of the table has to know before."""
+    lines = [f"- left out, not in every arm: {', '.join(arms.left_out)}"] * bool(arms.left_out)
+    if not arms.one_teacher:
+        teachers = {arm: Place(arm, runs.models[0].name) for arm, runs in arms.runs.items()}
+        told = "; ".join(
+            f"{arm.name}, {arms.params(teacher):,} parameters, WER "
+            + ", ".join(f"{arms.wer(teacher, s):.2f} % on {s}" for s in arms.runs[arm].words)
+            for arm, teacher in teachers.items()
+        )
+        lines.append(f"- the arms' first teachers are different experiments: {told}")
+    places = dict.fromkeys(place for pair in pairs for place in pair)
+    warnings = [
+        sentence
+        for arm, runs in arms.runs.items()
+        for sentence in warnings_of(
+            runs, {place.model: str(place) for place in places if place.arm == arm}, arms.seeds
+        )
+    ]
+    return [*lines, *(f"- **{sentence}**" for sentence in dict.fromkeys(warnings))]
+
+
+def _legend(arms: Arms, draws: int) -> List[str]:
+    some = next(iter(arms.runs.values()))
     drawn = "; ".join(f"for {s}, {g.describe()}" for s, g in some.groupings.items())
-    legend = [
+    return [
         f"- Means over {', '.join(arms.seeds)}, which all arms have. *Difference*: WER minus that "
         "of the student it stands *against*, in points; below 0 is better. *Wins*: seeds in which "
         "it has the lower WER.",
         f"- *95 %, other speech*: paired bootstrap ({draws:,} draws) of the errors summed over "
-        f"seeds. Drawn are, {drawn}. *95 %, and seeds*: trainings vary, too (docs/results.md). † "
+        f"seeds. Drawn are, {drawn}. *95 %, and seeds*: trainings vary, too (docs/results.md)"
+        f"{of_two(len(arms.seeds)).replace(' (docs/results.md)', '')}. † "
         "marks an interval without 0, each looked at alone.",
     ]
-    return "\n".join(["# Arms compared", "", *table(head, body, left=3), "", *legend]) + "\n"

@@ -10,7 +10,7 @@ from espnet_kd.report.device_section import device_section, window_section
 from espnet_kd.report.espnet_tables import espnet_block, espnet_tables
 from espnet_kd.report.family_markdown import family_section, family_sentences
 from espnet_kd.report.findings import Content
-from espnet_kd.report.paths import by_path, spoken
+from espnet_kd.report.paths import by_path
 from espnet_kd.report.tables import (
     breakdown_tables,
     comparison_table,
@@ -20,7 +20,7 @@ from espnet_kd.report.tables import (
     stock_table,
     wer_before,
 )
-from espnet_kd.report.words import UNKNOWN, answer, circumstances
+from espnet_kd.report.words import UNKNOWN, answer, circumstances, made_once
 
 CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
@@ -131,15 +131,7 @@ def _legend(content: Content) -> List[str]:
             "are decoded in, its chunks are longer, by the frames that the plan says; so is its "
             "delay.",
         ]
-    once = [
-        f"{row.name} is also that of {', '.join(map(spoken, row.also_on))}"
-        for row in content.rows
-        if row.also_on
-    ]
-    if once:
-        lines[3:3] = [
-            f"- *Made once*: {'; '.join(once)}, which would have trained the same, to the bit.",
-        ]
+    lines[3:3] = made_once({row.name: row.also_on for row in content.rows})
     if len(by_path(content.rows[1:])) > 1:
         lines[3:3] = [
             "- *Paths*, in italics: *progressive* goes down stage by stage, each student teaching "

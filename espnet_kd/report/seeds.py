@@ -196,19 +196,7 @@ def read_runs(
     runs = {folder: RESULTS.read(folder) for folder in folders}
     where, first = folders[0], runs[folders[0]]
     for folder, run in runs.items():
-        for key in ("test_sets", "inference_tag"):
-            if _sorted(run[key]) != _sorted(first[key]):
-                raise UserError(
-                    f"{folder}/results.json: {key}: {run[key]}, but {where} has {first[key]}; "
-                    "pool runs of the same test sets and decoding"
-                )
-        # A name that was given with --inference_tag does not say it.
-        ways = ["aligned" if r.get("decoding") == "aligned" else "other" for r in (run, first)]
-        if ways[0] != ways[1]:
-            raise UserError(
-                f"{folder}/results.json: {ways[0]} decoding, but {where} has {ways[1]} decoding; "
-                "pool runs of the same decoding"
-            )
+        check_same_way(folder, run, where, first, "pool runs")
     _check_own_trainings(runs)
     entries = {folder: {m["name"]: m for m in run["models"]} for folder, run in runs.items()}
     models = _shared_models(entries, runs)
@@ -256,6 +244,34 @@ def read_runs(
         _family_costs(list(runs.values())),
         margin or _margin(runs),
     )
+
+
+def check_same_way(folder: Path, run: Results, where: Path, first: Results, what: str) -> None:
+    """Refuse a run that was tested on other sets than another, or decoded otherwise.
+
+    Args:
+        folder: Folder of the run.
+        run: Its report.
+        where: Folder of the other run.
+        first: Report of that.
+        what: Whatever is done with both, for messages.
+
+    Raises:
+        UserError: that is so.
+    """
+    for key in ("test_sets", "inference_tag"):
+        if _sorted(run[key]) != _sorted(first[key]):
+            raise UserError(
+                f"{folder}/results.json: {key}: {run[key]}, but {where} has {first[key]}; "
+                f"{what} of the same test sets and decoding"
+            )
+    # A name that was given with --inference_tag does not say it.
+    ways = ["aligned" if r.get("decoding") == "aligned" else "other" for r in (run, first)]
+    if ways[0] != ways[1]:
+        raise UserError(
+            f"{folder}/results.json: {ways[0]} decoding, but {where} has {ways[1]} decoding; "
+            f"{what} of the same decoding"
+        )
 
 
 def _check_own_trainings(runs: Dict[Path, Results]) -> None:

@@ -1,7 +1,7 @@
 """The report over several seeds: one table."""
 
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from espnet_kd.report.caveats import FEW
 from espnet_kd.report.costs import held_equal
@@ -10,7 +10,7 @@ from espnet_kd.report.paths import PROGRESSIVE, pairs, spoken
 from espnet_kd.report.seeds import PooledDifference, Runs, SeedModel
 from espnet_kd.report.size_family import Margin
 from espnet_kd.report.tables import COSTS, table
-from espnet_kd.report.words import UNKNOWN, interval, signed
+from espnet_kd.report.words import UNKNOWN, interval, made_once, signed
 from espnet_kd.scoring.bootstrap import Interval
 
 CAPTIONS = {"family": "WER against size, a dot a run, lines through the means"}
@@ -36,7 +36,9 @@ def seeds_md(
     lines += [f"- run {k}: `{name}`" for k, name in enumerate(runs.names, 1)]
     if runs.left_out:
         lines += [f"- left out, not in every run: {', '.join(runs.left_out)}"]
-    lines += [f"- **{sentence}**" for sentence in _warnings(runs)]
+    labels = [f"run {k}" for k in range(1, len(runs.names) + 1)]
+    warnings = warnings_of(runs, {m.name: m.name for m in runs.models}, labels)
+    lines += [f"- **{sentence}**" for sentence in warnings]
     families, margin = runs.families(), runs.margin or Margin()
     told = family_sentences(families, runs.family_costs, margin, most=len(families))
     lines += [f"- {sentence}" for sentence in [*_held_equal(runs), *told]]
@@ -62,17 +64,23 @@ def seeds_md(
     return "\n".join(lines) + "\n"
 
 
-def _warnings(runs: Runs) -> List[str]:
-    """Name what no conclusion can be drawn from."""
+def warnings_of(runs: Runs, models: Mapping[str, str], labels: Sequence[str]) -> List[str]:
+    """Name what no conclusion can be drawn from.
+
+    Args:
+        runs: The runs.
+        models: Models that are compared, to their names in the report.
+        labels: Names of the runs in the report.
+    """
     sentences = []
     for (model, test_set), faults in runs.faults.items():
         runs_by_fault: Dict[str, List[str]] = {}
-        for k, what in enumerate(faults, 1):
+        for label, what in zip(labels, faults if model in models else ()):
             if what:
-                runs_by_fault.setdefault(what, []).append(f"run {k}")
+                runs_by_fault.setdefault(what, []).append(label)
         sentences += [
-            f"{model} {what} on {test_set} ({', '.join(numbers)}): comparisons with it say "
-            "nothing."
+            f"{models[model]} {what} on {test_set} ({', '.join(numbers)}): comparisons with it "
+            "say nothing."
             for what, numbers in runs_by_fault.items()
         ]
     for test_set, words in runs.words.items():
@@ -157,10 +165,14 @@ def _marked(i: Interval, sound: bool) -> str:
     return f"{interval(i, 2)}{' †' if i.significant and sound else ''}"
 
 
+def of_two(number: int) -> str:
+    """Say what intervals over the trainings of two seeds are worth; of more nothing."""
+    told = ", and of two the interval misses in up to 13 of 100 cases (docs/results.md)"
+    return told * (number == 2)
+
+
 def _legend(runs: Runs, draws: int, seed: int) -> List[str]:
     number = len(runs.names)
-    narrow = ", and of two the interval misses in up to 13 of 100 cases (docs/results.md)"
-    narrow *= number == 2
     return [
         "- *Difference*: mean over runs of WER minus that of the model it stands *against* in the "
         "same run, in points; below 0 is better. Students are compared with the first teacher, "
@@ -174,9 +186,10 @@ def _legend(runs: Runs, draws: int, seed: int) -> List[str]:
         "- *95 %, and seeds*: trainings vary, too, independently of the speakers, each with the "
         "teacher it has: how other trainings may compare. The variance of both is estimated "
         "(Cameron, Gelbach and Miller, JBES 2011; Student's distribution, Satterthwaite): "
-        f"{number} runs are too few to be drawn{narrow}. What all runs share (a teacher, the "
-        "data) is taken as given.",
+        f"{number} runs are too few to be drawn{of_two(number)}. What all runs share (a teacher, "
+        "the data) is taken as given.",
         "- † marks an interval without 0, each looked at alone: of many, one in twenty bears it "
         "by chance; none stands where a model does not recognise speech or a set has fewer than "
         f"{FEW} utterances. A missing † does not show that two models are equal.",
+        *made_once({m.name: m.also_on for m in runs.models}),
     ]

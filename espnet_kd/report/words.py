@@ -1,6 +1,6 @@
 """Numbers as a reader wants them, and the answer in a few sentences."""
 
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.costs import held_equal
@@ -124,6 +124,21 @@ def answer(
                 updates = a.cost.updates, b.cost.updates
                 sentences.append(held_equal(a.path_cost, b.path_cost, updates, names))
     return " ".join(sentences)
+
+
+def made_once(also_on: Mapping[str, Sequence[str]]) -> List[str]:
+    """Say of which other paths students are, too, as a line of a legend; none: no line.
+
+    Args:
+        also_on: Further paths of students, by name of the student.
+    """
+    once = [
+        f"{name} is also that of {', '.join(map(spoken, paths))}"
+        for name, paths in also_on.items()
+        if paths
+    ]
+    line = f"- *Made once*: {'; '.join(once)}, which would have trained the same, to the bit."
+    return [line] * bool(once)
 
 
 def _rank(other: Row, order: Sequence[str]) -> Tuple[bool, int, int]:

@@ -1,6 +1,7 @@
 """The command line `report_seeds` on three runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -298,7 +299,30 @@ def test_students_of_two_arms_are_compared_as_those_of_one(runs, tmp_path):
     (same,) = [line for line in known if line.startswith("| new | stage2 | one_shot |")]
     assert row.split(" | ")[5:] == same.split(" | ")[8:]
     assert any(line.startswith("| seen | runs/stage1 | runs/scratch |") for line in rows)
-    assert "- Means over seed2, seed3, which all arms have." in "\n".join(rows)
+    text = "\n".join(rows)
+    assert "- Means over seed2, seed3, which all arms have." in text
+    assert "- left out, not in every arm: runs/seed1, other/seed4\n" in text
+    assert "(docs/results.md), and of two the interval misses in up to 13 of 100 cases. †" in text
+    assert re.search(
+        r"- the arms' first teachers are different .*: runs, [0-9,]+ parameters", text
+    )
+    assert arms("--pair=runs/stage1=runs/scratch") == 0  # of one teacher, with three seeds
+    text = (tmp_path / "ARMS.md").read_text()
+    assert "first teachers" not in text and "left out" not in text and "of two" not in text
+
+
+def test_a_student_of_an_arm_that_says_nothing_is_told_of(runs, tmp_path):
+    counts = runs / f"seed2/asr_stage2/{TAG}/new/score_wer/counts.tsv"
+    head, *lines = counts.read_text().splitlines()
+    silent = [f"{u}\t{w}\t0\t0\t{w}\t0" for u, w in (line.split("\t")[:2] for line in lines)]
+    counts.write_text("\n".join([head, *silent]) + "\n")
+    shutil.copytree(runs, tmp_path / "other")
+    for seed in SEEDS:  # as earlier versions, which did not say it
+        edit(tmp_path / "other" / seed, lambda report: report.pop("decoding"))
+    assert arms("--pair=runs/stage2=other/one_shot") == 0
+    text = (tmp_path / "ARMS.md").read_text()
+    assert "- **runs/stage2 outputs nothing on new (seed2): comparisons with it say noth" in text
+    assert "other/stage2" not in text
 
 
 @pytest.mark.parametrize(
@@ -306,6 +330,7 @@ def test_students_of_two_arms_are_compared_as_those_of_one(runs, tmp_path):
     [
         ("runs/stage2", "not of the form ARM/STUDENT=ARM/STUDENT"),
         ("runs/stage2=stage2", "not of the form"),
+        ("runs/stage2=./runs/stage2", "one student on both sides"),
         ("runs/stage3=runs/stage2", "did you mean 'stage"),
         ("runs/stage2=few/stage2", "arms need two seeds in common that are reported, not runs: "),
         ("runs/stage2=apart/runs/stage2", "have one name"),
