@@ -78,7 +78,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     for model in (teacher, student):
         model.net.eval()
     parts: List[Dict[str, torch.Tensor]] = [
-        measure(*joints, Grid(*lattice), args.band_kept)
+        measure(joints[0], joints[1], Grid(*lattice), args.band_kept)
         for joints, lattice in sample.lattices(teacher.net, student.net)
     ]
     total = {key: float(sum(part[key].sum() for part in parts)) for key in parts[0]}

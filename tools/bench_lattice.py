@@ -34,7 +34,7 @@ import importlib.util
 import math
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import benchcli
 import benchlib
@@ -69,12 +69,20 @@ def _plain(case: Case) -> Losses:
 
 
 def _ours(
-    case: Case, teacher: object = None, objective: str = "collapsed", lattice: str = "full"
+    case: Case, teacher: Any = None, objective: str = "collapsed", lattice: str = "full"
 ) -> Losses:
     # Training asks one batch of 25 for its agreement.
     options = Objective(objective, lattice=lattice)
-    arguments = (case.student, teacher, *case.lattice, options)
-    return distillation_losses(*arguments, measure_agreement=False)
+    labels, t_len, u_len = case.lattice
+    return distillation_losses(
+        case.student, teacher, labels, t_len, u_len, options, measure_agreement=False
+    )
+
+
+def _cached(case: Case, lattice: str = "full") -> Losses:
+    if case.cache is None:
+        raise RuntimeError("the batch has no cache")
+    return _ours(case, Posteriors(case.cache), lattice=lattice)
 
 
 def _fast_rnnt(case: Case) -> Losses:
@@ -119,12 +127,12 @@ VARIANTS: Dict[str, Callable[[Case], Losses]] = {
     "naive_collapsed": lambda c: naive.collapsed(c.student, c.teacher, None, c.lattice),
     "naive_collapsed_cached": lambda c: naive.collapsed(c.student, None, c.cache, c.lattice),
     "ours": _ours,
-    "ours_collapsed_cached": lambda c: _ours(c, Posteriors(c.cache)),
+    "ours_collapsed_cached": _cached,
     "ours_collapsed": lambda c: _ours(c, c.teacher),
     "ours_full": lambda c: _ours(c, c.teacher, "full"),
     "ours_top_k": lambda c: _ours(c, c.teacher, "top_k"),
     **{name: functools.partial(_floor, forwards=n) for name, n in FLOORS.items()},
-    "ours_band_cached": lambda c: _ours(c, Posteriors(c.cache), lattice="band"),
+    "ours_band_cached": lambda c: _cached(c, "band"),
     "ours_band": lambda c: _ours(c, c.teacher, lattice="band"),
 }
 if importlib.util.find_spec("fast_rnnt"):
@@ -165,7 +173,8 @@ def make_case(
         return Joint(enc, dec, weight, torch.randn(vocabulary, device=device))
 
     student, teacher = joint(dims[0]), joint(dims[1])
-    student = Joint(*(part.requires_grad_() for part in student[:4]))
+    for part in student[:4]:
+        part.requires_grad_()
     simple = [torch.randn(vocabulary, dims[0], device=device) / dims[0] ** 0.5 for _ in range(2)]
     simple = [part.requires_grad_() for part in simple]
     return Case(student, teacher, None, naive.Lattice(labels, t_len, u_len), simple)
@@ -179,7 +188,7 @@ def step(variant: str, case: Case) -> Losses:
     loss = losses.rnnt.mean() if losses.kd is None else (losses.rnnt + losses.kd).mean()
     more = case.simple if variant == "fast_rnnt" else ()
     torch.autograd.grad(loss, [*case.student[:4], *more])
-    return Losses(*(None if x is None else x.detach() for x in losses[:2]))
+    return Losses(losses.rnnt.detach(), None if losses.kd is None else losses.kd.detach())
 
 
 class Bench:
@@ -260,7 +269,7 @@ def measure(
             peaks[name] = benchlib.in_child(functools.partial(bench.memory, name))
             progress.update()
         benchcli.check_losses({name: peaks[name] for name in peaks if name not in OTHERS})
-        seconds = {name: [] for name in args.variants}
+        seconds: Dict[str, List[float]] = {name: [] for name in args.variants}
         if args.repeats:
             seconds = benchlib.in_child(bench.seconds)
             progress.update(args.repeats * len(args.variants))

@@ -91,11 +91,11 @@ def torchaudio_criterion(logits: torch.Tensor, *lattice: torch.Tensor) -> torch.
 
 def build(blocks: int, size: int, joint: int, vocabulary: int) -> ESPnetASRTransducerModel:
     """Build a conformer transducer by ESPnet's own Task."""
-    body = {"block_type": "conformer", "num_blocks": blocks, "hidden_size": size}
+    body: Dict[str, Any] = {"block_type": "conformer", "num_blocks": blocks, "hidden_size": size}
     body.update(linear_size=4 * size, heads=4, conv_mod_kernel_size=31)
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(vocabulary - 3)), "<sos/eos>"]
     frontend = {"fs": "16k", "n_fft": 640, "win_length": 400, "hop_length": 160, "n_mels": 80}
-    config = {
+    config: Dict[str, Any] = {
         "token_list": tokens,
         "input_size": None,
         "init": None,
@@ -110,11 +110,15 @@ def build(blocks: int, size: int, joint: int, vocabulary: int) -> ESPnetASRTrans
             "body_conf": [body],
         },
         "decoder": "rnn",
-        "decoder_conf": {"rnn_type": "lstm", "num_layers": 1, "embed_size": size},
+        "decoder_conf": {
+            "rnn_type": "lstm",
+            "num_layers": 1,
+            "embed_size": size,
+            "hidden_size": size,
+        },
         "joint_network_conf": {"joint_space_size": joint},
         "model_conf": {},
     }
-    config["decoder_conf"]["hidden_size"] = size
     return ASRTransducerTask.build_model(Namespace(**config))
 
 
@@ -156,6 +160,8 @@ class Step:
             if variant in BANDED:
                 options["lattice"] = "band"
             if cached:
+                if entries is None:
+                    raise RuntimeError(f"{variant}: the batch has no cache")
                 self.batch["teacher"] = entries.to(args.device)
                 options["teacher_cache"] = "in memory"
             DistilTransducer.wrap(self.student, Distillation(**options), teacher)
@@ -180,7 +186,8 @@ class Step:
         loss, stats, _ = self.student(**self.batch)
         loss.backward()
         self.optimizer.step()
-        return tuple(float(stats.get(f"loss_{x}", math.nan)) for x in ("transducer", "kd"))
+        rnnt, kd = (float(stats.get(f"loss_{x}", math.nan)) for x in ("transducer", "kd"))
+        return rnnt, kd
 
 
 def make_teacher(args: Namespace, vocabulary: int) -> FrozenTeacher:
@@ -312,7 +319,8 @@ def measure(args: Namespace, kind: str, vocabulary: int, progress: Progress) -> 
     found = read_lengths(args.corpus, vocabulary)
     utterances = [x.shorter(args.shrink) for x in found.utterances]
     batch = draw(kind, utterances, args.batch, args.cells * 1e6, vocabulary, args.seed)
-    bench, peaks = Bench(args, vocabulary, batch), {}
+    bench = Bench(args, vocabulary, batch)
+    peaks: Dict[str, Any] = {}
     for name in args.variants:
         if args.times_only:
             peaks[name] = {"bytes": math.nan, "losses": [(math.nan, math.nan)]}

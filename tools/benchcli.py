@@ -160,8 +160,9 @@ def _add_ratios(rows: Sequence[Row], unit: str) -> None:
     base = {row["variant"]: row for row in rows}.get(unit)
     for row in rows:
         for column, ratio in (("time_ms", "time_ratio"), ("peak_mb", "peak_ratio")):
-            known = base and base.get(column) and row.get(column) is not None
-            row[ratio] = round(row[column] / base[column], 4) if known else None
+            of = base.get(column) if base else None
+            known = of and row.get(column) is not None
+            row[ratio] = round(row[column] / of, 4) if known else None
 
 
 def machine(device: str, threads: Optional[int]) -> Row:

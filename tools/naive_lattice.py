@@ -54,13 +54,18 @@ def collapsed(
         teacher: The teacher, or None with a cache.
         cache: The teacher's three log-probabilities at each node. (B, T, U + 1, 3)
         lattice: The batch.
+
+    Raises:
+        ValueError: neither teacher nor cache.
     """
     logits = logits_of(student)
-    if cache is None:
+    if cache is not None:
+        p = cache.exp()  # (B, T, U + 1, 3)
+    elif teacher is not None:
         with torch.no_grad():
             p = three_classes(logits_of(teacher), lattice)  # (B, T, U + 1, 3)
     else:
-        p = cache.exp()
+        raise ValueError("neither a teacher nor a cache is given")
     log_q = three_classes(logits, lattice).clamp_min(1e-20).log()  # (B, T, U + 1, 3)
     kl = torch.where(p > 0, p * (p.clamp_min(1e-20).log() - log_q), 0.0).sum(-1)
     return Losses(plain(logits, lattice), _reduce(kl, lattice))

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from tests.recipe.shell_recipe import ends
+from tools.gpu import report
 from tools.gpu.checks import Check, checks, main, run_check
 from tools.gpu.result_rows import Results
 
@@ -50,6 +51,30 @@ def test_wrong_numbers_and_failures_are_told_apart_from_right_ones():
     assert run_check("x", Check(slightly_wrong, 0.1), "cpu")["problem"] == ""
     assert "inf" in run_check("x", Check(not_finite), "cpu")["problem"]
     assert run_check("x", Check(broken), "cpu")["problem"] == "ValueError: no such thing"
+
+
+CRASHES = """
+import ctypes, os, signal, sys, time
+from tools.gpu import checks
+how = {"crash": lambda: ctypes.string_at(0), "exit": lambda: os._exit(1), "hang": lambda:
+       (signal.alarm(1), time.sleep(60))}[sys.argv.pop(1)]
+wrong = checks.Check(lambda device, dtype: how())
+right = checks.Check(lambda device, dtype: [checks.torch.ones(1)])
+checks.checks = lambda: {"wrong": wrong, "right": right}
+checks.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("how", ["crash", "exit", "hang"])
+def test_a_piece_that_ends_the_process_is_given_up_after_two_tries(repo, tmp_path, how):
+    file = tmp_path / "results.jsonl"
+    command = [sys.executable, "-c", CRASHES, how, "--device", "cpu", "--results", str(file)]
+    calls = [subprocess.run(command, cwd=repo, capture_output=True, text=True) for _ in range(3)]
+    assert [bool(call.stdout) for call in calls] == [False, False, True], calls
+    assert calls[2].returncode == 1
+    wrong, right = Results(file, "cpu").of("checks")
+    assert "begun 2 times and never ended" in wrong["problem"] and right["problem"] == ""
+    assert "begun 2 times" in report.page(Results(file, "cpu"), tmp_path, "again")
 
 
 @pytest.mark.parametrize("only, code", [("band", 1), ("recursion", 0)])

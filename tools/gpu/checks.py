@@ -2,8 +2,9 @@
 
     python tools/gpu/checks.py --device cuda --results results.jsonl
 
-Pieces that a results file holds already are left out. Exit code 1 if one is wrong; all are tried;
-75 if the time was over before.
+Pieces that a results file holds already are left out. A piece that ends the process, or hangs
+until it is ended, leaves only the note that it was begun; after two of them it counts as wrong and
+is begun no more. Exit code 1 if one is wrong; all are tried; 75 if the time was over before.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import functools
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -23,13 +24,17 @@ from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.lattice import Band, Grid, Joint, node_stats  # noqa: E402
 from espnet_kd.lattice.windows import follow  # noqa: E402
-from espnet_kd.objective import Objective, Posteriors, distillation_losses  # noqa: E402
+from espnet_kd.objective import Losses, Objective, Posteriors, distillation_losses  # noqa: E402
 from espnet_kd.spec.distillation import DIVERGENCES, NODES, OBJECTIVES  # noqa: E402
 from tools.gpu.result_rows import Results  # noqa: E402
 from tools.torchaudio_recursion import KERNELS  # noqa: E402
 
 Tensors = Sequence[torch.Tensor]
 B, T, U, V, D = 3, 47, 31, 123, 24
+# A fork makes this one's cache. It must come before anything is computed: threads and CUDA do not
+# survive a fork.
+FORKS = "training step, student, cached"
+MOST_TRIES = 2  # the first may have been cut because the time was over
 
 
 class Check(NamedTuple):
@@ -49,23 +54,31 @@ def joint(seed: int, device: str, dtype: torch.dtype) -> Joint:
     generator = torch.Generator().manual_seed(seed)
     sizes = ((B, T, D), (B, U + 1, D), (V, D), (V,))
     parts = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
-    return Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+    enc, dec, weight, bias = (part.to(device, dtype).requires_grad_() for part in parts)
+    return Joint(enc, dec, weight, bias)
 
 
-def lattice(device: str) -> Tensors:
+def lattice(device: str) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw labels (B, U) and ragged lengths (B,), (B,)."""
     generator = torch.Generator().manual_seed(7)
     labels = torch.randint(1, V, (B, U), generator=generator)
     t_len, u_len = torch.tensor([T, 40, 12]), torch.tensor([U, 9, 0])
-    return [x.to(device) for x in (labels, t_len, u_len)]
+    return labels.to(device), t_len.to(device), u_len.to(device)
+
+
+def distillation_of(losses: Losses) -> torch.Tensor:
+    """Return the distillation loss, which there is with a teacher. (B,)"""
+    if losses.kd is None:
+        raise RuntimeError("there is no distillation loss")
+    return losses.kd
 
 
 def objective(options: Dict[str, Any], device: str, dtype: torch.dtype) -> Tensors:
     """Losses (B,), (B,) and the gradients of the student's joint network."""
     student, teacher = joint(0, device, dtype), joint(1, device, dtype).detach()
     losses = distillation_losses(student, teacher, *lattice(device), Objective(**options))
-    grads = torch.autograd.grad((losses.rnnt + losses.kd).mean(), student[:4])
-    return [losses.rnnt, losses.kd, *grads]
+    kd = distillation_of(losses)
+    return [losses.rnnt, kd, *torch.autograd.grad((losses.rnnt + kd).mean(), student[:4])]
 
 
 def walk(device: str, dtype: torch.dtype) -> Tensors:
@@ -95,8 +108,8 @@ def cache(device: str, dtype: torch.dtype) -> Tensors:
     labels, t_len, u_len = lattice(device)
     with torch.no_grad():
         three = node_stats(joint(1, device, dtype), labels, t_len, u_len)  # (B, T, U + 1, 3)
-    losses = distillation_losses(student, Posteriors(three), labels, t_len, u_len)
-    return [losses.kd, *torch.autograd.grad(losses.kd.mean(), student[:4])]
+    kd = distillation_of(distillation_losses(student, Posteriors(three), labels, t_len, u_len))
+    return [kd, *torch.autograd.grad(kd.mean(), student[:4])]
 
 
 def aligned(seed: int, device: str, dtype: torch.dtype) -> Joint:
@@ -110,7 +123,8 @@ def aligned(seed: int, device: str, dtype: torch.dtype) -> Joint:
     dec[..., 0] = -2.0 * (torch.arange(U + 1) + 1.0)
     weight[:, 0], weight[0, 0] = 7.0, -7.0
     parts = (enc, dec, weight / D**0.5, bias)
-    return Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+    enc, dec, weight, bias = (part.to(device, dtype).requires_grad_() for part in parts)
+    return Joint(enc, dec, weight, bias)
 
 
 def given_band(device: str, dtype: torch.dtype) -> Tensors:
@@ -138,8 +152,8 @@ def banded(cached: bool, device: str, dtype: torch.dtype) -> Tensors:
     losses = distillation_losses(student, known, *lattice(device), Objective(lattice="band"))
     if losses.band is None or float(losses.band.nodes) > 0.9:
         raise RuntimeError(f"the band is the whole lattice: {losses.band}")
-    grads = torch.autograd.grad((losses.rnnt + losses.kd).mean(), student[:4])
-    return [losses.rnnt, losses.kd, *grads]
+    kd = distillation_of(losses)
+    return [losses.rnnt, kd, *torch.autograd.grad((losses.rnnt + kd).mean(), student[:4])]
 
 
 def mixed_precision(device: str, dtype: torch.dtype) -> Tensors:
@@ -149,7 +163,7 @@ def mixed_precision(device: str, dtype: torch.dtype) -> Tensors:
         losses = distillation_losses(student, teacher, *lattice(device))
     if losses.rnnt.dtype not in (torch.float32, torch.float64):
         raise RuntimeError(f"the losses are {losses.rnnt.dtype}, not float32 or better")
-    return [losses.rnnt, losses.kd]
+    return [losses.rnnt, distillation_of(losses)]
 
 
 @functools.lru_cache(maxsize=None)
@@ -222,12 +236,25 @@ def run_check(name: str, check: Check, device: str) -> Dict[str, Any]:
         problem = "" if error <= check.tolerance else f"differs by {error:.1e}"
     except Exception as e:  # the next piece may be right
         error, problem = None, " ".join(f"{type(e).__name__}: {e}".split())[:300]
-    return {
-        "error": error,
-        "tolerance": check.tolerance,
-        "problem": problem,
-        "seconds": round(time.perf_counter() - start, 2),
-    }
+    return row_of(check, error, problem, round(time.perf_counter() - start, 2))
+
+
+def row_of(
+    check: Check, error: Optional[float], problem: str, seconds: Optional[float]
+) -> Dict[str, Any]:
+    """Return what a results file holds of a piece."""
+    tolerance = check.tolerance
+    return {"error": error, "tolerance": tolerance, "problem": problem, "seconds": seconds}
+
+
+def tried(name: str, check: Check, results: Results) -> Dict[str, Any]:
+    """Compute a piece, or give it up where it was begun often enough and has never ended."""
+    tries = len(results.of("tries", name))
+    if tries >= MOST_TRIES:
+        problem = f"begun {tries} times and never ended: a crash, or no time; not begun again"
+        return row_of(check, None, problem, None)
+    results.add("tries", name, [{}])
+    return run_check(name, check, results.device)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -249,19 +276,16 @@ def main(cmd: Optional[Sequence[str]] = None) -> int:
     results, start = Results(args.results, args.device), time.monotonic()
     wanted = {name: check for name, check in checks().items() if args.only in name}
     todo = {name: wanted[name] for name in wanted if not results.has("checks", name)}
-    # A fork makes this cache. It must come before anything is computed: threads and CUDA do
-    # not survive a fork.
-    if "training step, student, cached" in todo:
-        _step("ours_cached")
     unfinished = False
-    for name, check in todo.items():
+    for name in sorted(todo, key=lambda name: name != FORKS):
         if time.monotonic() - start > args.seconds:
             print(f"checks: the time is over before '{name}'; the same command goes on")
             unfinished = True
             break
-        row = run_check(name, check, args.device)
+        row = tried(name, todo[name], results)
         results.add("checks", name, [row])
-        print(f"checks: {name}: {row['problem'] or 'right'} ({row['seconds']} s)", flush=True)
+        took = "" if row["seconds"] is None else f" ({row['seconds']} s)"
+        print(f"checks: {name}: {row['problem'] or 'right'}{took}", flush=True)
     # Those of earlier calls, too, or the next one would say that all is done.
     wrong = any(row["name"] in wanted and row["problem"] for row in results.of("checks"))
     return 1 if wrong else 75 if unfinished else 0

@@ -23,15 +23,19 @@ from espnet_kd.machine import cpu_name  # noqa: E402
 from tools.gpu.result_rows import Results, read_rows  # noqa: E402
 
 # What the head of the page says of all rows, or nobody reads.
-COMMON = ("part", "name", "device", "processor", "cores", "threads", "torch", "flush_denormals")
-COMMON += ("lengths", "repeats", "D", "D_teacher", "loss_rnnt", "loss_kd", "case_seconds")
+COMMON = {"part", "name", "device", "processor", "cores", "threads", "torch", "flush_denormals"}
+COMMON |= {"lengths", "repeats", "D", "D_teacher", "loss_rnnt", "loss_kd", "case_seconds"}
 HEADINGS = {"time_ratio": "time / plain", "peak_ratio": "peak / plain", "time_ms": "ms"}
 HEADINGS.update(peak_mb="peak MB", fastest_ms="fastest ms", lattice_mb="lattice MB")
 
 
 def machine(device: str) -> str:
     """Say what was measured on."""
-    words = [f"torch {torch.__version__}", f"Python {platform.python_version()}", cpu_name()]
+    words = [
+        f"torch {torch.__version__}",
+        f"Python {platform.python_version()}",
+        cpu_name() or "CPU unknown",
+    ]
     if device == "cuda" and torch.cuda.is_available():
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         try:
@@ -106,7 +110,7 @@ def checked_rows(rows: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
             "relative difference": "–" if row["error"] is None else f"{row['error']:.0e}",
             "allowed": f"{row['tolerance']:.0e}",
             "problem": row["problem"],
-            "s": row["seconds"],
+            "s": row["seconds"],  # None: it has never ended
         }
         for row in rows
     ]
