@@ -21,12 +21,25 @@ from espnet_kd.data.audio import BadAudio, decode, decode_or_refuse, encode
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
 from espnet_kd.data.parallel import parallel_map
-from espnet_kd.data.perturbation import perturb, sound_files
+from espnet_kd.data.perturbation import (
+    check_rate,
+    check_sounds,
+    perturb,
+    read_response,
+    sound_files,
+)
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
 from espnet_kd.scoring.conditions import CONDITION, LABELS, SOURCE, read_labels
 from espnet_kd.scoring.grouping import people_of, read_sources
-from espnet_kd.spec.conditions_file import BABBLE, WHITE, Condition, Robustness, load_robustness
+from espnet_kd.spec.conditions_file import (
+    BABBLE,
+    NOISE,
+    REVERB,
+    Condition,
+    Robustness,
+    load_robustness,
+)
 
 SILENT = "silent utterances under a condition with noise"
 
@@ -101,7 +114,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     clean = chosen(args.data, tables, wanted)
     voices = voices_of(tables)
     for condition in wanted.conditions:
-        check_noise(condition, clean, voices, args)
+        check_sources(condition, clean, voices, args)
     works = [Work(utt, condition) for condition in wanted.conditions for utt in clean]
     names = [f"{work.utt}-{work.condition.name}" for work in works]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -157,21 +170,22 @@ def chosen(data: Path, tables: Tables, wanted: Robustness) -> List[str]:
     return [names[i * len(names) // count] for i in range(count)]
 
 
-def check_noise(
+def check_sources(
     condition: Condition, utts: Sequence[str], voices: Voices, args: argparse.Namespace
 ) -> None:
-    """Refuse noise that cannot be made.
+    """Refuse noise and rooms that cannot be made.
 
     Raises:
-        UserError: it is made of other people's speech, or of a folder, and there is none.
+        UserError: they are made of other people's speech, and there is none, or of a folder that
+            cannot be used; see `check_sounds`.
     """
     if condition.noise == BABBLE and not all(voices.others(utt) for utt in utts):
         raise UserError(
             f"{args.conditions}: '{condition.name}' needs other speakers for its babble, and all "
             f"of {args.data} is of '{voices.people[utts[0]]}'"
         )
-    if condition.noise not in ("", WHITE, BABBLE):
-        _noises(condition.noise)
+    for key, folder in condition.folders.items():
+        check_sounds(key, folder, decode_or_refuse(voices.paths[utts[0]])[1].rate)
 
 
 def make_one(data: Path, folder: Path, work: Work) -> str:
@@ -183,21 +197,26 @@ def make_one(data: Path, folder: Path, work: Work) -> str:
         work: The sound.
 
     Raises:
-        UserError: a sound cannot be read, or noise has another sampling rate.
+        UserError: a sound cannot be read, or has another sampling rate.
     """
     voices = _voices_in(data)
     audio, header = decode_or_refuse(voices.paths[work.utt])
 
     def drawn(random: np.random.Generator, most: int) -> List[np.ndarray]:
         babble = work.condition.noise == BABBLE
-        count = voices.others(work.utt) if babble else len(_noises(work.condition.noise))
+        folder = work.condition.noise
+        count = voices.others(work.utt) if babble else len(_files(folder, NOISE))
         picks = sorted(random.choice(count, min(most, count), replace=False))
         if babble:
             return [_other(voices.other(work.utt, k), header.rate) for k in picks]
-        return [_other(_noises(work.condition.noise)[k], header.rate) for k in picks]
+        return [_other(_files(folder, NOISE)[k], header.rate) for k in picks]
+
+    def room(random: np.random.Generator) -> np.ndarray:
+        files = _files(work.condition.folders[REVERB], REVERB)
+        return _response(files[random.integers(len(files))], header.rate)
 
     try:
-        out = perturb(audio, header.rate, work.condition, work.utt, drawn)
+        out = perturb(audio, header.rate, work.condition, work.utt, drawn, room)
     except BadAudio:
         return ""
     except UserError as e:
@@ -216,8 +235,13 @@ def _voices_in(data: Path) -> Voices:
 
 
 @functools.lru_cache(maxsize=None)
-def _noises(folder: str) -> List[str]:
-    return [str(path) for path in sound_files(folder)]
+def _files(folder: str, key: str) -> List[str]:
+    return [str(path) for path in sound_files(folder, key)]
+
+
+@functools.lru_cache(maxsize=64)
+def _response(path: str, rate: int) -> np.ndarray:
+    return read_response(path, rate)
 
 
 @functools.lru_cache(maxsize=64)
@@ -226,8 +250,7 @@ def _other(path: str, rate: int) -> np.ndarray:
         audio, header = decode(path)
     except BadAudio as e:
         raise UserError(f"{path}: {e}; noise cannot be made of it") from None
-    if header.rate != rate:
-        raise UserError(f"{path}: {header.rate} Hz, where the set has {rate} Hz; resample it")
+    check_rate(path, header, rate)
     return audio
 
 

@@ -49,12 +49,15 @@ def read_header(path: PathLike) -> Header:
         return _header(f, path)
 
 
-def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, Header]:
+def decode(
+    path: PathLike, part: Optional[range] = None, channel: Optional[int] = None
+) -> Tuple[np.ndarray, Header]:
     """Decode a sound file to mono float32; several channels are averaged.
 
     Args:
         path: The file, or an entry of `wav.scp` that stands for one (see `audio_source`).
         part: Frames to decode; None: all.
+        channel: Channel to take, from 0, in place of the average.
 
     Returns:
         Audio (S,) in [-1, 1], and the header.
@@ -69,12 +72,14 @@ def decode(path: PathLike, part: Optional[range] = None) -> Tuple[np.ndarray, He
         if part.start:
             f.seek(part.start)
         audio = f.read(len(part), dtype="float32", always_2d=True)  # (S, channels)
+    if channel is not None:
+        audio = audio[:, channel : channel + 1]  # (S, 1)
     if len(audio) < len(part):
         raise BadAudio(f"cut off ({len(audio)} of {len(part)} samples)")
     peak = float(np.abs(audio).max(initial=0.0))
     if not peak <= LOUDEST:  # NaN is not either
         raise BadAudio(f"a sample is {peak:g}, where 1 is full scale")
-    mono = audio[:, 0] if header.channels == 1 else audio.mean(axis=1)
+    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
     if not peak:
         raise BadAudio("silent, every sample is 0")
     if float(np.abs(mono).max()) < CANCELLED * peak:

@@ -6,22 +6,25 @@ whatever else is made with them, in whatever order.
 
 import hashlib
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from espnet_kd.data.audio import BadAudio
+from espnet_kd.data.audio import BadAudio, Header, decode, read_header, resample
 from espnet_kd.errors import UserError
-from espnet_kd.spec.conditions_file import BABBLE, WHITE, Condition
+from espnet_kd.fileio import PathLike
+from espnet_kd.spec.conditions_file import BABBLE, NOISE, REVERB, WHITE, Condition
 
 LOUDEST = 0.99  # of full scale, where nothing is to be clipped
 TALKERS = 6  # of a babble
 FRAME_MS, SEARCH_MS = 30.0, 8.0  # of a changed tempo
 MU = 255.0
 SILENT = 1e-7  # root of the mean square, of full scale
+LONGEST_RESPONSE = 30.0  # seconds; beyond, a recording of something else was meant
 
 Sounds = Callable[[np.random.Generator, int], List[np.ndarray]]
+Rooms = Callable[[np.random.Generator], np.ndarray]
 
 
 def generator(utt: str, condition: str) -> np.random.Generator:
@@ -31,7 +34,7 @@ def generator(utt: str, condition: str) -> np.random.Generator:
 
 
 def perturb(
-    audio: np.ndarray, rate: int, condition: Condition, utt: str, sounds: Sounds
+    audio: np.ndarray, rate: int, condition: Condition, utt: str, sounds: Sounds, rooms: Rooms
 ) -> np.ndarray:
     """Make a sound under a condition.
 
@@ -41,6 +44,7 @@ def perturb(
         condition: The condition.
         utt: Name of the utterance.
         sounds: Function that draws sounds to make noise of, at most so many.
+        rooms: Function that draws the impulse response of a room (`read_response`).
 
     Returns:
         The sound, as long as `audio` at the tempo of the condition. (S,)
@@ -54,7 +58,9 @@ def perturb(
     if condition.tempo != 1.0:
         out = stretched(out, rate, condition.tempo)
     if condition.reverb is not None:
-        out = in_room(out, rate, condition.reverb.rt60, random)
+        recorded = bool(condition.reverb.folder)
+        response = rooms(random) if recorded else decay(rate, condition.reverb.rt60, random)
+        out = in_room(out, response)
     if condition.noise:
         assert condition.snr is not None  # `check` has seen to it
         out = mixed(out, _noise(condition.noise, len(out), random, sounds), condition.snr)
@@ -93,13 +99,22 @@ def _noise(kind: str, length: int, random: np.random.Generator, sounds: Sounds) 
     return total
 
 
-def in_room(audio: np.ndarray, rate: int, rt60: float, random: np.random.Generator) -> np.ndarray:
-    """Add the echo of a room: noise that decays, as strong as the direct sound. (S,) -> (S,)"""
+def in_room(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Add the echo of a room, at the level and the times of the sound. (S,), (R,) -> (S,)
+
+    The direct sound, the largest sample of the response, comes when the sound does: words are
+    spoken when they were, however far from the source the room was recorded.
+    """
+    direct = int(np.abs(response).argmax())
+    out = fftconvolve(audio, response)[direct : direct + len(audio)]  # (S,)
+    return out * (level(audio) / max(level(out), SILENT))
+
+
+def decay(rate: int, rt60: float, random: np.random.Generator) -> np.ndarray:
+    """Draw a room's response: decaying noise, as strong as the direct sound before it. (R,)"""
     time = np.arange(1, int(rt60 * rate) + 1) / rate  # (S,), seconds
     echo = random.standard_normal(len(time)) * np.exp(-3 * np.log(10) * time / rt60)
-    response = np.concatenate([[1.0], echo / np.sqrt(np.square(echo).sum())])
-    out = fftconvolve(audio, response)[: len(audio)]  # (S,)
-    return out * (level(audio) / max(level(out), SILENT))
+    return np.concatenate([[1.0], echo / np.sqrt(np.square(echo).sum())])
 
 
 def by_telephone(audio: np.ndarray, rate: int, band: Sequence[float]) -> np.ndarray:
@@ -160,8 +175,74 @@ def stretched(audio: np.ndarray, rate: int, tempo: float) -> np.ndarray:
     return out[hop : hop + length]
 
 
-def sound_files(folder: str) -> List[Path]:
-    """List the sounds of a folder.
+def read_response(path: PathLike, rate: int) -> np.ndarray:
+    """Read a room's impulse response: its first channel, at the rate of a sound. (R,)
+
+    The mean of an array's microphones would be another room's, with echoes of the direct sound.
+
+    Args:
+        path: The sound file.
+        rate: Sampling rate in Hz that is wanted.
+
+    Raises:
+        UserError: unreadable, silent, too long, or of a lower rate than is wanted.
+    """
+    try:
+        header = read_header(path)
+        if header.frames > LONGEST_RESPONSE * header.rate:
+            raise BadAudio(
+                f"{header.frames / header.rate:.0f} s, and no room's impulse response is longer "
+                f"than {LONGEST_RESPONSE:.0f} s"
+            )
+        response, _ = decode(path, channel=0)  # (R,)
+    except BadAudio as e:
+        raise UserError(f"{path}: {e}; remove it from the folder of responses") from None
+    if header.rate < rate:
+        raise UserError(
+            f"{path}: {header.rate} Hz, where the set has {rate} Hz: it would take away all above "
+            f"{header.rate / 2:g} Hz; use responses of {rate} Hz or more"
+        )
+    return response if header.rate == rate else resample(response, header.rate, 1.0, rate)
+
+
+def check_sounds(key: str, folder: str, rate: Optional[int] = None) -> None:
+    """Refuse a folder of sounds of which one cannot be used.
+
+    Args:
+        key: Key of a condition that names it.
+        folder: The folder.
+        rate: Sampling rate in Hz of what the sounds are added to; None: not known yet.
+
+    Raises:
+        UserError: there is none, or one of them is unreadable or has another rate; of a room's
+            responses see `read_response`.
+    """
+    for path in sound_files(folder, key):
+        if key == REVERB:
+            read_response(path, rate or 1)
+            continue
+        try:
+            check_rate(path, read_header(path), rate)
+        except BadAudio as e:
+            raise UserError(f"{path}: {e}; noise cannot be made of it") from None
+
+
+def check_rate(path: PathLike, header: Header, rate: Optional[int]) -> None:
+    """Refuse a sound of another rate than noise is made for.
+
+    Raises:
+        UserError: it is one.
+    """
+    if rate not in (None, header.rate):
+        raise UserError(f"{path}: {header.rate} Hz, where the set has {rate} Hz; resample it")
+
+
+def sound_files(folder: str, key: str) -> List[Path]:
+    """List the sounds below a folder.
+
+    Args:
+        folder: The folder.
+        key: Key of a condition that names it.
 
     Raises:
         UserError: there are none.
@@ -170,5 +251,9 @@ def sound_files(folder: str) -> List[Path]:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".wav", ".flac"))
     if not files:
         what = "no .wav or .flac in it" if path.is_dir() else "no such folder"
-        raise UserError(f"noise '{folder}': {what}; name {WHITE}, {BABBLE} or a folder of sounds")
+        names = f"{WHITE}, {BABBLE} or a folder of sounds"
+        raise UserError(
+            f"{key} '{folder}': {what}; name "
+            f"{names if key == NOISE else 'a folder of impulse responses'}"
+        )
     return files

@@ -10,7 +10,7 @@ from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
-from espnet_kd.spec.conditions_file import BABBLE, WHITE, load_robustness
+from espnet_kd.spec.conditions_file import load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import read_training
 
@@ -115,21 +115,20 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
 
 
 def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:
-    """Check conditions, and the sounds of their noise, unless stage 1 may still make these."""
+    """Check conditions, and the sounds in their folders, unless stage 1 may still make these."""
     try:
         conditions = load_robustness(path).conditions
     except UserError as e:
         yield str(e)
         return
     for condition in conditions:
-        if condition.noise in ("", BABBLE, WHITE) or makes_data:
-            continue
-        from espnet_kd.data.perturbation import sound_files  # imports scipy
+        for key, folder in {} if makes_data else condition.folders.items():
+            from espnet_kd.data.perturbation import check_sounds  # imports scipy
 
-        try:
-            sound_files(condition.noise)
-        except UserError as e:
-            yield f"{path}: '{condition.name}': {e}"
+            try:
+                check_sounds(key, folder)
+            except UserError as e:
+                yield f"{path}: '{condition.name}': {e}"
 
 
 def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from espnet_kd.run.decoding import decode_model, score_model, why_not_scored
 from espnet_kd.run.lock import PATIENCE, held
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.students import read_students
-from espnet_kd.spec.conditions_file import BABBLE, WHITE, load_robustness
+from espnet_kd.spec.conditions_file import load_robustness
 
 FOLDER = "robustness"  # below dump/raw, and below a model's decodings
 
@@ -50,7 +50,7 @@ def _make_sets(recipe: Recipe) -> List[str]:
     for name in settings.scored_sets:
         data, out = settings.data(name), settings.data(f"{FOLDER}/{name}")
         recipe.need(f"{data}/wav.scp", settings.maker_of_set(name))
-        words = [f"table:{conditions}", f"tables:{data}", *_noises(conditions)]
+        words = [f"table:{conditions}", f"tables:{data}", *_sounds(conditions)]
         words += [f"out:{table}" for table in ("wav.scp", "text", "utt2spk", "utt2condition")]
         if recipe.needed(out, "perturb", words):
             command = recipe.python("perturb", "--data", data, "--conditions", conditions)
@@ -91,12 +91,12 @@ def _scored_models(recipe: Recipe) -> Dict[str, Tuple[str, str]]:
     return models
 
 
-def _noises(conditions: str) -> List[str]:
-    """Spell which sounds lie in the folders that noise is made of."""
+def _sounds(conditions: str) -> List[str]:
+    """Spell which sounds lie in the folders that noise and rooms are taken from."""
     words = []
     for condition in load_robustness(conditions).conditions:
-        if condition.noise not in ("", BABBLE, WHITE):
-            files = [f"{path} {path.stat().st_size}" for path in sound_files(condition.noise)]
+        for key, folder in condition.folders.items():
+            files = [f"{path} {path.stat().st_size}" for path in sound_files(folder, key)]
             digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
-            words.append(f"text:sounds of {condition.noise}={digest}")
+            words.append(f"text:sounds of {folder}={digest}")
     return words

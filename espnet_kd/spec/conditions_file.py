@@ -7,6 +7,7 @@ conditions:
   - {name: babble_5dB, noise: babble, snr: 5}
   - {name: cafe_5dB, noise: downloads/cafe, snr: 5}
   - {name: room_0.6s, reverb: {rt60: 0.6}}
+  - {name: rooms, reverb: {folder: downloads/rirs}}
   - {name: phone, band: [300, 3400]}
   - {name: loud_clip, gain: 15, clip: true}
   - {name: slow, tempo: 0.8}
@@ -15,7 +16,7 @@ conditions:
 
 import dataclasses
 import re
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from espnet_kd.common.yaml_file import lines_in_messages, read_document
 from espnet_kd.errors import UserError, shown
@@ -24,17 +25,20 @@ from espnet_kd.spec.reader import check_keys, read
 from espnet_kd.spec.values import number, text, whole_number
 
 BABBLE, WHITE = "babble", "white"
+NOISE, REVERB = "noise", "reverb"  # keys of a condition that may name a folder of sounds
 
 
 @dataclasses.dataclass(frozen=True)
 class Reverb(Options):
-    """A room.
+    """A room: one that is drawn, or recorded ones.
 
     Attributes:
         rt60: Seconds in which its echo falls by 60 dB.
+        folder: Folder of recorded impulse responses, one of which each utterance has.
     """
 
     rt60: float = option(0.0, "seconds in which the echo falls by 60 dB", least=0.05, most=5)
+    folder: str = option("", "a folder of recorded impulse responses, in place of `rt60`")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +56,12 @@ class Lost(Options):
 
 def _reverb(where: str, value: Any) -> Reverb:
     room = read(Reverb, value, where)
-    if not room.rt60:
-        raise UserError(f"{where}: no 'rt60', the seconds in which the echo falls by 60 dB")
+    if bool(room.rt60) == bool(room.folder):
+        both = "both" if room.rt60 else "neither"
+        raise UserError(
+            f"{where}: needs either 'rt60', the seconds in which the echo falls by 60 dB, or "
+            f"'folder', of recorded impulse responses, found {both}"
+        )
     return room
 
 
@@ -100,13 +108,21 @@ class Condition(Options):
 
     name: str = option("", "end of the utterances' names", read=_name)
     tempo: float = option(1.0, "how many times faster", least=0.5, most=2)
-    reverb: Optional[Reverb] = option(None, "a room", read=_reverb, values="`{rt60: 0.6}`")
+    reverb: Optional[Reverb] = option(
+        None, "a room", read=_reverb, values="`{rt60: 0.6}` or `{folder: rirs}`"
+    )
     noise: str = option("", "`white`, `babble`, or a folder of sounds")
     snr: Optional[float] = option(None, "speech to noise in dB", least=-30, most=60)
     band: Optional[List[float]] = option(None, "lowest and highest frequency in Hz", read=_band)
     gain: float = option(0.0, "decibels", least=-80, most=60)
     clip: bool = option(False, "cut off what is beyond full scale")
     lost: Optional[Lost] = option(None, "lost packets", read=_lost, values="`{share: 0.05}`")
+
+    @property
+    def folders(self) -> Dict[str, str]:
+        """Folders of sounds that it is made of, by the key that names them."""
+        named = {NOISE: self.noise, REVERB: self.reverb.folder if self.reverb else ""}
+        return {key: folder for key, folder in named.items() if folder not in ("", BABBLE, WHITE)}
 
     def check(self, where: str) -> None:
         """Refuse what does not go together, or changes nothing.

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from espnet_kd.bin.perturb import main, voices_of
-from espnet_kd.data.audio import BadAudio
-from espnet_kd.data.perturbation import level, perturb, stretched
+from espnet_kd.data.audio import BadAudio, decode, resample
+from espnet_kd.data.perturbation import generator, in_room, level, perturb, stretched
 from espnet_kd.fileio import read_table
 from espnet_kd.spec.conditions_file import Condition, Lost, Reverb, load_robustness
 
@@ -22,7 +22,7 @@ def tone(seconds=1.0, hertz=440.0):
 
 
 def made(condition, audio=None, sounds=None, utt="u"):
-    return perturb(tone() if audio is None else audio, RATE, condition, utt, sounds)
+    return perturb(tone() if audio is None else audio, RATE, condition, utt, sounds, None)
 
 
 @pytest.mark.parametrize("snr", [20.0, 0.0])
@@ -151,6 +151,9 @@ def test_a_babble_needs_other_speakers_and_labels_are_known(data, capsys):
         ("{name: a b, gain: 3}", "expected a name of letters"),
         ("{name: a, band: [400, 300]}", "400 Hz is not below 300 Hz"),
         ("{name: a, reverb: {rt: 1}}", "unknown key 'rt'"),
+        ("{name: a, reverb: {}}", "needs either 'rt60', the seconds in which"),
+        ("{name: a, reverb: {rt60: 1, folder: x}}", "of recorded impulse responses, found both"),
+        ("{name: a, reverb: {folder: 3}}", ":2: conditions[0].reverb.folder: expected"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(tmp_path, line, said):
@@ -190,3 +193,96 @@ def test_two_utterances_of_one_name_are_refused(data, capsys):
     text = "".join(f"  - {c}\n" for c in conditions)
     (data.parent / "c.yaml").write_text(f"conditions:\n{text}")
     assert "would be named 's0-2-slow-hiss'; name the condition" in refused(data, capsys)
+
+
+def rooms(data, line="{name: room, reverb: {folder: FOLDER}}"):
+    folder = data.parent / "rirs"
+    (folder / "hall").mkdir(parents=True, exist_ok=True)
+    text = "conditions:\n  - " + line.replace("FOLDER", str(folder))
+    (data.parent / "c.yaml").write_text(text + "\n")
+    return folder
+
+
+def response(delay, rate=RATE, echo=0.5):
+    """A room: direct sound after some samples, one echo 25 ms later."""
+    out = np.zeros(delay + rate // 20)
+    out[delay], out[delay + rate // 40] = 0.8, 0.8 * echo
+    return out
+
+
+def test_recorded_rooms_keep_times_and_level_and_are_drawn_by_name(data):
+    folder = rooms(data)
+    for n, echo in enumerate((0.0, 0.3, 0.6)):
+        soundfile.write(folder / f"hall/{n}.wav", response(300 * (n + 1), echo=echo), RATE)
+    names = read_table(data / "utt2spk")
+    out = run(data)
+    files = sorted((folder / "hall").iterdir())
+    drawn = set()
+    for utt in names:
+        clean, _ = decode(data.parent / f"{utt}.wav")
+        made_of = files[generator(utt, "room").integers(3)]
+        drawn.add(made_of.name)
+        heard, _ = decode(out / f"data/{utt}-room.flac")
+        expected = in_room(clean.astype(float), decode(made_of)[0])
+        assert len(heard) == len(clean) and np.abs(heard - expected).max() < 1e-4
+        assert level(heard) == pytest.approx(level(clean), rel=1e-3)
+        shifts = [np.dot(heard[k : k + 1500], clean[:1500]) for k in range(9)]
+        assert made_of.name != "0.wav" or int(np.argmax(shifts)) == 0  # of 900 samples of delay
+    assert len(drawn) > 1
+
+
+def test_a_click_stays_where_it_was():
+    click = np.zeros(4000)
+    click[1000] = 0.5
+    for rate in (RATE, 16000):
+        h = response(777, rate)
+        h = h if rate == RATE else resample(h, rate, 1.0, RATE)
+        assert np.abs(in_room(click, h)).argmax() == 1000
+
+
+def test_responses_are_resampled_downwards_and_of_one_microphone(data):
+    folder = rooms(data)
+    both = np.stack([response(400, 16000), -response(430, 16000)], axis=1)
+    soundfile.write(folder / "array.flac", both, 16000)
+    out = run(data)
+    clean, _ = decode(data.parent / "s0-0.wav")
+    expected = in_room(clean.astype(float), resample(response(400, 16000), 16000, 1.0, RATE))
+    assert np.abs(decode(out / "data/s0-0-room.flac")[0] - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("low.wav", "low.wav: 4000 Hz, where the set has 8000 Hz: it would take away all above"),
+        ("silent.wav", "silent.wav: silent, every sample is 0; remove it from the folder"),
+        ("none.wav", "none.wav: zero-length; remove it"),
+        ("text.flac", "text.flac: unreadable ("),
+        ("song.wav", "song.wav: 31 s, and no room's impulse response is longer than 30 s"),
+        ("", "rirs': no .wav or .flac in it; name a folder of impulse responses"),
+    ],
+)
+def test_a_response_that_is_none_is_named_before_a_sound_is_made(data, capsys, name, said):
+    folder = rooms(data)
+    if name:
+        soundfile.write(folder / "good.wav", response(10), RATE)
+    sounds = {
+        "low.wav": (response(10, 4000), 4000),
+        "silent.wav": (np.zeros(100), RATE),
+        "song.wav": (np.ones(31 * RATE) * 0.1, RATE),
+    }
+    if name in sounds:
+        soundfile.write(folder / name, *sounds[name])
+    elif name:
+        (folder / name).write_text("no sound" if name == "text.flac" else "")
+    assert said in refused(data, capsys)
+    assert not (data.parent / "out").exists()
+
+
+def test_damaged_noise_is_named_before_a_sound_is_made(data, capsys):
+    folder = rooms(data, "{name: cafe, noise: FOLDER, snr: 5}")
+    soundfile.write(folder / "a.wav", tone(), RATE)
+    for n in range(40):  # each of them is rarely drawn
+        soundfile.write(folder / f"b{n}.wav", tone(), RATE)
+    (folder / "zz.wav").write_text("no sound")
+    assert "zz.wav: unreadable (" in refused(data, capsys)
+    assert not (data.parent / "out").exists()

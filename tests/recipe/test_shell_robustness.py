@@ -29,5 +29,8 @@ def test_finished_models_are_heard_once(tmp_path):
     assert recipe.verbs() == ["robustness"]  # the page alone
     recipe.write("conf/r.yaml", "conditions:\n  - {name: cafe, noise: no/cafe, snr: 5}\n")
     assert "conf/r.yaml: 'cafe': noise 'no/cafe': no such folder" in recipe.error(**options)
+    recipe.write("rirs/a.wav", "no sound")
+    recipe.write("conf/r.yaml", "conditions:\n  - {name: room, reverb: {folder: rirs}}\n")
+    assert "conf/r.yaml: 'room': rirs/a.wav: unreadable (" in recipe.error(**options)
     recipe.write("conf/r.yaml", "conditions:\n  - {name: hiss, noise: white}\n")
     assert "conditions[0]: 'noise' without 'snr'" in recipe.error(**options)
