@@ -2,7 +2,7 @@
 # What the stage script says: log lines, one-line errors, and the last line after a failure.
 
 log() {
-    echo "$(date '+%Y-%m-%dT%H:%M:%S') (${0##*/}) $*"
+    printf '%(%Y-%m-%dT%H:%M:%S)T (%s) %s\n' -1 "${0##*/}" "$*"
 }
 
 # A mistake of the user: one line, exit code 1, and no second line from `on_exit`.
