@@ -60,7 +60,7 @@ while [ $# -gt 0 ]; do
     _name=${1#--}
     _name=${_name%%=*}
     _variable=${_name//-/_}
-    if ! grep -qxF -e "${_variable}" <<<"${_options}"; then
+    if [[ $'\n'"${_options}"$'\n' != *$'\n'"${_variable}"$'\n'* ]]; then
         if declare -p unknown_options >/dev/null 2>&1; then
             _given=${1#--}
             # A value may begin with dashes, too: --lm_args "--max_epoch 3".
