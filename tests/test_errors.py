@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from espnet_kd.errors import run_main
+from tests.patience import PATIENCE
 
 COMMANDS = {
     "upload": "upload_model --archive m.zip --repo me/m --dry_run",
@@ -49,7 +50,7 @@ def test_a_reader_that_has_enough_ends_no_program_in_a_traceback(words, here, re
     os.close(reading)
     process = start(words, repo, writing)
     os.close(writing)
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=PATIENCE)[1]
     if "none.zip" in words:
         assert (process.returncode, err.count("\n")) == (1, 1) and "none.zip: no such file" in err
     else:
@@ -59,7 +60,7 @@ def test_a_reader_that_has_enough_ends_no_program_in_a_traceback(words, here, re
 def test_a_full_disk_behind_stdout_is_one_line(here, repo):
     with open("/dev/full", "w") as full:
         process = start(COMMANDS["plan"], repo, full)
-        err = process.communicate(timeout=60)[1]
+        err = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1 and err.count("\n") == 1 and "the disk is full" in err
 
 

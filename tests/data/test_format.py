@@ -18,6 +18,7 @@ from espnet_kd.data.parallel import parallel_map
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
 from espnet_kd.progress import clock
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_a_kill_leaves_no_table_and_no_process(number, code, prepared, ok):
     if code > 0:
         lines = [line for line in err.splitlines() if not line.startswith("[progress]")]
         assert lines == ["format_audio: interrupted; run the same command to go on"]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while any(_alive(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(_alive(pid) for pid in children)

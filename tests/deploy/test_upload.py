@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.local_hub import LocalHub
+from tests.patience import PATIENCE
 
 ARCHIVE = "exp/kd_s/packed/kd_s.zip"
 
@@ -93,7 +94,7 @@ def test_the_real_client_uploads_it_to_a_local_hub(here):
         env.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HOME="hf")
         env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         done = subprocess.run(
-            [sys.executable, *words], env=env, capture_output=True, text=True, timeout=120
+            [sys.executable, *words], env=env, capture_output=True, text=True, timeout=PATIENCE
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"uploaded {ARCHIVE} to {hub.address}/me/digits\n"

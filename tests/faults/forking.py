@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Dict
 
+from tests.patience import PATIENCE
+
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 # All of espnet_kd but bin/ is imported, too: a command line must run as __main__. torch._dynamo
@@ -63,7 +65,7 @@ class PreloadedPython:
     def pid(self) -> int:
         return self._server.pid
 
-    def wait_until_ready(self, seconds: float = 300) -> "PreloadedPython":
+    def wait_until_ready(self, seconds: float = PATIENCE) -> "PreloadedPython":
         deadline = time.monotonic() + seconds
         while "ready\n" not in self.log.read_text():
             if self._server.poll() is not None or time.monotonic() > deadline:
@@ -73,7 +75,7 @@ class PreloadedPython:
 
     def close(self) -> None:
         self._server.stdin.close()
-        self._server.wait(timeout=30)
+        self._server.wait(timeout=PATIENCE)
         self._folder.cleanup()
 
     def __enter__(self) -> "PreloadedPython":

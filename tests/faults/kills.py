@@ -55,7 +55,7 @@ def _kill(run: Run, way: str, rng: random.Random) -> dict:
         send([run.process.pid], signal.SIGTERM)
     record["code"] = run.end().code  # a child that nobody missed may not have ended it
     if way in ("INT", "TERM"):
-        left = run.members.wait_until_gone(10)
+        left = run.members.wait_until_gone(LONGEST)
         record["left running"] = sorted(p.name for p in left.values())
         run.members.kill_all()
     return record

@@ -10,6 +10,7 @@ from tests.faults import damage
 from tests.faults.forking import PreloadedPython, environment
 from tests.faults.kills import killed_case
 from tests.faults.snapshots import Context
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +62,7 @@ def test_who_kills_one_of_the_two_kills_both(python, victim):
     pid, group = map(int, client.stdout.readline().split())
     assert group == client.pid
     os.kill(pid if victim == "process" else client.pid, signal.SIGKILL)
-    assert client.wait(timeout=10) == -signal.SIGKILL
+    assert client.wait(timeout=PATIENCE) == -signal.SIGKILL
     assert client.stdout.read() == b""  # the process has ended, too
 
 

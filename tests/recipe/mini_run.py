@@ -12,6 +12,8 @@ from typing import Callable, Dict, List, Mapping, Sequence
 
 import yaml
 
+from tests.patience import PATIENCE
+
 REPO = Path(__file__).resolve().parents[2]
 RECIPE = REPO / "egs2/mini_speech/asr_kd"
 MADE = ("data", "dump", "exp", "downloads", "__pycache__")
@@ -105,7 +107,7 @@ class MiniRun:
         run = subprocess.Popen(
             _words(options), cwd=self.dir, env=environment(), start_new_session=True, **pipes
         )
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while not when():
             assert run.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
@@ -114,7 +116,7 @@ class MiniRun:
                 session = stat.read_text().rpartition(")")[2].split()[3]
                 if int(session) == run.pid:
                     os.kill(int(stat.parent.name), signal.SIGKILL)
-        return run.communicate(timeout=60)[0]
+        return run.communicate(timeout=PATIENCE)[0]
 
     def command(self, words: Sequence, **env: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -123,7 +125,7 @@ class MiniRun:
             env=environment(**env),
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=PATIENCE,
         )
 
     def ok(self, **options: object) -> str:

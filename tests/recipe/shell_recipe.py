@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 REPO = Path(__file__).resolve().parents[2]
 TEMPLATE = REPO / "egs2/TEMPLATE/asr_kd"
 STUB = Path(__file__).with_name("stub_python.py")
@@ -105,7 +107,7 @@ class Recipe:
 
     def run(self, env=(), **options) -> subprocess.CompletedProcess:
         process = self.start(env=env, **options)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def ok(self, env=(), **options) -> str:
@@ -140,7 +142,7 @@ def value(call: list, option: str) -> str:
     return call[call.index(option) + 1]
 
 
-def ends(pid: int, within: float = 120.0) -> bool:
+def ends(pid: int, within: float = PATIENCE) -> bool:
     """Whether a process ends: one that was killed has to be given time to, on a busy machine."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

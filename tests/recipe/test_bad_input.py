@@ -19,6 +19,7 @@ from mini_run import OPTIONS, copy_recipe, environment
 from toy import TRAINING, call, inside, train_words, write_data, write_teacher, write_yaml
 
 from tests.espnet.tiny import TOKENS
+from tests.patience import PATIENCE
 
 # ------------------------------------------------------------------ models: no shell needed
 TEACHER = "teacher/config.yaml", "teacher/model.pth"
@@ -324,7 +325,7 @@ def run(recipe, **options):
     for name, value in {**SHELL, **options}.items():
         words += [f"--{name}", str(value)]
     return subprocess.run(
-        words, cwd=recipe, env=environment(), capture_output=True, text=True, timeout=120
+        words, cwd=recipe, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
 
 

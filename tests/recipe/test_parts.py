@@ -10,6 +10,8 @@ import time
 import pytest
 from shell_recipe import OPTIONS, STUB, ends
 
+from tests.patience import PATIENCE
+
 LAST = 10
 
 
@@ -31,7 +33,7 @@ def start(recipe, *words, verb="compress", env=(), **options):
 
 def run(recipe, *words, **options):
     process = start(recipe, *words, **options)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out + err
 
 
@@ -119,12 +121,12 @@ def test_a_run_in_the_same_folder_is_refused_and_a_signal_ends_everything(recipe
     jobs = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == first.pid]
     assert jobs
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=120)
+    out, err = first.communicate(timeout=PATIENCE)
     assert first.returncode == 130
     assert err.endswith(
         "interrupted in stage 16 (compression stage 1, big); run the same command to go on\n"
     )
-    assert all(ends(pid, 120) for pid in jobs)
+    assert all(ends(pid) for pid in jobs)
     assert not list(recipe.dir.rglob(".run.json"))
     assert "going on with the interrupted run in exp/kd_big" in run(recipe, compression_stage=1)[1]
 

@@ -15,6 +15,7 @@ from mini_run import environment
 from toy import TRAINING, call, inside, train_words, write_data, write_teacher, write_yaml
 
 import espnet_kd.espnet.model
+from tests.patience import PATIENCE
 
 EPOCHS = TRAINING["max_epoch"]
 LATE = 3  # the epoch that is interrupted
@@ -164,7 +165,7 @@ def test_a_killed_training_goes_on(place, train, whole, tmp_path):
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not (out / f"{LATE - 1}epoch.pth").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
@@ -204,7 +205,7 @@ def test_two_processes_of_which_one_is_killed_go_on(place, monkeypatch):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     codes = re.findall(r"^exit codes: (\S+) (\S+)$", done.stdout, re.MULTILINE)
     assert codes[0] == codes[2] == ("0", "0"), done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 from shell_recipe import value
 
 from espnet_kd.run.lock import Run, hold
+from tests.patience import PATIENCE
 
 CACHE = "exp/kd_big/teacher_cache"
 STREAMS = {
@@ -148,7 +149,7 @@ def test_one_cache_of_the_first_teacher_serves_the_stages_that_it_teaches(recipe
     waits = "waiting up to 86400 s: exp/teacher is in use by another run"
     assert any(waits in line for line in process.stdout)  # reads until it says so
     record.unlink()
-    said = process.communicate(timeout=300)
+    said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     calls = recipe.calls()
     places = [value(call, "--out") for call in cached(calls) if "--job" not in call]

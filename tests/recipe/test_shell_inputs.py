@@ -7,6 +7,8 @@ import time
 import pytest
 from shell_recipe import INTERRUPT
 
+from tests.patience import PATIENCE
+
 AVE = "valid.loss_transducer.ave.pth"
 
 
@@ -120,7 +122,7 @@ def test_after_force_the_same_command_would_begin_again(recipe):
     while not recipe.calls(clear=False):
         time.sleep(0.05)
     process.send_signal(INTERRUPT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     assert "run the same command without --force true, which would start afresh, to go on" in err
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from shell_recipe import INTERRUPT, TERMINATE, ends
 
+from tests.patience import PATIENCE
+
 
 @pytest.fixture
 def recipe(recipe_with_teacher):
@@ -27,7 +29,7 @@ def test_an_interrupted_training_is_resumed_with_the_same_options_only(recipe, n
     children = _running(recipe.dir, "espnet_kd.bin.train")
     assert children
     process.send_signal(number)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert "interrupted in stage 11 (training of the teacher); run the same command" in err
     assert all(ends(pid) for pid in children)

@@ -11,10 +11,10 @@ import pytest
 from shell_recipe import INTERRUPT, TERMINATE, ends
 
 from espnet_kd.run.lock import _processes_of
+from tests.patience import PATIENCE
 
 TRAIN = {"stage": 16, "stop_stage": 16, "stop_compression_stage": 1}
 SLOW = {"STUB_SLEEP": "espnet_kd.bin.train:300"}
-PATIENCE = 120  # seconds: a busy machine starts a process in some
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 from mini_run import copy_recipe
 from shell_recipe import REPO, TEMPLATE, Recipe
 
+from tests.patience import PATIENCE
+
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
@@ -18,7 +20,7 @@ SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 
 def run(recipe, *words):
     return subprocess.run(
-        ["./asr_kd.sh", *words], cwd=recipe.dir, capture_output=True, text=True, timeout=120
+        ["./asr_kd.sh", *words], cwd=recipe.dir, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -81,7 +83,7 @@ def test_run_sh_hands_its_defaults_and_the_users_options_on(corpus):
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0
     assert "statistics (7)" in done.stdout
@@ -126,7 +128,9 @@ def test_librispeech_s_scales(words, said):
     folder = REPO / "egs2/librispeech/asr_kd"
 
     def help_of(*command):
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE
+        )
 
     done = help_of("./run.sh", *words, "--help")
     assert done.returncode == 0

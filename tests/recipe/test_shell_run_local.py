@@ -8,11 +8,15 @@ import time
 import pytest
 from shell_recipe import INTERRUPT, TERMINATE, ends
 
+from tests.patience import PATIENCE
+
 RUN = [sys.executable, "-m", "espnet_kd.bin.run_local"]
 
 
 def run(folder, *words):
-    return subprocess.run([*RUN, *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [*RUN, *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 def test_log_has_command_date_output_and_code(tmp_path):
@@ -85,7 +89,7 @@ def test_a_signal_ends_the_jobs_and_their_children(tmp_path, number, code):
     while not (tmp_path / "child").exists():
         time.sleep(0.05)
     os.kill(process.pid, number)
-    assert process.wait(timeout=300) == code
+    assert process.wait(timeout=PATIENCE) == code
     assert ends(int((tmp_path / "child").read_text()))
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "egs2/TEMPLATE/asr_kd/scripts"
 LOG = "exp/train.log"
 # Kaldi's, which waits for its job; `squeue` of a job that $ALIVE says is alive; and the others.
@@ -65,7 +67,7 @@ def test_a_run_that_is_stopped_takes_its_job_out_of_the_queue(place):
 def test_no_job_begins_beside_that_of_an_earlier_run(place):
     (place / "exp/q/train.log").write_text("Submitted batch job 5\n")
     run = slurm(ALIVE="RUNNING")
-    error = run.communicate(timeout=300)[1]
+    error = run.communicate(timeout=PATIENCE)[1]
     assert run.returncode == 1
     message = f"slurm.pl: error: job 5 of an earlier run still writes to {LOG}; wait for it, or "
     assert error == message + "'scancel 5'\n"
@@ -81,7 +83,7 @@ def test_a_job_near_its_limit_goes_back_into_the_queue(place, turn, back):
     (place / LOG).write_text("earlier\n")
     words = (SCRIPTS / "sbatch.sh", "-p", "cpu", "-o", "log", "job_of_kaldi.sh")
     run = start(*words, requeue_before="90", requeue_limit="3")
-    assert run.communicate(timeout=300)[0] == "Submitted batch job 8\n"
+    assert run.communicate(timeout=PATIENCE)[0] == "Submitted batch job 8\n"
     asked = "sbatch --requeue --signal=B:USR1@90 -p cpu -o log\n"
     assert (place / "asked").read_text() == asked
     job = start("bash", "job.sh", SLURM_JOB_ID="8", SLURM_RESTART_COUNT=str(turn))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.recipe.shell_recipe import OPTIONS, PLAN, STUB, Recipe
 
 UNFINISHED = 75
@@ -60,7 +61,7 @@ def start(repo, recipe, *options, sleep="", **more):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out + err
 
 
@@ -107,7 +108,7 @@ def test_cut_carried_and_finished_elsewhere(repo, recipe, tmp_path):
 
 def test_a_signal_ends_the_training_and_saves(repo, recipe, tmp_path):
     process = start(repo, recipe, "--state", tmp_path / "state", sleep="espnet_kd.bin.train:60")
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and not list(recipe.dir.glob("exp/*/logdir/stats.1.log")):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -169,7 +170,7 @@ def test_a_damaged_state_is_one_line(keep, why, repo, pretended, tmp_path):
     os.truncate(part, keep) if keep else part.unlink()
     shutil.rmtree(pretended.dir / "exp")
     process = start(repo, pretended, "--state", state)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and err.count("\n") == 1
     assert "state/state/* cannot be unpacked (" in err
     assert why in err and "); copy them again, or name another folder to begin afresh" in err
