@@ -35,6 +35,7 @@ import math
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from unittest import mock
 
 import benchcli
 import benchlib
@@ -44,7 +45,7 @@ import torch.nn.functional as F
 from benchdata import Length, draw, lattice, read_lengths
 
 from espnet_kd.errors import run_main
-from espnet_kd.lattice import Joint, node_stats
+from espnet_kd.lattice import Joint, node_stats, stats
 from espnet_kd.objective import Losses, Objective, Posteriors, distillation_losses
 from espnet_kd.progress import Progress
 
@@ -83,6 +84,12 @@ def _cached(case: Case, lattice: str = "full") -> Losses:
     if case.cache is None:
         raise RuntimeError("the batch has no cache")
     return _ours(case, Posteriors(case.cache), lattice=lattice)
+
+
+def _by_operators(case: Case) -> Losses:
+    """RNN-T and collapsed, cached, without the kernels that passes over logits are on a GPU."""
+    with mock.patch.object(stats, "fused", lambda joint: None):
+        return _cached(case)
 
 
 def _fast_rnnt(case: Case) -> Losses:
@@ -131,6 +138,7 @@ VARIANTS: Dict[str, Callable[[Case], Losses]] = {
     "ours_collapsed": lambda c: _ours(c, c.teacher),
     "ours_full": lambda c: _ours(c, c.teacher, "full"),
     "ours_top_k": lambda c: _ours(c, c.teacher, "top_k"),
+    "operators_cached": _by_operators,
     **{name: functools.partial(_floor, forwards=n) for name, n in FLOORS.items()},
     "ours_band_cached": lambda c: _cached(c, "band"),
     "ours_band": lambda c: _ours(c, c.teacher, lattice="band"),
@@ -317,6 +325,8 @@ COLUMNS = {
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = benchcli.get_parser(__doc__, list(VARIANTS), [128, 500, 1000, 5000])
+    # On a CPU it is ours_collapsed_cached once more.
+    parser.set_defaults(variants=[name for name in VARIANTS if name != "operators_cached"])
     parser.add_argument("--dim", type=int, default=256, help="width of the student's joint space")
     parser.add_argument("--teacher_dim", type=int, default=256, help="width of the teacher's")
     return parser

@@ -66,8 +66,12 @@ class Joint(NamedTuple):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the output layer; float32 or better. (n, D) -> (n, V)"""
-        out = torch.addmm(self.bias, hidden, self.weight.t())
+        out = self.output(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def output(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply the output layer, in its own type. (n, D) -> (n, V)"""
+        return torch.addmm(self.bias, hidden, self.weight.t())
 
     def parameters(self) -> List[torch.Tensor]:
         """List the parameters of the activation that want a gradient."""

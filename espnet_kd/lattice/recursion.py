@@ -15,15 +15,16 @@ whole batch is one vector operation: T + U steps instead of T * U. The gradient 
 from the lattice takes it: the arc's occupancy.
 """
 
-import logging
 from typing import Any, NamedTuple, Optional, Type
 
 import torch
 
+from espnet_kd.lattice import by_triton
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.side_by_side import alone
 
 NEG_INF = float("-inf")
+KERNELS = by_triton.Kernels("espnet_kd.lattice.kernels", "the recursion goes step by step")
 
 
 def _skew(x: torch.Tensor, fill: float) -> torch.Tensor:
@@ -166,15 +167,8 @@ class Ways(NamedTuple):
 
 def kernel_ways() -> Optional[Type[Any]]:
     """Return what stands for `Ways` on a GPU; None: Triton is not there. Said once."""
-    global _kernels
-    if _kernels is None:
-        try:
-            from espnet_kd.lattice.kernels import KernelWays
-
-            _kernels = KernelWays
-        except Exception as e:  # of its own import, too
-            _without_kernels(e)
-    return _kernels or None
+    kernels = KERNELS.get()
+    return kernels and kernels.KernelWays
 
 
 def _ways(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> Any:
@@ -183,27 +177,14 @@ def _ways(log_probs: torch.Tensor, t_len: torch.Tensor, u_len: torch.Tensor) -> 
     if kind is not None:
         try:
             return kind.of(log_probs, t_len, u_len)
-        except torch.cuda.OutOfMemoryError:
-            raise  # the step-by-step way takes more
         except Exception as e:  # no compiler, no driver, a GPU that it does not know
-            _without_kernels(e)
+            KERNELS.without(e)
     return Ways.of(log_probs, t_len, u_len)
 
 
 def by_kernels(device: torch.device) -> bool:
     """Tell whether launches are what counts there."""
-    return device.type == "cuda"
-
-
-def _without_kernels(error: Exception) -> None:
-    """Go on with torch's operators alone, and say so."""
-    global _kernels
-    _kernels = False
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    logging.warning(f"lattice: no Triton kernel ({reason}); the recursion goes step by step")
-
-
-_kernels: Any = None  # the class of `kernels`; False: it is of no use on this machine
+    return by_triton.suits(device)
 
 
 def _after_the_end(

@@ -24,6 +24,7 @@ from espnet_kd.lattice.change import (
     grad_of_shares,
 )
 from espnet_kd.lattice.chunks import Chunk, Nodes, chunks
+from espnet_kd.lattice.fused import Fused, fused
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
 from espnet_kd.lattice.nodes import next_labels
@@ -100,6 +101,7 @@ def node_stats(
         band,
         packs(device),
         keeps,
+        fused(joint) if band is not None or packs(device) else None,
     )
     return _Walk.apply(plan, *inputs)
 
@@ -125,6 +127,7 @@ class _Plan(NamedTuple):
         band: The nodes that count; None: all.
         packs: Whether chunks go across utterances, and nothing is asked of the device.
         keeps: Whether the first walk keeps its work for the second.
+        fused: The passes by kernels; None: by operators.
     """
 
     activation: Any
@@ -136,6 +139,7 @@ class _Plan(NamedTuple):
     band: Optional[Band]
     packs: bool
     keeps: bool
+    fused: Optional[Fused]
 
     def shares(self, device: torch.device) -> List[List[Nodes]]:
         """List all nodes that count, in pieces; on a CPU in a share for each of torch's threads.
@@ -155,6 +159,60 @@ class _Plan(NamedTuple):
             return [pieces]
         nodes = self.lengths.nodes if self.band is None else len(self.band.place)
         return shares(pieces, min(threads, nodes * self.node_bytes // self.budget))
+
+    def hidden(self, joint: Joint, nodes: Nodes) -> torch.Tensor:
+        """Compute the hidden layer of some nodes. (n, D)"""
+        return joint.hidden(nodes) if self.fused is None else self.fused.hidden(joint, nodes)
+
+    def values(self, joint: Joint, nodes: Nodes) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """Compute the numbers of some nodes, (n, 3 or 4), and what is kept for `grad`."""
+        z, label = self.hidden(joint, nodes), nodes.labels(self.label)  # (n, D), (n,)
+        if self.divergence is not None:
+            return self.divergence.values(nodes, joint.logits(z), label), []
+        if self.fused is None:
+            logits = joint.logits(z)  # (n, V)
+            three, _ = three_log_probs(logits, label)  # (n, 3)
+            return three, [z, logits] if self.keeps else []
+        logits = joint.output(z)  # (n, V)
+        three, log_z = self.fused.three_log_probs(logits, label)
+        return three, [log_z, z, logits] if self.keeps else [log_z]
+
+    def grad(
+        self, joint: Joint, nodes: Nodes, change: Change, kept: Tuple[torch.Tensor, ...]
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the hidden layer of some nodes (n, D), and the gradient of their logits.
+
+        The latter is in the output layer's type, (n, V), and summed over the nodes, (V,).
+        """
+        label = nodes.labels(self.label)  # (n,)
+        if self.fused is not None and self.divergence is None:
+            log_z, *z_and_logits = kept
+            if z_and_logits:
+                z, logits = z_and_logits
+            else:
+                z = self.hidden(joint, nodes)  # (n, D)
+                logits = joint.output(z)  # (n, V)
+            keep = bool(z_and_logits)  # `backward` may be called again
+            return (z, *self.fused.grad_logits(logits, log_z, change, label, keep))
+        if kept:
+            z, rest = kept  # (n, D), (n, V)
+            grad = grad_of_shares(rest, change, label)
+        else:
+            z = self.hidden(joint, nodes)
+            logits = joint.logits(z)
+            if self.divergence is None:
+                grad = grad_logits(logits, change.log_z(logits, label), change, label)
+            else:
+                grad = self.divergence.grad(nodes, logits, change, label)
+        return z, grad.to(joint.weight.dtype), grad.sum(0)
+
+    def hidden_grad(
+        self, joint: Joint, nodes: Nodes, z: torch.Tensor, d_z: torch.Tensor, dtype: torch.dtype
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """Do `Joint.hidden_grad` in a type; `d_z` may have another. (n, D), and of parameters"""
+        if self.fused is None:
+            return joint.hidden_grad(nodes, z, d_z.to(dtype))
+        return self.fused.hidden_grad(joint, nodes, z, d_z, dtype)
 
     def changes(
         self, stats: torch.Tensor, d_stats: torch.Tensor
@@ -192,15 +250,9 @@ class _Walk(torch.autograd.Function):
         def walk(share: List[Nodes]) -> List[torch.Tensor]:
             kept: List[torch.Tensor] = []
             for nodes in share:
-                z = joint.hidden(nodes)  # (n, D)
-                logits = joint.logits(z)  # (n, V)
-                label = nodes.labels(plan.label)  # (n,)
-                if plan.divergence is None:
-                    values, _ = three_log_probs(logits, label)  # (n, 3)
-                else:
-                    values = plan.divergence.values(nodes, logits, label)  # (n, 4)
+                values, more = plan.values(joint, nodes)  # (n, 3 or 4)
                 nodes.put(stats, values)
-                kept += [z, logits] if plan.keeps else []
+                kept += more
             return kept
 
         shares = plan.shares(enc.device)
@@ -217,8 +269,10 @@ class _Walk(torch.autograd.Function):
         parts = (enc, dec, weight, bias)
         plan, joint = ctx.plan, Joint(*parts, ctx.plan.activation)
         inputs = (*parts, *joint.parameters())
-        changes, memory = plan.changes(stats, d_stats), iter(kept)
-        shares = [(x, list(itertools.islice(zip(memory, memory), len(x)))) for x in ctx.shares]
+        changes = plan.changes(stats, d_stats)
+        # As many of each chunk: tuples of so many, which stand in one row.
+        memory = zip(*[iter(kept)] * (len(kept) // sum(map(len, ctx.shares))))
+        shares = [(x, list(itertools.islice(memory, len(x)))) for x in ctx.shares]
 
         def walk(part: Tuple[List[Nodes], List[Tuple[torch.Tensor, ...]]]) -> List[torch.Tensor]:
             share, kept = part
@@ -227,25 +281,14 @@ class _Walk(torch.autograd.Function):
             sums = [x.new_zeros(x.shape, dtype=dtype) for x, dtype in zip(inputs, dtypes)]
             d_enc, d_dec, d_weight, d_bias, *d_parameters = sums
             for number, (nodes, change) in enumerate(changes(share)):
-                label = nodes.labels(plan.label)  # (n,)
-                if kept:
-                    z, rest = kept[number]  # (n, D), (n, V)
-                    grad = grad_of_shares(rest, change, label)
-                else:
-                    z = joint.hidden(nodes)  # (n, D)
-                    logits = joint.logits(z)  # (n, V)
-                    if plan.divergence is None:
-                        grad = grad_logits(logits, change.log_z(logits, label), change, label)
-                    else:
-                        grad = plan.divergence.grad(nodes, logits, change, label)
-                d_bias += grad.sum(0)
-                grad = grad.to(weight.dtype)  # (n, V)
+                known = kept[number] if kept else ()
+                z, grad, more = plan.grad(joint, nodes, change, known)
+                d_bias += more
                 if d_weight.dtype == grad.dtype:
                     d_weight.addmm_(grad.t(), z)
                 else:
                     d_weight += grad.t() @ z
-                d_z = (grad @ weight).to(stats.dtype)  # (n, D)
-                d_z, d = joint.hidden_grad(nodes, z, d_z)
+                d_z, d = plan.hidden_grad(joint, nodes, z, grad @ weight, stats.dtype)  # (n, D)
                 nodes.add_grad(d_z, d_enc, d_dec)
                 for total, more in zip(d_parameters, d):
                     total += more

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from espnet_kd.cli import new_parser  # noqa: E402
 from espnet_kd.errors import UserError, run_main  # noqa: E402
 from espnet_kd.lattice import Band, Grid, Joint, node_stats  # noqa: E402
+from espnet_kd.lattice.fused import fused  # noqa: E402
 from espnet_kd.lattice.windows import follow  # noqa: E402
 from espnet_kd.objective import Losses, Objective, Posteriors, distillation_losses  # noqa: E402
 from espnet_kd.spec.distillation import DIVERGENCES, NODES, OBJECTIVES  # noqa: E402
@@ -112,6 +113,24 @@ def cache(device: str, dtype: torch.dtype) -> Tensors:
     return [kd, *torch.autograd.grad(kd.mean(), student[:4])]
 
 
+def passes(vocabulary: int, half: bool, device: str, dtype: torch.dtype) -> Tensors:
+    """The walk's numbers and gradients; on a GPU by kernels of passes, or it is not right."""
+    generator = torch.Generator().manual_seed(5)
+    sizes = ((B, T, D), (B, U + 1, D), (vocabulary, D), (vocabulary,))
+    parts = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+    parts = [part.bfloat16() if half else part for part in parts]  # what both compute with
+    dtype = torch.bfloat16 if half and dtype == torch.float32 else dtype
+    student = Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+    if device == "cuda" and fused(student) is None:
+        raise RuntimeError("Triton's kernels were not used; the log says why")
+    labels, t_len, u_len = lattice(device)
+    three = node_stats(student, labels, t_len, u_len)  # (B, T, U + 1, 3)
+    there = torch.where(torch.isfinite(three), three, 0.0)
+    weight = torch.linspace(1.0, 2.0, there.numel(), dtype=torch.float64).to(there)
+    loss = (weight.view(there.shape) * there).sum()
+    return [there.exp(), *torch.autograd.grad(loss, student[:4])]
+
+
 def aligned(seed: int, device: str, dtype: torch.dtype) -> Joint:
     """Draw a joint network whose paths follow an alignment, as those of a trained one do."""
     drawn = [part.detach() for part in joint(seed, "cpu", torch.float64)[:4]]
@@ -196,6 +215,13 @@ def checks() -> Dict[str, Check]:
     for kernel in KERNELS:
         # torchaudio's kernel is float32 throughout.
         pieces[f"recursion, {kernel}"] = Check(functools.partial(recursion, kernel), 2e-3)
+    for vocabulary in (37, 500, 5000, 9001):
+        pieces[f"passes by kernels, V {vocabulary}"] = Check(
+            functools.partial(passes, vocabulary, False)
+        )
+    pieces["passes by kernels, V 500, bfloat16"] = Check(
+        functools.partial(passes, 500, True), 6e-2
+    )
     for name in OBJECTIVES:
         for divergence in DIVERGENCES if name != "full_sum" else DIVERGENCES[:1]:
             plain = name != "collapsed" or divergence != DIVERGENCES[0]

@@ -50,6 +50,14 @@ STEPS = "plain ours ours_cached ours_collapsed ours_full teacher_forward"
 TINY = "--student_blocks 2 --student_size 32 --teacher_blocks 2 --teacher_size 48"
 CASES = [
     Case(
+        "passes by kernels, V 500",
+        "bench_lattice.py",
+        "--vocabularies 500 --batches sorted --batch 64 --cells 1500 "
+        "--variants plain ours_collapsed_cached operators_cached",
+        "--vocabularies 500 --batches sorted --batch 2 --cells 20 --shrink 4 --repeats 1 "
+        "--variants plain ours_collapsed_cached operators_cached",
+    ),
+    Case(
         "joint and loss, V 500",
         "bench_lattice.py",
         f"--vocabularies 500 --batches sorted --batch 64 --cells 1500 --variants plain {LOSS}",
