@@ -12,6 +12,8 @@ Variants, all in one run on the same batch; ratios are to `plain`:
     naive_collapsed_cached    the same, the teacher's three numbers a node given
     ours                      espnet_kd without distillation
     ours_collapsed_cached     espnet_kd, collapsed, the three numbers given
+    operators_cached          the same without kernels for passes over logits; differs on a GPU,
+                              and is measured where it is named
     ours_collapsed            espnet_kd, collapsed, teacher on-line
     ours_full                 espnet_kd, full vocabulary, teacher on-line
     ours_top_k                espnet_kd, the teacher's 8 likeliest tokens, teacher on-line

@@ -8,6 +8,9 @@ In reading order:
     packed      such pieces across utterances, for a GPU
     side_by_side    pieces in threads of their own, on a CPU
     change      how a loss changes with the logits of nodes
+    by_triton   kernels where they run, torch's operators where they do not
+    fused       the passes of a walk beside its products, by kernels
+    fused_kernels   these kernels, for a GPU with Triton
     stats       the walk: a few numbers a node out, one gradient back
     recursion   the RNN-T forward-backward recursion on two of those numbers
     kernels     the same as one kernel a direction, for a GPU with Triton

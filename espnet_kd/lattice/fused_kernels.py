@@ -34,15 +34,15 @@ def _three(
     kind: tl.constexpr = three.dtype.element_ty
     node = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # (ROWS,)
     inside = node < n
-    said = tl.load(label + node, mask=inside, other=0)
+    token = tl.load(label + node, mask=inside, other=0)
     at = logits + node * V
     blank = tl.load(at, mask=inside, other=0.0).to(kind)
-    there = tl.load(at + said, mask=inside & (said != 0), other=float("-inf")).to(kind)
+    there = tl.load(at + token, mask=inside & (token != 0), other=float("-inf")).to(kind)
     largest = tl.full((ROWS,), LEAST, kind)  # where there is nothing, too
     total = tl.zeros((ROWS,), kind)
     for start in range(0, V, BLOCK):
         v = start + tl.arange(0, BLOCK)  # (BLOCK,)
-        rest = (v[None, :] != 0) & (v[None, :] != said[:, None]) & (v[None, :] < V)
+        rest = (v[None, :] != 0) & (v[None, :] != token[:, None]) & (v[None, :] < V)
         x = tl.load(at[:, None] + v[None, :], mask=rest & inside[:, None], other=float("-inf")).to(
             kind
         )  # (ROWS, BLOCK)
@@ -75,7 +75,7 @@ def _grad(
     for turn in range(0, TURNS):
         node = (part * TURNS + turn) * ROWS + tl.arange(0, ROWS)  # (ROWS,)
         inside = node < n
-        said = tl.load(label + node, mask=inside, other=0)
+        token = tl.load(label + node, mask=inside, other=0)
         all_rest = tl.load(log_z + node, mask=inside, other=0.0)
         all_rest += tl.load(log_rest + node, mask=inside, other=0.0)
         of_blank = tl.load(at_blank + node, mask=inside, other=0.0)
@@ -85,7 +85,7 @@ def _grad(
         mask = inside[:, None] & (v[None, :] < V)
         x = tl.load(logits + place, mask=mask, other=float("-inf")).to(kind)
         x = tl.exp(x - all_rest[:, None]) * of_rest[:, None]
-        x = tl.where(v[None, :] == said[:, None], of_label[:, None], x)
+        x = tl.where(v[None, :] == token[:, None], of_label[:, None], x)
         x = tl.where(v[None, :] == 0, of_blank[:, None], x)
         tl.store(grad + place, x.to(grad.dtype.element_ty), mask=mask)
         total += tl.sum(tl.where(mask, x, 0.0), 0)
