@@ -97,8 +97,8 @@ def _try(passes: Fused, joint: Joint) -> None:
     for number in (node, node.int()):  # of a band, of packed chunks
         z = passes.kernels.hidden(x, x, number, number)  # (n, D)
     logits = joint.enc.new_zeros(1, V)
-    three, log_z = passes.three_log_probs(logits, node)
+    _, log_z = passes.three_log_probs(logits, node)
     zero = torch.zeros_like(log_z)  # (n,)
-    change = Change(*three.nan_to_num(0.0).unbind(-1), zero, zero, zero, None)
+    change = Change(zero, zero, zero, zero, zero, zero, None)
     passes.grad_logits(logits, log_z, change, node, False)
     passes.kernels.hidden_grad(z, torch.zeros_like(z), wide)
