@@ -120,7 +120,8 @@ def passes(vocabulary: int, half: bool, device: str, dtype: torch.dtype) -> Tens
     parts = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
     parts = [part.bfloat16() if half else part for part in parts]  # what both compute with
     dtype = torch.bfloat16 if half and dtype == torch.float32 else dtype
-    student = Joint(*(part.to(device, dtype).requires_grad_() for part in parts))
+    enc, dec, weights, bias = (part.to(device, dtype).requires_grad_() for part in parts)
+    student = Joint(enc, dec, weights, bias)
     if device == "cuda" and fused(student) is None:
         raise RuntimeError("Triton's kernels were not used; the log says why")
     labels, t_len, u_len = lattice(device)
