@@ -42,10 +42,11 @@ def _three(
     total = tl.zeros((ROWS,), kind)
     for start in range(0, V, BLOCK):
         v = start + tl.arange(0, BLOCK)  # (BLOCK,)
-        rest = (v[None, :] != 0) & (v[None, :] != token[:, None]) & (v[None, :] < V)
-        x = tl.load(at[:, None] + v[None, :], mask=rest & inside[:, None], other=float("-inf")).to(
-            kind
-        )  # (ROWS, BLOCK)
+        # What lies side by side is read at once where no mask hangs on the label.
+        mask = inside[:, None] & (v[None, :] < V)
+        x = tl.load(at[:, None] + v[None, :], mask=mask, other=float("-inf"))  # (ROWS, BLOCK)
+        rest = (v[None, :] != 0) & (v[None, :] != token[:, None])
+        x = tl.where(rest, x.to(kind), float("-inf"))
         top = tl.maximum(largest, tl.max(x, 1))
         total = total * tl.exp(largest - top) + tl.sum(tl.exp(x - top[:, None]), 1)
         largest = top
