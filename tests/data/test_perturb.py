@@ -242,7 +242,8 @@ def test_a_click_stays_where_it_was():
 
 def test_responses_are_resampled_downwards_and_of_one_microphone(data):
     folder = rooms(data)
-    both = np.stack([response(400, 16000), -response(430, 16000)], axis=1)
+    first = response(400, 16000)
+    both = np.stack([first, -np.roll(first, 30)], axis=1)
     soundfile.write(folder / "array.flac", both, 16000)
     out = run(data)
     clean, _ = decode(data.parent / "s0-0.wav")
