@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 import sys
-from typing import Any, Dict, NoReturn, Optional, Sequence
+from pathlib import Path
+from typing import Any, Dict, NoReturn, Optional, Sequence, Union
 
-from espnet_kd.errors import program
+from espnet_kd.errors import UserError, program
 from espnet_kd.progress import clear
 
 
@@ -90,6 +92,29 @@ def new_parser(description: Optional[str], epilog: Optional[str] = None) -> Pars
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
+
+
+def check_out(
+    option: str, path: Union[str, os.PathLike], what: str, example: str, suffix: str = ""
+) -> None:
+    """Refuse a place that no file can be written to, before anything is computed for it.
+
+    Args:
+        option: Name of the option that gives it, such as `--out`.
+        path: The place.
+        what: What the file is, such as `a Markdown file`.
+        example: Name of such a file.
+        suffix: What its name must end with; empty: anything.
+
+    Raises:
+        UserError: it has no name of a file, or another one, is a folder, or lies in a file.
+    """
+    path = Path(path)
+    if not path.name or path.is_dir() or (suffix and path.suffix != suffix):
+        raise UserError(f"{option} {path}: {what} is expected, such as {example}")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{option} {path}: {folder} is a file; a folder is expected")
 
 
 def str2bool(value: str) -> bool:

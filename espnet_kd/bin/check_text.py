@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-from espnet_kd.cli import new_parser, share
+from espnet_kd.cli import check_out, new_parser, share
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.coverage import Coverage, measure, other_case, read_token_list
 from espnet_kd.data.frames import samples_of_frame
@@ -40,6 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Measure every set."""
     args = get_parser().parse_args(cmd)
+    check_out("--out", args.out, "a text file", "coverage.txt")
     known = read_token_list(args.token_list)
     from espnet_kd.espnet.training_tokenizer import training_tokenizer
 

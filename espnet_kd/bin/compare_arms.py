@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser
-from espnet_kd.errors import UserError, run_main
+from espnet_kd.cli import check_out, new_parser
+from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
 from espnet_kd.report.arms import arms_md, parse_pairs, read_arms
 from espnet_kd.report.bootstrap_options import add_bootstrap_options, check_bootstrap
@@ -40,8 +40,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
-    if not args.out.name or args.out.is_dir():
-        raise UserError(f"--out {args.out}: a Markdown file is expected, such as ARMS.md")
+    check_out("--out", args.out, "a Markdown file", "ARMS.md")
     pairs = parse_pairs(args.pair)
     arms = read_arms(pairs, args.draw)
     text = arms_md(arms, pairs, arms.differences(pairs, args.draws, args.seed), args.draws)

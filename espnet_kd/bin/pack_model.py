@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import check_out, new_parser
 from espnet_kd.common.records import FACTS, RESULTS, STUDENT, Facts, Student, experiment
 from espnet_kd.deploy.bundle import read_config
 from espnet_kd.deploy.card import About, model_card
@@ -79,8 +79,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
         FACTS.read_if_there(experiment(args.results.parent, results["models"][0])) or Facts(),
     )
     out = args.out or exp / "packed" / f"{exp.resolve().name}.zip"
-    if out.suffix != ".zip":
-        raise UserError(f"--out {out}: the name of a .zip file is expected")
+    check_out("--out", out, "a .zip file", f"{out.stem or 'model'}.zip", ".zip")
     make_archive(
         exp, model["checkpoint"], args.inference_config, out, lambda b: model_card(about, b)
     )

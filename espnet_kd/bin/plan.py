@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from espnet_kd.cli import new_parser, str2bool
+from espnet_kd.cli import check_out, new_parser, str2bool
 from espnet_kd.common.yaml_file import parse_yaml
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open
@@ -163,6 +163,8 @@ def _checked(args: argparse.Namespace) -> Any:
         raise UserError(f"--stages {args.stages}: from 1 to {MOST_STAGES} are possible")
     if args.epochs is not None and args.epochs < 1:
         raise UserError(f"--epochs {args.epochs}: at least 1 is needed")
+    if args.out:
+        check_out("--out", args.out, "a YAML file", "conf/compression.yaml")
     if args.out and Path(args.out).exists() and not args.force:
         raise UserError(f"{args.out}: is there already; --force true writes over it")
     return target

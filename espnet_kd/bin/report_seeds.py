@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import check_out, new_parser
 from espnet_kd.common.json_file import write_json
 from espnet_kd.common.records import FILES
 from espnet_kd.errors import UserError, run_main
@@ -77,12 +77,12 @@ def _figures(out: Path) -> Path:
     Raises:
         UserError: the page is none, or the JSON file has another meaning in a folder of runs.
     """
-    figures = out.with_suffix(".json") if out.name else out
-    if out == figures or out.is_dir() or figures.name.lower() in FILES:
+    check_out("--out", out, "a Markdown file", "SEEDS.md")
+    figures = out.with_suffix(".json")
+    if out == figures or figures.name.lower() in FILES:
         raise UserError(
-            f"--out {out}: a Markdown file is expected, beside which "
-            f"{'a .json' if out.is_dir() else figures.name} is written without harm; name "
-            "another, such as SEEDS.md"
+            f"--out {out}: a Markdown file is expected, beside which {figures.name} is written "
+            "without harm; name another, such as SEEDS.md"
         )
     return figures
 

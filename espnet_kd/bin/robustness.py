@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import check_out, new_parser
 from espnet_kd.common.json_file import rounded, write_json
 from espnet_kd.common.records import ROBUSTNESS, heard_experiments, seen_from
 from espnet_kd.errors import UserError, run_main
@@ -48,6 +48,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Compare."""
     args = get_parser().parse_args(cmd)
     check_bootstrap(args)
+    check_out("--exp", args.exp / PAGE, "a file", "exp/ROBUSTNESS.md")
     if args.run:
         _check_runs(args)
         heard = [_heard_in(run, args.draw) for run in args.run]

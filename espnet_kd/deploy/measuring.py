@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, List
 
+from espnet_kd.cli import check_out
 from espnet_kd.common.json_file import Record
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.deploy.artifact import Artifact, is_exported, of_experiment, of_exported
@@ -60,6 +61,7 @@ def decoding_words(args: argparse.Namespace, record: Record[Any]) -> List[str]:
         words = shlex.split(args.inference_args)
     except ValueError as e:
         raise UserError(f"--inference_args {args.inference_args}: {e}") from None
+    check_out("--out", args.out, "a JSON file", record.file)
     if args.out.name != record.file:
         raise UserError(f"--out {args.out}: the file must be called {record.file}")
     if args.inference_config:

@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from espnet_kd.cli import new_parser  # noqa: E402
+from espnet_kd.cli import check_out, new_parser  # noqa: E402
 from espnet_kd.errors import run_main  # noqa: E402
 from espnet_kd.fileio import atomic_open  # noqa: E402
 from espnet_kd.machine import cpu_name  # noqa: E402
@@ -131,6 +131,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = get_parser().parse_args(cmd)
+    check_out("--out", args.out, "a Markdown file", "report.md")
     text = page(Results(args.results, args.device), args.exp, args.command)
     with atomic_open(args.out) as f:
         f.write(text)
