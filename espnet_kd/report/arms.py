@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-import numpy as np
-
 from espnet_kd.common.records import RESULTS, experiment
 from espnet_kd.errors import UserError, check_name
 from espnet_kd.report.seeds import (
@@ -15,11 +13,14 @@ from espnet_kd.report.seeds import (
     check_same_way,
     pooled_differences,
     read_runs,
+    scores_of,
 )
 from espnet_kd.report.seeds_markdown import of_two, warnings_of
 from espnet_kd.report.tables import table
 from espnet_kd.report.words import interval, signed
+from espnet_kd.scoring.counts import read_counts
 from espnet_kd.scoring.grouping import AUTO
+from espnet_kd.scoring.references import same_references
 
 SEED = re.compile(r"seed(\d+)")
 
@@ -134,7 +135,7 @@ def read_arms(pairs: Sequence[Pair], drawn_by: str = AUTO) -> Arms:
     runs = {arm: read_runs([arm / seed for seed in seeds], drawn_by) for arm in arms}
     first, *others = arms
     for arm in others:
-        _check_alike(arm, runs[arm], first, runs[first], seeds[0])
+        _check_alike(arm, first, seeds[0])
     for place in (place for pair in pairs for place in pair):
         known = [m.name for m in runs[place.arm].models]
         check_name(f"--pair: {place.arm}: no student in all its runs", place.model, known)
@@ -166,11 +167,17 @@ def _common_seeds(arms: Sequence[Path]) -> Tuple[List[str], List[str]]:
     return [reported[arms[0]][number] for number in sorted(common)], further
 
 
-def _check_alike(arm: Path, ours: Runs, first: Path, theirs: Runs, seed: str) -> None:
-    reports = [RESULTS.read(folder / seed) for folder in (arm, first)]
-    check_same_way(arm / seed, reports[0], first / seed, reports[1], "compare arms")
-    for test_set, words in theirs.words.items():
-        if not np.array_equal(words, ours.words[test_set]):
+def _check_alike(arm: Path, first: Path, seed: str) -> None:
+    folders = [folder / seed for folder in (arm, first)]
+    reports = [RESULTS.read(folder) for folder in folders]
+    check_same_way(folders[0], reports[0], folders[1], reports[1], "compare arms")
+    for test_set in reports[1]["test_sets"]:
+        ours, theirs = (
+            scores_of(folder, report["models"][0], report, test_set)
+            for folder, report in zip(folders, reports)
+        )
+        counts = [read_counts(scores / "counts.tsv") for scores in (ours, theirs)]
+        if not same_references(ours, counts[0], theirs, counts[1]):
             raise UserError(
                 f"{arm}: was scored on other references of {test_set} than {first}; score both "
                 "on the same set"

@@ -22,11 +22,13 @@ from espnet_kd.scoring.conditions import CONDITION
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.grouping import AUTO, Grouping, group, read_sources, read_speakers
 from espnet_kd.scoring.matched_pairs import holm, matched_pairs
+from espnet_kd.scoring.references import read_texts
 
 FAMILY = "robustness"
 FOLDER = "robustness"
 LEAST_MODELS = 5  # of a line through error rates
 PerUtterance = Dict[str, Counts]
+Texts = Dict[str, List[str]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def read_heard(
             m.name: read_counts(m.dir / tag / FOLDER / s / "score_wer/counts.tsv") for m in models
         }
         whole = list(clean[models[0].name])
+        spoken = {m.name: _texts(m.dir / tag, s, made[m.name], clean[m.name]) for m in models}
         speakers, sources = (read(teacher / s, whole) for read in (read_speakers, read_sources))
         labels = read_table(teacher / FOLDER / s / CONDITION)
         for condition in dict.fromkeys(labels.values()):
@@ -121,7 +124,9 @@ def read_heard(
                     _chosen(made[m.name], names, m.dir / tag / FOLDER / s),
                     _chosen(clean[m.name], sentences, m.dir / tag / s),
                 )
-                if [c.ref_words for c in pair[0]] != [c.ref_words for c in pair[1]]:
+                texts = spoken[m.name] or ({}, {})
+                same = [texts[0].get(u) for u in names] == [texts[1].get(u) for u in sentences]
+                if not same or [c.ref_words for c in pair[0]] != [c.ref_words for c in pair[1]]:
                     raise UserError(
                         f"{m.dir / tag / FOLDER / s}: scored on other references than {s}; run "
                         "stage 22 again"
@@ -131,6 +136,17 @@ def read_heard(
                 Heard(s, condition, counts, group(sentences, speakers, sources, drawn_by))
             )
     return heard
+
+
+def _texts(
+    decoded: Path, test_set: str, made: PerUtterance, clean: PerUtterance
+) -> Optional[Tuple[Texts, Texts]]:
+    """Read the references under all conditions and without; None: they are not both there."""
+    folders = (decoded / FOLDER / test_set, decoded / test_set)
+    noisy, plain = (
+        read_texts(folder / "score_wer", counts) for folder, counts in zip(folders, (made, clean))
+    )
+    return None if noisy is None or plain is None else (noisy, plain)
 
 
 def _chosen(counts: PerUtterance, names: Sequence[str], where: Path) -> List[Counts]:

@@ -11,6 +11,7 @@ from espnet_kd.report.models import Model
 from espnet_kd.scoring.bootstrap import Interval, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.grouping import AUTO, Grouping, read_grouping
+from espnet_kd.scoring.references import same_references
 from espnet_kd.scoring.sclite import sum_row
 from espnet_kd.scoring.units import TYPES
 
@@ -77,7 +78,9 @@ def read_scores(
             for s in test_sets:
                 folder = m.dir / inference_tag / s / f"score_{t}"
                 counts[m.name, t, s] = read_counts(folder / "counts.tsv")
-                if not same_references(counts[m.name, t, s], counts[models[0].name, t, s]):
+                first = models[0].dir / inference_tag / s / f"score_{t}"
+                theirs = counts[models[0].name, t, s]
+                if not same_references(folder, counts[m.name, t, s], first, theirs):
                     raise UserError(
                         f"{s}: {m.name} and {models[0].name} were scored on different "
                         "references; score both again"
@@ -90,11 +93,6 @@ def read_scores(
         for s in test_sets
     }
     return Scores(counts, summaries, groupings, draws, seed, drawn_by)
-
-
-def same_references(a: Dict[str, Counts], b: Dict[str, Counts]) -> bool:
-    """Tell whether two scorings have the same utterances with equally many tokens."""
-    return [(u, c.ref_words) for u, c in a.items()] == [(u, c.ref_words) for u, c in b.items()]
 
 
 def _summary(path: Path) -> List[float]:

@@ -12,12 +12,12 @@ from espnet_kd.errors import UserError
 from espnet_kd.report.caveats import FEW
 from espnet_kd.report.costs import Cost
 from espnet_kd.report.paths import PROGRESSIVE, pairs
-from espnet_kd.report.scores import same_references
 from espnet_kd.report.size_family import FamilyResult, Margin, compare_family, families
 from espnet_kd.scoring.bootstrap import Interval, interval_of_seeds, paired_intervals
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.faults import fault
 from espnet_kd.scoring.grouping import AUTO, Grouping, read_grouping
+from espnet_kd.scoring.references import same_references
 
 SAME_SIZE = 0.02  # sizes chosen by measurement may differ by this part between seeds
 
@@ -204,25 +204,20 @@ def read_runs(
     left_out = dict.fromkeys(n for named in entries.values() for n in named if n not in shared)
     errors, words, faults, groupings = {}, {}, {}, {}
     for s in first["test_sets"]:
-        counts = {
-            (m.name, folder): read_counts(
-                experiment(folder, entries[folder][m.name])
-                / first["inference_tag"]
-                / s
-                / "score_wer/counts.tsv"
-            )
+        scores = {
+            (m.name, folder): scores_of(folder, entries[folder][m.name], first, s)
             for m in models
             for folder in folders
         }
-        reference = counts[models[0].name, where]
+        counts = {key: read_counts(place / "counts.tsv") for key, place in scores.items()}
+        reference, scored_in = counts[models[0].name, where], scores[models[0].name, where]
         for (name, folder), scored in counts.items():
-            if not same_references(scored, reference):
+            if not same_references(scores[name, folder], scored, scored_in, reference):
                 raise UserError(
                     f"{folder}: {name} was scored on other references of {s} than "
                     f"{models[0].name} of {where}; score both on the same set"
                 )
-        scored_in = experiment(where, entries[where][models[0].name]) / first["inference_tag"] / s
-        groupings[s] = read_grouping(scored_in, list(reference), drawn_by)
+        groupings[s] = read_grouping(scored_in.parent, list(reference), drawn_by)
         words[s] = np.array([c.ref_words for c in reference.values()])
         for m in models:
             errors[m.name, s] = np.array(
@@ -244,6 +239,18 @@ def read_runs(
         _family_costs(list(runs.values())),
         margin or _margin(runs),
     )
+
+
+def scores_of(folder: Path, model: ReportedModel, run: Results, test_set: str) -> Path:
+    """Return the folder of a model's word errors.
+
+    Args:
+        folder: Folder of a run.
+        model: Entry of the model in its report.
+        run: The report, or that of a run decoded the same way.
+        test_set: Name of the test set.
+    """
+    return experiment(folder, model) / run["inference_tag"] / test_set / "score_wer"
 
 
 def check_same_way(folder: Path, run: Results, where: Path, first: Results, what: str) -> None:

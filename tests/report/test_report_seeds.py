@@ -351,3 +351,23 @@ def test_arms_of_other_references_are_refused(runs, tmp_path, capsys):
         ref.write_text("".join(ref.read_text().splitlines(keepends=True)[:-1]))
     assert arms("--pair=runs/stage2=other/stage2") == 1
     assert "other references of new" in capsys.readouterr().err
+
+
+def say_otherwise(folder):
+    """Put another word of the same count into the references of a set."""
+    for ref in folder.glob("asr_*/*/new/score_wer/ref.trn"):
+        ref.write_text(ref.read_text().replace("three", "drei"))
+
+
+def test_references_of_as_many_words_are_not_the_same(runs, tmp_path, capsys):
+    shutil.copytree(runs, tmp_path / "other")
+    for seed in SEEDS:
+        say_otherwise(tmp_path / "other" / seed)
+    assert arms("--pair=runs/stage2=other/stage2") == 1
+    assert "other references of new" in capsys.readouterr().err
+    for ref in (tmp_path / "other").glob("*/*/*/new/score_wer/ref.trn"):  # of an older version
+        ref.write_text(ref.read_text().replace("drei", "THREE"))  # sclite takes them for one
+    assert arms("--pair=runs/stage2=other/stage2") == 0
+    say_otherwise(runs / "seed2")
+    assert run() == 1
+    assert "was scored on other references of new than" in capsys.readouterr().err

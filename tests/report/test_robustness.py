@@ -121,6 +121,12 @@ def test_the_page_and_its_record(tmp_path, capsys, monkeypatch):
         score_files(tmp_path / model / "d/robustness/test", made, errors, labels)
     words = ["--exp", str(tmp_path), "--inference_tag", "d", "--test_sets", "test"]
     models = [w for m in "tm" for w in ("--model", f"{m}={tmp_path / m}")]
+    for ref in (tmp_path / "m/d/robustness/test/score_wer").glob("ref.trn"):
+        spoken = ref.read_text()
+        ref.write_text(spoken.replace("x\t", "y\t", 1))
+        run([*words, *models, "--draws", "200"], code=1)
+        assert "scored on other references than test" in capsys.readouterr().err
+        ref.write_text(spoken)
     run([*words, *models, "--draws", "200"])
     page = (tmp_path / "ROBUSTNESS.md").read_text()
     assert "- **m**: hiss +" in page and "| hiss | m | 75.00 |" in page
