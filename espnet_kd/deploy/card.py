@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from espnet_kd.common.records import Facts, ReportedModel, Results, Student
 from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.metadata import metadata
-from espnet_kd.deploy.usage import command, decoding_options, python, sampling_rate
+from espnet_kd.deploy.usage import IMPORT, command, decoding_options, python, sampling_rate
 from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
 from espnet_kd.scoring.grouping import SPEAKERS
@@ -282,7 +282,7 @@ def _decoding(about: About, bundle: Bundle) -> List[str]:
         "",
         *(["ESPnet builds this model only where `warprnnt_pytorch` is installed.", ""] * offline),
         'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name", '
-        "**options)` loads it from the hub.",
+        f"**options)` loads it from the hub{'' if stock else f', after `{IMPORT}`'}.",
     ]
 
 

@@ -14,6 +14,8 @@ OPTIONS = (
 )  # fmt: skip
 
 
+# Names what ESPnet does not have to it.
+IMPORT = "import espnet_kd.espnet.averaged_decoder"
 OF_ASR = ("beam_size", "nbest", "dtype")  # those that `espnet2.bin.asr_inference` has, too
 
 
@@ -101,7 +103,7 @@ def python(
     """Return the lines of a Python program; see `command`."""
     name = bundle.home.name
     lines = [
-        *(["import espnet_kd.espnet.averaged_decoder"] * (not stock)),
+        *([IMPORT] * (not stock)),
         "import soundfile",
         f"from {_module(offline)} import Speech2Text",
         "from espnet2.main_funcs.pack_funcs import unpack",

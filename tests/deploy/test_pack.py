@@ -239,12 +239,17 @@ def test_the_card_of_a_teacher_of_espnets_other_task(here):
         assert words not in card
 
 
+def decoding_of(card):
+    return card.partition("## Decoding")[2].partition("## Training")[0]
+
+
 def test_the_card_of_a_predictor_that_espnet_does_not_have(here):
-    assert "espnet_kd.bin.decode" not in card_of(here)[0]
+    assert "espnet_kd" not in decoding_of(card_of(here)[0])
     card, _ = card_of(here, config={"decoder": "averaged"})
     assert "**ESPnet alone does not decode this model**: its predictor, `averaged`, is a" in card
     assert "python -m espnet_kd.bin.decode --decoding stock --ngpu 0" in card
     assert "```python\nimport espnet_kd.espnet.averaged_decoder\n" in card
+    assert "hub, after `import espnet_kd.espnet.averaged_decoder`." in decoding_of(card)
 
 
 def test_an_imported_teacher_says_where_it_came_from(here):
