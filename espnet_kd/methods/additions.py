@@ -148,18 +148,18 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
             addition.check_stage(stage, value, where)
 
     def siblings(self: Any) -> Dict[str, int]:
-        """Return the other models that additions make of the training."""
-        return {
-            name: frames
-            for addition, value in asked_for(self)
-            for name, frames in addition.siblings_of(value).items()
-        }
+        """Return the other models that the method and its additions make of the training."""
+        others = dict(super(cls, self).siblings)
+        for addition, value in asked_for(self):
+            others.update(addition.siblings_of(value))
+        return others
 
     def decodes_averages(self: Any) -> bool:
-        """Tell whether an addition makes what is decoded of averages."""
-        return any(addition.decodes_averages for addition, _ in asked_for(self))
+        """Tell whether the method or an addition makes what is decoded of averages."""
+        added = any(addition.decodes_averages for addition, _ in asked_for(self))
+        return added or super(cls, self).decodes_averages
 
-    return dataclasses.make_dataclass(
+    cls: Any = dataclasses.make_dataclass(
         f"{base.__name__}WithAdditions",
         [(addition.name, addition.kind, addition.option) for addition in _all()],
         bases=(base,),
@@ -171,6 +171,7 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
         },
         frozen=True,
     )
+    return cls
 
 
 def asked_for(conf: Any) -> Iterator[Tuple[Addition, Any]]:

@@ -1,5 +1,6 @@
 """Additions to `cut` and `retrain`: neutral they are not there; students stay ESPnet's own."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from espnet_kd.espnet.derive import _check_first
 from espnet_kd.espnet.stock import build, logits_of, read_model
 from espnet_kd.espnet.teacher import project
 from espnet_kd.methods import method_named
+from espnet_kd.methods.additions import options_with_additions
+from espnet_kd.methods.cascade import read_cascade
 from espnet_kd.methods.tied import EMBED, OUT, tie
 from espnet_kd.plan.planned_sizes import sizes_of_way
+from espnet_kd.spec.method import MethodOptions
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.importance import frame_change
 from tests.methods.toy_students import (
@@ -255,3 +259,16 @@ def test_units_may_be_chosen_by_the_frames_that_change(here, tmp_path):
     assert list(states[0]) == list(states[1])
     code, err = derive(tmp_path / "s", {**stage, "units": "taylor_change"})
     assert code == 1 and "units: 'taylor_change' is measured on utterances" in err
+
+
+def test_options_with_additions_keep_what_their_method_says_of_itself():
+    @dataclasses.dataclass(frozen=True)
+    class Plain(MethodOptions):
+        siblings = {"second": 4}
+        decodes_averages = True
+
+    conf = options_with_additions(Plain)()
+    assert conf.decodes_averages and conf.siblings == {"second": 4}
+    both = options_with_additions(Plain)(cascade=read_cascade("x", {"lookahead": 8}))
+    assert both.siblings == {"second": 4, "lookahead": 8}
+    assert not options_with_additions(MethodOptions)().decodes_averages
