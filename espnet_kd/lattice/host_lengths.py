@@ -25,7 +25,7 @@ class Lengths:
         size: B, T and U + 1.
 
     Raises:
-        ValueError: a length lies outside the lattice.
+        ValueError: the batch is empty, or a length lies outside the lattice.
     """
 
     def __init__(
@@ -36,6 +36,8 @@ class Lengths:
         device: torch.device,
     ) -> None:
         B, T, U1 = size[:3]
+        if B < 1:
+            raise ValueError("the batch holds no utterance: B must be at least 1")
         if t_len.shape != (B,) or u_len.shape != (B,):
             raise ValueError(
                 f"t_len and u_len must have shape ({B},): got {tuple(t_len.shape)}, "

@@ -5,7 +5,10 @@ import itertools
 import pytest
 import torch
 
-from espnet_kd.lattice import rnnt_loss
+from espnet_kd.lattice import Grid, Joint, node_stats, rnnt_loss
+from espnet_kd.lattice.visits import occupancy
+from espnet_kd.lattice.windows import follow
+from espnet_kd.objective import Objective, distillation_losses
 
 
 def random_log_probs(B, T, U, V=5, dtype=torch.float64, seed=0):
@@ -137,3 +140,20 @@ def test_an_utterance_without_any_path_has_infinite_loss_and_no_gradient():
 def test_lengths_outside_the_lattice_are_refused(t_len, u_len):
     with pytest.raises(ValueError, match="must lie in"):
         rnnt_loss(torch.zeros(1, 4, 3, 2), torch.tensor(t_len), torch.tensor(u_len))
+
+
+def test_a_batch_without_utterances_is_refused_in_words():
+    none = torch.zeros(0, dtype=torch.long)
+    labels, log_probs = torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, 4, 3, 2)
+    joint = Joint(torch.zeros(0, 4, 2), torch.zeros(0, 3, 2), torch.zeros(5, 2), torch.zeros(5))
+    for compute in (
+        lambda: rnnt_loss(log_probs, none, none),
+        lambda: node_stats(joint, labels, none, none),
+        lambda: follow(joint, labels, none, none),
+        lambda: occupancy(log_probs, none, none),
+        lambda: distillation_losses(joint, joint, labels, none, none),
+        lambda: distillation_losses(joint, None, labels, none, none, Objective(lattice="band")),
+        lambda: Grid(labels, none, none).stats(joint),
+    ):
+        with pytest.raises(ValueError, match="the batch holds no utterance"):
+            compute()
