@@ -39,6 +39,7 @@ from espnet_kd.fileio import read_table
 from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
 from espnet_kd.saved import check_finite, checked_loads
+from espnet_kd.spec import values
 
 SAMPLING_RATE = 16000
 AGAIN = "train the model again"
@@ -418,18 +419,25 @@ def _check_search(config: Any) -> None:
     """Refuse a `beam_search_config` that is none.
 
     Raises:
-        UserError: it is no mapping, or has a key that the search does not know.
+        UserError: it is no mapping, has a key that the search does not know, or a value of another
+            kind than the search has.
     """
     if config is None:
         return
     if not isinstance(config, dict):
         raise UserError(f"beam_search_config: expected a mapping, in a YAML file; found {config}")
     taken = {"decoder", "joint_network", "beam_size", "lm", "lm_weight", "nbest"}
-    known = [k for k in inspect.signature(BeamSearchTransducer).parameters if k not in taken]
-    for key in config:
+    parameters = inspect.signature(BeamSearchTransducer).parameters
+    known = [key for key in parameters if key not in taken]
+    readers: Dict[Any, Any] = {int: values.whole_number, float: values.number}
+    readers |= {bool: values.truth, str: values.text}
+    for key, value in config.items():
         if key in taken:
             raise UserError(f"beam_search_config: '{key}' is an option beside it, not in it")
         check_name("beam_search_config: unknown key", key, known)
+        read = readers.get(parameters[key].annotation)
+        if read:
+            read(f"beam_search_config: {key}", value)
 
 
 @contextlib.contextmanager
@@ -442,8 +450,10 @@ def _search_in_one_line() -> Iterator[None]:
     try:
         yield
     except (AssertionError, NotImplementedError) as e:
-        raised_in = Path(traceback.extract_tb(e.__traceback__)[-1].filename).stem
-        if raised_in != BeamSearchTransducer.__module__.rpartition(".")[2]:
+        raised = traceback.extract_tb(e.__traceback__)[-1]
+        # Neither what it calls nor ESPnet's older search, whose file has the same name.
+        built = BeamSearchTransducer.__init__.__code__
+        if (raised.filename, raised.name) != (built.co_filename, built.co_name):
             raise
         raise UserError(f"beam_search_config: {' '.join(str(e).split())}") from None
 
