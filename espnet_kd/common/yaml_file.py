@@ -8,7 +8,7 @@ tags, NaN, numbers that no computer word holds, and files made to exhaust the re
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple, Union
 
 import yaml
 
@@ -33,6 +33,10 @@ class Document(NamedTuple):
 
     data: Any
     lines: Dict[str, int]
+
+    def place(self, path: str, field: str) -> str:
+        """Return the file's name with the line of a field, if that is known."""
+        return f"{path}:{self.lines[field]}" if field in self.lines else path
 
 
 def read_yaml(path: Union[str, os.PathLike], purpose: str) -> Dict[str, Any]:
@@ -138,7 +142,9 @@ def section(config: Mapping[str, Any], key: str, path: Union[str, os.PathLike]) 
 
 @contextlib.contextmanager
 def lines_in_messages(path: Union[str, os.PathLike], lines: Dict[str, int]) -> Iterator[None]:
-    """Add the line to errors of the block that begin with `<path>: <field>`.
+    """Add the line to errors of the block that name `<path>: <field>: `.
+
+    What was asked for may stand before it, such as `--paths one_shot: `.
 
     Args:
         path: The file.
@@ -147,13 +153,20 @@ def lines_in_messages(path: Union[str, os.PathLike], lines: Dict[str, int]) -> I
     try:
         yield
     except UserError as e:
-        head, text = f"{path}: ", str(e)
-        field = text[len(head) :].split(": ")[0] if text.startswith(head) else ""
+        before, head, text = _parted(str(e), f"{path}: ")
+        field = text.split(": ")[0] if head else ""
         while field and field not in lines:
             field = field[: max(field.rfind("."), field.rfind("["), 0)]
         if not field:
             raise
-        raise UserError(f"{path}:{lines[field]}: {text[len(head) :]}") from None
+        raise UserError(f"{before}{path}:{lines[field]}: {text}") from None
+
+
+def _parted(text: str, head: str) -> Tuple[str, str, str]:
+    """Part a message at the name of a file, which another name may end with."""
+    start = 0 if text.startswith(head) else text.find(f": {head}") + len(": ")
+    found = text.startswith(head, start)
+    return (text[:start], head, text[start + len(head) :]) if found else (text, "", "")
 
 
 class _Refused(Exception):

@@ -17,6 +17,7 @@ from espnet_kd.plan.baselines import (
 )
 from espnet_kd.plan.effective import Effective, effective
 from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.plan.twins import trained_by
 from espnet_kd.plan.verdict import read_rounds
 from espnet_kd.run.training_options import ESPNET_EPOCHS
 from espnet_kd.spec.contradictions import check_annealed_by
@@ -88,6 +89,11 @@ def students_of(args: argparse.Namespace, plan: Optional[CompressionPlan] = None
     with plan.lines_in_messages():
         at, planned = args.paths_at.split(), way_of(args, plan)
         students = all_students(plan, planned, paths, at, epochs, how_long, is_there, base)
+        for student in students:  # a path may say what goes ill with what the stage says
+            if student.path != PLANNED:
+                asked = f"--paths {student.path}: "  # which some say in any case
+                where = f"{asked}{student.where.removeprefix(asked)}"
+                trained_by(student, base).check_together(where)
         if args.train_config:
             check_annealed_by(students, base)
     return students

@@ -81,7 +81,7 @@ def same_training(
         and a.teacher == b.teacher
         and a.taught_by_student == b.taught_by_student
         and a.last_epoch(default_epochs) == b.last_epoch(default_epochs)
-        and _kd(a, base) == _kd(b, base)  # whatever of it is written, and where
+        and trained_by(a, base) == trained_by(b, base)  # whatever of it is written, and where
         and (named.fingerprint(), named.training_digest())
         == (b.fingerprint(), b.training_digest())
     )
@@ -93,8 +93,13 @@ def _line(student: Student, stages: Sequence[Stage]) -> List[str]:
     return [*(stage.name for stage in above), *(["half"] if student.half else [])]
 
 
-def _kd(student: Student, base: TrainingConfig) -> Distillation:
-    """Return the distillation options by which a student is trained."""
+def trained_by(student: Student, base: TrainingConfig) -> Distillation:
+    """Return the distillation options by which a student is trained.
+
+    Args:
+        student: A student.
+        base: The recipe's training config for students.
+    """
     kd = student.kd_conf(base)
     # The first teacher is not mixed with itself (`espnet.derive`).
     return kd if student.taught_by_student else kd.changed(first_weight=0.0)

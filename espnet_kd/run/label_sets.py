@@ -13,7 +13,7 @@ from espnet_kd.run.decoding import decode_model, score_model
 from espnet_kd.run.judgement import counts_of
 from espnet_kd.run.recipe import Recipe
 from espnet_kd.run.settings import Settings
-from espnet_kd.run.students import StudentInRun
+from espnet_kd.run.students import StudentInRun, lines_of_plan
 from espnet_kd.run.training import is_trained
 from espnet_kd.spec.pseudo_labels import CONFIDENCE, VOTE
 from espnet_kd.spec.stage import FIRST, PREVIOUS
@@ -54,10 +54,11 @@ def check_label_sets(settings: Settings, students: List[StudentInRun]) -> None:
     for student in students:
         name, known = student.plan.label_set, settings.unlabelled_sets
         if name and name not in known:
-            raise UserError(
-                f"{student.plan.at('label_set')}: '{name}' is not among --unlabelled_sets "
-                f"({' '.join(known) or 'none'}), which stages 1 and 3 make"
-            )
+            with lines_of_plan(settings):
+                raise UserError(
+                    f"{student.plan.at('label_set')}: '{name}' is not among --unlabelled_sets "
+                    f"({' '.join(known) or 'none'}), which stages 1 and 3 make"
+                )
 
 
 def training_set(recipe: Recipe, student: StudentInRun, force: bool) -> TrainingSet:
@@ -92,7 +93,8 @@ def training_set(recipe: Recipe, student: StudentInRun, force: bool) -> Training
     hypotheses = [f"{folder}/text"]
     options: List[str] = []
     if taught:
-        teachers = _teachers(recipe, student)
+        with lines_of_plan(settings):
+            teachers = _teachers(recipe, student)
         if plan.combine == VOTE:
             teachers = _best_first(recipe, teachers)
             options += ["--combine", VOTE]

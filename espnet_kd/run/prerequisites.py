@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
-from espnet_kd.common.yaml_file import read_yaml
+from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
@@ -105,13 +105,13 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     if name == "compression_config":
         return  # is read with all that --paths adds
     try:
-        config = _config(path)
+        document = _document(path)
     except UserError as e:
         yield str(e)
         return
     known = decoding_names() if name == "inference_config" else training_names()
-    for key in unknown_names(config, known):
-        yield f"{path}: unknown key '{key}'{nearest(key, known or ())}"
+    for key in unknown_names(document.data, known):
+        yield f"{document.place(path, key)}: unknown key '{key}'{nearest(key, known or ())}"
 
 
 def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:
@@ -173,11 +173,16 @@ def _check_training(path: str, option: str, words: str) -> Iterator[str]:
         yield f"{option}: --max_epoch {options.epochs}: expected a whole number >= 1"
 
 
-def _config(path: str) -> Dict[str, Any]:
+def _document(path: str) -> Document:
     """Read a training or decoding config, which may be empty."""
     if Path(path).stat().st_size == 0:
-        return {}
-    return read_yaml(path, "the options of ESPnet's command line are expected in it")
+        return Document({}, {})
+    return read_document(path, "the options of ESPnet's command line are expected in it")
+
+
+def _config(path: str) -> Dict[str, Any]:
+    """Return its options."""
+    return _document(path).data
 
 
 def _check_teacher(values: Mapping[str, str]) -> Iterator[str]:

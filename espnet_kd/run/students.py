@@ -1,14 +1,16 @@
 """The students of a run: those of the plan, and those that its gates and --paths add."""
 
 import argparse
+import contextlib
 import re
-from typing import List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
 from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
+from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
 
 
@@ -88,6 +90,18 @@ class StudentInRun:
         ]
 
 
+@contextlib.contextmanager
+def lines_of_plan(settings: Settings) -> Iterator[None]:
+    """Name lines of the plan in errors of a block that name its places."""
+    try:
+        yield
+    except UserError as e:
+        if f"{settings.compression_config}: " not in str(e):
+            raise
+        with load_plan(settings.compression_config).lines_in_messages():
+            raise
+
+
 def read_students(settings: Settings) -> List[StudentInRun]:
     """Read the plan; what gates have measured by now counts.
 
@@ -100,7 +114,8 @@ def read_students(settings: Settings) -> List[StudentInRun]:
         settings.use_teacher_cache
         and "--kd_conf" not in settings.kd_args.replace("=", " ").split()
     ):
-        check_cacheable(plans, read_config(settings.student_config), settings.cache_band)
+        with lines_of_plan(settings):
+            check_cacheable(plans, read_config(settings.student_config), settings.cache_band)
     numbers = {plan.name: number for number, plan in enumerate(plans, 1)}
 
     def made(name: Optional[str]) -> Made:
@@ -128,11 +143,12 @@ def check_checkpoint(settings: Settings, students: List[StudentInRun]) -> None:
         return
     for student in students:
         if student.plan.method_conf.decodes_averages:
-            raise UserError(
-                f"--inference_asr_model {name}: '{student.name}' ({student.plan.where}) is "
-                "decoded in a form that only averages get when its training ends; name one, such "
-                "as valid.loss_transducer.ave.pth"
-            )
+            with lines_of_plan(settings):
+                raise UserError(
+                    f"--inference_asr_model {name}: {student.plan.at('method')}: '{student.name}' "
+                    "is decoded in a form that only averages get when its training ends; name "
+                    "one, such as valid.loss_transducer.ave.pth"
+                )
 
 
 def student_at(students: List[StudentInRun], number: int, settings: Settings) -> StudentInRun:

@@ -52,7 +52,7 @@ def check_gate(where: str, gate: Optional[Gate], stages: Sequence[Stage]) -> Non
         stages: The stages that it is for; none: the family's reader says so.
 
     Raises:
-        UserError: no stage has a gate, or none is trained longer by it.
+        UserError: no stage has a gate, none is trained longer by it, or each says another.
     """
     if gate is None or not stages:
         return
@@ -66,6 +66,15 @@ def check_gate(where: str, gate: Optional[Gate], stages: Sequence[Stage]) -> Non
             raise UserError(
                 f"{where}.{key}: found {shown(gate.written[key])}, which is of 'otherwise: "
                 f"{LONGER}', and no stage's gate says that; leave it out"
+            )
+    for key in gate.written:
+        heard = [s for s in stages if s.gate is not None and f"gate.{key}" in s.places]
+        if key in OF_LONGER:
+            heard = [s for s in heard if s.gate is not None and s.gate.otherwise == LONGER]
+        if not heard:
+            raise UserError(
+                f"{where}.{key}: found {shown(gate.written[key])}, which all stages that could go "
+                "by it overrule in a 'gate' of their own; leave it out"
             )
 
 
@@ -195,7 +204,7 @@ def check_said_twice(stages: Sequence[Stage]) -> None:
     """Refuse what another word of the same stage overrules.
 
     Raises:
-        UserError: epochs that stand in two places.
+        UserError: epochs or an option of distillation that stand in two places.
     """
     for stage in stages:
         epochs = stage.train.options.get("max_epoch")
@@ -204,6 +213,13 @@ def check_said_twice(stages: Sequence[Stage]) -> None:
                 f"{stage.at('train.max_epoch')}: found {shown(epochs)} beside "
                 f"'epochs: {stage.epochs}', which overrules it; leave it out"
             )
+        for key, value in stage.train.kd.written.items():
+            own = stage.kd.written.get(key, value)
+            if own != value:
+                raise UserError(
+                    f"{stage.at('train.kd_conf')}.{key}: found {shown(value)}, which the stage's "
+                    f"own '{key}', {shown(own)}, overrules; say it in the stage"
+                )
 
 
 def check_annealing(stages: Sequence[Stage]) -> None:

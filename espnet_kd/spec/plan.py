@@ -116,10 +116,11 @@ def _checked(document: Document, path: str) -> CompressionPlan:
     if not isinstance(data, dict) or not {"stages", "family"} & set(data):
         raise UserError(f"{path}: no 'stages'; list at least one compression stage")
     for key in data:
-        check_name(f"{path}: unknown key", key, PLAN_KEYS)
+        check_name(f"{document.place(path, key)}: unknown key", key, PLAN_KEYS)
     entries = data.get("stages", [])
     if not isinstance(entries, list) or not (entries or "family" in data):
-        raise UserError(f"{path}: 'stages' is empty; list at least one compression stage")
+        where = document.place(path, "stages")
+        raise UserError(f"{where}: 'stages' is empty; list at least one compression stage")
     with lines_in_messages(path, document.lines):
         if len(entries) > MOST_STAGES:
             raise UserError(f"{path}: stages: more than {MOST_STAGES} compression stages")

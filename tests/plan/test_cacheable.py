@@ -2,10 +2,11 @@
 
 import pytest
 
+from espnet_kd.cli import new_parser
 from espnet_kd.errors import UserError
 from espnet_kd.plan.baselines import PATHS, all_students
 from espnet_kd.plan.effective import effective
-from espnet_kd.plan.selection import check_cacheable
+from espnet_kd.plan.selection import add_plan_options, check_cacheable, students_of
 from espnet_kd.spec.distillation import read_kd_conf
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import TrainingConfig
@@ -53,3 +54,21 @@ def test_paths_that_no_cache_ever_serves_are_trained_on_line(tmp_path):
     online = [name for name, path in PATHS.items() if not path.cached]
     assert online
     check(tmp_path, "", paths=online)
+
+
+@pytest.mark.parametrize(
+    "stage, path, message",
+    [
+        ("weight: 0, encoder_weight: 1", "progressive_half", "first_weight: found '0.5'"),
+        ("weight: 0", "progressive_half", "first_weight: found '0.5'"),
+        ("weight_schedule: [[0, 0], [9, 1]]", "one_shot_encoder", "weight_schedule: found"),
+    ],
+)
+def test_what_a_path_adds_is_checked_before_anything_is_trained(tmp_path, stage, path, message):
+    file = tmp_path / "compression.yaml"
+    file.write_text(f"stages:\n- {{target: 0.7}}\n- {{target: 0.5, {stage}}}\n")
+    words = ["--plan", str(file), "--paths", f"progressive {path}"]
+    parser = new_parser("")
+    add_plan_options(parser)
+    with pytest.raises(UserError, match=f"--paths {path}: .*.yaml:3: stages.1..{message}"):
+        students_of(parser.parse_args(words))

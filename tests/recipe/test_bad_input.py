@@ -109,7 +109,7 @@ MODEL_CASES = [
     # what is done to a good state, commands, words of the error
     # --- a plan
     (remove("plan.yaml"), [DERIVE], "plan.yaml: no such file"),
-    (plan("stages: []\n"), [DERIVE], "plan.yaml: 'stages' is empty"),
+    (plan("stages: []\n"), [DERIVE], "plan.yaml:1: 'stages' is empty"),
     (plan(""), [DERIVE], "plan.yaml: the file is empty; a compression plan with 'stages' is"),
     (plan("stages: [{target: 0.5\n"), [DERIVE], "plan.yaml:2: not valid YAML"),
     (stages({"targt": 0.5}), [DERIVE], "unknown key 'targt' (did you mean 'target'?)"),

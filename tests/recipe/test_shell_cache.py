@@ -162,3 +162,36 @@ def test_one_cache_of_the_first_teacher_serves_the_stages_that_it_teaches(recipe
     assert [value(call, "--teacher_exp") for call in derived][1] == "exp/kd_big"
     assert "--taught_by_exp" not in derived[0]
     assert value(derived[1], "--taught_by_exp") == "exp/teacher"
+
+
+def test_a_stage_that_no_cache_serves_is_told_with_its_line(recipe):
+    plan = recipe.dir / "conf/compression.yaml"
+    plan.write_text(plan.read_text().replace("target:", "temperature: 2, target:", 1))
+    line = plan.read_text()[: plan.read_text().index("temperature")].count("\n") + 1
+    told = (
+        f"conf/compression.yaml:{line}: stages[0].temperature: with a teacher cache it must be 1"
+    )
+    assert told in recipe.error(**STAGE)
+
+
+def test_a_path_of_two_teachers_shares_the_first_step_from_the_cache(recipe):
+    """Its other students hear both teachers on-line, which no cache holds."""
+    paths = {"paths": "progressive progressive_half", "stop_compression_stage": 9}
+    recipe.ok(**{**STAGE, **paths})
+    calls = recipe.calls()
+    trained = {
+        value(call, "--output_dir").removeprefix("exp/kd_"): "--kd_conf" in call
+        for call in calls
+        if call[0].endswith(".train")
+    }
+    planned = [name for name in trained if not name.startswith("progressive_half")]
+    assert [trained[name] for name in planned] == [True] * len(planned)
+    assert not any(trained[name] for name in trained if name not in planned)
+    (derived,) = [
+        call for call in calls
+        if call[0].endswith(".derive_student")
+        and value(call, "--student") == f"progressive_half_{planned[1]}"
+    ]  # fmt: skip
+    assert value(derived, "--teacher_exp") == f"exp/kd_{planned[0]}"
+    assert value(derived, "--first_teacher_exp") == "exp/teacher"
+    assert f"progressive_half_{planned[0]}" not in trained

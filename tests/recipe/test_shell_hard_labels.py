@@ -150,13 +150,15 @@ def test_several_teachers_label_a_set_without_transcripts(recipe):
     for name in "wav.scp", "text", "utt2spk", "utt2num_samples":
         recipe.write(f"dump/raw/target/{name}", "".join(f"t{i} x\n" for i in range(3)))
     recipe.write("conf/compression.yaml", ADAPT)
-    assert "label_set: 'target' is not among --unlabelled_sets (none)" in recipe.error(**STAGE)
+    told = "conf/compression.yaml:6: stages[0].label_set: 'target' is not among --unlabelled_sets"
+    assert told in recipe.error(**STAGE)
     options = {**STAGE, "unlabelled_sets": "target"}
     done = recipe.run(TEACHER, **options)
-    assert "exp/other has no config.yaml; name the folder of a trained" in done.stderr
+    told = "conf/compression.yaml:7: stages[0].label_teachers: exp/other has no config.yaml; name"
+    assert told in done.stderr
     recipe.write("conf/compression.yaml", ADAPT.replace("exp/other", "previous"))
     twice = recipe.run(TEACHER, **options, force="true").stderr
-    assert "label_teachers: 'previous' and 'first' are one model in this stage" in twice
+    assert ":7: stages[0].label_teachers: 'previous' and 'first' are one model" in twice
     recipe.write("conf/compression.yaml", ADAPT)
     shutil.rmtree(recipe.dir / "exp/kd_big")
     shutil.copytree(recipe.dir / "exp/teacher", recipe.dir / "exp/other")

@@ -96,7 +96,7 @@ def test_what_is_made_of_averages_is_decoded_from_one(stage, refused, told):
         problems = told(inference_asr_model=name)
         assert len(problems) == refused
         assert not refused or problems[0].startswith(
-            f"--inference_asr_model {name}: 'stage1' (conf/compression.yaml: stages[0]) is decoded"
+            f"--inference_asr_model {name}: conf/compression.yaml:1: stages[0].method: 'stage1' is"
         )
     for name in ("valid.loss.ave.pth", "valid.wer_transducer.ave_10best.pth"):
         assert told(inference_asr_model=name) == []
@@ -268,7 +268,7 @@ def test_configs(told):
         return told()
 
     assert told_of("train_teacher", b"max_epohc: 3\n") == [
-        "conf/train_teacher.yaml: unknown key 'max_epohc' (did you mean 'max_epoch'?)"
+        "conf/train_teacher.yaml:1: unknown key 'max_epohc' (did you mean 'max_epoch'?)"
     ]
     assert "not valid YAML" in told_of("train_teacher", b"a: [\n")[0]
     assert "not UTF-8" in told_of("train_teacher", b"a: \xe9\n")[0]

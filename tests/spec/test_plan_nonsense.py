@@ -181,6 +181,49 @@ def test_a_gate_says_nothing_that_no_stage_goes_by(tmp_path):
         load_plan(plan)
 
 
+@pytest.mark.parametrize(
+    "gate, first, second, key",
+    [
+        ("margin: 1", "gate: {margin: 2}", "gate: false", "margin"),
+        ("margin: 1", "gate: {margin: 2}", "gate: {margin: 1}", "margin"),
+        ("otherwise: split", "gate: {otherwise: stop}", "gate: {otherwise: longer}", "otherwise"),
+        ("epochs: 3", "gate: {margin: 1}", "gate: {otherwise: longer, epochs: 1}", "epochs"),
+    ],
+)
+def test_a_gate_says_nothing_that_all_stages_overrule(tmp_path, gate, first, second, key):
+    plan = tmp_path / "plan.yaml"
+    text = "gate: {%s}\nstages:\n- {target: 0.6, %s}\n- {target: 0.4, %s}"
+    plan.write_text(text % (gate, first, second))
+    with pytest.raises(UserError, match=rf"plan.yaml:1: gate.{key}: found .*, which all stages"):
+        load_plan(plan)
+    plan.write_text(text % (gate, first, "gate: {otherwise: longer}"))
+    if key != "otherwise":
+        assert load_plan(plan).stages[1].gate.written[key] is not None
+
+
+@pytest.mark.parametrize(
+    "own, below",
+    [("", "objective: full"), ("weight: 1, ", "weight: 2"), ("nodes: all, ", "nodes: one_best")],
+)
+def test_a_stage_overrules_nothing_of_its_own_train(tmp_path, own, below):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(f"stages:\n- {{{own}target: 0.6, train: {{kd_conf: {{{below}}}}}}}")
+    key = below.partition(":")[0]
+    words = rf"plan.yaml:2: stages.0..train.kd_conf.{key}: found .*, which the stage's own '{key}'"
+    with pytest.raises(UserError, match=words):
+        load_plan(plan)
+
+
+def test_keys_beside_stages_are_told_with_their_line(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("margin: 1\nstage: [{target: 0.6}]\nfamily: {}\n")
+    with pytest.raises(UserError, match="plan.yaml:2: unknown key 'stage'.*'stages'"):
+        load_plan(plan)
+    plan.write_text("margin: 1\nstages: []\n")
+    with pytest.raises(UserError, match="plan.yaml:2: 'stages' is empty"):
+        load_plan(plan)
+
+
 def test_a_gate_of_all_stages_is_named_where_it_stands(tmp_path):
     plan = tmp_path / "plan.yaml"
     few = "{method: quantise, method_conf: {bits: 4}%s}"
