@@ -61,9 +61,10 @@ def _without_effect(conf: Distillation) -> Optional[Tuple[str, str]]:
     if conf.first_weight and conf.weight == 0:
         why = "it is a share of a divergence that 'weight: 0' leaves out; leave one of them out"
         return "first_weight", why
-    if conf.curriculum and conf.first_weight == 1 and not teaches_otherwise:
-        why = "with 'first_weight: 1' nothing is learnt of the teacher whose epochs these are; "
-        return "curriculum", f"{why}leave one of them out"
+    for key, nothing in (("first_weight", 1), ("weight", 0)):
+        if conf.curriculum and getattr(conf, key) == nothing and not teaches_otherwise:
+            why = f"with '{key}: {nothing}' nothing is learnt of the teacher whose epochs these "
+            return "curriculum", f"{why}are; leave one of them out"
     if conf.band_rows and "band_kept" in conf.written:
         why = f"'band_rows: {conf.band_rows}' stands in its place; leave one of them out"
         return "band_kept", why

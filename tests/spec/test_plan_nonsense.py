@@ -71,6 +71,10 @@ CASES = [
         "{target: 0.5, first_weight: 1, curriculum: [0.5]}",
         "nothing is learnt of the teach",
     ),
+    (
+        "{target: 0.5, weight: 0, curriculum: [0.5]}",
+        "nothing is learnt of the teach",
+    ),
     ("{target: 0.5, lattice: band, band_kept: 0.9, band_rows: 3}", "'band_rows: 3' stands in its"),
     ("{target: 0.5, epochs: 3, train: {max_epoch: 5}}", "max_epoch: found '5' beside 'epochs: 3'"),
     (
