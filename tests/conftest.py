@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -39,6 +40,13 @@ def pytest_xdist_make_scheduler(config, log):
             return ONE_PROCESS.get(name, name)
 
     return Files(config, log)
+
+
+def pytest_sessionfinish():
+    """End the servers that tests have shared."""
+    forking = sys.modules.get("tests.faults.forking")
+    while forking and forking.STARTED:
+        forking.STARTED.pop().close()
 
 
 @pytest.fixture(scope="session")

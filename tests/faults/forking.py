@@ -1,5 +1,6 @@
 """Start and end the server of `preloaded_python.py`; make the `python` that uses it."""
 
+import functools
 import os
 import shlex
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Sequence
 
 from tests.patience import PATIENCE
 
@@ -23,6 +24,9 @@ matplotlib.pyplot matplotlib.backends.backend_agg PIL.BmpImagePlugin PIL.GifImag
 PIL.JpegImagePlugin PIL.PpmImagePlugin multiprocessing.resource_tracker
 multiprocessing.popen_fork multiprocessing.spawn encodings.cp437 ctypes json espnet_kd
 """.split()
+
+# What the stages need that neither train nor decode: no torch, so that it is there in a second.
+LIGHT = "espnet_kd.run", "espnet_kd.cli", "espnet_kd.data", "soundfile", "yaml"
 
 
 def environment(checkout: Path = REPO) -> Dict[str, str]:
@@ -40,7 +44,7 @@ class PreloadedPython:
     It is of our own session, as everything that uses it must be.
     """
 
-    def __init__(self, checkout: Path = REPO) -> None:
+    def __init__(self, checkout: Path = REPO, modules: Sequence[str] = PRELOADED) -> None:
         # A socket's path must be short.
         self._folder = tempfile.TemporaryDirectory(prefix="forks-", dir="/tmp")
         folder = Path(self._folder.name)
@@ -52,7 +56,7 @@ class PreloadedPython:
         script = str(HERE / "preloaded_python.py")
         with open(self.log, "w") as log:
             self._server = subprocess.Popen(
-                [sys.executable, script, str(folder / "s"), str(self.program), *PRELOADED],
+                [sys.executable, script, str(folder / "s"), str(self.program), *modules],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -83,3 +87,17 @@ class PreloadedPython:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+STARTED: List[PreloadedPython] = []  # closed when the tests of this process have ended
+
+
+@functools.cache
+def shared_python(*modules: str) -> str:
+    """The program of a server that all tests of this process share; started when first asked for.
+
+    Args:
+        modules: What it has imported; by default all that a recipe needs.
+    """
+    STARTED.append(PreloadedPython(modules=modules or PRELOADED))
+    return str(STARTED[-1].wait_until_ready().program)

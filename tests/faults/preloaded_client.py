@@ -2,17 +2,18 @@
 
     python -S -E preloaded_client.py SOCKET -m espnet_kd.bin.train ...
 
-Imports only what makes it start in a few hundredths of a second.
+Imports only what makes it start in a hundredth of a second: `json`, `signal` and `struct` import
+modules written in Python.
 """
 
+import _signal as signal
 import _socket
 import array
-import json
+import marshal
 import os
 import resource
-import signal
-import struct
 import sys
+from _struct import pack, unpack
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -41,15 +42,15 @@ def main() -> None:
         "environ": dict(os.environ),
         "group": os.getpgrp(),
         "umask": umask,
-        "ignored": [int(n) for n in ignored],
+        "ignored": ignored,
         "limits": [[n, resource.getrlimit(n)] for n in limits],
         "files": list(files.values()),
     }
-    body = json.dumps(request).encode("ascii")
+    body = marshal.dumps(request)
     connection.connect(sys.argv[1])
     numbers = array.array("i", files.values())
     ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)]
-    connection.sendmsg([struct.pack("i", len(body))], ancillary)
+    connection.sendmsg([pack("i", len(body))], ancillary)
     connection.sendall(body)
     pid = _receive(connection)
     # What came before the process was there to get it.
@@ -75,7 +76,7 @@ def _receive(connection) -> int:
             print("preloaded_client: the server is gone", file=sys.stderr)
             os._exit(70)
         data += part
-    return struct.unpack("i", data)[0]
+    return unpack("i", data)[0]
 
 
 main()

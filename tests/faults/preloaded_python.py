@@ -21,8 +21,8 @@ import atexit
 import ctypes
 import fcntl
 import gc
-import importlib
-import json
+import importlib.machinery
+import marshal
 import multiprocessing
 import os
 import pkgutil
@@ -190,7 +190,7 @@ def receive(connection: socket.socket) -> dict:
     body = b""
     while len(body) < size:
         body += _some(connection, size - len(body))
-    request = json.loads(body)
+    request = marshal.loads(body)
     request["files"] = dict(zip(request["files"], fds))
     return request
 
@@ -250,7 +250,10 @@ def run(words: list) -> None:
     else:
         sys.argv = words
         sys.path.insert(0, os.path.dirname(os.path.realpath(words[0])))
-        runpy.run_path(words[0], run_name="__main__")
+        main_module.__file__ = words[0]
+        # `runpy.run_path` would compile the script each time.
+        code = importlib.machinery.SourceFileLoader("__main__", words[0]).get_code("__main__")
+        exec(code, main_module.__dict__)
 
 
 def exit_code(words: list) -> int:

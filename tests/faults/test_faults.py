@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.faults import damage
-from tests.faults.forking import PreloadedPython, environment
+from tests.faults.forking import environment, shared_python
 from tests.faults.kills import killed_case
 from tests.faults.snapshots import Context
 from tests.patience import PATIENCE
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def python():
-    with PreloadedPython() as python:
-        yield str(python.program)
+    return shared_python()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.faults.forking import LIGHT, shared_python
 from tests.patience import PATIENCE
 
 REPO = Path(__file__).resolve().parents[2]
@@ -48,6 +49,9 @@ OPTIONS = {
 class Recipe:
     """`egs2/<corpus>/asr_kd` below `root`, made by setup.sh."""
 
+    # Whether Python forks instead of starting; not where signals meet single processes.
+    preloaded = True
+
     def __init__(self, root: Path) -> None:
         template = root / "egs2/TEMPLATE/asr_kd"
         shutil.copytree(TEMPLATE, template)
@@ -73,7 +77,7 @@ class Recipe:
 
     @property
     def python(self) -> str:
-        return f"{sys.executable} -S {STUB}"
+        return f"{shared_python(*LIGHT) if self.preloaded else sys.executable} -S {STUB}"
 
     @property
     def machine(self) -> Path:

@@ -19,6 +19,7 @@ from mini_run import OPTIONS, copy_recipe, environment
 from toy import TRAINING, call, inside, train_words, write_data, write_teacher, write_yaml
 
 from tests.espnet.tiny import TOKENS
+from tests.faults.forking import LIGHT, shared_python
 from tests.patience import PATIENCE
 
 # ------------------------------------------------------------------ models: no shell needed
@@ -294,7 +295,7 @@ def test_a_full_disk_while_models_are_written(state):
 # ------------------------------------------------------------------ the stage script
 CORPUS = "--train_parts tiny-train --dev_parts tiny-dev"
 SHELL = {
-    **{name: OPTIONS[name] for name in ("python", "nj", "inference_nj", "train_threads")},
+    **{name: OPTIONS[name] for name in ("nj", "inference_nj", "train_threads")},
     "ngpu": "0",
     "local_data_opts": f"--corpus corpus {CORPUS}",
     "train_set": "train",
@@ -322,7 +323,7 @@ def write_corpus():
 
 def run(recipe, **options):
     words = ["./run.sh"]
-    for name, value in {**SHELL, **options}.items():
+    for name, value in {**SHELL, "python": shared_python(*LIGHT), **options}.items():
         words += [f"--{name}", str(value)]
     return subprocess.run(
         words, cwd=recipe, env=environment(), capture_output=True, text=True, timeout=PATIENCE
@@ -483,7 +484,8 @@ def test_a_teacher_that_does_not_match_its_config(recipe):
     write_teacher(Path("theirs"))
     change("theirs/config.yaml", **WIDER)()
     before = contents()
-    done = run(recipe, stage=5, stop_stage=5, teacher_exp="theirs", teacher_model="model.pth")
+    theirs = {"teacher_exp": "theirs", "teacher_model": "model.pth"}
+    done = run(recipe, stage=5, stop_stage=5, python=sys.executable, **theirs)
     assert done.returncode == 1, done.stderr
     [(program, text)] = said(done)
     assert program == "import_teacher", done.stderr

@@ -15,7 +15,8 @@ from tests.patience import PATIENCE
 
 
 @pytest.fixture
-def recipe(recipe_with_teacher):
+def recipe(recipe_with_teacher, monkeypatch):
+    monkeypatch.setattr(recipe_with_teacher, "preloaded", False)
     return recipe_with_teacher
 
 

@@ -18,7 +18,8 @@ SLOW = {"STUB_SLEEP": "espnet_kd.bin.train:300"}
 
 
 @pytest.fixture
-def recipe(recipe_with_teacher):
+def recipe(recipe_with_teacher, monkeypatch):
+    monkeypatch.setattr(recipe_with_teacher, "preloaded", False)
     return recipe_with_teacher
 
 
