@@ -165,8 +165,9 @@ def lines_in_messages(path: Union[str, os.PathLike], lines: Dict[str, int]) -> I
 def _parted(text: str, head: str) -> Tuple[str, str, str]:
     """Part a message at the name of a file, which another name may end with."""
     start = 0 if text.startswith(head) else text.find(f": {head}") + len(": ")
-    found = text.startswith(head, start)
-    return (text[:start], head, text[start + len(head) :]) if found else (text, "", "")
+    if not text.startswith(head, start):
+        return text, "", ""
+    return text[:start], head, text[start + len(head) :]
 
 
 class _Refused(Exception):

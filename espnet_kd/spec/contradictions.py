@@ -214,11 +214,11 @@ def check_said_twice(stages: Sequence[Stage]) -> None:
                 f"'epochs: {stage.epochs}', which overrules it; leave it out"
             )
         for key, value in stage.train.kd.written.items():
-            own = stage.kd.written.get(key, value)
-            if own != value:
+            above = stage.kd.written.get(key, value)
+            if above != value:
                 raise UserError(
                     f"{stage.at('train.kd_conf')}.{key}: found {shown(value)}, which the stage's "
-                    f"own '{key}', {shown(own)}, overrules; say it in the stage"
+                    f"own '{key}', {shown(above)}, overrules; say it in the stage"
                 )
 
 
