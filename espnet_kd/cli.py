@@ -196,3 +196,18 @@ def seconds(value: str) -> float:
     if not 0 <= number < 1e9:
         raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds, 0 or more")
     return number
+
+
+def watts(value: str) -> float:
+    """Read a power in watts.
+
+    Raises:
+        argparse.ArgumentTypeError: `value` is not a number above 0, and up to 100,000.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= 1e5:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of watts, above 0")
+    return number

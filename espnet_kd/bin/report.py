@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import new_parser, watts
 from espnet_kd.common.records import RESULTS
 from espnet_kd.errors import UserError, check_name, run_main
 from espnet_kd.fileio import atomic_open
@@ -98,6 +98,11 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="MS=TAG",
         help="once for each decoding in chunks of another length: name of its directory",
     )
+    parser.add_argument(
+        "--train_watts",
+        type=watts,
+        help="power in watts that the machine took while training; without it there are no kWh",
+    )
     parser.add_argument("--plan", help="compression plan of the run, which may name a margin")
     add_bootstrap_options(parser)
     add_margin(parser)
@@ -131,6 +136,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             parse_exported(args.exported, [m.name for m in models]),
             args.delay,
             _also_on(args.also_on, [m.name for m in models]),
+            args.train_watts,
         ),
         args.draw,
         margin_of(args, _planned(args.plan)),

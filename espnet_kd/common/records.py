@@ -164,9 +164,17 @@ class Factor(TypedDict):
 
 
 class Measured(Factor, total=False):
-    """Time and memory of decoding with a model."""
+    """Time, memory and energy of decoding with a model."""
 
     peak_memory_mb: Amount
+    joules_per_hour: Amount
+
+
+class Energy(TypedDict, total=False):
+    """Counters of energy that were read, or why none was."""
+
+    counters: List[str]
+    not_measured: str
 
 
 class _Speed(TypedDict):
@@ -183,6 +191,7 @@ class Speed(_Speed, total=False):
     threads: Annotated[int, 1]
     device: Optional[str]
     streaming: bool
+    energy: Energy
 
 
 class Late(TypedDict):
@@ -257,6 +266,7 @@ class ReportedModel(_ReportedModel, total=False):
     teacher: Optional[str]
     taught_by: Optional[str]
     rtf: Optional[Factor]
+    joules_per_hour: Optional[Amount]
     faults: Dict[str, str]
     device: Optional[str]
     epochs: Optional[Count]

@@ -3,19 +3,21 @@
 What a decoding job took beside other jobs says more of the machine than of the model. Here
 all models share the moment: each decodes an utterance before the next utterance comes, in an
 order that rotates, in one process on one thread. Memory is measured before, of each model in a
-process of its own.
+process of its own. Where the processor counts its energy, each model's share is taken of the same
+moments: of all that the processor does meanwhile, idle cores included.
 """
 
 import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import soundfile
 
 from espnet_kd.deploy.artifact import Artifact
+from espnet_kd.deploy.energy import ByModel
 from espnet_kd.deploy.runtime import HEAVY, Runtime, runtime_class
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
@@ -23,6 +25,13 @@ from espnet_kd.machine import cores, cpu_name
 from espnet_kd.progress import Progress
 
 UTTERANCES, SECONDS, LEAST = 40, 120.0, 10
+
+
+class Taken(NamedTuple):
+    """What a model has taken for an utterance; joules are 0 where they are not measured."""
+
+    seconds: float
+    joules: float
 
 
 def choose(data: Sequence[Path]) -> List[Path]:
@@ -78,19 +87,23 @@ def measure(
     built = {name: _load(artifact, options) for name, artifact in models.items()}
     progress = Progress("speed", (len(files) + 1) * len(built))
     factors: Dict[str, List[float]] = {name: [] for name in built}
+    joules, energy = dict.fromkeys(built, 0.0), ByModel()
     load = os.getloadavg()[0]
     audio = 0.0
     for k, file in enumerate([files[0], *files]):  # the first time warms up
         speech, rate = soundfile.read(str(file), dtype="float32")
-        times = _times(built, k % len(built), speech)
+        times = _times(built, k % len(built), speech, energy)
         progress.update(len(built))
         if k and times:
             audio += len(speech) / rate
-            for name, seconds in times.items():
-                factors[name].append(seconds * rate / len(speech))
+            for name, taken in times.items():
+                factors[name].append(taken.seconds * rate / len(speech))
+                joules[name] += taken.joules
     progress.close()
     if not audio:
         raise UserError(f"{files[0]}: too short to be decoded, as are all others of the sample")
+    if not (energy.why_not or all(joules.values())):
+        energy.why_not = "the counters stand still"
     return {
         "utterances": len(next(iter(factors.values()))),
         "audio_seconds": round(audio, 2),
@@ -99,11 +112,13 @@ def measure(
         "cores": cores(),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
         "streaming": all(model.streaming for model in built.values()),
+        "energy": energy.circumstances(),
         "models": {
             name: {
                 "median": round(float(np.median(of_model)), 5),
                 "p95": round(float(np.percentile(of_model, 95)), 5),
                 "peak_memory_mb": round(memory[name] / 2**20, 1),
+                **({} if energy.why_not else {"joules_per_hour": joules[name] / audio * 3600}),
             }
             for name, of_model in factors.items()
         },
@@ -123,13 +138,16 @@ def _peak(artifact: Artifact, options: Sequence[str], file: Path) -> int:
     return peak.absolute
 
 
-def _times(built: Mapping[str, Runtime], first: int, speech: np.ndarray) -> Dict[str, float]:
-    """Return the seconds of each model; none if the utterance is too short for them."""
+def _times(
+    built: Mapping[str, Runtime], first: int, speech: np.ndarray, energy: ByModel
+) -> Dict[str, Taken]:
+    """Return what each model takes; nothing if the utterance is too short for them."""
     names = list(built)
     times = {}
     for name in [*names[first:], *names[:first]]:
-        start = time.perf_counter()
+        before, start = energy.read(), time.perf_counter()
         if built[name].decode(speech) is None:
             return {}
-        times[name] = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        times[name] = Taken(seconds, energy.since(before))
     return times

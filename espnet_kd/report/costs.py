@@ -7,7 +7,7 @@ models are dearer than that: front end, lattice and Python do not shrink with th
 seconds show.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -32,6 +32,7 @@ class Cost:
         gpu_seconds: Wall time times GPUs.
         teacher_epochs: Operations, in epochs of the first teacher's training: students forward
             and backward, teachers and caches forward, derivation; without validation.
+        kwh: Kilowatt-hours: the wall time at the power that the user has named.
     """
 
     updates: Optional[float] = None
@@ -40,6 +41,13 @@ class Cost:
     cpu_seconds: Optional[float] = None
     gpu_seconds: Optional[float] = None
     teacher_epochs: Optional[float] = None
+    kwh: Optional[float] = None
+
+    def at_power(self, watts: Optional[float]) -> "Cost":
+        """Return the same with its energy, at a power in watts; None: nobody has measured it."""
+        if watts is None or self.seconds is None:
+            return self
+        return replace(self, kwh=watts * self.seconds / 3.6e6)
 
     @classmethod
     def total(cls, costs: Iterable["Cost"]) -> "Cost":

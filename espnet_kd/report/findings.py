@@ -134,6 +134,7 @@ class Sources:
         exported: Exported folders by `<model>/<format>`.
         delay: `delay.json`.
         also_on: Further paths of models, by name of the model; see `rows.Row`.
+        watts: Power in watts while models are trained.
     """
 
     speed: Optional[Path] = None
@@ -143,6 +144,7 @@ class Sources:
     exported: Mapping[str, Path] = field(default_factory=dict)
     delay: Optional[Path] = None
     also_on: Mapping[str, List[str]] = field(default_factory=dict)
+    watts: Optional[float] = None
 
 
 def read_content(
@@ -167,7 +169,7 @@ def read_content(
     speed = SPEED.read_path(also.speed) if also.speed else None
     delay = DELAY.read_path(also.delay) if also.delay else None
     about = models, inference_tag, test_sets
-    rows = collect(*about, scores, speed, also.stock_tag, also.windows, also.also_on)
+    rows = collect(*about, scores, speed, also.stock_tag, also.windows, also.also_on, also.watts)
     variants = collect_variants(rows, also.exported, speed, delay, scores)
     return Content(
         inference_tag,

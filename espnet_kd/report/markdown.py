@@ -20,7 +20,7 @@ from espnet_kd.report.tables import (
     stock_table,
     wer_before,
 )
-from espnet_kd.report.words import UNKNOWN, answer, circumstances, made_once
+from espnet_kd.report.words import UNKNOWN, answer, circumstances, energy_measured, made_once
 
 CAPTIONS = {
     "wer_vs_params.png": "WER against parameters",
@@ -113,6 +113,7 @@ def _legend(content: Content) -> List[str]:
         "- *RTF*: seconds of decoding for a second of speech; "
         + (circumstances(content.speed) if content.speed else "not measured here")
         + ".",
+        f"- *J per hour*, joules of decoding: {energy_measured(content.speed)}.",
         "- *Training*: wall time of this model's own epochs with their validation, without that "
         "of its teachers. *MiB*: peak memory of the process, imports included (2^20 bytes), when "
         "it decodes one utterance after the other and when it trains.",
@@ -193,6 +194,8 @@ def _about_costs(content: Content) -> List[str]:
             " *Before training*: WER of the student as it was derived, its teacher's on the same "
             "utterances in brackets."
         )
+    if any(row.cost.kwh is not None for row in content.rows):
+        text += " *kWh*: that time at the power which `--train_watts` names, the same for all."
     if any(row.gate for row in content.rows):
         text += " *Gate*: what the check of the student against its teacher decided."
     return [text]

@@ -26,10 +26,11 @@ class Row:
     Rates are in percent, differences in points against the first teacher, above 0 worse.
     Dictionaries go from test set to value. `faults` says where a model does not recognise speech
     (`scoring.faults`); `hit_limit` counts utterances at whose limit decoding stopped. `rtf` holds
-    `median` and `p95`; it and `decode_memory_mb` (2^20 bytes) are from `speed.json`. `summaries`
-    has, per score type and test set, sclite's summary line. `path`, `teacher`, `taught_by`,
-    `gate`, `before_training`, `stepwise` and `trainings` are those of `paths.Lineage`; `cost` is
-    of this training; `path_cost`, `path_updates`, `path_seconds` include all students before it.
+    `median` and `p95`; it, `decode_memory_mb` (2^20 bytes) and `joules_per_hour` of audio are from
+    `speed.json`. `summaries` has, per score type and test set, sclite's summary line. `path`,
+    `teacher`, `taught_by`, `gate`, `before_training`, `stepwise` and `trainings` are those of
+    `paths.Lineage`; `cost` is of this training; `path_cost`, `path_updates`, `path_seconds`
+    include all students before it.
     `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
     of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
     model whose method has a form for it (`report/device_form.py`). `also_on` names paths of which
@@ -59,6 +60,7 @@ class Row:
     hit_limit: Optional[int]
     rtf: Optional[Dict[str, float]]
     decode_memory_mb: Optional[float]
+    joules_per_hour: Optional[float]
     train_seconds: Optional[float]
     updates: Optional[int]
     epochs: Optional[int]
@@ -110,12 +112,13 @@ def collect(
     stock_tag: Optional[str] = None,
     windows: Optional[Mapping[str, str]] = None,
     also_on: Optional[Mapping[str, List[str]]] = None,
+    watts: Optional[float] = None,
 ) -> List[Row]:
     """Read everything about `models`; the first is the one all are compared with.
 
     `speed` is what `speed.json` holds, or None; `stock_tag` names the directory of what ESPnet's
     own streaming gives, `windows` those of decodings in chunks of other lengths. `also_on` has
-    the further paths of models by name.
+    the further paths of models by name. `watts` is the power while training, as the user says.
 
     Raises:
         UserError: a checkpoint is missing, or a file is not what it should be.
@@ -172,8 +175,8 @@ def collect(
                 epochs=facts.get("epochs"),
                 path_updates=past.path_cost.updates,
                 path_seconds=past.path_cost.seconds,
-                cost=past.cost,
-                path_cost=past.path_cost,
+                cost=past.cost.at_power(watts),
+                path_cost=past.path_cost.at_power(watts),
                 trainings=past.trainings,
                 gate=past.gate,
                 before_training=past.before_training,
@@ -185,6 +188,7 @@ def collect(
                 history=HISTORY.read_if_there(m.dir) or [],
                 rtf={"median": measured["median"], "p95": measured["p95"]} if measured else None,
                 decode_memory_mb=measured.get("peak_memory_mb") if measured else None,
+                joules_per_hour=measured.get("joules_per_hour") if measured else None,
                 hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
                 also_on=(also_on or {}).get(m.name, []),
                 stepwise=past.stepwise,

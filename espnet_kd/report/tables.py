@@ -33,18 +33,19 @@ def main_table(rows: Sequence[Row], test_sets: Sequence[str], to_teacher: ToTeac
     head += ["Parameters on a device", "MB on a device"] * device
     for s in test_sets:
         head += [f"WER % {s}", f"difference {s}", f"CER % {s}"]
-    head += ["RTF", "Decoding MiB", "Training", "Training MiB"]
+    energy = any(row.joules_per_hour is not None for row in rows)
+    head += ["RTF", *["J per hour"] * energy, "Decoding MiB", "Training", "Training MiB"]
     paths = by_path(rows[1:])
-    body = [_main_line(rows[0], test_sets, to_teacher, device)]
+    body = [_main_line(rows[0], test_sets, to_teacher, device, energy)]
     for path, group in paths.items():
         if len(paths) > 1:
             body.append(["", f"*{spoken(path)}*", *[""] * (len(head) - 2)])
-        body += [_main_line(row, test_sets, to_teacher, device) for row in group]
+        body += [_main_line(row, test_sets, to_teacher, device, energy) for row in group]
     return table(head, body, left=2)
 
 
 def _main_line(
-    row: Row, test_sets: Sequence[str], to_teacher: ToTeacher, device: bool
+    row: Row, test_sets: Sequence[str], to_teacher: ToTeacher, device: bool, energy: bool
 ) -> List[str]:
     cells = [str(row.stage), row.name, f"{row.params:,}"]
     cells += [UNKNOWN if row.wer_diff is None else f"{100 * row.compression:.1f} %"]
@@ -59,6 +60,7 @@ def _main_line(
     return [
         *cells,
         f"{row.rtf['median']:.3f} ({row.rtf['p95']:.3f})" if row.rtf else UNKNOWN,
+        *[number(row.joules_per_hour, 0)] * energy,
         number(row.decode_memory_mb, 0),
         duration(row.train_seconds),
         number(row.peak_memory_mb, 0),
@@ -105,6 +107,7 @@ COSTS = (
     CostColumn("cpu_seconds", "CPU", duration),
     CostColumn("gpu_seconds", "GPU", duration),
     CostColumn("teacher_epochs", "Teacher-epochs", lambda x: number(x, 2)),
+    CostColumn("kwh", "kWh", lambda x: UNKNOWN if x is None else f"{x:.3g}"),
 )
 
 

@@ -72,6 +72,18 @@ def circumstances(speed: Mapping[str, Any]) -> str:
     )
 
 
+def energy_measured(speed: Optional[Mapping[str, Any]]) -> str:
+    """Say what the energy of decoding is counted of, or why it is not measured."""
+    energy = (speed or {}).get("energy") or {}
+    if not energy.get("counters"):
+        why = energy.get("not_measured")
+        return f"not measured ({why})" if why else "not measured here"
+    return (
+        f"for an hour of speech, of all that {', '.join(energy['counters'])} took meanwhile by "
+        "RAPL's counters, idle cores and other work included"
+    )
+
+
 def p_value(p: float) -> str:
     """Format a p value, finer where rounding would move it to the other side of 0.05."""
     return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"

@@ -141,6 +141,7 @@ OPTIONS: Dict[str, Option] = {
     "stock_wer": _bool("true"),
     "decoding_windows": Option("windows"),
     "report_note": Option("text"),
+    "train_watts": Option("number", "", 0.1, 1e5),
     "local_score_opts": Option("quoted"),
     "robustness": Option("path"),
     # Pack and upload

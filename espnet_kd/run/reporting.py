@@ -66,6 +66,7 @@ def report(recipe: Recipe, run_command: str) -> None:
     words += _options("--model", [f"{name}={folder}" for name, folder in models.items()])
     words += _options("--left_out", left_out)
     words += _options("--also_on", also_on)
+    words += ["--train_watts", settings.train_watts] if settings.train_watts else []
     words += ["--note", settings.report_note] if settings.report_note else []
     words += _options("--exported", [f"{name}={folder}" for name, folder in exported.items()])
     words += ["--delay", f"{settings.expdir}/{DELAY.file}"] if delay else []

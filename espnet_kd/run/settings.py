@@ -97,6 +97,7 @@ class Settings:
     stock_wer: bool
     decoding_windows: Words
     report_note: str
+    train_watts: str
     local_score_opts: str
     robustness: str
     export_formats: Words

@@ -17,7 +17,7 @@ DECODE_VERBS = ["decode"] * 2 + ["score"] * 2
 def finished(tmp_path_factory):
     """A recipe that has run through once: `(recipe, calls, what was printed)`."""
     recipe = Recipe(tmp_path_factory.mktemp("finished"))
-    printed = recipe.ok(local_data_opts="--a 'b c'", seed=5, report_note="a note")
+    printed = recipe.ok(local_data_opts="--a 'b c'", seed=5, report_note="a note", train_watts=250)
     calls = recipe.calls()
     shutil.copytree(recipe.dir.parents[2], recipe.dir.parents[2] / "kept", symlinks=True)
     return recipe, calls, printed
@@ -152,6 +152,7 @@ def test_each_student_is_the_teacher_of_the_next(finished):
         "teacher=exp/teacher", "big=exp/kd_big", "mid=exp/kd_mid", "small=exp/kd_small"
     ]  # fmt: skip
     assert value(report, "--test_sets") == "test_a test_b" and value(report, "--note") == "a note"
+    assert value(report, "--train_watts") == "250"
 
 
 def test_finished_work_is_skipped_and_says_so(recipe):

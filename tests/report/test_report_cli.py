@@ -153,6 +153,43 @@ def test_espnets_own_streaming_stands_beside_ours(run_dir):
     assert "costs words; how many was not measured" in (run_dir / "RESULTS.md").read_text()
 
 
+def test_joules_and_kilowatt_hours_stand_there_where_they_are_known(run_dir):
+    add_speed(run_dir, teacher=0.07, s1=0.05)
+    plain = (run_dir / "speed.json").read_text()
+    assert run("--speed=exp/speed.json") == 0
+    text = (run_dir / "RESULTS.md").read_text()
+    assert "joules of decoding: not measured here." in text
+    assert "| J per hour |" not in text and "kWh" not in text
+    speed = json.loads(plain)
+    speed["energy"] = {"not_measured": "energy_uj: may not be read"}
+    (run_dir / "speed.json").write_text(json.dumps(speed))
+    assert run("--speed=exp/speed.json", "--train_watts=250") == 0
+    text = (run_dir / "RESULTS.md").read_text()
+    assert "joules of decoding: not measured (energy_uj: may not be read)." in text
+    assert "| J per hour |" not in text and "| kWh | of the path |" in text
+    models = json.loads((run_dir / "results.json").read_text())["models"]
+    for model in models:
+        expected = None
+        if model["cost"]["seconds"] is not None:
+            expected = pytest.approx(250 * model["cost"]["seconds"] / 3.6e6, rel=1e-3)
+        assert model["cost"]["kwh"] == expected
+    assert any(model["cost"]["kwh"] for model in models)
+    speed["energy"] = {"counters": ["package-0", "dram"]}
+    speed["models"]["s1"]["joules_per_hour"] = 1234.4
+    (run_dir / "speed.json").write_text(json.dumps(speed))
+    assert run("--speed=exp/speed.json") == 0
+    text = (run_dir / "RESULTS.md").read_text()
+    rows = {line.split("|")[2].strip(): line for line in text.splitlines() if "| 70" in line}
+    assert "| 1,234 |" in rows["s1"] and "| – |" in rows["teacher"]
+    assert "of all that package-0, dram took meanwhile by RAPL's counters" in text
+
+
+@pytest.mark.parametrize("watts", ["0", "nan", "-3", "many"])
+def test_a_power_is_a_number(run_dir, capsys, watts):
+    assert run(f"--train_watts={watts}") == 2
+    assert f"'{watts}' is not a number of watts, above 0" in capsys.readouterr().err
+
+
 def test_the_speed_is_that_of_one_process_and_says_what_went_on_beside(run_dir):
     add_speed(run_dir, teacher=0.07312, s1=0.05)
     assert run("--speed=exp/speed.json") == 0

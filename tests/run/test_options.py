@@ -210,6 +210,8 @@ CASES = [
     ({"paths": "scratch", "kd_args": "--max_epoch 3"}, "--kd_args --max_epoch would train all"),
     ({"pack_models": "teacher halv"}, "--pack_models: no model 'halv' in conf/compression.yaml ("),
     ({"hf_repo": "me"}, "--hf_repo must be user/name, not 'me'"),
+    ({"train_watts": "9 W"}, "--train_watts must be a number between 0.1 and 100000, not '9 W'"),
+    ({"train_watts": "0"}, "--train_watts must be a number between 0.1 and 100000, not '0'"),
     ({"report_note": "a\nb"}, "--report_note must be one line without control characters"),
     ({"num_nodes": "2"}, "--num_nodes 2 needs a scheduler: set cmd_backend in cmd.sh"),
     ({"ngpu": "2"}, "--ngpu 2: this machine has 1; --ngpu 0 trains on the CPU"),

@@ -92,6 +92,7 @@ decoding=aligned
 stock_wer=true
 decoding_windows=
 report_note=
+train_watts=
 local_score_opts=
 robustness=
 
