@@ -16,6 +16,7 @@ In reading order:
     cascade    an addition: blocks on top that hear more, and are a model of their own
     nested     an addition: smaller students that are trained inside
     member     such a student, taken out
+    refit      an addition: an output layer fitted to the teacher's logits
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
@@ -24,7 +25,7 @@ In reading order:
 import importlib
 from typing import List
 
-from espnet_kd.methods import cascade, freeze, gates, nested, predictor_dropout, tied
+from espnet_kd.methods import cascade, freeze, gates, nested, predictor_dropout, refit, tied
 from espnet_kd.methods.additions import Addition, options_with_additions
 from espnet_kd.methods.low_rank import LowRankOptions
 from espnet_kd.methods.member import MemberOptions
@@ -40,6 +41,7 @@ ADDITIONS: List[Addition] = [
     freeze.ADDITION,
     gates.ADDITION,
     nested.ADDITION,
+    refit.ADDITION,
 ]
 
 register_method(DEFAULT, options_with_additions(MethodOptions))

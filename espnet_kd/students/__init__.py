@@ -14,6 +14,7 @@ What can shrink, and how, is one table: `spec/size_table.py`. In reading order:
     inherit        the student's first weights, cut out of the teacher's
     nested_units   members of a family in one another
     factors        products of two matrices: narrowed, made, multiplied out
+    output_fit     the output layer nearest to another model's logits
     grid           weights rounded to few bits, and how many each is given
     learned_bits   how many, learned by gradient
     stateless      a predictor of one label made of a recurrent one
