@@ -77,13 +77,19 @@ def _needs_no_transcripts(settings: Settings) -> bool:
 
 def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
     from espnet_kd.run.label_sets import check_label_sets
-    from espnet_kd.run.students import check_checkpoint, read_students, student_at
+    from espnet_kd.run.students import (
+        check_checkpoint,
+        check_decoding,
+        read_students,
+        student_at,
+    )
 
     try:
         students = read_students(settings)
         check_label_sets(settings, students)
         if compresses:
             check_checkpoint(settings, students)
+            check_decoding(settings, students)
             student_at(students, settings.compression_stage, settings)
     except UserError as e:
         return [str(e)]

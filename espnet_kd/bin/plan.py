@@ -215,12 +215,10 @@ def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any
 
 def _second_exit(stage: Stage, above: Any, student: Any) -> int:
     """Return the parameters of a second student that an update trains, too; 0: there is none."""
-    from espnet_kd.methods.cascade import whole_sizes
+    from espnet_kd.methods.cascade import second_exit_params
 
     cascade = getattr(stage.method_conf, "cascade", None)
-    if cascade is None or not cascade.weight:
-        return 0
-    return whole_sizes(student.sizes, above.sizes, cascade).params
+    return second_exit_params(student.sizes, above.sizes, cascade) if cascade else 0
 
 
 def _inside(stage: Stage, stages: Sequence[Stage], students: Mapping[str, Any]) -> float:

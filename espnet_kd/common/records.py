@@ -131,6 +131,7 @@ class Manifest(_Manifest, total=False):
 
     fingerprint: str
     stock: str
+    siblings: Dict[str, Dict[str, str]]
     training: Dict[str, Any]
     gate: Optional[GateResult]
     wer: Dict[str, Optional[Amount]]
@@ -259,6 +260,7 @@ class ReportedModel(_ReportedModel, total=False):
     device_params: Count
     device_mb: Amount
     cer: Dict[str, Amount]
+    not_stock: str
     wer_stock: Optional[Dict[str, Amount]]
     path: Optional[str]
     also_on: List[str]

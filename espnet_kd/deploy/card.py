@@ -12,17 +12,28 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from espnet_kd.common.records import Facts, ReportedModel, Results, Student
 from espnet_kd.deploy.bundle import Bundle
 from espnet_kd.deploy.metadata import metadata
-from espnet_kd.deploy.usage import IMPORT, command, decoding_options, python, sampling_rate
+from espnet_kd.deploy.usage import (
+    command,
+    decoding_options,
+    imports,
+    python,
+    sampling_rate,
+    streamed,
+)
 from espnet_kd.report.comparisons import TEACHER, Comparison
 from espnet_kd.report.words import UNKNOWN, circumstances, difference, duration
 from espnet_kd.scoring.grouping import SPEAKERS
 from espnet_kd.spec.distillation import Distillation
-from espnet_kd.spec.named_sizes import NOT_STOCK, OURS
+from espnet_kd.spec.not_stock import Ours, parts_of_ours
 from espnet_kd.spec.option import published
 from espnet_kd.spec.teacher_kinds import hears_whole, is_offline
 
 # Options that say how a distillation was done; others name files of the machine.
 PUBLISHED = published(Distillation)
+FROM_HUB = (
+    'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name", '
+    "**options)` loads it from the hub{after}."
+)
 CITATION = """The idea of progressive compression:
 
 ```bibtex
@@ -104,6 +115,11 @@ class About:
         return conf if conf.get("objective", "none") != "none" else {}
 
     @property
+    def ours(self) -> List[Ours]:
+        """Return its parts that ESPnet does not have."""
+        return parts_of_ours(self.config)
+
+    @property
     def labelled(self) -> bool:
         """Whether it was trained on what its teacher made of the training set."""
         return self.student.get("labels") == "teacher"
@@ -154,7 +170,8 @@ def _what(about: About) -> str:
         f"{text}, {100 * about.model['compression']:.1f} % smaller than the first teacher of "
         "its family. The family was made with espnet_kd: knowledge distillation in stages, an "
         "idea of Rathod, Dawalatabad, Singh and Gowda, Interspeech 2022 "
-        "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)). Decoding needs ESPnet only."
+        "([arXiv 2210.00169](https://arxiv.org/abs/2210.00169)). Decoding needs ESPnet"
+        + (" and espnet_kd." if about.ours else " only.")
         + _origin(about).replace(" It was", " The first teacher was", 1)
     )
 
@@ -246,6 +263,8 @@ def _how_decoded(about: About) -> List[str]:
         return []
     if about.config.get("encoder_conf") and hears_whole(about.config):
         return ["", "This model heard whole utterances, as it was trained, and not chunks."]
+    if not streamed(about.ours):
+        return ["", "They are of espnet_kd's aligned decoding, as are the commands below."]
     text = (
         "They are of espnet_kd's aligned decoding, in chunks as in training. The commands below "
         "are ESPnet's, whose streaming drops an utterance's first encoder frame and its last: "
@@ -260,30 +279,36 @@ def _how_decoded(about: About) -> List[str]:
 def _decoding(about: About, bundle: Bundle) -> List[str]:
     """Return commands that decode with ESPnet, and the Python of it."""
     name = bundle.home.name
-    offline, stock = is_offline(about.config), about.config.get("decoder") not in OURS
+    offline, ours = is_offline(about.config), about.ours
+    why = "; ".join(part.why for part in ours)
     options = decoding_options(bundle, about.decoding, offline)
     env: Mapping[str, Any] = about.results["environment"]
     return [
-        *([] if stock else [f"**ESPnet alone does not decode this model**: {NOT_STOCK}.", ""]),
+        *([f"**ESPnet alone does not decode this model**: {why}.", ""] if ours else []),
         f"With ESPnet (made with espnet {env.get('espnet') or UNKNOWN}, torch "
         f"{env.get('torch') or UNKNOWN}), in the folder that `unzip {name}.zip` fills or in a "
         "clone of the model's repository; `wav.scp` has a line `<utterance> <audio file>` for "
         "each utterance:",
         "",
         "```sh",
-        *command(bundle, about.decoding, offline, stock),
+        *command(bundle, about.decoding, offline, ours),
         "```",
         "",
         "The same in Python, for one sound file:",
         "",
         "```python",
-        *python(bundle, options, sampling_rate(about.config), offline, stock),
+        *python(bundle, options, sampling_rate(about.config), offline, ours),
         "```",
         "",
         *(["ESPnet builds this model only where `warprnnt_pytorch` is installed.", ""] * offline),
-        'Where `espnet_model_zoo` is installed, `Speech2Text.from_pretrained("user/name", '
-        f"**options)` loads it from the hub{'' if stock else f', after `{IMPORT}`'}.",
+        *([FROM_HUB.format(after=_after(ours))] if streamed(ours) else []),
     ]
+
+
+def _after(ours: Sequence[Ours]) -> str:
+    """Name what must be imported before ESPnet loads a model."""
+    lines = " and ".join(f"`{line}`" for line in imports(ours))
+    return f", after {lines}" if lines else ""
 
 
 def _training(about: About) -> List[str]:

@@ -1,10 +1,11 @@
 """Use of a packed model with ESPnet alone: a command, and Python."""
 
 import shlex
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 from espnet_kd.common.yaml_file import parse_yaml, read_yaml
 from espnet_kd.deploy.bundle import Bundle
+from espnet_kd.spec.not_stock import Ours
 
 # Of the options of ESPnet's transducer inference, those that decide what is recognised. No
 # others are published: they may name files.
@@ -15,7 +16,6 @@ OPTIONS = (
 
 
 # Names what ESPnet does not have to it.
-IMPORT = "import espnet_kd.espnet.averaged_decoder"
 OF_ASR = ("beam_size", "nbest", "dtype")  # those that `espnet2.bin.asr_inference` has, too
 
 
@@ -62,20 +62,34 @@ def sampling_rate(config: Dict[str, Any]) -> int:
     return int(float(fs[:-1]) * 1000) if fs.endswith("k") else int(fs)
 
 
+def streamed(ours: Sequence[Ours]) -> bool:
+    """Tell whether ESPnet's own inference decodes a model with these parts, once it has them."""
+    return all(part.streams for part in ours)
+
+
+def imports(ours: Sequence[Ours]) -> List[str]:
+    """Return the lines of Python by which ESPnet knows these parts."""
+    return [f"import {part.module}" for part in ours]
+
+
 def _module(offline: bool) -> str:
     return "espnet2.bin.asr_inference" if offline else "espnet2.bin.asr_transducer_inference"
 
 
-def command(bundle: Bundle, words: str, offline: bool = False, stock: bool = True) -> List[str]:
+def command(
+    bundle: Bundle, words: str, offline: bool = False, ours: Sequence[Ours] = ()
+) -> List[str]:
     """Return the lines of a shell command.
 
     Args:
         bundle: See `decoding_options`.
         words: See `decoding_options`.
         offline: See `decoding_options`.
-        stock: Whether ESPnet has all parts of the model; otherwise our command decodes as its.
+        ours: Parts that ESPnet does not have: our command then decodes, as its does if it can.
     """
-    module = _module(offline) if stock else "espnet_kd.bin.decode --decoding stock"
+    module = _module(offline)
+    if ours:
+        module = f"espnet_kd.bin.decode{' --decoding stock' * streamed(ours)}"
     lines = [f"python -m {module} --ngpu 0"]
     if bundle.decoding and not offline:  # it has options of standalone transducers
         lines.append(f"--config {bundle.decoding}")
@@ -98,14 +112,20 @@ def _shown(value: Any) -> str:
 
 
 def python(
-    bundle: Bundle, options: Dict[str, Any], rate: int, offline: bool = False, stock: bool = True
+    bundle: Bundle,
+    options: Dict[str, Any],
+    rate: int,
+    offline: bool = False,
+    ours: Sequence[Ours] = (),
 ) -> List[str]:
     """Return the lines of a Python program; see `command`."""
     name = bundle.home.name
+    mine = "from espnet_kd.espnet.timed_inference import TimedSpeech2Text as Speech2Text"
+    theirs = f"from {_module(offline)} import Speech2Text"
     lines = [
-        *([IMPORT] * (not stock)),
+        *imports(ours),
         "import soundfile",
-        f"from {_module(offline)} import Speech2Text",
+        theirs if streamed(ours) else mine,
         "from espnet2.main_funcs.pack_funcs import unpack",
         "",
         f"options = {options!r}",

@@ -8,7 +8,7 @@ behind it are there.
 """
 
 from dataclasses import dataclass
-from typing import Any, List
+from typing import Any, List, Optional
 
 import torch
 from espnet2.asr.frontend.default import DefaultFrontend
@@ -16,6 +16,7 @@ from espnet2.asr_transducer.utils import TooShortUttError, check_short_utt
 from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_kd.errors import UserError
+from espnet_kd.espnet.cascaded_encoder import CascadedEncoder
 from espnet_kd.espnet.versions import subsampled_lengths
 
 
@@ -130,17 +131,66 @@ class OnlineFeatures:
         return feats[0]
 
 
+class _Blocks:
+    """Blocks that are given encoder frames in chunks, and remember what is to the left.
+
+    Args:
+        encoder: ESPnet's encoder.
+        blocks: `MultiBlocks`, of the encoder.
+        left: Frames before a chunk that its frames attend to.
+    """
+
+    def __init__(self, encoder: Any, blocks: Any, left: int) -> None:
+        self.encoder, self.blocks, self.left = encoder, blocks, left
+        self.done = 0  # frames of the utterance
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Run over the next chunk. (1, T, D) -> (1, T, D)"""
+        left, size = self.left, x.size(1)
+        pos_enc = self.encoder.pos_enc(x, left_context=left)  # (1, left + 2 * size - 1, D)
+        seen = torch.arange(left - 1, -1, -1, device=x.device)[None] < self.done  # (1, left)
+        mask = torch.cat([~seen, seen.new_zeros(1, size)], dim=1)  # (1, left + size)
+        self.done += size
+        return self.blocks.chunk_forward(x, pos_enc, mask, left_context=left)
+
+
+class _Above:
+    """Blocks that go on in longer chunks, of a `CascadedEncoder`.
+
+    Args:
+        blocks: The blocks.
+        size: Frames of a chunk.
+    """
+
+    def __init__(self, blocks: _Blocks, size: int) -> None:
+        self.blocks, self.size = blocks, size
+        self.waiting: List[torch.Tensor] = []
+
+    def accept(self, x: torch.Tensor, is_final: bool) -> torch.Tensor:
+        """Return the frames (T, D) that are known now, of those (T, D) that are known below."""
+        x = torch.cat([*self.waiting, x])  # (T, D)
+        end = len(x) if is_final else len(x) // self.size * self.size
+        chunks = x[:end].split(self.size) if end else ()
+        self.waiting = [x[end:]]
+        return torch.cat([self.blocks(chunk[None])[0] for chunk in chunks] or [x[:0]])
+
+
 class AlignedStream:
     """An encoder that is given audio piece by piece.
 
     Args:
         model: A transducer in eval mode.
-        grid: Context of a frame.
+        grid: Context of a frame; of a `CascadedEncoder` below.
+
+    Attributes:
+        at_once: Encoder frames that are known at once.
     """
 
     def __init__(self, model: Any, grid: Grid) -> None:
         self.model, self.encoder, self.grid = model, model.encoder, grid
-        embed = model.encoder.embed
+        self.at_once, embed = grid.chunk_size, model.encoder.embed
+        if isinstance(self.encoder, CascadedEncoder):
+            self.at_once = self.encoder.longer(grid.chunk_size)
         self.stride = stride(embed)
         # Encoder frames before a chunk that padding would reach, and feature frames behind it.
         if embed.vgg_like:
@@ -155,7 +205,15 @@ class AlignedStream:
         self.front = OnlineFeatures(self.model)
         self.encoder.reset_cache(self.grid.left_context, self.device)
         self.feats = torch.zeros(0)
-        self.first = self.heard = self.done = 0
+        self.first = self.heard = 0
+        encoder, left = self.encoder, self.grid.left_context
+        self.above: Optional[_Above] = None
+        if isinstance(encoder, CascadedEncoder):
+            below, above = encoder.parts()
+            self.below = _Blocks(encoder, below, left)
+            self.above = _Above(_Blocks(encoder, above, left), self.at_once)
+        else:
+            self.below = _Blocks(encoder, encoder.encoders, left)
 
     @torch.no_grad()
     def accept(self, samples: torch.Tensor, is_final: bool) -> torch.Tensor:
@@ -176,14 +234,18 @@ class AlignedStream:
         self.feats = torch.cat([self.feats.to(new), new]) if len(self.feats) else new
         self.heard += len(new)
         size, out = self.grid.chunk_size, []
-        while self.heard >= self.stride * (self.done + size) + self.look_ahead:
+        while self.heard >= self.stride * (self.below.done + size) + self.look_ahead:
             out.append(self._chunk(size))
         if is_final:
-            rest = self._frames() - self.done
+            rest = self._frames() - self.below.done
             if rest > 0:
                 out.append(self._chunk(rest))
+        x = torch.cat(out) if out else new.new_zeros(0, self.encoder.output_size)  # (T, D)
+        if self.above is not None:
+            x = self.above.accept(x, is_final)
+        if is_final:
             self.reset()
-        return torch.cat(out) if out else new.new_zeros(0, self.encoder.output_size)  # (T, D)
+        return x
 
     def _frames(self) -> int:
         """Count the encoder frames of the utterance, which has ended."""
@@ -196,16 +258,10 @@ class AlignedStream:
 
     def _chunk(self, size: int) -> torch.Tensor:
         """Encode the next `size` frames. (size, D)"""
-        before = min(self.before, self.done)
-        start = self.stride * (self.done - before) - self.first
+        before = min(self.before, self.below.done)
+        start = self.stride * (self.below.done - before) - self.first
         x, _ = self.encoder.embed(self.feats[None, start:], None)  # (1, T, D)
-        x = x[:, before : before + size]  # (1, size, D)
-        left = self.grid.left_context
-        pos_enc = self.encoder.pos_enc(x, left_context=left)  # (1, left + 2 * size - 1, D)
-        seen = torch.arange(left - 1, -1, -1, device=x.device)[None] < self.done  # (1, left)
-        mask = torch.cat([~seen, seen.new_zeros(1, size)], dim=1)  # (1, left + size)
-        x = self.encoder.encoders.chunk_forward(x, pos_enc, mask, left_context=left)
-        self.done += size
-        kept = self.stride * max(0, self.done - self.before) - self.first
+        x = self.below(x[:, before : before + size])  # (1, size, D)
+        kept = self.stride * max(0, self.below.done - self.before) - self.first
         self.feats, self.first = self.feats[kept:], self.first + kept  # (T, F)
         return x[0]

@@ -6,6 +6,7 @@ import torch
 from espnet2.asr_transducer.encoder.encoder import Encoder
 from espnet2.asr_transducer.utils import TooShortUttError, check_short_utt
 
+from espnet_kd.espnet.cascaded_encoder import CascadedEncoder
 from espnet_kd.espnet.versions import run_blocks, subsampled_lengths
 from espnet_kd.espnet.whole_encoder import WholeEncoder
 
@@ -60,7 +61,8 @@ def encode(
     """Encode features under a given chunk size; padding never counts.
 
     Args:
-        encoder: ESPnet's encoder. A `WholeEncoder` has full context always.
+        encoder: ESPnet's encoder. A `WholeEncoder` has full context always; of a
+            `CascadedEncoder` the chunks are those of the blocks below.
         feats: (B, T_in, F)
         feats_len: On a GPU the host waits for them, on the CPU it need not. (B,)
         chunk_size: Frames a chunk; None or 0: full context.
@@ -87,11 +89,39 @@ def encode(
     x, _ = encoder.embed(feats, None)  # (B, T, D)
     t_len = subsampled_lengths(encoder.embed, feats_len)  # (B,)
     t_len = t_len.to(x.device, non_blocking=True)
+    if isinstance(encoder, CascadedEncoder):
+        below, above = encoder.parts()
+        x = in_chunks(encoder, below, x, t_len, chunk_size, left_context)  # (B, T, D)
+        longer = chunk_size and encoder.longer(chunk_size)
+        return in_chunks(encoder, above, x, t_len, longer, left_context), t_len
+    return in_chunks(encoder, encoder.encoders, x, t_len, chunk_size, left_context), t_len
+
+
+def in_chunks(
+    encoder: Encoder,
+    blocks: torch.nn.Module,
+    x: torch.Tensor,
+    t_len: torch.Tensor,
+    chunk_size: Optional[int],
+    left_context: Optional[int] = None,
+) -> torch.Tensor:
+    """Run blocks under a chunk mask; padding never counts.
+
+    Args:
+        encoder: Encoder that they are of, or stand on.
+        blocks: ESPnet's `MultiBlocks`.
+        x: Their input. (B, T, D)
+        t_len: Frames of each utterance. (B,)
+        chunk_size: See `encode`.
+        left_context: See `encode`.
+
+    Returns:
+        (B, T, D)
+    """
     padding = torch.arange(x.size(1), device=x.device) >= t_len[:, None]  # (B, T)
     forbidden = None
     if chunk_size:
         if left_context is None and encoder.num_left_chunks > 0:
             left_context = encoder.num_left_chunks * chunk_size
         forbidden = chunk_mask(x.size(1), chunk_size, left_context, x.device)
-    x = run_blocks(encoder.encoders, x, encoder.pos_enc(x), padding, forbidden)  # (B, T, D)
-    return x, t_len
+    return run_blocks(blocks, x, encoder.pos_enc(x), padding, forbidden)

@@ -48,7 +48,7 @@ class EspnetRuntime(Runtime):
                 front.stft.n_fft // 2 + 1,
                 stream.stride,
                 stream.look_ahead,
-                stream.grid.chunk_size,
+                stream.at_once,
             )
 
     @classmethod

@@ -10,12 +10,14 @@ from espnet2.asr_transducer.utils import TooShortUttError
 from espnet_kd.device.description import TOKEN_TYPES, Source
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.espnet.aligned import grid_of
+from espnet_kd.espnet.cascaded_encoder import CascadedEncoder
 from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.greedy import greedy_search
 from espnet_kd.espnet.standalone import read_standalone
 from espnet_kd.espnet.teacher import front_end
 from espnet_kd.export.exportable import Chunks, Exportable
 from espnet_kd.fileio import file_digest
+from espnet_kd.spec.not_stock import CASCADE, ENCODER
 
 LOG_FLOOR = 1e-10  # `LogMel` of ESPnet clamps to it
 # Milliseconds of a chunk, encoder frames before it: the defaults of ESPnet's own inference.
@@ -59,6 +61,12 @@ def load_exportable(exp: Path, checkpoint: str) -> Exportable:
 
 
 def _check_encoder(where: Path, encoder: Any) -> None:
+    if isinstance(encoder, CascadedEncoder):
+        raise UserError(
+            f"{where}: encoder_conf.{CASCADE}: {ENCODER.why}: no exported format has chunks of "
+            "two lengths; export the streaming student (the folder above), train it with "
+            "'strict: false', or decode with espnet_kd.bin.decode"
+        )
     if not encoder.dynamic_chunk_training:
         raise UserError(
             f"{where}: encoder_conf.main_conf.dynamic_chunk_training: not set: the model must "

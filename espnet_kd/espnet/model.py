@@ -207,8 +207,9 @@ class DistilTransducer(ESPnetASRTransducerModel):
             teachers = [(out.joint, share) for out, (_, share) in zip(outputs, self.teachers)]
 
         # 3. The student.
+        read = [s for s, _ in pairs] + [block for term in self.terms for block in term.blocks]
         with (
-            block_outputs(self.encoder, [s for s, _ in pairs]) as blocks,
+            block_outputs(self.encoder, read) as blocks,
             attention_inputs(self.encoder, [s for s, _ in related]) as heads,
         ):
             enc, t_len = encode(self.encoder, feats, host[0], chunk_size)  # (B, T, D)

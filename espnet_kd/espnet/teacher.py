@@ -11,7 +11,8 @@ from espnet2.asr_transducer.espnet_transducer_model import ESPnetASRTransducerMo
 from espnet2.asr_transducer.joint_network import JointNetwork
 from espnet2.tasks.asr_transducer import ASRTransducerTask
 
-import espnet_kd.espnet.averaged_decoder  # noqa: F401 - ESPnet knows it from here on
+import espnet_kd.espnet.averaged_decoder
+import espnet_kd.espnet.cascaded_encoder  # noqa: F401 - ESPnet knows both from here on
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.encode import encode

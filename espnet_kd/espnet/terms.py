@@ -15,13 +15,14 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.espnet.auxiliary_layers import Auxiliary, CausalRelations, Heads
-from espnet_kd.espnet.encode import encode
+from espnet_kd.espnet.encode import encode, in_chunks
 from espnet_kd.espnet.layers import layer_distance, layer_projections
 from espnet_kd.espnet.mixed_precision import autocast
 from espnet_kd.espnet.teacher import FrozenTeacher, TeacherOutput, project
 from espnet_kd.espnet.two_modes import ModeLosses, TwoModes, mode_losses
 from espnet_kd.lattice import Joint
 from espnet_kd.losses import ctc_kl, encoder_distance
+from espnet_kd.methods.cascade import stacked
 from espnet_kd.methods.protocol import Term
 from espnet_kd.objective import Losses, Posteriors, Teachers, distillation_losses
 
@@ -118,15 +119,44 @@ class Outputs:
             ahead: Frames by which chunks are longer.
         """
         assert self.heard is not None  # the model tells it
-        raw, _, feats_len, _, decoder_in, chunk_size, dtype = self.heard
-        size = chunk_size + ahead if chunk_size else None
+        size = self.heard.chunk_size + ahead if self.heard.chunk_size else None
+        taught = self._taught_in(size)  # first: what the teachers need meanwhile is free then
+        enc, joint = self.encoded_by(encoder, size)
+        return dataclasses.replace(taught, enc=enc, joint=joint)
+
+    def continued_by(self, upper: Any, block: int, chunk_size: Optional[int]) -> "Outputs":
+        """Return what becomes of the batch where further blocks go on from one of the student's.
+
+        Args:
+            upper: Module with `blocks` and `norm`.
+            block: Number of the block, whose output is in `blocks`.
+            chunk_size: Encoder frames a chunk of theirs, and of the teachers that share the
+                student's; None: full context.
+        """
+        assert self.heard is not None  # the model tells it
+        taught, encoder = self._taught_in(chunk_size), self.model.encoder
+        above = stacked(encoder.encoders, upper.blocks, upper.norm)
+        with autocast(self.enc.device.type, self.heard.dtype):
+            t_len = self.t_len.to(self.enc.device)
+            enc = in_chunks(encoder, above, self.blocks[block], t_len, chunk_size)  # (B, T, D)
+            joint = self._projected(enc)
+        return dataclasses.replace(taught, enc=enc, joint=joint)
+
+    def _taught_in(self, chunk_size: Optional[int]) -> "Outputs":
+        """Return the batch with teachers that hear it in chunks of another size, on all of it."""
+        assert self.heard is not None  # the model tells it
+        raw, _, feats_len, _, decoder_in, _, dtype = self.heard
         model, teachers = self.model, self.teachers
         if isinstance(teachers, list) and model.options.teacher_context == "shared":
-            given = raw, feats_len, decoder_in, size
+            given = raw, feats_len, decoder_in, chunk_size
             with autocast(self.enc.device.type, dtype):
                 teachers = [(t.joint(*given).joint, share) for t, share in model.teachers]
-        enc, joint = self.encoded_by(encoder, size)
-        return dataclasses.replace(self, enc=enc, joint=joint, teachers=teachers, whole=True)
+        return dataclasses.replace(self, teachers=teachers, whole=True)
+
+    def _projected(self, enc: torch.Tensor) -> Joint:
+        """Return the joint network behind another encoder output (B, T, D)."""
+        projected = self.model.joint_network.lin_enc(enc)  # (B, T, D)
+        return self.joint._replace(enc=projected.to(self.joint.enc.dtype))
 
     def joint_of(self, networks: Any) -> Joint:
         """Return the joint network of other networks for the batch, in the same chunks.
@@ -155,11 +185,10 @@ class Outputs:
             (B, T, D) and the projected inputs.
         """
         assert self.heard is not None  # the model tells it
-        model, host = self.model, self.heard.host_feats_len
+        host = self.heard.host_feats_len
         with autocast(self.enc.device.type, self.heard.dtype):
             enc, _ = encode(encoder, self.heard.feats, host, chunk_size)  # (B, T, D)
-            projected = model.joint_network.lin_enc(enc)  # (B, T, D)
-        return enc, self.joint._replace(enc=projected.to(self.joint.enc.dtype))
+            return enc, self._projected(enc)
 
     @functools.cached_property
     def modes(self) -> ModeLosses:

@@ -34,12 +34,14 @@ from espnet_kd.espnet.aligned import AlignedStream, grid_of
 from espnet_kd.espnet.any_transducer import any_transducer
 from espnet_kd.espnet.batched_decoding import BatchedDecoding, check_mirrored
 from espnet_kd.espnet.bounded_search import BoundedBeamSearch
+from espnet_kd.espnet.cascaded_encoder import CascadedEncoder
 from espnet_kd.espnet.reading import without_traceback
 from espnet_kd.fileio import read_table
 from espnet_kd.machine import cpu_name
 from espnet_kd.progress import Progress
 from espnet_kd.saved import check_finite, checked_loads
 from espnet_kd.spec import values
+from espnet_kd.spec.not_stock import ENCODER
 
 SAMPLING_RATE = 16000
 AGAIN = "train the model again"
@@ -88,6 +90,12 @@ class TimedSpeech2Text(stock.Speech2Text):
         _check_search(kwargs.get("beam_search_config"))
         with checked_loads(AGAIN), _search_in_one_line(), any_transducer(kwargs):
             super().__init__(*args, **kwargs)
+        cascaded = isinstance(self.asr_model.encoder, CascadedEncoder)
+        if cascaded and decoding == "stock" and self.streaming:
+            raise UserError(
+                f"{kwargs.get('asr_train_config')}: {ENCODER.why}: take --decoding aligned, or "
+                "decode whole utterances"
+            )
         if self.dtype != "float32" and isinstance(self.asr_model.decoder, RNNDecoder):
             raise UserError(
                 f"--dtype {self.dtype}: ESPnet keeps the states of this model's predictor, an "

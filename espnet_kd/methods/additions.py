@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple, Typ
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Attached, Exported, Job, Method, Prepared, Sibling
-from espnet_kd.spec.method import MethodOptions
+from espnet_kd.spec.method import MethodOptions, PlannedSibling
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +58,8 @@ class Addition(abc.ABC):
             UserError: it does not go together with the addition.
         """
 
-    def siblings_of(self, value: Any) -> Dict[str, int]:
-        """Return what `siblings` will: names, and the encoder frames their chunks are longer."""
+    def siblings_of(self, value: Any) -> Dict[str, PlannedSibling]:
+        """Return what is known before of those that `siblings` will return, by name."""
         return {}
 
     def prepare(self, job: Job, prepared: Prepared, value: Any) -> Prepared:
@@ -147,7 +147,7 @@ def options_with_additions(base: Type[MethodOptions]) -> Type[MethodOptions]:
                 raise UserError(f"{where}: does not go with 'anneal: {stage.anneal}'")
             addition.check_stage(stage, value, where)
 
-    def siblings(self: Any) -> Dict[str, int]:
+    def siblings(self: Any) -> Dict[str, PlannedSibling]:
         """Return the other models that the method and its additions make of the training."""
         others = dict(super(cls, self).siblings)
         for addition, value in asked_for(self):

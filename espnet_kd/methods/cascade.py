@@ -5,20 +5,24 @@
     L = (1 - w) L_1 + w L_2,   L_2 = L_RNNT + lambda * KL
 
 Joint network and predictor are shared; each exit has a final norm of its own. After the cascade of
-causal and look-ahead blocks that arXiv 2312.09842 distils (abstract), but for one thing: there the
-blocks above hear what those below have made of short chunks. Here exit 2 hears all of its blocks
-in the longer ones, so that stock ESPnet computes both.
+causal and look-ahead blocks that arXiv 2312.09842 distils (abstract). There the blocks above hear
+what those below have made of short chunks: so they do with `strict`, whose exit 2 is computed by
+`espnet.cascaded_encoder` alone. Without, exit 2 hears all of its blocks in the longer chunks, so
+that stock ESPnet computes both.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+import math
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.additions import Addition, with_facts
 from espnet_kd.methods.protocol import Attached, Job, Prepared, Sibling, Term
+from espnet_kd.spec.method import PlannedSibling
+from espnet_kd.spec.not_stock import CASCADE
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
 from espnet_kd.spec.size_table import PER_BLOCK
@@ -42,6 +46,7 @@ class CascadeOptions(Options):
         lookahead_blocks: Blocks L_n above the streaming student's.
         lookahead: Encoder frames by which the chunks of exit 2 are longer.
         weight: Share w of exit 2 in the loss.
+        strict: Whether the blocks above go on from the streaming student's states.
     """
 
     lookahead_blocks: int = option(1, "blocks above the streaming student's", least=1)
@@ -49,6 +54,7 @@ class CascadeOptions(Options):
         16, "encoder frames by which the upper exit's chunks are longer", least=0
     )
     weight: float = option(0.5, "share of the upper exit in the loss", least=0, most=0.95)
+    strict: bool = option(False, "go on from the streaming student's states; not stock")
 
     def check_blocks(self, blocks: int, count: int, where: str) -> None:
         """Refuse a streaming student that needs the blocks which look ahead.
@@ -112,6 +118,23 @@ def whole_sizes(sizes: Architecture, teacher: Architecture, value: CascadeOption
     return sizes.resized(num_blocks=sizes.num_blocks + len(last), **of_blocks)
 
 
+def second_exit_params(sizes: Architecture, teacher: Architecture, value: CascadeOptions) -> int:
+    """Count the parameters that an update computes with beside those of exit 1.
+
+    Args:
+        sizes: Sizes of the streaming student.
+        teacher: Sizes of its teacher.
+        value: The options.
+    """
+    if not value.weight:
+        return 0
+    whole = whole_sizes(sizes, teacher, value).params
+    if not value.strict:
+        return whole
+    # The blocks above with their norm, as large as that below, and the joint network again.
+    return whole - sizes.params + 2 * sizes.hidden_size + sizes.count()["joint_network"]
+
+
 class Cascade(Addition):
     """See the module."""
 
@@ -123,7 +146,8 @@ class Cascade(Addition):
     option = option(
         None,
         "a second exit with `lookahead_blocks` (1) more blocks, in chunks that are `lookahead` "
-        "(16) encoder frames longer, which counts `weight` (0.5) of the loss: two students",
+        "(16) encoder frames longer, which counts `weight` (0.5) of the loss: two students; with "
+        "`strict` it goes on from the streaming student's states, and is not stock",
         read=read_cascade,
         values="`{lookahead_blocks: 1, lookahead: 16}`",
         published=True,
@@ -148,9 +172,10 @@ class Cascade(Addition):
         if getattr(stage.method_conf, "gates", None) is not None:
             raise UserError(f"{where}: does not go with 'gates', which would close units of both")
 
-    def siblings_of(self, value: CascadeOptions) -> Dict[str, int]:
-        """Return the second student."""
-        return {LOOKAHEAD: value.lookahead}
+    def siblings_of(self, value: CascadeOptions) -> Dict[str, PlannedSibling]:
+        """Return the second student. A strict one makes its chunks of the run's itself."""
+        strict = value.strict
+        return {LOOKAHEAD: PlannedSibling(0 if strict else value.lookahead, not strict)}
 
     def prepare(self, job: Job, prepared: Prepared, value: CascadeOptions) -> Prepared:
         """Cut the upper blocks out of the teacher's last: their width is the student's.
@@ -188,10 +213,13 @@ class Cascade(Addition):
             "features": sizes.features,
             "encoder_conf": job.overruled(conf)["encoder_conf"],
         }
+        if value.strict:
+            _check_no_drop(job.stage.at("method_conf.cascade.strict"), facts["encoder_conf"])
+            facts["strict"] = True
         report = {
             **prepared.report,
             "lookahead_params": whole.params,
-            "update_params": sizes.params + whole.params * bool(value.weight),
+            "update_params": sizes.params + second_exit_params(sizes, teacher, value),
         }
         return with_facts(prepared, self.name, facts, state=state, report=report, alike=None)
 
@@ -218,7 +246,10 @@ class Cascade(Addition):
         weight = facts["weight"]
         if not weight:
             return Attached(rests=True)
-        return Attached([UpperExit(facts["lookahead"], weight)], own_share=1 - weight)
+        term = UpperExit(facts["lookahead"], weight)
+        if facts.get("strict"):
+            term = StrictExit(facts["lookahead"], weight, len(encoder.encoders.blocks) - 1)
+        return Attached([term], own_share=1 - weight)
 
     def siblings(self, state: State, facts: Mapping[str, Any]) -> Dict[str, Sibling]:
         """Return the second student: all blocks, the upper norm."""
@@ -232,7 +263,11 @@ class Cascade(Addition):
             elif name.startswith(f"{SAVED}blocks."):
                 number, _, rest = name.removeprefix(f"{SAVED}blocks.").partition(".")
                 whole[f"{BLOCKS}{count + int(number)}.{rest}"] = tensor
-        return {LOOKAHEAD: Sibling({"encoder_conf": facts["encoder_conf"]}, whole)}
+        conf = facts["encoder_conf"]
+        if facts.get("strict"):
+            ours = {"causal_blocks": count, "lookahead": facts["lookahead"]}
+            conf = {**conf, CASCADE: ours}
+        return {LOOKAHEAD: Sibling({"encoder_conf": conf}, whole)}
 
 
 class UpperExit(Term):
@@ -255,17 +290,51 @@ class UpperExit(Term):
 
     def value(self, out: Any) -> torch.Tensor:
         """Let the batch be heard again. ()"""
-        model = out.model
-        lattice = out.heard_by(with_upper(model.encoder, model.kd_cascade), self.lookahead).lattice
+        model, lattice = out.model, self.above(out).lattice
         self.rnnt = lattice.rnnt.mean()  # ()
         loss = model.transducer_weight * self.rnnt  # ()
         if lattice.kd is not None:
             loss = loss + model.options.weight_at(model.updates) * lattice.kd.mean()
         return loss
 
+    def above(self, out: Any) -> Any:
+        """Return what becomes of the batch at exit 2 (`espnet.terms.Outputs`)."""
+        model = out.model
+        return out.heard_by(with_upper(model.encoder, model.kd_cascade), self.lookahead)
+
     def beside(self, out: Any) -> Dict[str, torch.Tensor]:
         """Return the RNN-T loss of exit 2, to be compared with `loss_transducer`."""
         return {"lookahead_transducer": self.rnnt.detach()}
+
+
+class StrictExit(UpperExit):
+    """The same where the blocks above go on from exit 1's: one forward pass of those below.
+
+    Args:
+        lookahead: Encoder frames by which its chunks are longer at least.
+        share: Its share of the loss.
+        block: Number of the last block below.
+    """
+
+    def __init__(self, lookahead: int, share: float, block: int) -> None:
+        super().__init__(lookahead, share)
+        self.blocks = (block,)
+
+    def above(self, out: Any) -> Any:
+        """Return what becomes of the batch at exit 2 (`espnet.terms.Outputs`)."""
+        size = out.heard.chunk_size
+        longer = longer_chunk(size, self.lookahead) if size else None
+        return out.continued_by(out.model.kd_cascade, *self.blocks, longer)
+
+
+def longer_chunk(chunk_size: int, lookahead: int) -> int:
+    """Return the frames of a strict exit's chunk: whole chunks of the blocks below.
+
+    Args:
+        chunk_size: Frames of a chunk below.
+        lookahead: Frames that it is longer at least.
+    """
+    return chunk_size * (1 + math.ceil(lookahead / chunk_size))
 
 
 def with_upper(encoder: Any, upper: Any) -> Any:
@@ -275,16 +344,37 @@ def with_upper(encoder: Any, upper: Any) -> Any:
         encoder: ESPnet's encoder.
         upper: Module with `blocks` and `norm`.
     """
-    import torch
-
-    blocks = torch.nn.ModuleList([*encoder.encoders.blocks, *upper.blocks])
-    body = copy.copy(encoder.encoders)
-    body._modules = {**body._modules, "blocks": blocks, "norm_blocks": upper.norm}
-    body.keep_probs = torch.ones(len(blocks))  # (L,), of blocks that are dropped
-    body.blockdrop_decay = 1.0 / len(blocks)
     whole = copy.copy(encoder)
+    body = stacked(encoder.encoders, [*encoder.encoders.blocks, *upper.blocks], upper.norm)
     whole._modules = {**whole._modules, "encoders": body}
     return whole
+
+
+def stacked(encoders: Any, blocks: Iterable[torch.nn.Module], norm: torch.nn.Module) -> Any:
+    """Return ESPnet's `MultiBlocks` of other blocks, which are not copied.
+
+    Args:
+        encoders: A `MultiBlocks`, whose options are taken.
+        blocks: Its blocks.
+        norm: Norm behind the last.
+    """
+    import torch
+
+    body, modules = copy.copy(encoders), torch.nn.ModuleList(blocks)
+    body._modules = {**body._modules, "blocks": modules, "norm_blocks": norm}
+    body.keep_probs = torch.ones(len(modules))  # (L,), of blocks that are dropped
+    body.blockdrop_decay = 1.0 / len(modules)
+    return body
+
+
+def _check_no_drop(where: str, encoder_conf: Mapping[str, Any]) -> None:
+    """Refuse blocks that training passes over: the last one below may have no output then."""
+    rate = (encoder_conf.get("main_conf") or {}).get("blockdrop_rate") or 0
+    if rate > 0:
+        raise UserError(
+            f"{where}: encoder_conf.main_conf.blockdrop_rate is {rate}: a block that is dropped "
+            "leaves nothing to go on from; set it to 0, or say 'strict: false'"
+        )
 
 
 def _number(name: str) -> int:

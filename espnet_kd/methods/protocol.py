@@ -143,10 +143,12 @@ class Term(abc.ABC):
     Attributes:
         name: Name in the statistics.
         needs: Fields of `espnet.terms.Outputs` without which it is left out.
+        blocks: Blocks of the student, from 0, whose outputs it reads (`Outputs.blocks`).
     """
 
     name: str
     needs: Tuple[str, ...] = ()
+    blocks: Tuple[int, ...] = ()
 
     def prepare(self, model: Any, teacher: Any) -> None:  # noqa: B027  most need nothing
         """Check that both models can serve it; give the student what is trained with it.

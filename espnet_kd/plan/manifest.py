@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from espnet_kd.common.records import GATE, MANIFEST, STUDENT, Manifest
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.fileio import file_digest
 from espnet_kd.methods import method_named
@@ -12,7 +13,7 @@ from espnet_kd.plan.student import Student
 from espnet_kd.report.environment import environment
 from espnet_kd.run.step_record import read_record
 from espnet_kd.scoring.counts import Counts, read_counts
-from espnet_kd.spec.named_sizes import NOT_STOCK, OURS
+from espnet_kd.spec.not_stock import parts_of_ours
 
 VERSIONS = ("espnet_kd", "espnet", "torch", "torchaudio", "python", "git_commit")
 
@@ -42,16 +43,16 @@ def write_manifest(
     }
     if device_file(exp / model).is_file():
         files["device"] = device_file(exp / model)
-    files |= {kind: exp / kind / model for kind in stage.method_conf.siblings}
+    siblings = stage.method_conf.siblings
+    files |= {kind: exp / kind / model for kind in siblings}
     env = environment("")
     sizes = (STUDENT.read_if_there(exp) or {}).get("sizes", {})
-    ours = sizes.get("decoder") in OURS
     manifest = {
         "student": stage.name,
         "stage": stage.record(),
         "fingerprint": stage.fingerprint(),
         "teacher": str(teacher),
-        "stock": f"none: {NOT_STOCK}" if ours else method_named(stage.method).stock,
+        "stock": _not_stock(sizes) or method_named(stage.method).stock,
         "files": {name: {"path": str(p), "sha256": digest(p)} for name, p in files.items()},
         "training": _training(exp),
         "gate": GATE.read_if_there(exp),
@@ -59,8 +60,21 @@ def write_manifest(
         "versions": {name: env[name] for name in VERSIONS},
         "date": env["date"],
     }
+    not_stock = {kind: _not_stock(_config(exp / kind)) for kind in siblings}
+    if any(not_stock.values()):
+        manifest["siblings"] = {k: {"stock": why} for k, why in not_stock.items() if why}
     MANIFEST.write(exp, manifest)
     return manifest
+
+
+def _config(exp: Path) -> Dict[str, Any]:
+    return read_yaml(exp / "config.yaml", "training leaves it")
+
+
+def _not_stock(config: Dict[str, Any]) -> str:
+    """Say that ESPnet does not decode a model; empty: it does."""
+    ours = "; ".join(part.why for part in parts_of_ours(config))
+    return f"none: {ours}" if ours else ""
 
 
 def differences(manifest: Manifest) -> List[str]:

@@ -132,6 +132,11 @@ def _legend(content: Content) -> List[str]:
             "are decoded in, its chunks are longer, by the frames that the plan says; so is its "
             "delay.",
         ]
+    lines[3:3] = [
+        f"- *{row.name}* is not a stock ESPnet model, and decodes with espnet_kd: {row.not_stock}."
+        for row in content.rows
+        if row.not_stock
+    ]
     lines[3:3] = made_once({row.name: row.also_on for row in content.rows})
     if len(by_path(content.rows[1:])) > 1:
         lines[3:3] = [

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.json_file import rounded
 from espnet_kd.common.records import DECODING, FACTS, HISTORY, Epoch, Figures, GateResult, Speed
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.deploy.artifact import count_parameters, of_experiment
 from espnet_kd.methods.protocol import OnDevice
 from espnet_kd.report.costs import Cost, cost_of
@@ -17,6 +18,7 @@ from espnet_kd.scoring.bootstrap import Interval
 from espnet_kd.scoring.counts import Counts, read_counts
 from espnet_kd.scoring.faults import fault
 from espnet_kd.scoring.units import TYPES
+from espnet_kd.spec.not_stock import Ours, parts_of_ours
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Row:
     `wer_stock` is that of ESPnet's own streaming where `wer` is of ours, `wer_windows` in chunks
     of other lengths (milliseconds, then test set). `on_device` tells what a device holds of a
     model whose method has a form for it (`report/device_form.py`). `also_on` names paths of which
-    it is a student, too (`plan.twins`).
+    it is a student, too (`plan.twins`). `not_stock` says what of it ESPnet does not have.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Row:
     history: List[Epoch]
     also_on: Sequence[str]
     stepwise: bool = False
+    not_stock: str = ""
 
     @property
     def steps(self) -> Optional[int]:
@@ -93,6 +96,8 @@ class Row:
         data = asdict(self)
         del data["summaries"], data["history"], data["trainings"]  # files of their own hold them
         del data["on_device"]
+        if not self.not_stock:
+            del data["not_stock"]
         if self.on_device is not None:
             data["device_params"] = self.on_device.params
             data["device_mb"] = self.on_device.bytes / 1e6
@@ -133,7 +138,8 @@ def collect(
     names = {m.dir.name: m.name for m in reversed(models)}  # exp/ may have been moved
     names |= {str(m.dir.resolve()): m.name for m in models}
     for m in models:
-        artifact = of_experiment(m.dir, m.checkpoint)
+        artifact, ours = of_experiment(m.dir, m.checkpoint), _ours(m.dir)
+        theirs = all(part.streams for part in ours)  # whether ESPnet's own streaming decodes it
         params = count_parameters(m.checkpoint)
         first = rows[0].params if rows else params.decoding
         measured = speed["models"].get(m.name) if speed else None
@@ -161,7 +167,7 @@ def collect(
                 on_device=on_device(m.checkpoint),
                 wer={s: c.error_rate for s, c in errors["wer"].items()},
                 cer={s: c.error_rate for s, c in errors["cer"].items()},
-                wer_stock=_wer_of(m.dir / stock_tag, test_sets) if stock_tag else None,
+                wer_stock=_wer_of(m.dir / stock_tag, test_sets) if stock_tag and theirs else None,
                 wer_windows={
                     window: _wer_of(m.dir / tag, test_sets)
                     for window, tag in (windows or {}).items()
@@ -192,9 +198,16 @@ def collect(
                 hit_limit=_hit_limit(m.dir / inference_tag, test_sets),
                 also_on=(also_on or {}).get(m.name, []),
                 stepwise=past.stepwise,
+                not_stock="; ".join(part.why for part in ours),
             )
         )
     return rows
+
+
+def _ours(exp: Path) -> List[Ours]:
+    """List the parts of a model that ESPnet does not have."""
+    path = exp / "config.yaml"
+    return parts_of_ours(read_yaml(path, "an experiment's config")) if path.is_file() else []
 
 
 def _name_of(exp: str, names: Dict[str, str]) -> str:

@@ -21,8 +21,10 @@ from espnet_kd.run.jobs import job_words
 from espnet_kd.run.recipe import Recipe, count_lines
 from espnet_kd.run.settings import Settings
 from espnet_kd.scoring.conditions import LABELS
+from espnet_kd.spec.method import PlannedSibling
 
 LOCAL_SCORE = "local/score.sh"  # what else a corpus wants to know of each model
+OF_RUN = PlannedSibling(ahead=0)  # a model that is decoded as the run is
 ESPNET_WINDOW = "640"  # milliseconds: ESPnet's default
 JOINED = ("token", "token_int", "score", "text")  # what jobs leave, each for its utterances
 
@@ -43,11 +45,16 @@ class Decoding(NamedTuple):
     name: str = ""
 
 
-def ways_of(settings: Settings) -> List[Decoding]:
-    """List the ways in which test sets are decoded, the run's own first."""
+def ways_of(settings: Settings, sibling: PlannedSibling = OF_RUN) -> List[Decoding]:
+    """List the ways in which test sets are decoded, the run's own first.
+
+    Args:
+        settings: Options of the run.
+        sibling: What the plan says of a model beside a student.
+    """
     args = settings.inference_args
     ways = [Decoding(settings.inference_tag, settings.decoding, args)]
-    if settings.stock_tag:
+    if settings.stock_tag and sibling.streams:
         ways.append(Decoding(settings.stock_tag, "stock", args, " as ESPnet does"))
     for window, tag in window_tags(settings).items():
         if tag != settings.inference_tag:
@@ -97,7 +104,7 @@ def decode_model(
     maker: str,
     sets: Optional[Sequence[str]] = None,
     force: Optional[bool] = None,
-    ahead: int = 0,
+    sibling: PlannedSibling = OF_RUN,
 ) -> None:
     """Decode sets that are not decoded yet.
 
@@ -107,7 +114,7 @@ def decode_model(
         maker: Number of the stage that trains the model.
         sets: Names below `data_feats`; None: all test sets.
         force: Whether it is done in any case; None: as the run is asked to.
-        ahead: Encoder frames by which its chunks are longer than those of the run.
+        sibling: See `ways_of`.
 
     Raises:
         UserError: a file is missing, or it was decoded otherwise before.
@@ -118,8 +125,8 @@ def decode_model(
     recipe.need(f"{exp}/{settings.inference_asr_model}", maker)
     for name in settings.scored_sets if sets is None else sets:
         recipe.need(f"{settings.data(name)}/wav.scp", settings.maker_of_set(name))
-    for how in ways_of(settings)[: None if sets is None else 1]:
-        how = _longer(settings, how, exp, ahead) if ahead else how
+    for how in ways_of(settings, sibling)[: None if sets is None else 1]:
+        how = _longer(settings, how, exp, sibling.ahead) if sibling.ahead else how
         _decode(recipe, exp, how, settings.scored_sets if sets is None else sets, force)
 
 
@@ -171,6 +178,7 @@ def score_model(
     decoder: str,
     sets: Optional[Sequence[str]] = None,
     force: Optional[bool] = None,
+    sibling: PlannedSibling = OF_RUN,
 ) -> None:
     """Count the errors of one model on sets that are decoded.
 
@@ -180,9 +188,10 @@ def score_model(
         decoder: Number of the stage that decodes with the model.
         sets: See `decode_model`.
         force: See `decode_model`.
+        sibling: See `ways_of`.
     """
     settings = recipe.settings
-    tags = [how.tag for how in ways_of(settings)[: None if sets is None else 1]]
+    tags = [how.tag for how in ways_of(settings, sibling)[: None if sets is None else 1]]
     chosen = settings.scored_sets if sets is None else sets
     for tag, name in ((tag, name) for tag in tags for name in chosen):
         folder, data = f"{exp}/{tag}/{name}", settings.data(name)

@@ -253,14 +253,21 @@ def _check_models(values: Mapping[str, str], option: str) -> Iterator[str]:
     from espnet_kd.spec.plan import load_plan
 
     try:
-        stages = [stage.name for stage in load_plan(values["compression_config"]).stages]
+        planned = load_plan(values["compression_config"]).stages
     except UserError:  # is told where the plan is needed
         return
+    stages = [stage.name for stage in planned]
+    beside = {f"{s.name}_{part}": s.name for s in planned for part in s.method_conf.siblings}
     known = ["teacher", *stages, *(path for path in PATHS)]
     made = [f"{path}_{stage}" for path in PATHS for stage in stages]
     made += [f"{stage}_{part}" for stage in stages for part in ("half", "again")]
     for name in values[option].split():
-        if name not in known and name not in made:
+        if name in beside:
+            yield (
+                f"--{option}: '{name}' comes out of the training of '{beside[name]}' and hears "
+                f"longer chunks than the run's; name '{beside[name]}', which is for devices"
+            )
+        elif name not in known and name not in made:
             yield (
                 f"--{option}: no model '{name}' in {values['compression_config']}"
                 f"{nearest(name, known)}; there are: teacher, {', '.join(stages)}"

@@ -40,6 +40,7 @@ def report(recipe: Recipe, run_command: str) -> None:
     models: Dict[str, str] = {"teacher": settings.asr_exp}
     left_out: List[str] = []
     others: Set[str] = set()
+    ours_alone: Set[str] = set()  # which ESPnet's own streaming does not decode
     also_on: List[str] = []
     for student in read_students(settings):
         for name, folder in ((student.name, student.folder), *(s[:2] for s in student.siblings)):
@@ -53,6 +54,7 @@ def report(recipe: Recipe, run_command: str) -> None:
             )
             left_out.append(name)
         others.update(s.name for s in student.siblings)
+        ours_alone.update(s.name for s in student.siblings if not s.planned.streams)
         if student.name in models:
             also_on += [f"{student.name}={path}" for path in student.plan.also_on]
     for folder in models.values():
@@ -75,7 +77,7 @@ def report(recipe: Recipe, run_command: str) -> None:
         [
             *words,
             *("--inference_tag", settings.inference_tag),
-            *_stock_scores(recipe, models),
+            *_stock_scores(recipe, [f for name, f in models.items() if name not in ours_alone]),
             *_window_scores(recipe, models),
             *("--test_sets", " ".join(settings.scored_sets)),
             *("--plan", settings.compression_config),
@@ -94,12 +96,12 @@ def report(recipe: Recipe, run_command: str) -> None:
     _show_table(recipe)
 
 
-def _stock_scores(recipe: Recipe, models: Dict[str, str]) -> List[str]:
+def _stock_scores(recipe: Recipe, folders: List[str]) -> List[str]:
     """Return the options of the report by which it reads what ESPnet's own streaming gives."""
     settings = recipe.settings
     words = ["--decoding", settings.decoding] if settings.use_streaming else []
     if settings.stock_tag:
-        whys = [why_not_scored(recipe, folder, settings.stock_tag) for folder in models.values()]
+        whys = [why_not_scored(recipe, folder, settings.stock_tag) for folder in folders]
         stale = next(filter(None, whys), None)
         if stale is None:
             return [*words, "--stock_tag", settings.stock_tag]

@@ -10,6 +10,7 @@ from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
+from espnet_kd.spec.method import PlannedSibling
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
 
@@ -32,12 +33,12 @@ class Sibling(NamedTuple):
     Attributes:
         name: Name in the report.
         folder: Experiment of the model.
-        ahead: Encoder frames by which its chunks are longer than those of the run.
+        planned: What the plan says of it.
     """
 
     name: str
     folder: str
-    ahead: int
+    planned: PlannedSibling
 
 
 class StudentInRun:
@@ -72,10 +73,9 @@ class StudentInRun:
     @property
     def siblings(self) -> List[Sibling]:
         """Return the other models of its training."""
-        ahead = self.plan.method_conf.siblings
         return [
-            Sibling(f"{self.name}_{kind}", f"{self.folder}/{kind}", frames)
-            for kind, frames in ahead.items()
+            Sibling(f"{self.name}_{kind}", f"{self.folder}/{kind}", planned)
+            for kind, planned in self.plan.method_conf.siblings.items()
         ]
 
     def derived_from(self) -> List[str]:
@@ -148,6 +148,24 @@ def check_checkpoint(settings: Settings, students: List[StudentInRun]) -> None:
                     f"--inference_asr_model {name}: {student.plan.at('method')}: '{student.name}' "
                     "is decoded in a form that only averages get when its training ends; name "
                     "one, such as valid.loss_transducer.ave.pth"
+                )
+
+
+def check_decoding(settings: Settings, students: List[StudentInRun]) -> None:
+    """Refuse ESPnet's own streaming as the run's decoding where a model cannot be decoded so.
+
+    Raises:
+        UserError: a student's training leaves such a model.
+    """
+    if settings.decoding != "stock" or not settings.use_streaming:
+        return
+    for student in students:
+        for sibling in student.siblings:
+            if not sibling.planned.streams:
+                raise UserError(
+                    f"--decoding stock: '{sibling.name}' ({student.plan.where}) goes on from "
+                    "another student's chunks, which ESPnet's own streaming cannot; take "
+                    "--decoding aligned, or 'strict: false'"
                 )
 
 

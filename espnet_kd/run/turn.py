@@ -300,14 +300,14 @@ class Turn:
     def decode(self) -> None:
         """Decode the test sets."""
         decode_model(self.recipe, self.student.folder, "16")
-        for _, folder, ahead in self.student.siblings:
-            decode_model(self.recipe, folder, "16", ahead=ahead)
+        for _, folder, planned in self.student.siblings:
+            decode_model(self.recipe, folder, "16", sibling=planned)
 
     def score(self) -> None:
         """Count the errors on the test sets."""
         score_model(self.recipe, self.student.folder, "16")
-        for _, folder, _ahead in self.student.siblings:
-            score_model(self.recipe, folder, "16")
+        for _, folder, planned in self.student.siblings:
+            score_model(self.recipe, folder, "16", sibling=planned)
 
     def manifest(self) -> None:
         """Write down what the finished student was made from, whenever something of it changes."""

@@ -8,7 +8,7 @@ torch for it: plans are read without.
 import dataclasses
 import importlib
 import importlib.util
-from typing import Any, ClassVar, Dict, List, Optional, Type
+from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Type
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.option import Options
@@ -16,6 +16,18 @@ from espnet_kd.spec.reader import read
 
 DEFAULT = "cut"
 PACKAGE = "espnet_kd.methods"
+
+
+class PlannedSibling(NamedTuple):
+    """Another model that a training will leave.
+
+    Attributes:
+        ahead: Encoder frames by which its chunks are longer than those of the run.
+        streams: Whether ESPnet's own streaming decodes it.
+    """
+
+    ahead: int
+    streams: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +41,8 @@ class MethodOptions(Options):
     keeps_sizes: ClassVar[bool] = False
 
     @property
-    def siblings(self) -> Dict[str, int]:
-        """Return the other models of the training, with the frames their chunks are longer."""
+    def siblings(self) -> Dict[str, "PlannedSibling"]:
+        """Return the other models of the training by their names."""
         return {}
 
     @property

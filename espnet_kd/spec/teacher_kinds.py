@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import PREDICTORS
+from espnet_kd.spec.not_stock import CASCADE, ENCODER, parts_of_ours
 from espnet_kd.spec.size_table import IN_BLOCK
 
 # Encoders of `espnet2.asr`, by the name and the class of ESPnet's module.
@@ -131,6 +132,11 @@ def check_cuttable(config: Mapping[str, Any]) -> None:
                     f"encoder_conf.body_conf: {key} differs between blocks "
                     f"({blocks[0].get(key)}, {b.get(key)}); all must be alike"
                 )
+    if ENCODER in parts_of_ours(config):
+        raise UserError(
+            f"encoder_conf.{CASCADE}: {ENCODER.why}: it cannot be cut; the streaming student can, "
+            "whose experiment is the folder above"
+        )
     main = _mapping(_mapping(config, "encoder_conf"), "main_conf")
     for key, values in CUT.items():
         if main.get(key) not in values:

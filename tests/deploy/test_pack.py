@@ -252,6 +252,15 @@ def test_the_card_of_a_predictor_that_espnet_does_not_have(here):
     assert "hub, after `import espnet_kd.espnet.averaged_decoder`." in decoding_of(card)
 
 
+def test_the_card_of_blocks_that_espnet_does_not_have(here):
+    conf = {"cascade": {"causal_blocks": 2, "lookahead": 16}}
+    card, _ = card_of(here, config={"encoder_conf": conf})
+    assert "**ESPnet alone does not decode this model**: its last blocks go on from a" in card
+    assert "python -m espnet_kd.bin.decode --ngpu 0" in card and "ESPnet and espnet_kd." in card
+    assert "import TimedSpeech2Text as Speech2Text\n" in card and "from_pretrained" not in card
+    assert "Decoding needs ESPnet only." in card_of(here)[0]
+
+
 def test_an_imported_teacher_says_where_it_came_from(here):
     origin = {
         "imported_from": "/somewhere/me/espnet/egs2/x/asr1/exp/asr_theirs",

@@ -212,8 +212,8 @@ def test_it_goes_on_from_a_checkpoint(here, tmp_path):
         ("{student: {}, method_conf: {cascad: {}}}", "'cascad' (did you mean 'cascade'?)"),
         ("{target: 0.5, method_conf: {cascade: 1}}", "expected {lookahead_blocks: 1, lookahead"),
         (
-            "{target: 0.5, method_conf: {cascade: {strict: true}}}",
-            "cascade: unknown key 'strict'",
+            "{target: 0.5, method_conf: {cascade: {strikt: true}}}",
+            "cascade: unknown key 'strikt' (did you mean 'strict'?)",
         ),
         (
             "{target: 0.5, method_conf: {cascade: {lookahead_blocks: 0}}}",

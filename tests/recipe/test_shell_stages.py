@@ -82,6 +82,34 @@ def test_both_students_of_a_cascade_are_decoded_and_reported(recipe):
     assert f"exp/kd_stage1 is trained, but has no lookahead/{model}; --stage 16" in error
 
 
+def test_a_strict_cascade_is_decoded_by_ours_alone(recipe):
+    conf = "{cascade: {lookahead: 10, strict: true}}"
+    plan = f"stages: [{{name: s, target: 0.5, method_conf: {conf}}}]\n"
+    recipe.write("conf/compression.yaml", plan)
+    error = recipe.error(**SAME, use_streaming="true", decoding="stock")
+    assert "--decoding stock: 's_lookahead'" in error and "or 'strict: false'" in error
+    error = recipe.error(**SAME, stop_stage=20, export_models="s_lookahead")
+    assert "--export_models: 's_lookahead' comes out of the training of 's'" in error
+    assert recipe.verbs() == []
+    folder, model = "exp/kd_s/lookahead", "valid.loss_transducer.ave.pth"
+    ours = "{cascade: {causal_blocks: 2, lookahead: 10}}"
+    for name in ("config.yaml", model):  # as a training leaves it
+        recipe.write(f"{folder}/{name}", f"encoder_conf: {ours}\n")
+    recipe.ok(**SAME, stage=12, stop_stage=17, use_streaming="true")
+    calls = recipe.calls()
+    decoded = [call for call in calls if call[0].endswith(".decode")]
+    upper = [c for c in decoded if value(c, "--asr_train_config") == f"{folder}/config.yaml"]
+    # It makes its chunks of the run's itself, and ESPnet's own streaming is for the others.
+    assert {value(call, "--decoding") for call in upper} == {"aligned"} and len(upper) == 2
+    assert {value(call, "--decoding") for call in decoded} == {"aligned", "stock"}
+    assert not [call for call in upper if "--decoding_window" in call]
+    report = next(call for call in calls if call[0].endswith(".report"))
+    assert f"s_lookahead={folder}" in report and "--stock_tag" in report
+    manifest = json.loads((recipe.dir / "exp/kd_s/manifest.json").read_text())
+    assert manifest["stock"] == "as trained"
+    assert manifest["siblings"]["lookahead"]["stock"].startswith("none: its last blocks go on")
+
+
 def test_a_predictor_of_ours_is_decoded_as_any_other_and_told_of(recipe):
     plan = "stages: [{student: {decoder: {type: averaged, context: 1}}}]\n"
     recipe.write("conf/compression.yaml", plan)

@@ -78,18 +78,22 @@ def test_a_first_step_made_once_and_a_second_exit_are_told_of(report, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert "*Lookahead*" not in report[2]
     write_json(Path("exp/asr_scratch/student.json"), {"path": "lookahead"})
+    conf = "encoder_conf: {cascade: {causal_blocks: 2, lookahead: 16}}\n"
+    Path("exp/asr_scratch/config.yaml").write_text(conf)
     names = ("teacher", "stage1", "stage2", "one_shot", "scratch")
     assert run(names, "--also_on=stage1=one_shot") == 0
     data = json.loads(Path("exp/results.json").read_text())
     (family,) = data["families"]
     assert family["shared"] == [["stage1", "stage1"]] and len(family["sizes"]) == 2
     assert data["models"][1]["also_on"] == ["one_shot"]
+    assert [m["name"] for m in data["models"] if "not_stock" in m] == ["scratch"]
     both = family["cost"], family["cost_against"]
     assert [cost["updates"] for cost in both] == [100, 140]  # the first step is of both
     text = Path("exp/RESULTS.md").read_text()
     assert "| – | the same step |" in text and "*The same step*" in text
     assert "- *Made once*: stage1 is also that of one shot, which would have trained" in text
     assert "- *Lookahead*: the second student of a training with `cascade`" in text
+    assert "- *scratch* is not a stock ESPnet model, and decodes with espnet_kd: its last" in text
 
 
 def test_comparisons(report):
