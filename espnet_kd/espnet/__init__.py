@@ -8,6 +8,7 @@ In reading order:
     whole_encoder    encoders without a chunk mask: whole utterances, and their frames
     offline          transducers of `espnet2.asr` as standalone ones
     averaged_decoder  the one predictor that ESPnet does not have
+    cascaded_encoder  the one encoder: chunks of two lengths (`cascade`, strict)
     encode           features once, encoders under one chunk mask
     teacher          a trained transducer, frozen
     first_conformer  the first student of a teacher that cannot be cut

@@ -12,6 +12,7 @@ In reading order:
     target           a student's size as one number
     size_table       the one table of sizes: names, grids, units that are cut
     named_sizes      sizes by ESPnet's names
+    not_stock        parts of a model that ESPnet does not have
     teacher_kinds    what a teacher may be, and which teachers are cut
     distillation     `kd_conf`
     heard            options of it that nothing listens to
