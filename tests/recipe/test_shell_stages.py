@@ -95,7 +95,7 @@ def test_a_strict_cascade_is_decoded_by_ours_alone(recipe):
     ours = "{cascade: {causal_blocks: 2, lookahead: 10}}"
     for name in ("config.yaml", model):  # as a training leaves it
         recipe.write(f"{folder}/{name}", f"encoder_conf: {ours}\n")
-    recipe.ok(**SAME, stage=12, stop_stage=17, use_streaming="true")
+    recipe.ok(**SAME, stage=12, stop_stage=17, use_streaming="true", inference_tag="new")
     calls = recipe.calls()
     decoded = [call for call in calls if call[0].endswith(".decode")]
     upper = [c for c in decoded if value(c, "--asr_train_config") == f"{folder}/config.yaml"]
