@@ -162,11 +162,12 @@ def check_decoding(settings: Settings, students: List[StudentInRun]) -> None:
     for student in students:
         for sibling in student.siblings:
             if not sibling.planned.streams:
-                raise UserError(
-                    f"--decoding stock: '{sibling.name}' ({student.plan.where}) goes on from "
-                    "another student's chunks, which ESPnet's own streaming cannot; take "
-                    "--decoding aligned, or 'strict: false'"
-                )
+                with lines_of_plan(settings):
+                    raise UserError(
+                        f"--decoding stock: {student.plan.at('method_conf')}: '{sibling.name}' "
+                        "goes on from another student's chunks, which ESPnet's own streaming "
+                        "cannot; take --decoding aligned, or 'strict: false'"
+                    )
 
 
 def student_at(students: List[StudentInRun], number: int, settings: Settings) -> StudentInRun:

@@ -17,7 +17,7 @@ from espnet_kd.methods.additions import options_with_additions
 from espnet_kd.methods.cascade import read_cascade
 from espnet_kd.methods.tied import EMBED, OUT, tie
 from espnet_kd.plan.planned_sizes import sizes_of_way
-from espnet_kd.spec.method import MethodOptions
+from espnet_kd.spec.method import MethodOptions, PlannedSibling
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.importance import frame_change
 from tests.methods.toy_students import (
@@ -262,13 +262,15 @@ def test_units_may_be_chosen_by_the_frames_that_change(here, tmp_path):
 
 
 def test_options_with_additions_keep_what_their_method_says_of_itself():
+    second = PlannedSibling(4)
+
     @dataclasses.dataclass(frozen=True)
     class Plain(MethodOptions):
-        siblings = {"second": 4}
+        siblings = {"second": second}
         decodes_averages = True
 
     conf = options_with_additions(Plain)()
-    assert conf.decodes_averages and conf.siblings == {"second": 4}
+    assert conf.decodes_averages and conf.siblings == {"second": second}
     both = options_with_additions(Plain)(cascade=read_cascade("x", {"lookahead": 8}))
-    assert both.siblings == {"second": 4, "lookahead": 8}
+    assert both.siblings == {"second": second, "lookahead": PlannedSibling(8)}
     assert not options_with_additions(MethodOptions)().decodes_averages
