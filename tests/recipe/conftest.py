@@ -6,6 +6,8 @@ import pytest
 from mini_run import MiniRun
 from shell_recipe import Recipe
 
+from tests.faults.forking import shared_python
+
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory):
@@ -15,7 +17,9 @@ def first_run(tmp_path_factory):
     """
     pytest.importorskip("espeakng_loader", reason="the corpus is made by espeak-ng")
     run = MiniRun(tmp_path_factory.mktemp("mini_speech"))
-    return run, run.ok()
+    # Forked, not started some twenty times. What the tests run after it are processes of their
+    # own, a training that is killed among them.
+    return run, run.ok(python=shared_python())
 
 
 @pytest.fixture(scope="session")
