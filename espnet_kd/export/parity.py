@@ -161,8 +161,8 @@ class Figures:
             `utterances` and `audio_seconds` of the comparison; `encoder_difference`, the
             largest of an encoder frame's numbers, `encoder_scale`, the largest number of all,
             `features_difference` of the front ends; `equal_transcripts`, a share; `wer` and
-            `wer_torch` in percent, null without transcripts; `rtf`, seconds of one CPU for a
-            second of audio.
+            `wer_torch` in percent, null without transcripts, and `words` of these; `rtf`,
+            seconds of one CPU for a second of audio.
         """
         return {
             "utterances": float(self.total),
@@ -173,6 +173,7 @@ class Figures:
             "equal_transcripts": self.equal / self.total,
             "wer": wer(self.counts),
             "wer_torch": wer(self.reference),
+            "words": float(Counts.total(self.reference).ref_words),
             "rtf": self.seconds / self.audio,
         }
 
@@ -252,9 +253,15 @@ def too_far(form: str, figures: Mapping[str, Any], margin: float) -> Optional[st
     if form == "float32" and figures["equal_transcripts"] < EQUAL:
         return f"only {100 * figures['equal_transcripts']:.1f} % of the transcripts are equal"
     worse = (figures["wer"] or 0.0) - (figures["wer_torch"] or 0.0)
-    if worse > margin:
+    if worse > at_least_a_word(margin, figures["words"]):
         return f"WER is {worse:.2f} points higher, {margin:g} are allowed (--wer_margin)"
     return None
+
+
+def at_least_a_word(margin: float, words: float) -> float:
+    """Return the margin, or what one of so many words makes, points of WER both."""
+    # One word more of a handful is chance, however many points it makes.
+    return max(margin, 100.0 / words + 1e-6) if words else margin
 
 
 def line(name: str, description: Any, figures: Mapping[str, Any]) -> str:

@@ -340,7 +340,7 @@ def test_list(here, run, tmp_path):
             ["--model", "s", "--inference_tag", "x"],
             "the decodings 'decode', not 'x'; run stage 17",
         ),
-        (["--model", "s", "--out", "x.tar"], "--out x.tar: the name of a .zip file"),
+        (["--model", "s", "--out", "x.tar"], "--out x.tar: a .zip file is expected"),
         (["--model", "s", "--inference_config", "no.yaml"], "decoding config: no.yaml is not"),
     ],
 )

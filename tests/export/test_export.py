@@ -23,7 +23,14 @@ from espnet_kd.espnet.exportable_model import Reference, load_exportable
 from espnet_kd.espnet.greedy import emissions
 from espnet_kd.export import formats, parity
 from espnet_kd.export.folder import parts, trace_all, write_folder
-from espnet_kd.export.parity import Utterance, Utterances, compare, encode_chunks, too_far
+from espnet_kd.export.parity import (
+    Utterance,
+    Utterances,
+    at_least_a_word,
+    compare,
+    encode_chunks,
+    too_far,
+)
 from espnet_kd.export.sensitivity import Lost, Paths, choose, lost
 from espnet_kd.scoring.counts import Counts
 from espnet_kd.students.grid import Grid, grid_of
@@ -341,10 +348,19 @@ def test_what_is_beyond_the_margin_is_told_by_whoever_loads_it(
 
 def test_beyond_the_margin():
     figures = {"encoder_difference": 0.01, "encoder_scale": 5.0, "equal_transcripts": 1.0}
-    figures.update(wer=3.0, wer_torch=2.0)
+    figures.update(wer=3.0, wer_torch=2.0, words=1000.0)
     assert "2.0e-03 of its largest number off" in too_far("float32", figures, 0.5)
     assert "WER is 1.00 points higher, 0.5 are allowed" in too_far("int8", figures, 0.5)
     assert too_far("int8", figures, 1.0) is None
+
+
+def test_one_word_of_a_handful_is_within_any_margin():
+    figures = {"encoder_difference": 0.0, "encoder_scale": 5.0, "equal_transcripts": 0.9}
+    figures.update(wer=100 * 8 / 26, wer_torch=100 * 7 / 26, words=26.0)
+    assert too_far("int8", figures, 0.5) is None
+    figures.update(wer=100 * 9 / 26)
+    assert "WER is 7.69 points higher" in too_far("int8", figures, 0.5)
+    assert at_least_a_word(0.5, 0) == 0.5
 
 
 def test_something_else_is_not_overwritten(graphs, tmp_path):

@@ -125,6 +125,7 @@ def passes(vocabulary: int, half: bool, device: str, dtype: torch.dtype) -> Tens
     if device == "cuda" and fused(student) is None:
         raise RuntimeError("Triton's kernels were not used; the log says why")
     labels, t_len, u_len = lattice(device)
+    labels = labels.clamp_max(vocabulary - 1)
     three = node_stats(student, labels, t_len, u_len)  # (B, T, U + 1, 3)
     there = torch.where(torch.isfinite(three), three, 0.0)
     weight = torch.linspace(1.0, 2.0, there.numel(), dtype=torch.float64).to(there)
