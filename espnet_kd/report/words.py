@@ -105,8 +105,9 @@ def answer(
             f"The only model, {teacher.name}, has {teacher.params:,} parameters and no student "
             f"yet. Its word error rate (WER) is {rates}."
         )
-    # Of equally small ones the progressive student: the paths stand in that order.
-    student = min((r for g in by_path(students).values() for r in g), key=lambda r: r.params)
+    # Of equally small ones the progressive student, since the paths stand in that order, and of
+    # those the last: it was trained on.
+    student = min((r for g in by_path(students).values() for r in g[::-1]), key=lambda r: r.params)
     known = {(c.model, c.against, c.test_set): c for c in comparisons}
     changes = "; on ".join(
         f"{s}, {student.wer[s]:.1f} % ({teacher.wer[s]:.1f} %): "
@@ -115,7 +116,10 @@ def answer(
     )
     sentences = [
         f"The smallest student, {student.name}, is {100 * student.compression:.1f} % smaller than "
-        f"the teacher: {student.params:,} parameters instead of {teacher.params:,}.",
+        f"the teacher: {student.params:,} parameters instead of {teacher.params:,}."
+        if student.params < teacher.params
+        else f"No student is smaller than the teacher, which has {teacher.params:,} parameters; "
+        f"{student.name} has {student.params:,}.",
         f"Its word error rate (WER, the teacher's in brackets) is, on {changes}.",
     ]
     order = list(by_path(students))

@@ -48,6 +48,15 @@ def test_answer():
     assert answer(ROWS[:1], ["clean"], []).startswith("The only model, teacher, has 1,000 param")
 
 
+def test_answer_of_students_that_are_no_smaller_tells_of_the_last():
+    rows = [ROWS[0], row("adapt1", 1000, 4.9), row("adapt2", 1000, 5.2)]
+    found = comparisons("adapt2", "teacher", Interval(0.4, -0.2, 1.1), 0.2, 0.4)
+    assert answer(rows, ["clean", "other"], found).startswith(
+        "No student is smaller than the teacher, which has 1,000 parameters; adapt2 has 1,000. "
+        "Its word error rate (WER, the teacher's in brackets) is, on clean, 5.2 % (4.8 %): "
+    )
+
+
 CHANGE = Interval(-0.8, -1.5, -0.1), 0.04, 0.08
 
 
