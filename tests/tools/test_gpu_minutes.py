@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from espnet_kd.espnet.batches import stated
 from tests.recipe.shell_recipe import ends
 from tools.gpu import report
 from tools.gpu.checks import Check, checks, main, run_check
@@ -117,6 +118,20 @@ def test_epochs_are_scaled_alike_and_kept_in_the_plan(sizing):
     plan = yaml.safe_load(sizing.plan_of(half))
     assert [stage["epochs"] for stage in plan["stages"]] == [6, 6, 6]
     assert plan["stages"][2]["target"] == 0.37
+
+
+def test_kernels_on_paper_are_as_many_for_long_utterances(sizing, monkeypatch):
+    # Kernels of the recursion went with T + U once; the operations still go with the audio.
+    for flops in (0, 1e9):
+        cost = sizing.config_cost.Cost(0, flops, 0.0)
+        monkeypatch.setattr(sizing, "in_child", lambda work, cost=cost: cost)
+        training = sizing.Training({})
+        short, long = (
+            sizing.on_paper(training, stated(seconds, labels, 8, {}))
+            for seconds, labels in ((2, 10), (16, 300))
+        )
+        computing = flops * 8 * (16 - 2) / (sizing.PEAK * sizing.UTILISATION)
+        assert long - short == pytest.approx(computing) and short > 0.1
 
 
 def test_a_case_that_takes_too_long_is_ended_with_what_it_has_forked(repo, tmp_path, monkeypatch):
