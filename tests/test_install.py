@@ -43,7 +43,7 @@ UNDECLARED = {
     "triton",  # comes with torch's CUDA build
 }
 # Whole modules that are imported where their library is wanted, and only there.
-OPTIONAL = {"espnet_kd/lattice/kernels.py"}
+OPTIONAL = {f"espnet_kd/lattice/{name}.py" for name in ("kernels", "fused_kernels")}
 
 CORE = ("lattice", "losses", "students")
 

@@ -123,8 +123,8 @@ Options, with the values they have now:
     --decoding_windows     # Milliseconds of audio of a chunk, e.g. "320 640 1280":
                            # with aligned chunks, decode the test sets in each, too (${decoding_windows}).
     --report_note          # A sentence for the head of the report (${report_note}).
-    --train_watts          # Watts that the machine takes while training, from a meter: the
-                           # report then has the kWh of each training (${train_watts}).
+    --train_watts          # Watts that the machine takes while training, by a meter:
+                           # the report has the kWh of each training (${train_watts}).
     --local_score_opts     # Options of local/score.sh, which, if there is one, is run
                            # with each scored experiment as its last word (${local_score_opts}).
     --robustness           # Conditions, e.g. conf/robustness.yaml, in which stage 22
