@@ -14,6 +14,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 import torch
 
 from espnet_kd.lattice import Band, Grid, Joint, Lengths, band_around
+from espnet_kd.lattice.nodes import check_labels
 from espnet_kd.lattice.visits import LEAST, best_path, occupancy
 from espnet_kd.lattice.windows import follow
 from espnet_kd.losses import (
@@ -130,8 +131,10 @@ def distillation_losses(
         ValueError: an objective that a cache cannot serve, options that do not go together,
             shapes that do not fit, or an activation with no right gradient.
     """
+    student.check_sizes()
     size = (*student.enc.shape[:2], student.dec.size(1))
     lengths = Lengths(t_len, u_len, size, student.enc.device)
+    check_labels(labels, lengths)
     whole = Grid(labels, lengths.t_len, lengths.u_len, budget, lengths=lengths)
     teachers = _with_shares(teacher)
     if not teachers:
@@ -396,7 +399,13 @@ def _check(student: Joint, teacher: Teacher, objective: Objective) -> None:
                 f"1: got '{objective.objective}' at temperature {objective.temperature}"
             )
         shape = tuple(teacher.three.shape[:3])
+        if teacher.weight is not None and tuple(teacher.weight.shape) != shape:
+            raise ValueError(
+                f"a cache of nodes {shape} has weights of {tuple(teacher.weight.shape)}; each "
+                "node needs one"
+            )
     else:
+        teacher.check_sizes()
         teacher.check_activation()  # a walk of a divergence looks at it twice, too
         shape = (*teacher.enc.shape[:2], teacher.dec.size(1))
         if teacher.weight.size(0) != student.weight.size(0):

@@ -6,7 +6,7 @@ products; by these kernels it is one a step. On a CPU chunks stay in the cache, 
 operators.
 """
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Set, Tuple
 
 import torch
 
@@ -19,7 +19,7 @@ KERNELS = by_triton.Kernels(
     "espnet_kd.lattice.fused_kernels", "passes over logits go operator by operator"
 )
 # Joint networks that they were tried on, by all that a kernel is compiled for.
-_tried: Dict[Tuple[Any, ...], bool] = {}
+_tried: Set[Tuple[Any, ...]] = set()
 
 
 class Fused:
@@ -80,7 +80,7 @@ def fused(joint: Joint) -> Optional[Fused]:
     if kernels is not None and key not in _tried:
         try:
             _try(Fused(kernels, joint._replace(activation=None)), joint)
-            _tried[key] = True
+            _tried.add(key)
         except Exception as e:  # no compiler, no driver, a GPU that it does not know
             KERNELS.without(e)
     kernels = KERNELS.get()

@@ -79,6 +79,23 @@ class Joint(NamedTuple):
             return []
         return [x for x in self.activation.parameters() if x.requires_grad]
 
+    def check_sizes(self) -> None:
+        """Refuse parts that do not fit each other: nothing is broadcast, or left out.
+
+        Raises:
+            ValueError: they do not.
+        """
+        sizes = [tuple(part.shape) for part in self[:4]]
+        fits = [len(size) for size in sizes] == [3, 3, 2, 1]
+        if fits:
+            (B, _, D), (B_dec, _, D_dec), (V, D_out), (V_bias,) = sizes
+            fits = (B, D, D, V) == (B_dec, D_dec, D_out, V_bias)
+        if not fits:
+            raise ValueError(
+                "enc, dec, weight and bias must have shapes (B, T, D), (B, U + 1, D), (V, D) and "
+                f"(V,): got {', '.join(map(str, sizes))}"
+            )
+
     def check_activation(self) -> None:
         """Refuse an activation that the walk would give a wrong gradient.
 

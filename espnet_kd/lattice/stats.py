@@ -27,7 +27,7 @@ from espnet_kd.lattice.chunks import Chunk, Nodes, chunks
 from espnet_kd.lattice.fused import Fused, fused
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
-from espnet_kd.lattice.nodes import next_labels
+from espnet_kd.lattice.nodes import checked_labels
 from espnet_kd.lattice.packed import packed
 from espnet_kd.lattice.side_by_side import shares, side_by_side
 
@@ -70,17 +70,19 @@ def node_stats(
         (N, 4).
 
     Raises:
-        ValueError: a length lies outside the lattice, or the activation has no right gradient.
+        ValueError: parts, labels or lengths do not fit each other (of labels see
+            `nodes.checked_labels`), or the activation has no right gradient.
     """
     if budget is None:
         budget = DEFAULT_BUDGET.get(joint.enc.device.type, DEFAULT_BUDGET["cuda"])
         if divergence is not None and joint.enc.device.type == "cpu":
             budget *= 2
+    joint.check_sizes()
+    joint.check_activation()
     size, device = (*joint.enc.shape[:2], joint.dec.size(1)), joint.enc.device
     lengths = lengths or Lengths(t_len, u_len, size, device)
-    joint.check_activation()
     joint = joint.in_one_dtype()
-    label = next_labels(labels, lengths.u_len, size[2])  # (B, U + 1)
+    label = checked_labels(labels, lengths, joint.weight.size(0))  # (B, U + 1)
     # Arrays of (n, V) that are alive together: logits, and three more with a teacher.
     arrays = 1 if divergence is None else 4
     width = arrays * joint.weight.size(0) + 2 * joint.enc.size(2)

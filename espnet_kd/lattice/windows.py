@@ -16,7 +16,7 @@ from espnet_kd.lattice.banded import Band, rows_around
 from espnet_kd.lattice.banded_recursion import banded_rnnt_loss
 from espnet_kd.lattice.host_lengths import Lengths
 from espnet_kd.lattice.joint import Joint
-from espnet_kd.lattice.nodes import next_labels
+from espnet_kd.lattice.nodes import checked_labels
 from espnet_kd.lattice.recursion import NEG_INF
 from espnet_kd.lattice.stats import DEFAULT_BUDGET, node_stats, three_log_probs
 from espnet_kd.lattice.visits import LEAST
@@ -76,14 +76,15 @@ def follow(
         if that is not given, and so which nodes beside the paths are looked at.
 
     Raises:
-        ValueError: a length lies outside the lattice.
+        ValueError: parts, labels or lengths do not fit each other; see `nodes.checked_labels`.
     """
+    joint.check_sizes()
     B, T, U1 = *joint.enc.shape[:2], joint.dec.size(1)
     joint, device = joint.in_one_dtype(), joint.enc.device
     lengths = lengths or Lengths(t_len, u_len, (B, T, U1), device)
     t_len, u_len = lengths.t_len, lengths.u_len
     budget = budget or DEFAULT_BUDGET.get(device.type, DEFAULT_BUDGET["cuda"])
-    label = next_labels(labels, u_len, U1)  # (B, U + 1)
+    label = checked_labels(labels, lengths, joint.weight.size(0))  # (B, U + 1)
     if frames is None:
         least, most = FRAMES
         fastest = min(t / max(1, u) for t, u in zip(lengths.frames, lengths.labels))

@@ -177,7 +177,7 @@ def test_a_machine_without_triton_is_told_once(monkeypatch, caplog):
     monkeypatch.setattr(stats, "packs", lambda device: True)
     want = stats.node_stats(joint, labels, *lengths)
     monkeypatch.setattr("espnet_kd.lattice.by_triton.suits", lambda device: True)
-    monkeypatch.setattr(fused, "_tried", {})
+    monkeypatch.setattr(fused, "_tried", set())
     for module in (None, broken):
         monkeypatch.setattr(fused.KERNELS, "_module", module)
         monkeypatch.setitem(sys.modules, "triton", None)

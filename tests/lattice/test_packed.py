@@ -91,6 +91,7 @@ def as_on_a_gpu(monkeypatch):
     """What hangs on the device alone is as there."""
     monkeypatch.setattr(stats, "packs", lambda device: True)
     monkeypatch.setattr("espnet_kd.lattice.change.asks", lambda device: False)
+    monkeypatch.setattr("espnet_kd.lattice.nodes.asks", lambda device: False)
     monkeypatch.setattr("espnet_kd.losses.kl.asks", lambda device: False)
 
 
@@ -109,6 +110,16 @@ def test_a_cached_teacher_makes_the_host_wait_for_nothing(as_on_a_gpu):
         cache = Posteriors(three, torch.ones_like(three[..., 0]))
         losses = distillation_losses(student, cache, LABELS, T_LEN, U_LEN)
         (losses.rnnt + losses.kd).sum().backward()
+    assert waits.names == []
+
+
+@pytest.mark.parametrize("label", [V, -1])
+def test_a_label_outside_the_vocabulary_is_told_without_a_wait(label, as_on_a_gpu):
+    """By the device: a kernel would read beside the logits, and go on."""
+    labels, joint = LABELS.clone(), random_joint(B, T, U, V)
+    labels[0, 3] = label
+    with HostWaits() as waits, pytest.raises(RuntimeError, match=r"labels must lie in \[0, 36\]"):
+        stats.node_stats(joint, labels, T_LEN, U_LEN)
     assert waits.names == []
 
 

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from espnet_kd.lattice import node_stats, rnnt_loss
+from espnet_kd.lattice import Joint, node_stats, rnnt_loss
 from espnet_kd.lattice.visits import best_path, occupancy
+from espnet_kd.lattice.windows import follow
 from espnet_kd.objective import Objective, Posteriors, distillation_losses
 from tests.lattice.materialised import logits_of, random_joint, random_labels, three_of
 
@@ -149,3 +150,75 @@ def test_inference_mode(nodes, lattice):
         assert occupancy(two, T_LEN, U_LEN).sum() == pytest.approx(float((T_LEN + U_LEN).sum()))
         assert best_path(two, T_LEN, U_LEN).sum() == (T_LEN + U_LEN).sum()
     torch.testing.assert_close([got.rnnt, got.kd], [want.rnnt, want.kd])
+
+
+def parts(**changed):
+    """A joint network of which some parts are of other sizes."""
+    sizes = {"enc": (B, T, D), "dec": (B, U + 1, D), "weight": (V, D), "bias": (V,)}
+    return Joint(*(torch.zeros(size) for size in {**sizes, **changed}.values()))
+
+
+WALKS = {
+    "stats": lambda joint, *lattice: node_stats(joint, *lattice),
+    "windows": lambda joint, *lattice: follow(joint, *lattice, rows=2),
+    "alone": lambda joint, *lattice: distillation_losses(joint, None, *lattice),
+    "taught": lambda joint, *lattice: distillation_losses(parts(), joint, *lattice),
+    "full": lambda joint, *lattice: distillation_losses(
+        parts(), joint, *lattice, Objective("full")
+    ),
+    "band": lambda joint, *lattice: distillation_losses(
+        parts(), joint, *lattice, Objective(lattice="band")
+    ),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dec": (B + 1, U + 1, D)},
+        {"dec": (1, U + 1, D)},
+        {"dec": (B, U + 1, D + 1)},
+        {"weight": (V, D + 1)},
+        {"bias": (1,)},
+        {"enc": (B, D)},
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changed, walk):
+    with pytest.raises(ValueError, match="must have shapes .B, T, D., .*: got .*, .*, .*, "):
+        walk(parts(**changed), *LATTICE)
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (LABELS[:, :2], r"have shape \(2, U\), U at least 3, the largest of u_len: got \(2, 2\)"),
+        (LABELS[:1], r"have shape \(2, U\), .*: got \(1, 3\)"),
+        (LABELS[[0, 1, 1]], r"have shape \(2, U\), .*: got \(3, 3\)"),
+        (LABELS[0], r"have shape \(2, U\), .*: got \(3,\)"),
+        (torch.full_like(LABELS, V), r"lie in \[0, 8\], .* 9 tokens: got \[9\]"),
+        (torch.full_like(LABELS, -2), r"lie in \[0, 8\], .* 9 tokens: got \[-2\]"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, message, walk):
+    with pytest.raises(ValueError, match=f"labels must {message}"):
+        walk(parts(), labels, T_LEN, U_LEN)
+
+
+def test_labels_in_the_padding_and_further_ones_do_not_matter():
+    joint = random_joint(**SIZE)
+    want = node_stats(joint, *LATTICE)
+    labels = torch.cat([LABELS, torch.full((B, 2), V)], 1)  # (B, U + 2)
+    labels[1, 1:] = -1
+    assert torch.equal(node_stats(joint, labels, T_LEN, U_LEN), want)
+    fewer = LABELS[1:, :1], T_LEN[1:], U_LEN[1:]  # what the lengths say is there
+    joint = joint._replace(enc=joint.enc[1:], dec=joint.dec[1:])
+    assert torch.equal(node_stats(joint, *fewer), want[1:])
+
+
+def test_a_cache_whose_weights_are_of_other_nodes_is_refused():
+    three = node_stats(random_joint(**SIZE), *LATTICE).detach()
+    teacher = Posteriors(three, torch.ones(B, 1, 1))
+    with pytest.raises(ValueError, match="a cache of nodes .2, 6, 4. has weights of .2, 1, 1."):
+        distillation_losses(random_joint(**SIZE), teacher, *LATTICE)
