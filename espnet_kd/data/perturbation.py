@@ -175,14 +175,14 @@ def stretched(audio: np.ndarray, rate: int, tempo: float) -> np.ndarray:
     return out[hop : hop + length]
 
 
-def read_response(path: PathLike, rate: int) -> np.ndarray:
+def read_response(path: PathLike, rate: Optional[int]) -> np.ndarray:
     """Read a room's impulse response: its first channel, at the rate of a sound. (R,)
 
     The mean of an array's microphones would be another room's, with echoes of the direct sound.
 
     Args:
         path: The sound file.
-        rate: Sampling rate in Hz that is wanted.
+        rate: Sampling rate in Hz that is wanted; None: the file's.
 
     Raises:
         UserError: unreadable, silent, too long, or of a lower rate than is wanted.
@@ -197,6 +197,7 @@ def read_response(path: PathLike, rate: int) -> np.ndarray:
         response, _ = decode(path, channel=0)  # (R,)
     except BadAudio as e:
         raise UserError(f"{path}: {e}; remove it from the folder of responses") from None
+    rate = rate or header.rate
     if header.rate < rate:
         raise UserError(
             f"{path}: {header.rate} Hz, where the set has {rate} Hz: it would take away all above "
@@ -219,7 +220,7 @@ def check_sounds(key: str, folder: str, rate: Optional[int] = None) -> None:
     """
     for path in sound_files(folder, key):
         if key == REVERB:
-            read_response(path, rate or 1)
+            read_response(path, rate)
             continue
         try:
             check_rate(path, read_header(path), rate)

@@ -76,7 +76,7 @@ class Meter:
         readings that are seconds apart it has done so at most once.
 
         Raises:
-            NotMeasured: a counter has gone back by more than its range.
+            NotMeasured: a count lies beyond its counter's range.
         """
         total = 0
         for counter, first, last in zip(self.counters, before, after):

@@ -14,8 +14,6 @@ OPTIONS = (
     "left_context", "quantize_asr_model", "quantize_modules", "quantize_dtype",
 )  # fmt: skip
 
-
-# Names what ESPnet does not have to it.
 OF_ASR = ("beam_size", "nbest", "dtype")  # those that `espnet2.bin.asr_inference` has, too
 
 

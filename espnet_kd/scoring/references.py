@@ -53,4 +53,5 @@ def same_references(
         return True
     if files[0].read_bytes() == files[1].read_bytes():
         return True
-    return read_texts(folder, counts) == read_texts(other, theirs)
+    texts = read_texts(folder, counts)
+    return texts is not None and texts == read_texts(other, theirs)

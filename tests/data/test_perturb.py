@@ -9,7 +9,15 @@ import soundfile
 
 from espnet_kd.bin.perturb import main, voices_of
 from espnet_kd.data.audio import BadAudio, decode, resample
-from espnet_kd.data.perturbation import generator, in_room, level, perturb, stretched
+from espnet_kd.data.perturbation import (
+    check_sounds,
+    generator,
+    in_room,
+    level,
+    perturb,
+    stretched,
+)
+from espnet_kd.errors import UserError
 from espnet_kd.fileio import read_table
 from espnet_kd.spec.conditions_file import Condition, Lost, Reverb, load_robustness
 
@@ -277,6 +285,17 @@ def test_a_response_that_is_none_is_named_before_a_sound_is_made(data, capsys, n
         (folder / name).write_text("no sound" if name == "text.flac" else "")
     assert said in refused(data, capsys)
     assert not (data.parent / "out").exists()
+
+
+def test_responses_are_looked_at_as_they_are_where_no_rate_is_known(data, monkeypatch):
+    """Resampled to a rate that nothing has, each would take ten seconds before a run."""
+    folder = rooms(data)
+    soundfile.write(folder / "a.wav", response(10, 48000), 48000)
+    monkeypatch.setattr("espnet_kd.data.perturbation.resample", None)
+    check_sounds("reverb", str(folder))
+    (folder / "b.wav").write_text("no sound")
+    with pytest.raises(UserError, match="b.wav: unreadable"):
+        check_sounds("reverb", str(folder))
 
 
 def test_damaged_noise_is_named_before_a_sound_is_made(data, capsys):
