@@ -14,9 +14,9 @@ In reading order:
     computed_weights  weights that are functions of those that are trained
     gates      an addition: units that learn whether they stay
     cascade    an addition: blocks on top that hear more, and are a model of their own
+    refit      an addition: an output layer fitted to the teacher's logits
     nested     an addition: smaller students that are trained inside
     member     such a student, taken out
-    refit      an addition: an output layer fitted to the teacher's logits
     matrices   which matrices a method may be told of
     low_rank   the teacher's matrices as products of thin ones
     quantise   the teacher's weights in few bits
@@ -40,8 +40,8 @@ ADDITIONS: List[Addition] = [
     predictor_dropout.ADDITION,
     freeze.ADDITION,
     gates.ADDITION,
+    refit.ADDITION,  # before what members are parts of
     nested.ADDITION,
-    refit.ADDITION,
 ]
 
 register_method(DEFAULT, options_with_additions(MethodOptions))

@@ -49,6 +49,17 @@ def test_nothing_is_lost_where_the_kept_units_span_the_others(here, tmp_path):
     assert losses["loss"] == pytest.approx(losses["teacher_loss"], rel=1e-5)
 
 
+def test_members_are_parts_of_the_fitted_student(here, tmp_path):
+    members = [{"student": {"joint_network": {"joint_space_size": 4}}}]
+    stage = {**HALF, "method_conf": {"refit": True, "nested": {"members": members}}}
+    code, err = derive(tmp_path / "nested", stage, "--data", "dump/train")
+    assert code == 0, err
+    facts = json.loads((tmp_path / "nested/student.json").read_text())
+    assert facts["refit_error"]["after"] < 1e-5
+    losses = facts["before_training"]
+    assert losses["loss"] == pytest.approx(losses["teacher_loss"], rel=1e-5)
+
+
 def test_neutral_it_is_not_there(here, tmp_path):
     stages = {"neutral": {**HALF, "method_conf": {"refit": False}}, "today": HALF}
     assert_derived_alike(tmp_path, stages)
