@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-RIDGE = 1e-9  # of the mean square of a unit: what no node showed stays as it was
+RIDGE = 1e-10  # of the mean square of a unit: what no node showed stays as it was
 
 
 class Fitted(NamedTuple):

@@ -1,10 +1,18 @@
 """refit: an output layer that makes up for what the cut has taken."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from espnet_kd.espnet.measure import Sample
+from espnet_kd.espnet.stock import build
+from espnet_kd.espnet.teacher import load_transducer
+from espnet_kd.lattice import node_stats
+from espnet_kd.lattice.visits import occupancy
+from espnet_kd.methods.refit import SELDOM
 from tests.methods.toy_students import assert_derived_alike, derive, weights, write_place
 from tests.recipe.toy import inside
 
@@ -36,6 +44,24 @@ def here(place, monkeypatch):
     monkeypatch.chdir(place)
 
 
+def apart(folder, data):
+    """How far logits are from the teacher's where its paths go, at most."""
+    teacher = load_transducer("teacher/config.yaml", "teacher/model.pth").eval()
+    student = build(yaml.safe_load((folder / "student.yaml").read_text())).eval()
+    student.load_state_dict(weights(folder / "init.pth"))
+    found = []
+    for joints, lattice in Sample(teacher, Path("teacher/config.yaml"), data, 99).lattices(
+        teacher, student
+    ):
+        logits = [
+            (j.enc[:, :, None] + j.dec[:, None]).tanh() @ j.weight.T + j.bias for j in joints
+        ]
+        difference = (logits[0] - logits[1]).abs().amax(-1)  # (B, T, U + 1)
+        visits = occupancy(node_stats(joints[0], *lattice)[..., :2], *lattice[1:])
+        found.append(float(difference[visits > SELDOM].max()))
+    return max(found)
+
+
 def test_nothing_is_lost_where_the_kept_units_span_the_others(here, tmp_path):
     for name, stage in ("plain", HALF), ("fit", REFIT):
         code, err = derive(tmp_path / name, stage, "--data", "dump/train")
@@ -47,6 +73,9 @@ def test_nothing_is_lost_where_the_kept_units_span_the_others(here, tmp_path):
     assert facts["refit_error"]["after"] < 1e-5 < 0.1 < facts["refit_error"]["before"]
     losses = facts["before_training"]
     assert losses["loss"] == pytest.approx(losses["teacher_loss"], rel=1e-5)
+    for data in Path("dump/train"), Path("dump/dev"):  # the latter was not shown
+        with torch.no_grad():
+            assert apart(tmp_path / "plain", data) > 0.1 and apart(tmp_path / "fit", data) < 1e-5
 
 
 def test_members_are_parts_of_the_fitted_student(here, tmp_path):
