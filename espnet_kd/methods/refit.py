@@ -40,12 +40,17 @@ class Refit(Addition):
     )
 
     def check_stage(self, stage: Any, value: bool, where: str) -> None:
-        """Refuse additions by which the output layer is another one's, too.
+        """Refuse what makes the output layer another one's, too, and stages that cut nothing.
 
         Raises:
-            UserError: there is one.
+            UserError: there is such an addition, or it is such a stage.
         """
         conf = stage.method_conf
+        if conf.keeps_sizes:
+            raise UserError(
+                f"{where}: method '{stage.method}' cuts nothing that could be made up for; leave "
+                "it out, or say 'method: cut'"
+            )
         for name in BESIDE:
             if getattr(conf, name, None):
                 raise UserError(f"{where}: does not go with '{name}'; leave one of them out")

@@ -104,6 +104,11 @@ def test_neutral_it_is_not_there(here, tmp_path):
             ["--data", "dump/train"],
             "method_conf.refit: does not go with 'tied'; leave one of them out",
         ),
+        (
+            {"method": "retrain", "method_conf": {"refit": True}},
+            ["--data", "dump/train"],
+            "method_conf.refit: method 'retrain' cuts nothing that could be made up for; leave",
+        ),
     ],
 )
 def test_mistakes(here, tmp_path, stage, more, told):
