@@ -67,15 +67,15 @@ checks.main(sys.argv[1:])
 
 
 @pytest.mark.parametrize("how", ["crash", "exit", "hang"])
-def test_a_piece_that_ends_the_process_is_given_up_after_two_tries(repo, tmp_path, how):
+def test_a_piece_that_ends_the_process_is_given_up_after_three_tries(repo, tmp_path, how):
     file = tmp_path / "results.jsonl"
     command = [sys.executable, "-c", CRASHES, how, "--device", "cpu", "--results", str(file)]
-    calls = [subprocess.run(command, cwd=repo, capture_output=True, text=True) for _ in range(3)]
-    assert [bool(call.stdout) for call in calls] == [False, False, True], calls
-    assert calls[2].returncode == 1
+    calls = [subprocess.run(command, cwd=repo, capture_output=True, text=True) for _ in range(4)]
+    assert [bool(call.stdout) for call in calls] == [False, False, False, True], calls
+    assert calls[3].returncode == 1
     wrong, right = Results(file, "cpu").of("checks")
-    assert "begun 2 times and never ended" in wrong["problem"] and right["problem"] == ""
-    assert "begun 2 times" in report.page(Results(file, "cpu"), tmp_path, "again")
+    assert "begun 3 times and never ended" in wrong["problem"] and right["problem"] == ""
+    assert "begun 3 times" in report.page(Results(file, "cpu"), tmp_path, "again")
 
 
 @pytest.mark.parametrize("only, code", [("band", 1), ("recursion", 0)])
