@@ -3,8 +3,8 @@
     python tools/gpu/checks.py --device cuda --results results.jsonl
 
 Pieces that a results file holds already are left out. A piece that ends the process, or hangs
-until it is ended, leaves only the note that it was begun; after three of them it counts as wrong and
-is begun no more. Exit code 1 if one is wrong; all are tried; 75 if the time was over before.
+until it is ended, leaves only the note that it was begun; after three of them it counts as wrong
+and is begun no more. Exit code 1 if one is wrong; all are tried; 75 if the time was over before.
 """
 
 import argparse
