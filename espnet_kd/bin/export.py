@@ -84,7 +84,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--utterances",
         type=whole,
         default=500,
-        help="at most so many of each set, spread evenly over it; 0: all",
+        help="at most so many of each set, chosen by their names; 0: all",
     )
     parser.add_argument(
         "--wer_margin",

@@ -396,18 +396,27 @@ def test_what_a_killed_export_left_is_removed(graphs, tmp_path):
     assert names == {"int8", f".int8.{os.getppid()}.tmp"}
 
 
-def test_utterances_are_spread_over_a_set_and_read_late(tmp_path, sounds):
+def test_utterances_are_chosen_by_name_and_read_late(tmp_path, sounds):
     for name in "ab":
         write_set(tmp_path / name, [f"u{i}" for i in range(5)], tmp_path / "sound.wav")
     some = Utterances([tmp_path / "a", tmp_path / "b"], 16000, 2)
     assert (len(some), some.known) == (4, 10)
-    with pytest.raises(UserError, match="a/wav.scp: 'u0'"):
+    with pytest.raises(UserError, match="a/wav.scp: 'u2'"):
         next(iter(some))
     soundfile.write(tmp_path / "sound.wav", sounds[0], 16000)
-    assert [utterance.words for utterance in some] == [["u0"], ["u2"]] * 2
-    assert [utterance.words for utterance in some[:3]] == [["u0"], ["u2"], ["u0"]]
+    assert [utterance.words for utterance in some] == [["u2"], ["u3"]] * 2
+    assert [utterance.words for utterance in some[:3]] == [["u2"], ["u3"], ["u2"]]
     with pytest.raises(UserError, match="'u0' has 16000 Hz, the model 8000 Hz"):
         next(iter(Utterances([tmp_path / "a"], 8000)))
+
+
+def test_some_of_strings_that_are_there_under_four_conditions_are_of_all_of_them(tmp_path, sounds):
+    names = [f"s{i:03}-snr{snr}" for i in range(40) for snr in (20, 10, 5, 0)]
+    write_set(tmp_path / "a", names, tmp_path / "sound.wav")
+    soundfile.write(tmp_path / "sound.wav", sounds[0], 16000)
+    some = Utterances([tmp_path / "a"], 16000, 40)  # every fourth would be of one
+    words = [utterance.words[0].rpartition("-")[2] for utterance in some]
+    assert len(words) == 40 and min(map(words.count, set(words))) >= 5 and len(set(words)) == 4
 
 
 def write_set(folder, names, sound):
