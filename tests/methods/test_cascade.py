@@ -1,7 +1,6 @@
 """Two students of one training: a streaming one, and one with blocks on top that hears more."""
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +21,14 @@ from espnet_kd.report.paths import lineage
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.spec.training_config import TrainingConfig
 from tests.espnet.tiny import tiny_config
-from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
+from tests.methods.toy_students import (
+    EPOCHS,
+    MODEL,
+    derive,
+    train,
+    weights,
+    write_trained,
+)
 from tests.recipe.toy import call, inside, train_words
 
 CHUNK, AHEAD = 3, 4
@@ -34,13 +40,7 @@ CASCADE = {"lookahead_blocks": 1, "lookahead": AHEAD}
 def place(tmp_path_factory):
     """Data, a teacher of four blocks, and a cascade of two and one, trained."""
     with inside(tmp_path_factory.mktemp("cascade")) as folder:
-        write_place()
-        code, err = derive("student", {"student": SIZES, "method_conf": {"cascade": CASCADE}})
-        assert code == 0, err
-        Path("run").mkdir()
-        shutil.copy("student/student.json", "run")  # where the recipe has it
-        code, err = train("run")
-        assert code == 0, err
+        write_trained({"student": SIZES, "method_conf": {"cascade": CASCADE}})
     return folder
 
 

@@ -3,7 +3,6 @@
 import copy
 import functools
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,15 @@ from espnet_kd.methods import method_named
 from espnet_kd.methods.cascade import CascadeOptions, second_exit_params, whole_sizes
 from espnet_kd.spec.distillation import read_kd_conf
 from espnet_kd.spec.plan import parse_plan
-from tests.methods.toy_students import EPOCHS, MODEL, derive, train, weights, write_place
+from tests.methods.toy_students import (
+    EPOCHS,
+    MODEL,
+    derive,
+    train,
+    weights,
+    write_place,
+    write_trained,
+)
 from tests.recipe.toy import call, inside, write_teacher
 
 CHUNK, AHEAD = 3, 4
@@ -40,13 +47,7 @@ FRAME = 640  # samples
 def place(tmp_path_factory):
     """Data, a teacher of four blocks, and a strict cascade of two and one, trained."""
     with inside(tmp_path_factory.mktemp("strict")) as folder:
-        write_place()
-        code, err = derive("student", {"student": SIZES, "method_conf": {"cascade": CASCADE}})
-        assert code == 0, err
-        Path("run").mkdir()
-        shutil.copy("student/student.json", "run")  # where the recipe has it
-        code, err = train("run")
-        assert code == 0, err
+        write_trained({"student": SIZES, "method_conf": {"cascade": CASCADE}})
     return folder
 
 

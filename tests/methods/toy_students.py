@@ -1,5 +1,6 @@
 """A student of a method, derived and trained in seconds: the common part of tests of methods."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -54,3 +55,14 @@ def assert_derived_alike(folder, stages):
         assert list(state) == list(want)
         assert all(torch.equal(state[key], want[key]) for key in want), name
         assert (folder / name / "student.yaml").read_text() == config
+
+
+def write_trained(stage):
+    """Write data and a teacher, derive a student and train it in `run`."""
+    write_place()
+    code, err = derive("student", stage)
+    assert code == 0, err
+    Path("run").mkdir()
+    shutil.copy("student/student.json", "run")  # where the recipe has it
+    code, err = train("run")
+    assert code == 0, err
