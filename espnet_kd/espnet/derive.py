@@ -102,11 +102,17 @@ def overruled(config: Mapping[str, Any], *parts: TrainingConfig) -> Dict[str, An
     """
     config = dict(config)
     for part in parts:
-        for key, value in part.options.items():
-            if isinstance(value, dict) and isinstance(config.get(key), dict):
-                value = {**config[key], **value}
-            config[key] = value
+        config = _laid_over(config, part.options)
     return config
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            value = _laid_over(merged[key], value)
+        merged[key] = value
+    return merged
 
 
 def derive(

@@ -7,17 +7,32 @@ the names). A few we read ourselves.
 import dataclasses
 import importlib.util
 import sys
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from espnet_kd.common.yaml_file import lines_in_messages, read_document
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
-from espnet_kd.spec.values import whole_number
+from espnet_kd.spec.values import number, whole_number
 
 # What `anneal: through` and drafted rates are for: optimizers with moments, and the scheduler
 # whose rates end at zero.
 ADAMS, TO_ZERO = ("adam", "adamw"), "warmupanneal"
 LOGGERS = ("wandb", "tensorboard", "matplotlib")  # packages that ESPnet's `use_*` ask for
+# What makes a model, but for chunks: of a student, its teacher and the sizes of its stage.
+MAKES_MODEL = (
+    "token_list input_size frontend frontend_conf normalize normalize_conf encoder decoder "
+    "decoder_conf joint_network_conf"
+).split()
+THE_TEACHERS = (
+    "a student has its teacher's model, with the sizes that `student` or `target` of its stage "
+    "says; leave it out"
+)
+# Of `encoder_conf.main_conf`: the chunks that are drawn in training.
+CHUNKS: Dict[str, Callable[[str, Any], Any]] = {
+    "short_chunk_size": lambda where, value: whole_number(where, value, 1),
+    "short_chunk_threshold": lambda where, value: number(where, value, 0, 1),
+    "num_left_chunks": whole_number,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +59,14 @@ def read_config(path: Optional[str]) -> TrainingConfig:
     """Read the students' training config; no path: an empty one.
 
     Raises:
-        UserError: no such file, no YAML, or a wrong value of an option that we know.
+        UserError: no such file, no YAML, a wrong value of an option that we know, or one that
+            makes the model.
     """
     if not path:
         return TrainingConfig()
     options, lines = read_document(path, "a training config for students is needed")
     with lines_in_messages(path, lines):
+        check_model(options, f"{path}: ")
         # Options of the command line may overrule the loggers that it asks for.
         return read_training(options, path, f"{path}: ", loggers=False)
 
@@ -58,10 +75,12 @@ def read_train(where: str, options: Any) -> TrainingConfig:
     """Read the `train` of a stage.
 
     Raises:
-        UserError: no options by name, or a wrong value of an option that we know.
+        UserError: no options by name, a wrong value of an option that we know, or one that
+            makes the model.
     """
     if not isinstance(options or {}, dict):
         raise UserError(f"{where}: expected options by name, found {shown(options)}")
+    check_model(options or {}, f"{where}.")
     return read_training(options or {}, where, f"{where}.")
 
 
@@ -85,6 +104,38 @@ def read_training(
     if loggers:
         check_loggers(options, prefix)
     return TrainingConfig(where, options, kd)
+
+
+def check_model(options: Mapping[str, Any], prefix: str) -> None:
+    """Check that a training of a student says no more of the model than its chunks.
+
+    Args:
+        options: Options of a training.
+        prefix: Beginning of their names in messages, such as `plan.yaml: stages[0].train.`.
+
+    Raises:
+        UserError: an option that makes a model, or a wrong value of the chunks.
+    """
+    for key in MAKES_MODEL:
+        if key in options:
+            raise UserError(f"{prefix}{key}: {THE_TEACHERS}")
+    where, conf = _below(prefix, "encoder_conf", options)
+    for key in conf:
+        if key != "main_conf":
+            raise UserError(f"{where}.{key}: {THE_TEACHERS}")
+    where, conf = _below(f"{where}.", "main_conf", conf)
+    for key, value in conf.items():
+        if key not in CHUNKS:
+            raise UserError(f"{where}.{key}: {THE_TEACHERS}")
+        CHUNKS[key](f"{where}.{key}", value)
+
+
+def _below(prefix: str, key: str, options: Mapping[str, Any]) -> Tuple[str, Mapping[str, Any]]:
+    """Return the name of an option for messages, and the options below it; none: empty."""
+    below = options.get(key, {})
+    if not isinstance(below, Mapping):
+        raise UserError(f"{prefix}{key}: expected options by name, found {shown(below)}")
+    return f"{prefix}{key}", below
 
 
 def check_loggers(options: Mapping[str, Any], prefix: str) -> None:

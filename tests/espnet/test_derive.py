@@ -252,3 +252,26 @@ def test_an_averaged_student_is_derived_and_decoded(derive, tmp_path):
         assert code == 0, err
         tokens.append((folder / "1best_recog/token").read_text())
     assert tokens[0] == tokens[1] and tokens[0]
+
+
+def test_a_student_of_shorter_chunks_has_all_else_of_its_teacher(derive, tmp_path):
+    chunks = {"encoder_conf": {"main_conf": {"short_chunk_size": 2}}}
+    derive({"student": {}, "objective": "none", "train": chunks})
+    student, teacher = (
+        yaml.safe_load(path.read_text())["encoder_conf"]
+        for path in (tmp_path / "out/student.yaml", Path("teacher/config.yaml"))
+    )
+    assert teacher["main_conf"].pop("short_chunk_size") == 4
+    assert student["main_conf"].pop("short_chunk_size") == 2
+    assert student == teacher
+
+
+def test_a_training_config_that_holds_a_model_is_refused(here, tmp_path):
+    """A teacher's config as the students' would give every student the teacher's encoder."""
+    write_yaml("whole.yaml", {**TRAINING, "encoder_conf": tiny_config()["encoder_conf"]})
+    write_yaml("plan.yaml", {"stages": [{"target": 0.5}]})
+    words = [*WORDS, "--train_config", "whole.yaml", "--out", str(tmp_path / "out")]
+    code, err = call("derive_student", words)
+    assert code == 1
+    assert "whole.yaml:" in err and "encoder_conf" in err and "a student has its teacher's" in err
+    assert not (tmp_path / "out").exists()

@@ -74,6 +74,24 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
         ("stages: [{target: 0.5, train: {1: 5}}]", "train: the key '1' is not text; write it"),
         ("stages: [{target: 0.5, train: {kd_conf: {1: 3}}}]", "kd_conf: the key '1' is not text"),
         ("stages: [{target: 0.5, train: {kd_conf: full}}]", "kd_conf: expected options by name"),
+        (
+            "stages: [{target: 0.5, train: {encoder_conf: {body_conf: []}}}]",
+            r"s\[0\].train.encoder_conf.body_conf: a student has its teacher's model",
+        ),
+        (
+            "stages: [{target: 0.5, train: {encoder_conf: {main_conf: {conv_mod_act_type: relu}}}}]",
+            "main_conf.conv_mod_act_type: a student has",
+        ),
+        (
+            "stages: [{target: 0.5, train: {encoder_conf: {main_conf: {short_chunk_size: 0}}}}]",
+            "main_conf.short_chunk_size: expected a whole number >= 1, found '0'",
+        ),
+        ("stages: [{target: 0.5, train: {encoder_conf: 4}}]", "encoder_conf: expected options by"),
+        (
+            "stages: [{target: 0.5, train: {decoder_conf: {}}}]",
+            "train.decoder_conf: a student has",
+        ),
+        ("stages: [{target: 0.5, train: {token_list: t}}]", "train.token_list: a student has"),
         ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "duplicate name 'a'"),
         ("stages: [{target: 0.5, init: random, blocks: skip_loss}]", "init 'random' inherits not"),
         (
