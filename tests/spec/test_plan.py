@@ -79,7 +79,7 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
             r"s\[0\].train.encoder_conf.body_conf: a student has its teacher's model",
         ),
         (
-            "stages: [{target: 0.5, train: {encoder_conf: {main_conf: {conv_mod_act_type: relu}}}}]",
+            "stages: [{target: 0.5, train: {encoder_conf: {main_conf: {conv_mod_act_type: a}}}}]",
             "main_conf.conv_mod_act_type: a student has",
         ),
         (
