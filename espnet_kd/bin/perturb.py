@@ -28,6 +28,7 @@ from espnet_kd.data.perturbation import (
     read_response,
     sound_files,
 )
+from espnet_kd.data.sampling import by_name
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.progress import track
 from espnet_kd.scoring.conditions import CONDITION, LABELS, SOURCE, read_labels
@@ -166,8 +167,7 @@ def chosen(data: Path, tables: Tables, wanted: Robustness) -> List[str]:
             raise UserError(
                 f"{data}/{CONDITION}: no utterance has 'only: {wanted.only}'; there is {there}"
             )
-    count = min(wanted.utterances or len(names), len(names))
-    return [names[i * len(names) // count] for i in range(count)]
+    return by_name(names, wanted.utterances or len(names))
 
 
 def check_sources(

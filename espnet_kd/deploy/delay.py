@@ -14,6 +14,7 @@ from espnet_kd.common.records import Delay, Delayed
 from espnet_kd.data.audio import BadAudio, read_header
 from espnet_kd.data.audio import decode as read_audio
 from espnet_kd.data.kaldi_dir import read_data_dir
+from espnet_kd.data.sampling import by_name
 from espnet_kd.deploy.artifact import Artifact
 from espnet_kd.deploy.latency import Delays, Emission
 from espnet_kd.deploy.runtime import Runtime, runtime_class
@@ -39,7 +40,7 @@ class Utterance(NamedTuple):
 
 
 def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
-    """Choose utterances, spread evenly over the sets; the shortest first.
+    """Choose utterances of all sets by their names; the shortest first.
 
     Args:
         data: Data directories with audio and transcripts.
@@ -48,8 +49,8 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
     Raises:
         UserError: a directory is not complete, or a file cannot be read.
     """
-    utterances = []
-    for folder in data:
+    utterances = {}
+    for i, folder in enumerate(data):
         tables = read_data_dir(folder)
         sources = sources_of(tables, tables["wav.scp"])
         for name, file in sorted(tables["wav.scp"].items()):
@@ -60,11 +61,11 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
             seconds = header.frames / header.rate
             text, speaker = tables["text"][name], tables["utt2spk"][name]
             source = sources.get(name, name)
-            utterances.append(Utterance(Path(file), text, seconds, speaker, source))
-    total = sum(u.seconds for u in utterances)
+            utterances[f"{i}/{name}"] = Utterance(Path(file), text, seconds, speaker, source)
+    total = sum(u.seconds for u in utterances.values())
     number = max(1, int(len(utterances) * min(1.0, most / max(total, 1e-9))))
-    chosen = [utterances[(2 * k + 1) * len(utterances) // (2 * number)] for k in range(number)]
-    return sorted(chosen, key=lambda u: u.seconds)
+    chosen = by_name(list(utterances), number)
+    return sorted((utterances[name] for name in chosen), key=lambda u: u.seconds)
 
 
 def measure(

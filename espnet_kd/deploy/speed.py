@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 import numpy as np
 import soundfile
 
+from espnet_kd.data.sampling import ranked
 from espnet_kd.deploy.artifact import Artifact
 from espnet_kd.deploy.energy import ByModel
 from espnet_kd.deploy.runtime import HEAVY, Runtime, runtime_class
@@ -35,7 +36,7 @@ class Taken(NamedTuple):
 
 
 def choose(data: Sequence[Path]) -> List[Path]:
-    """Choose sound files, spread evenly over the sets: the same ones in every run.
+    """Choose sound files of all sets by the names of their utterances.
 
     At most `UTTERANCES` with at most `SECONDS` of audio, but `LEAST` where there are as many.
 
@@ -45,15 +46,20 @@ def choose(data: Sequence[Path]) -> List[Path]:
     Raises:
         UserError: a directory without one, or no utterance.
     """
-    files = [Path(file) for d in data for _, file in sorted(read_table(d / "wav.scp").items())]
+    files = {
+        f"{i}/{name}": Path(file)
+        for i, d in enumerate(data)
+        for name, file in read_table(d / "wav.scp").items()
+    }
     if not files:
         raise UserError(f"{data[0] / 'wav.scp'}: no utterance in it; format the audio again")
-    least = min(LEAST, len(files))
-    for number in range(min(UTTERANCES, len(files)), 0, -1):
-        chosen = [files[(2 * k + 1) * len(files) // (2 * number)] for k in range(number)]
-        if sum(_seconds(file) for file in chosen) <= SECONDS or number <= least:
+    chosen, seconds = set(), 0.0
+    for name in ranked(list(files))[:UTTERANCES]:
+        seconds += _seconds(files[name])
+        if seconds > SECONDS and len(chosen) >= LEAST:
             break
-    return chosen
+        chosen.add(name)
+    return [file for name, file in sorted(files.items()) if name in chosen]
 
 
 def _seconds(file: Path) -> float:

@@ -7,7 +7,6 @@ predictor, joiner and search.
 
 import copy
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
@@ -17,6 +16,7 @@ import numpy as np
 from espnet_kd.data.audio import BadAudio
 from espnet_kd.data.audio import decode as read_audio
 from espnet_kd.data.kaldi_dir import read_data_dir
+from espnet_kd.data.sampling import by_name
 from espnet_kd.device.features import FrontEnd
 from espnet_kd.device.networks import OnnxNetworks
 from espnet_kd.device.search import GreedySearch
@@ -66,11 +66,7 @@ class Utterances(Sequence[Utterance]):
             tables = read_data_dir(folder)
             names = list(tables["wav.scp"])
             self.known += len(names)
-            if most and most < len(names):
-                # Evenly spaced ones may be of one condition: strings are often there under each.
-                chosen = set(sorted(names, key=_digest)[:most])
-                names = [name for name in names if name in chosen]
-            for name in names:
+            for name in by_name(names, most or len(names)):
                 words = tables["text"][name].split()
                 self._places.append((folder, name, tables["wav.scp"][name], words))
 
@@ -141,10 +137,6 @@ class Reference(Protocol):
 def words_of(source: Exportable, labels: Sequence[int]) -> List[str]:
     """Spell labels out."""
     return [word.text for word in Spelling(source.tokens, source.token_type).words(labels)]
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
 
 
 @dataclasses.dataclass

@@ -1,6 +1,6 @@
 """Conditions under which models are heard again, `conf/robustness.yaml`, read and checked.
 
-utterances: 120                          # of each test set, evenly spaced; all by default
+utterances: 120                          # of each test set, by their names; all by default
 only: snr20                              # those with this label in utt2condition; all by default
 conditions:
   - {name: white_10dB, noise: white, snr: 10}
@@ -160,7 +160,7 @@ class Robustness(NamedTuple):
 
     Attributes:
         conditions: The conditions.
-        utterances: Utterances of each test set, evenly spaced; None: all.
+        utterances: Utterances of each test set, chosen by their names; None: all.
         only: Label in `utt2condition` of the utterances that are taken; empty: all are.
     """
 

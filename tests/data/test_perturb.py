@@ -116,11 +116,11 @@ def test_the_same_sounds_are_made_again(data):
         digests.append([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])
     assert digests[0] == digests[1] and len(set(digests[0])) == 6
     labels = read_table(out / "utt2condition")
-    assert {u: labels[u] for u in labels if u.startswith("s0-2")} == {
-        "s0-2-hiss": "hiss", "s0-2-talk": "talk", "s0-2-fast": "fast",
+    assert {u: labels[u] for u in labels if u.startswith("s1-1")} == {
+        "s1-1-hiss": "hiss", "s1-1-talk": "talk", "s1-1-fast": "fast",
     }  # fmt: skip
-    assert read_table(out / "utt2source")["s0-2-hiss"] == "r2"
-    assert read_table(out / "text")["s0-2-talk"] == "A B"
+    assert read_table(out / "utt2source")["s1-1-hiss"] == "r1"
+    assert read_table(out / "text")["s1-1-talk"] == "A B"
 
 
 def test_others_are_all_of_other_people_and_hardly_take_memory():
@@ -188,7 +188,7 @@ def test_a_folder_of_noise(data, capsys):
 def test_a_band_beyond_half_the_rate_is_told_of_its_condition(data, capsys):
     (data.parent / "c.yaml").write_text(CONDITIONS.replace("tempo: 1.25", "band: [300, 4000]"))
     told = "a band up to 4000 Hz needs more than 8000 samples a second; end it below 4000 Hz"
-    assert f"condition 'fast', utterance 's0-2': {told}" in refused(data, capsys)
+    assert f"condition 'fast', utterance 's1-1': {told}" in refused(data, capsys)
 
 
 def test_two_utterances_of_one_name_are_refused(data, capsys):
