@@ -1,8 +1,10 @@
 """Two processes give the gradient of one, and count errors together."""
 
+import functools
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ import torch
 from espnet_kd.espnet.dev_wer import DevWer
 from espnet_kd.scoring.counts import Counts
 from tests.espnet.tiny import build, tiny_config
+from tests.methods.toy_students import as_trained, derive
+from tests.recipe.toy import TRAINING, inside, write_teacher, write_yaml
 
 
 def big_batch():
@@ -43,13 +47,18 @@ def error_rates(rank):
     return dev.figures(True, 0)
 
 
-def rank_main(rank, port, kd, out):
+def cascade(folder):
+    """A derived student with a second exit, as it is trained, in validation's chunks."""
+    return as_trained(folder, folder / "init.pth")[0]
+
+
+def rank_main(rank, port, make, out):
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://localhost:{port}", rank=rank, world_size=2
     )
-    model = student(kd)
+    model = make()
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     gradients(wrapped, slice(2 * rank, 2 * rank + 2))
     torch.save(error_rates(rank), f"{out}.rates{rank}")
@@ -58,20 +67,44 @@ def rank_main(rank, port, kd, out):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_gradient_and_the_error_rates_of_one(kd, tmp_path):
+def gradient_of_two(make, out):
+    """Train a batch in two processes, half each; return the gradient of the first."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
-    out = tmp_path / "grads.pth"
-    torch.multiprocessing.spawn(rank_main, (port, kd, str(out)), nprocs=2)
-    model = student(kd)
+    torch.multiprocessing.spawn(rank_main, (port, make, str(out)), nprocs=2)
+    return torch.load(out, weights_only=True)
+
+
+def assert_as_one(make, out):
+    together, model = gradient_of_two(make, out), make()
     gradients(model, slice(0, 4))
-    together = torch.load(out, weights_only=True)
     assert set(together) == {n for n, _ in model.named_parameters()}
-    assert not any("teacher" in name for name in together)
     for name, p in model.named_parameters():
         # The end of a padded utterance sees zeros where reflection would be: hence 1e-3.
         assert (together[name] - p.grad).norm() <= 1e-3 * p.grad.norm() + 1e-6, name
+    return together
+
+
+def test_two_processes_give_the_gradient_and_the_error_rates_of_one(kd, tmp_path):
+    out = tmp_path / "grads.pth"
+    together = assert_as_one(functools.partial(student, kd), out)
+    assert not any("teacher" in name for name in together)
     for rank in range(2):
         rates = torch.load(f"{out}.rates{rank}", weights_only=True)
         assert rates == pytest.approx({"wer": 100 * 7 / 12, "wer_teacher": 30})
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_both_exits_of_a_cascade_learn_in_two_processes(tmp_path, strict):
+    options = {"lookahead_blocks": 1, "lookahead": 4, "strict": strict}
+    sizes = {"encoder": {"num_blocks": 2, "linear_size": 12}}
+    with inside(tmp_path):
+        write_teacher(Path("teacher"))
+        write_yaml("train.yaml", TRAINING)
+        code, err = derive("student", {"student": sizes, "method_conf": {"cascade": options}})
+        assert code == 0, err
+    make = functools.partial(cascade, tmp_path / "student")
+    together = assert_as_one(make, tmp_path / "grads.pth")
+    upper = [g for name, g in together.items() if name.startswith("kd_cascade.")]
+    assert upper and all(g.abs().sum() > 0 for g in upper)

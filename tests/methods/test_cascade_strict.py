@@ -19,7 +19,7 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.espnet_runtime import EspnetRuntime
 from espnet_kd.espnet.exportable_model import load_exportable
 from espnet_kd.espnet.model import DistilTransducer
-from espnet_kd.espnet.stock import attach, build, read_model
+from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.espnet.teacher import load_transducer
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cascade import CascadeOptions, second_exit_params, whole_sizes
@@ -28,6 +28,7 @@ from espnet_kd.spec.plan import parse_plan
 from tests.methods.toy_students import (
     EPOCHS,
     MODEL,
+    as_trained,
     derive,
     train,
     weights,
@@ -58,14 +59,7 @@ def here(place, monkeypatch):
 
 def training_form(checkpoint=f"run/{EPOCHS}epoch.pth"):
     """The form that is trained, with the weights of the last epoch, and its config."""
-    config = yaml.safe_load(Path("student/student.yaml").read_text())
-    model = build(config)
-    attached = attach(model, config["method_conf"])
-    model.load_state_dict(weights(checkpoint))
-    student = DistilTransducer.wrap(model, read_kd_conf({"objective": "none"}).complete())
-    student.terms += attached.terms
-    student.own_share = attached.own_share
-    return student.eval(), config
+    return as_trained(Path("student"), checkpoint)
 
 
 def both_students(checkpoint=f"run/{EPOCHS}epoch.pth"):

@@ -4,7 +4,11 @@ import shutil
 from pathlib import Path
 
 import torch
+import yaml
 
+from espnet_kd.espnet.model import DistilTransducer
+from espnet_kd.espnet.stock import attach, build
+from espnet_kd.spec.distillation import read_kd_conf
 from tests.recipe.toy import (
     TRAINING,
     call,
@@ -66,3 +70,15 @@ def write_trained(stage):
     shutil.copy("student/student.json", "run")  # where the recipe has it
     code, err = train("run")
     assert code == 0, err
+
+
+def as_trained(folder, checkpoint):
+    """The form that is trained, in evaluation mode, with weights of a checkpoint; its config."""
+    config = yaml.safe_load((folder / "student.yaml").read_text())
+    model = build(config)
+    attached = attach(model, config["method_conf"])
+    model.load_state_dict(weights(checkpoint))
+    student = DistilTransducer.wrap(model, read_kd_conf({"objective": "none"}).complete())
+    student.terms += attached.terms
+    student.own_share = attached.own_share
+    return student.eval(), config
