@@ -30,14 +30,17 @@ def device_section(content: Content) -> List[str]:
 
 
 def _table(variants: Sequence[Variant]) -> List[str]:
-    head = ["Model", "Format", "Bytes", "Smaller", "RTF", "Peak MiB", "Latency ms"]
-    head += ["Delay ms", "first token", "last token", "frames alone", "WER %", "difference"]
+    energy = any(v.joules_per_hour is not None for v in variants)
+    head = ["Model", "Format", "Bytes", "Smaller", "RTF", *["J per hour"] * energy]
+    head += ["Peak MiB", "Latency ms", "Delay ms", "first token", "last token", "frames alone"]
+    head += ["WER %", "difference"]
     body = []
     for v in variants:
         rtf = f"{v.rtf['median']:.4f} ({v.rtf['p95']:.4f})" if v.rtf else UNKNOWN
         form = f"{v.format} \\*" if v.beyond else v.format
         cells = [v.model, form, f"{v.bytes:,}", f"{variants[0].bytes / v.bytes:.1f} ×"]
-        cells += [rtf, number(v.decode_memory_mb, 0), number(v.latency_ms, 0)]
+        cells += [rtf, *[number(v.joules_per_hour, 0)] * energy, number(v.decode_memory_mb, 0)]
+        cells += [number(v.latency_ms, 0)]
         cells += [_late(v.delay.get(kind)) for kind in ("token", "first", "last", "frames")]
         cells += [number(v.wer, 2)]
         diff = v.wer_diff
@@ -55,8 +58,9 @@ def _legend(content: Content) -> List[str]:
         "- *Format*: `ESPnet` is the checkpoint in PyTorch, the others are exported folders "
         "under onnxruntime. *Bytes*: the files that hold the model's numbers. *Smaller*: how many "
         "times they go into the first teacher's checkpoint.",
-        "- *RTF* and *Peak MiB*: of the recipe's search, as above, all formats in turn in one "
-        "process on one thread; memory of each in a process of its own, imports included.",
+        "- *RTF*, *J per hour* where it is known, and *Peak MiB*: of the recipe's search, as "
+        "above, all formats in turn in one process on one thread; memory of each in a process of "
+        "its own, imports included.",
     ]
     delay = content.delay
     if delay is None:

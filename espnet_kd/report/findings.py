@@ -186,13 +186,13 @@ def read_content(
         variants,
         delay,
         margin or Margin(),
-        *_families(rows, test_sets, scores),
+        *_families(rows, test_sets, scores, also.watts),
         drawn_by,
     )
 
 
 def _families(
-    rows: Sequence[Row], test_sets: Sequence[str], scores: Scores
+    rows: Sequence[Row], test_sets: Sequence[str], scores: Scores, watts: Optional[float]
 ) -> Tuple[List[FamilyResult], Dict[str, Tuple[Cost, Cost]]]:
     """Compare the families of sizes, and count what they cost."""
     first, *students = rows
@@ -204,7 +204,7 @@ def _families(
                 trainings_of(past, [pair[k] for pair in family.sizes]),
                 Path(first.dir),
                 first.params,
-            )
+            ).at_power(watts)
             for k in range(2)
         )
         costs[family.against] = a, b

@@ -29,6 +29,7 @@ class Variant:
         bytes: Size of the files that hold its numbers.
         rtf: Real-time factor, median and 95th percentile.
         decode_memory_mb: Peak memory of loading and decoding, 2^20 bytes.
+        joules_per_hour: Energy of decoding an hour of audio, in joules.
         latency_ms: Longest time that a frame waits for what is behind it.
         chunk_ms: Length of a chunk.
         delay: Delays of tokens by kind: `token`, `first`, `last`, `frames` (without the waiting
@@ -45,6 +46,7 @@ class Variant:
     bytes: int
     rtf: Optional[Factor]
     decode_memory_mb: Optional[float]
+    joules_per_hour: Optional[float]
     latency_ms: Optional[float]
     chunk_ms: Optional[float]
     delay: Dict[str, Optional[Late]]
@@ -151,6 +153,7 @@ def _variant(
         size,
         rtf,
         measured.get("peak_memory_mb") if measured else None,
+        measured.get("joules_per_hour") if measured else None,
         late.get("latency_ms") if late else None,
         late.get("chunk_ms") if late else None,
         _kinds(late) if late else {},

@@ -81,7 +81,7 @@ def test_a_first_step_made_once_and_a_second_exit_are_told_of(report, tmp_path, 
     conf = "encoder_conf: {cascade: {causal_blocks: 2, lookahead: 16}}\n"
     Path("exp/asr_scratch/config.yaml").write_text(conf)
     names = ("teacher", "stage1", "stage2", "one_shot", "scratch")
-    assert run(names, "--also_on=stage1=one_shot") == 0
+    assert run(names, "--also_on=stage1=one_shot", "--train_watts=250") == 0
     data = json.loads(Path("exp/results.json").read_text())
     (family,) = data["families"]
     assert family["shared"] == [["stage1", "stage1"]] and len(family["sizes"]) == 2
@@ -89,7 +89,11 @@ def test_a_first_step_made_once_and_a_second_exit_are_told_of(report, tmp_path, 
     assert [m["name"] for m in data["models"] if "not_stock" in m] == ["scratch"]
     both = family["cost"], family["cost_against"]
     assert [cost["updates"] for cost in both] == [100, 140]  # the first step is of both
+    kwh = [250 * cost["seconds"] / 3.6e6 for cost in both]
+    assert [cost["kwh"] for cost in both] == pytest.approx(kwh, rel=1e-3)
     text = Path("exp/RESULTS.md").read_text()
+    (costs,) = (x for x in text.splitlines() if x.startswith("| All trainings of a family |"))
+    assert costs.endswith("| kWh |")
     assert "| – | the same step |" in text and "*The same step*" in text
     assert "- *Made once*: stage1 is also that of one shot, which would have trained" in text
     assert "- *Lookahead*: the second student of a training with `cascade`" in text

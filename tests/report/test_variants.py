@@ -130,8 +130,25 @@ def test_each_student_in_each_format_has_a_row(exp, capsys):
         assert report(exp, option) == 1 and said in capsys.readouterr().err
 
 
+def test_a_format_has_its_joules_where_they_are_known(exp):
+    speed = json.loads((exp / SPEED.file).read_text())
+    named = f"--exported=s1/int8={exp}/asr_s1/exported/int8"
+    speed["energy"] = {"counters": ["package-0"]}
+    speed["models"]["s1/int8"]["joules_per_hour"] = 321.4
+    kept = (exp / SPEED.file).read_text()
+    write_json(exp / SPEED.file, speed)
+    assert report(exp, named) == 0
+    (exp / SPEED.file).write_text(kept)
+    section = (exp / "RESULTS.md").read_text().partition("## On a device")[2]
+    assert "| RTF | J per hour | Peak MiB |" in section
+    assert "| s1 | int8 | 3,300 |" in section and "| 0.0300 (0.0600) | 321 | 300 |" in section
+    assert report(exp, named) == 0
+    section = (exp / "RESULTS.md").read_text().partition("## On a device")[2]
+    assert "| RTF | Peak MiB |" in section
+
+
 def test_what_is_beyond_the_margin_is_marked_and_on_no_front(exp):
-    good = Variant("s1", "int8", "x", 10, None, None, None, None, {}, 1.0, None)
+    good = Variant("s1", "int8", "x", 10, None, None, None, None, None, {}, 1.0, None)
     bad = replace(good, format="int4", bytes=5, beyond="WER is 2.00 points higher")
     assert front_names([good, bad], [10.0, 5.0]) == ["s1 int8"]
     path = exp / "asr_s1/exported/int8/model.json"
