@@ -13,11 +13,11 @@ from espnet_kd.data.label_selection import (
     Label,
     best_share,
     confidences,
-    evenly,
     median_labels,
     source_count,
     voted_labels,
 )
+from espnet_kd.data.sampling import by_name
 from espnet_kd.data.tokens import tokenizer
 from espnet_kd.errors import UserError, run_main
 from espnet_kd.fileio import atomic_open, read_table, write_table
@@ -155,7 +155,7 @@ def _add_source(
     text_shapes: Dict[str, str],
     speech_shapes: Dict[str, str],
 ) -> int:
-    """Add labelled utterances, evenly spaced, to tables and shapes; return their number.
+    """Add labelled utterances, chosen by their names, to tables and shapes; return their number.
 
     Raises:
         UserError: an utterance is in both sets.
@@ -165,7 +165,7 @@ def _add_source(
     both = [utt for utt in names if utt in text_shapes]
     if both:
         raise UserError(f"{args.source}: '{both[0]}' is an utterance of {args.data}, too")
-    chosen = evenly(names, source_count(len(text_shapes), args.keep_source))
+    chosen = by_name(names, source_count(len(text_shapes), args.keep_source))
     files = (f"text_shape.{args.token_type}", "speech_shape")
     for name, shapes in zip(files, (text_shapes, speech_shapes)):
         table = read_table(f"{args.source_shapes}/{name}")

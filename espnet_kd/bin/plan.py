@@ -95,7 +95,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
 
     with quiet_import():
         from espnet_kd.espnet.estimate import Planned, derive_all
-        from espnet_kd.espnet.plan_checks import check_plan
+        from espnet_kd.espnet.plan_checks import check_chunks, check_plan
         from espnet_kd.espnet.stock import read_model
     from espnet_kd.plan.draft import draft, geometric, stages_for, table
     from espnet_kd.students.checkpoint_size import beside, checkpoint_bytes
@@ -120,6 +120,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     with plan.lines_in_messages():
         if args.plan:
             check_plan(stages, teacher.sizes, base, others)
+            check_chunks(stages, base, teacher.config)
         students = derive_all(stages, teacher, base, others)
     rows = [_row("teacher", "", teacher)]
     rows += [_row(s.name, str(s.target or ""), m) for s, m in zip(stages, students)]

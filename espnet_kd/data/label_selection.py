@@ -160,12 +160,6 @@ def best_share(scores: Mapping[str, float], keep: float) -> List[str]:
     return [utt for utt in scores if utt in chosen]
 
 
-def evenly(names: Sequence[str], count: int) -> List[str]:
-    """Return so many of the names, evenly spaced; all where there are fewer."""
-    count = min(count, len(names))
-    return [names[i * len(names) // count] for i in range(count)]
-
-
 def source_count(kept: int, share: float) -> int:
     """Return how many labelled utterances are a share of all beside those that are kept."""
     return round(kept * share / (1.0 - share))

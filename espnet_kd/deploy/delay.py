@@ -14,7 +14,7 @@ from espnet_kd.common.records import Delay, Delayed
 from espnet_kd.data.audio import BadAudio, read_header
 from espnet_kd.data.audio import decode as read_audio
 from espnet_kd.data.kaldi_dir import read_data_dir
-from espnet_kd.data.sampling import by_name
+from espnet_kd.data.sampling import ranked
 from espnet_kd.deploy.artifact import Artifact
 from espnet_kd.deploy.latency import Delays, Emission
 from espnet_kd.deploy.runtime import Runtime, runtime_class
@@ -62,10 +62,14 @@ def choose(data: Sequence[Path], most: float = SECONDS) -> List[Utterance]:
             text, speaker = tables["text"][name], tables["utt2spk"][name]
             source = sources.get(name, name)
             utterances[f"{i}/{name}"] = Utterance(Path(file), text, seconds, speaker, source)
-    total = sum(u.seconds for u in utterances.values())
-    number = max(1, int(len(utterances) * min(1.0, most / max(total, 1e-9))))
-    chosen = by_name(list(utterances), number)
-    return sorted((utterances[name] for name in chosen), key=lambda u: u.seconds)
+    chosen: List[Utterance] = []
+    seconds = 0.0
+    for name in ranked(list(utterances)):
+        seconds += utterances[name].seconds
+        if seconds > most and chosen:
+            break
+        chosen.append(utterances[name])
+    return sorted(chosen, key=lambda u: u.seconds)
 
 
 def measure(

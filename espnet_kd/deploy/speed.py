@@ -11,7 +11,7 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 import soundfile
@@ -53,7 +53,8 @@ def choose(data: Sequence[Path]) -> List[Path]:
     }
     if not files:
         raise UserError(f"{data[0] / 'wav.scp'}: no utterance in it; format the audio again")
-    chosen, seconds = set(), 0.0
+    chosen: Set[str] = set()
+    seconds = 0.0
     for name in ranked(list(files))[:UTTERANCES]:
         seconds += _seconds(files[name])
         if seconds > SECONDS and len(chosen) >= LEAST:

@@ -13,7 +13,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.espnet.first_conformer import first_weights
 from espnet_kd.espnet.measure import Sample
 from espnet_kd.espnet.moments import moments_for, place_in_schedule
-from espnet_kd.espnet.plan_checks import check_options, check_plan
+from espnet_kd.espnet.plan_checks import check_chunks, check_options, check_plan
 from espnet_kd.espnet.stock import build, forward_check, read_model
 from espnet_kd.fileio import atomic_open, atomic_path, save_tensors
 from espnet_kd.methods import method_named
@@ -158,6 +158,7 @@ def derive(
     first = teacher if same else read_model(first_exp, first_model, template)
     others = beside(first.net.state_dict(), first.config).trained_with(base.options)
     check_plan(planned, first.sizes, base, others)
+    check_chunks(planned, base, teacher.config)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files

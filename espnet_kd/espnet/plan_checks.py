@@ -1,7 +1,7 @@
 """Checks of a plan that need ESPnet or a teacher, before the first student is trained."""
 
 import contextlib
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
@@ -31,6 +31,30 @@ def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
         for key in part.options:
             if key not in known:  # hundreds are known: not listed
                 raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
+
+
+def check_chunks(
+    stages: Sequence[Stage], base: TrainingConfig, teacher: Mapping[str, Any]
+) -> None:
+    """Refuse chunks where training draws none.
+
+    Args:
+        stages: Stages of a plan.
+        base: The recipe's training config for students.
+        teacher: Config of the model that they come from.
+
+    Raises:
+        UserError: a training names chunks, and the teacher's encoder is not trained in any.
+    """
+    main = (teacher.get("encoder_conf") or {}).get("main_conf") or {}
+    if main.get("dynamic_chunk_training"):
+        return
+    for part in (base, *(stage.train for stage in stages)):
+        for key in part.chunks:
+            raise UserError(
+                f"{part.where}: encoder_conf.main_conf.{key}: no chunks are drawn: the teacher's "
+                "encoder is not trained in any (dynamic_chunk_training is false); leave it out"
+            )
 
 
 def check_plan(

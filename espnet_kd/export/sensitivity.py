@@ -18,6 +18,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from espnet_kd.data.sampling import by_name
 from espnet_kd.device.description import GRAPHS
 from espnet_kd.device.features import FrontEnd
 from espnet_kd.device.networks import BLANK, OnnxNetworks
@@ -89,7 +90,8 @@ def choose(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / form
         write_folder(graphs, "float32", path)
-        paths = Paths(OnnxNetworks(path), valid[:: max(1, len(valid) // LISTENED)])
+        some = by_name([str(number) for number in range(len(valid))], LISTENED)
+        paths = Paths(OnnxNetworks(path), [valid[int(number)] for number in some])
 
         def measured(keep: Sequence[str]) -> Lost:
             write_folder(graphs, form, path, keep)

@@ -1,6 +1,7 @@
 """Additions to a method that trains what is decoded: keys of its `method_conf`, a file each.
 
-An addition changes how a student is trained, never what stock ESPnet decodes. `cut` and `retrain`
+An addition changes how a student is trained, never what stock ESPnet decodes of it (a second one
+beside it may be ours: a strict cascade's look-ahead). `cut` and `retrain`
 take all of `ADDITIONS`; one that is not asked for is not there: bit for bit, and in no file.
 """
 

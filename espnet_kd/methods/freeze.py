@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Sequence, Tuple
 
-from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.errors import UserError
 from espnet_kd.methods.additions import Addition
 from espnet_kd.methods.protocol import Attached, Job, Prepared
 from espnet_kd.spec.option import option
+from espnet_kd.spec.values import words
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +30,9 @@ def read_parts(where: str, value: Any) -> Tuple[str, ...]:
     """Return the names of parts.
 
     Raises:
-        UserError: another name, a name twice, or no list.
+        UserError: see `spec.values.words`.
     """
-    if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where}: expected a list of {', '.join(PARTS)}, found {shown(value)}")
-    for name in value:
-        check_choice(where, name, list(PARTS))
-    if len(set(value)) < len(value):
-        raise UserError(f"{where}: a name stands twice in {shown(value)}")
-    return tuple(value)
+    return tuple(words(where, value, PARTS))
 
 
 class Freeze(Addition):

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Callable, List, Mapping, Sequence
 
-from espnet_kd.errors import UserError, check_choice, shown
+from espnet_kd.spec.values import words
 
 BLOCK = r"encoders\.blocks\.\d+\."
 # By the end of the names of modules.
@@ -17,34 +17,20 @@ MATRICES = {
 
 
 def reader(places: Mapping[str, str]) -> Callable[[str, Any], List[str]]:
-    """Return the reader of a list of words.
+    """Return the reader of a list of words (`spec.values.words`).
 
     Args:
         places: Pattern of each word.
     """
-
-    def read_places(where: str, value: Any) -> List[str]:
-        """Return the words.
-
-        Raises:
-            UserError: no list, or another word.
-        """
-        if not isinstance(value, list):
-            words = ", ".join(places)
-            raise UserError(f"{where}: expected a list of {words}, found {shown(value)}")
-        for word in value:
-            check_choice(where, word, places)
-        return value
-
-    return read_places
+    return lambda where, value: words(where, value, places)
 
 
-def chosen(name: str, words: Sequence[str], places: Mapping[str, str]) -> bool:
+def chosen(name: str, where: Sequence[str], places: Mapping[str, str]) -> bool:
     """Tell whether one of the words stands for a module.
 
     Args:
         name: Name of the module.
-        words: The words.
+        where: The words.
         places: Pattern of each word.
     """
-    return any(re.search(f"{places[word]}$", name) for word in words)
+    return any(re.search(f"{places[word]}$", name) for word in where)

@@ -24,7 +24,7 @@ from espnet_kd.errors import UserError
 from espnet_kd.methods.additions import Addition, with_facts
 from espnet_kd.methods.callbacks import Callback, Run
 from espnet_kd.methods.protocol import Attached, Job, Prepared, Term
-from espnet_kd.spec.family_plan import MOST_MEMBERS, Size, read_members
+from espnet_kd.spec.family_plan import MOST_MEMBERS, Size, check_draw, read_members
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
 
@@ -63,6 +63,7 @@ def read_nested(where: str, value: Any) -> Nested:
     nested = read(Nested, value, where, "{members: [{target: 0.3}]}")
     if not nested.members:
         raise UserError(f"{where}: no 'members'; list the smaller ones, the larger first")
+    check_draw(where, nested.written.get("draw", 0), len(nested.members) - 1)
     return nested
 
 

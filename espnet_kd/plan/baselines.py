@@ -62,6 +62,7 @@ _PLAIN = {
     "relations": None,
     "relation_weight": 0.0,
     "curriculum": None,
+    "two_modes": None,
 }
 
 PATHS: Dict[str, Path] = {
@@ -337,6 +338,9 @@ def _one_step(
             raise UserError(f"{plan.path}: no stage distils, which --paths {path} is to compare")
         source = _changed(distils[-1], kind, path, name)
         student = dataclasses.replace(student, kd=source.kd, train=source.train, **_labels(source))
+    # The last of all steps inherits the chunks that one before it is trained for.
+    chunks = [step.train for step in steps]
+    student = dataclasses.replace(student, train=student.train.with_chunks_of(*chunks))
     if {PREVIOUS, FIRST} <= set(student.label_teachers or ()):
         raise UserError(
             f"{student.at('label_teachers')}: '{PREVIOUS}' and '{FIRST}' are one model on --paths "

@@ -12,7 +12,7 @@ from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions
 from espnet_kd.spec.conditions_file import load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
-from espnet_kd.spec.training_config import read_training
+from espnet_kd.spec.training_config import check_model, read_training
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
 CONFIGS = {
@@ -68,6 +68,8 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
     ):
         if wanted(numbers):
             yield from _check_training(values[config], f"--{words}", values[words])
+            if words == "kd_args":
+                yield from _check_students_model(values[words])
     trains = wanted((10, 16) if imports else (10, 11, 16))
     for name, known in (
         ("asr_args", training_names() if trains else None),
@@ -147,6 +149,19 @@ def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:
         yield "--inference_args: --streaming is --use_streaming true in the recipe; give that"
     elif not streams and config.get("streaming"):
         yield f"{path}: streaming is --use_streaming true in the recipe; give that, too"
+
+
+def _check_students_model(words: str) -> Iterator[str]:
+    """Refuse options of a training that make a model: a student's is derived before."""
+    options = TrainingOptions()
+    options.add_words(words)
+    if "encoder_conf" in options.options:
+        yield "--kd_args: --encoder_conf: chunks stand in `train` of a stage of the plan"
+        del options.options["encoder_conf"]
+    try:
+        check_model(options.options, "--kd_args: --")
+    except UserError as e:
+        yield str(e)
 
 
 def _check_training(path: str, option: str, words: str) -> Iterator[str]:

@@ -141,11 +141,7 @@ def read_family(
         raise UserError(f"{where}: no 'members'; list their sizes, the largest first")
     family = read(Family, {key: entry[key] for key in options if key in entry}, where)
     between = max(0, len(family.members) - 2)
-    if family.written.get("draw", 0) > between:
-        raise UserError(
-            f"{where}.draw: found {family.draw}, and there are {between} members between the "
-            "largest and the smallest to draw from; leave it out, or say so many at most"
-        )
+    check_draw(where, family.written.get("draw", 0), between)
     for key in ("in_place", "finish") if len(family.members) == 1 else ():
         if key in family.written:
             raise UserError(
@@ -177,3 +173,21 @@ def read_family(
         last = {**alone, **place, **member.written}
         members.append(read_stage(f"{where}.members[{i}]", number + i, last, None, of_all))
     return members
+
+
+def check_draw(where: str, draw: int, between: int) -> None:
+    """Refuse to draw more members in an update than there are to draw from.
+
+    Args:
+        where: Place in the plan.
+        draw: Members to draw.
+        between: Members between the largest and the smallest.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if draw > between:
+        raise UserError(
+            f"{where}.draw: found {draw}, and there are {between} members between the "
+            "largest and the smallest to draw from; leave it out, or say so many at most"
+        )

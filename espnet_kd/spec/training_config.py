@@ -23,6 +23,7 @@ MAKES_MODEL = (
     "token_list input_size frontend frontend_conf normalize normalize_conf encoder decoder "
     "decoder_conf joint_network_conf"
 ).split()
+OF_STAGE = ("method_conf", "init_moments")  # derivation writes them
 THE_TEACHERS = (
     "a student has its teacher's model, with the sizes that `student` or `target` of its stage "
     "says; leave it out"
@@ -54,6 +55,19 @@ class TrainingConfig:
         """Return the epoch that training ends with, if it is named."""
         return self.options.get("max_epoch")
 
+    @property
+    def chunks(self) -> Dict[str, Any]:
+        """Return what it says of the chunks that are drawn in training."""
+        return dict(self.options.get("encoder_conf", {}).get("main_conf", {}))
+
+    def with_chunks_of(self, *others: "TrainingConfig") -> "TrainingConfig":
+        """Return the same with the chunks of other configs, each over those before."""
+        chunks = {key: value for other in others for key, value in other.chunks.items()}
+        if not chunks:
+            return self
+        conf = {"encoder_conf": {"main_conf": chunks}}
+        return dataclasses.replace(self, options={**self.options, **conf})
+
 
 def read_config(path: Optional[str]) -> TrainingConfig:
     """Read the students' training config; no path: an empty one.
@@ -78,10 +92,11 @@ def read_train(where: str, options: Any) -> TrainingConfig:
         UserError: no options by name, a wrong value of an option that we know, or one that
             makes the model.
     """
-    if not isinstance(options or {}, dict):
+    options = {} if options is None else options
+    if not isinstance(options, dict):
         raise UserError(f"{where}: expected options by name, found {shown(options)}")
-    check_model(options or {}, f"{where}.")
-    return read_training(options or {}, where, f"{where}.")
+    check_model(options, f"{where}.")
+    return read_training(options, where, f"{where}.")
 
 
 def read_training(
@@ -119,6 +134,12 @@ def check_model(options: Mapping[str, Any], prefix: str) -> None:
     for key in MAKES_MODEL:
         if key in options:
             raise UserError(f"{prefix}{key}: {THE_TEACHERS}")
+    for key in OF_STAGE:
+        if key in options:
+            raise UserError(
+                f"{prefix}{key}: is written by derivation; a method's options stand in the stage, "
+                "beside its `train`"
+            )
     where, conf = _below(prefix, "encoder_conf", options)
     for key in conf:
         if key != "main_conf":

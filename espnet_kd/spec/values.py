@@ -4,9 +4,9 @@ import contextlib
 import math
 import sys
 from fractions import Fraction
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Tuple
 
-from espnet_kd.errors import UserError, shown
+from espnet_kd.errors import UserError, check_choice, shown
 
 MOST = 10**6  # of whatever a plan counts or weighs
 
@@ -73,6 +73,24 @@ def text(where: str, value: Any) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: expected text, found {shown(value)}; write it in quotes")
     return value
+
+
+def words(where: str, value: Any, choices: Iterable[str]) -> List[str]:
+    """Return words of a list, each of which is one of some choices and stands there once.
+
+    Raises:
+        UserError: no list, an empty one, another word, or one twice.
+    """
+    choices = list(choices)
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where}: expected a list of {', '.join(choices)}, found {shown(value)}")
+    if not value:
+        raise UserError(f"{where}: the list is empty; name {', '.join(choices)}, or leave it out")
+    for word in value:
+        check_choice(where, word, choices)
+    if len(set(value)) < len(value):
+        raise UserError(f"{where}: a name stands twice in {shown(value)}")
+    return list(value)
 
 
 def truth(where: str, value: Any) -> bool:

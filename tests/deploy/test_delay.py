@@ -137,6 +137,9 @@ def test_utterances_are_spread_over_the_sets(run):
     assert len(few) == 2 and few[0].seconds <= few[1].seconds and few[0].text.startswith("AB C")
     assert len(delay.choose([run / "d"])) == 5
     assert len(delay.choose([run / "d"], 0.1)) == 1
+    for most in (0.5, 1.0, 1.5, 2.0):  # once the mean length was counted on
+        chosen = delay.choose([run / "d"] * 3, most)
+        assert len(chosen) == 1 or sum(u.seconds for u in chosen) <= most
 
 
 def test_exported_models_know_one_search(tmp_path):

@@ -275,3 +275,15 @@ def test_a_training_config_that_holds_a_model_is_refused(here, tmp_path):
     assert code == 1
     assert "whole.yaml:" in err and "encoder_conf" in err and "a student has its teacher's" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_chunks_of_a_teacher_that_is_trained_in_none_are_refused(here, tmp_path):
+    """The words would stand in the student's config, and mean nothing."""
+    conf = {**tiny_config()["encoder_conf"], "main_conf": {}}
+    write_teacher(tmp_path / "whole", encoder_conf=conf)
+    chunks = {"encoder_conf": {"main_conf": {"short_chunk_size": 2}}}
+    stages = [{"target": 0.7}, {"target": 0.5, "train": chunks}]
+    write_yaml("plan.yaml", {"stages": stages})
+    words = [*WORDS, "--teacher_exp", str(tmp_path / "whole"), "--out", str(tmp_path / "out")]
+    code, err = call("derive_student", words)
+    assert code == 1 and "stages[1].train: encoder_conf.main_conf.short_chunk_size: no chu" in err

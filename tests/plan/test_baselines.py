@@ -1,5 +1,7 @@
 """Other ways to the same sizes: who they learn from, for how long, with what."""
 
+import dataclasses
+
 import pytest
 
 from espnet_kd.errors import UserError
@@ -183,6 +185,44 @@ def test_a_last_step_that_only_fine_tunes(tmp_path):
     path.write_text("stages: [{target: 0.5, objective: none}]")
     with pytest.raises(UserError, match="no stage distils, which --paths one_shot is to compare"):
         students(load_plan(str(path)), "one_shot")
+
+
+# How an objective compares, and what has no effect without a loss of its own.
+MANNER = set(
+    "objective divergence temperature normalize frame_shift top_k lattice band_kept band_rows "
+    "weight weight_schedule auxiliary_weights auxiliary_future teacher_features teacher_context "
+    "teacher_dtype agreement_every valid_chunk_size teacher_cache teacher_config teacher_model "
+    "first_teacher_config first_teacher_model written".split()
+)
+
+
+def test_ablations_of_one_objective_have_no_other_loss():
+    """A new option of distillation is either switched off for them, or not a loss."""
+    plain = PATHS["one_shot_collapsed"].kd
+    for field in dataclasses.fields(Distillation):
+        if field.name not in MANNER:
+            assert plain[field.name] == getattr(NONE, field.name), field.name
+
+
+def test_one_step_has_the_chunks_of_the_steps_in_whose_place_it_is(tmp_path):
+    path = tmp_path / "compression.yaml"
+    short = "{encoder_conf: {main_conf: {short_chunk_size: 4}}, batch_size: 2}"
+    more = "{encoder_conf: {main_conf: {num_left_chunks: 8}}, batch_size: 3}"
+    path.write_text(
+        f"stages:\n- {{target: 0.6, train: {short}}}\n- {{target: 0.5, train: {more}}}\n"
+        "- {target: 0.4}\n"
+    )
+    paths = ("progressive", "one_shot", "scratch")
+    found = students(load_plan(str(path)), *paths, at=["stage2", "stage3"])
+    for name, chunks in {
+        "stage3": {},  # it has its teacher's
+        "one_shot_stage2": {"short_chunk_size": 4, "num_left_chunks": 8},
+        "one_shot_stage3": {"short_chunk_size": 4, "num_left_chunks": 8},
+        "scratch_stage3": {"short_chunk_size": 4, "num_left_chunks": 8},
+    }.items():
+        assert found[name].train.chunks == chunks, name
+    assert "batch_size" not in found["one_shot_stage3"].train.options
+    assert found["one_shot_stage2"].train.options["batch_size"] == 3
 
 
 def test_ablations_are_variations_of_one_thing_each(plan):

@@ -63,7 +63,7 @@ class Recipe:
         (self.dir / "x").symlink_to(root / "sound")
         self.write("conf/compression.yaml", PLAN)
         for name in "train_teacher", "train_student":
-            self.write(f"conf/{name}.yaml", "frontend: default\n")
+            self.write(f"conf/{name}.yaml", "patience: 9\n")
         self.write("conf/decode.yaml", "beam_size: 2\n")
         self.calls_file = root / "calls"
         # A machine on which nothing is missing that options may ask for.

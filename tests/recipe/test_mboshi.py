@@ -200,9 +200,11 @@ def test_an_arm_begins_with_a_copy_of_another_arms_student(tmp_path):
     assert run("b").returncode == 0 and (copy / "kept").exists()  # it is copied once
     assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not 'a'\n"
     (folder / "table").write_text("a --kd_tag kd\nb --after aa:half --kd_tag kd\nc --after")
-    told = "evidence.sh: error: table: b: --after: no arm 'aa'; there are a b c\n"
+    told = "evidence.sh: error: table: b: --after: no arm 'aa' in it or in exp; there are a b c\n"
     assert run("a b").stderr == told  # before a is trained
     assert run("c").stderr == "evidence.sh: error: table: c: --after ARM:STAGE, not ''\n"
+    (folder / "table").write_text("d --after a:half --kd_tag kd")  # another list has run it
+    assert run("d").returncode == 0 and (folder / "exp/d/seed1/kd_half/.done.manifest").exists()
 
 
 @pytest.mark.parametrize("way", ["rule", "sensitivity"])

@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(prerequisites, "gpus", lambda: 1)
     Path("conf").mkdir()
     for name in "train_teacher", "train_student":
-        Path(f"conf/{name}.yaml").write_text("frontend: default\nmax_epoch: 3\n")
+        Path(f"conf/{name}.yaml").write_text("optim: adam\nmax_epoch: 3\n")
     Path("conf/decode.yaml").write_text("beam_size: 2\n")
     Path("conf/compression.yaml").write_text(PLAN)
     Path("theirs").mkdir()
@@ -195,6 +195,12 @@ CASES = [
     ({"asr_args": "max_epoch 3"}, "--asr_args must begin with an option (--name value), not"),
     ({"asr_args": "--max_epohc 3"}, "--asr_args: unknown option --max_epohc (did you mean 'max_e"),
     ({"kd_args": "--kd_cnf=weight=1"}, "--kd_args: unknown option --kd_cnf (did you mean 'kd_co"),
+    ({"kd_args": "--decoder_conf hidden_size=8"}, "--kd_args: --decoder_conf: a student h"),
+    ({"kd_args": "--token_list x"}, "--kd_args: --token_list: a student has its teacher's model"),
+    (
+        {"kd_args": "--encoder_conf main_conf.short_chunk_size=4"},
+        "--kd_args: --encoder_conf: chunks stand in `train` of a stage of the plan",
+    ),
     ({"inference_args": "--beam 2 --nbets 1"}, "--inference_args: unknown option --nbets (did"),
     (
         {"feats_normalize": "utterance_mvn", "use_streaming": "true"},

@@ -92,6 +92,27 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
             "train.decoder_conf: a student has",
         ),
         ("stages: [{target: 0.5, train: {token_list: t}}]", "train.token_list: a student has"),
+        (
+            "stages: [{target: 0.5, train: {method_conf: {tied: true}}}]",
+            "is written by derivation",
+        ),
+        ("stages: [{target: 0.5, train: {init_moments: m}}]", "init_moments: is written by deriv"),
+        ("stages: [{target: 0.5, train: []}]", r"train: expected options by name, found '\[\]'"),
+        ("stages: [{target: 0.5, train: false}]", "train: expected options by name, found 'fals"),
+        (
+            "stages: [{student: {}, method: quantise, method_conf: {bits: 4, where: []}}]",
+            "method_conf.where: the list is empty; name feed_forward",
+        ),
+        (
+            "stages: [{target: 1, method: low_rank, method_conf: {where: [attention, attention]"
+            "}}]",
+            "where: a name stands twice",
+        ),
+        ("stages: [{target: 0.5, method_conf: {freeze: []}}]", "freeze: the list is empty; name"),
+        (
+            "stages: [{target: 0.5, method_conf: {nested: {members: [{target: 0.3}], draw: 1}}}]",
+            "nested.draw: found 1, and there are 0 members between",
+        ),
         ("stages: [{target: 0.5, name: a}, {target: 0.4, name: a}]", "duplicate name 'a'"),
         ("stages: [{target: 0.5, init: random, blocks: skip_loss}]", "init 'random' inherits not"),
         (

@@ -32,7 +32,7 @@ def recipe(tmp_path):
     recipe.write("run.sh", RUN_SH.format(options=" ".join(words)))
     recipe.write("conf/mini/compression.yaml", PLAN)
     for name in "mini/train_teacher", "mini/train_student":
-        recipe.write(f"conf/{name}.yaml", "frontend: default\n")
+        recipe.write(f"conf/{name}.yaml", "optim: adam\n")
     recipe.write("conf/small/decode.yaml", "beam_size: 2\n")
     (tmp_path / "corpus").mkdir()
     return recipe

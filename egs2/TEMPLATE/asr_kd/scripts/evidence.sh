@@ -6,6 +6,7 @@
 # each: its name, and options of run.sh. Its teacher is exp/asr_teacher unless they name another
 # (--asr_exp). A line that begins with `--after ARM:STAGE` starts with a copy of that arm's student
 # of that stage, which it recognises if it would be made alike: the same --kd_tag, the same stage.
+# That arm stands in the list, too, or has been run by another list.
 set -e
 set -u
 set -o pipefail
@@ -97,8 +98,8 @@ for arm in ${arms}; do
     read -r first after _ <<<"${options["${arm}"]} . ."
     [ "${first}" = --after ] || continue
     [[ "${after}" == ?*:?* ]] || die "${table}: ${arm}: --after ARM:STAGE, not '${after%.}'"
-    [[ " ${known[*]} " == *" ${after%%:*} "* ]] ||
-        die "${table}: ${arm}: --after: no arm '${after%%:*}'; there are ${known[*]}"
+    [[ " ${known[*]} " == *" ${after%%:*} "* ]] || [ -d "exp/${after%%:*}" ] ||
+        die "${table}: ${arm}: --after: no arm '${after%%:*}' in it or in exp; there are ${known[*]}"
 done
 if [ -n "${out}" ] && [[ "${arms}" =~ [^\ ]\ +[^\ ] ]]; then
     die "--out ${out}: each of the arms ${arms} would write over it; name one arm, or leave it out"
