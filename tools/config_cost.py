@@ -132,7 +132,11 @@ def refuse_equal_parts(batch: Batch, shares: Sequence[float]) -> None:
 def trainings(args: argparse.Namespace) -> Dict[str, Training]:
     """Return what is to be measured, by name."""
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(args.vocabulary - 3)), "<sos/eos>"]
-    teacher = {**read_config(args.config).options, "token_list": tokens, "input_size": None}
+    teacher = {
+        **read_config(args.config, of_student=False).options,
+        "token_list": tokens,
+        "input_size": None,
+    }
     teacher.update(normalize=None, normalize_conf={})
     teacher.setdefault("frontend_conf", {})["fs"] = "16k"
     make = functools.partial(Training, device=args.device, threads=args.threads)

@@ -3,6 +3,7 @@
 import re
 from typing import Any, Callable, List, Mapping, Sequence
 
+from espnet_kd.errors import UserError
 from espnet_kd.spec.values import words
 
 BLOCK = r"encoders\.blocks\.\d+\."
@@ -17,12 +18,26 @@ MATRICES = {
 
 
 def reader(places: Mapping[str, str]) -> Callable[[str, Any], List[str]]:
-    """Return the reader of a list of words (`spec.values.words`).
+    """Return the reader of a list of words.
 
     Args:
         places: Pattern of each word.
     """
-    return lambda where, value: words(where, value, places)
+
+    def read_places(where: str, value: Any) -> List[str]:
+        """Return the words.
+
+        Raises:
+            UserError: none; or see `spec.values.words`.
+        """
+        chosen_words = words(where, value, places)
+        if not chosen_words:
+            raise UserError(
+                f"{where}: the list is empty; name {', '.join(places)}, or leave it out"
+            )
+        return chosen_words
+
+    return read_places
 
 
 def chosen(name: str, where: Sequence[str], places: Mapping[str, str]) -> bool:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
-from espnet_kd.common.yaml_file import Document, read_document, read_yaml
+from espnet_kd.common.yaml_file import Document, parse_yaml, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
@@ -159,9 +159,19 @@ def _check_students_model(words: str) -> Iterator[str]:
         yield "--kd_args: --encoder_conf: chunks stand in `train` of a stage of the plan"
         del options.options["encoder_conf"]
     try:
-        check_model(options.options, "--kd_args: --")
+        check_model(_typed(options.options), "--kd_args: --")
     except UserError as e:
         yield str(e)
+
+
+def _typed(value: Any) -> Any:
+    """Return values of a command line as a file would hold them."""
+    if isinstance(value, dict):
+        return {key: _typed(below) for key, below in value.items()}
+    try:
+        return parse_yaml(value, "--kd_args").data if isinstance(value, str) else value
+    except UserError:
+        return value
 
 
 def _check_training(path: str, option: str, words: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ the names). A few we read ourselves.
 import dataclasses
 import importlib.util
 import sys
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional
 
 from espnet_kd.common.yaml_file import lines_in_messages, read_document
 from espnet_kd.errors import UserError, shown
@@ -18,21 +18,32 @@ from espnet_kd.spec.values import number, whole_number
 # whose rates end at zero.
 ADAMS, TO_ZERO = ("adam", "adamw"), "warmupanneal"
 LOGGERS = ("wandb", "tensorboard", "matplotlib")  # packages that ESPnet's `use_*` ask for
-# What makes a model, but for chunks: of a student, its teacher and the sizes of its stage.
-MAKES_MODEL = (
-    "token_list input_size frontend frontend_conf normalize normalize_conf encoder decoder "
-    "decoder_conf joint_network_conf"
-).split()
-OF_STAGE = ("method_conf", "init_moments")  # derivation writes them
+# What makes a model: of a student, its teacher and the sizes of its stage.
+MAKES_MODEL = "token_list input_size frontend frontend_conf normalize normalize_conf".split()
+MAKES_MODEL += "encoder decoder".split()
 THE_TEACHERS = (
     "a student has its teacher's model, with the sizes that `student` or `target` of its stage "
     "says; leave it out"
 )
-# Of `encoder_conf.main_conf`: the chunks that are drawn in training.
-CHUNKS: Dict[str, Callable[[str, Any], Any]] = {
-    "short_chunk_size": lambda where, value: whole_number(where, value, 1),
-    "short_chunk_threshold": lambda where, value: number(where, value, 0, 1),
-    "num_left_chunks": whole_number,
+OF_STAGE = ("method_conf", "init_moments")  # derivation writes them
+
+
+def _rate(where: str, value: Any) -> float:
+    return number(where, value, 0, 1)
+
+
+# What of the model's options is training's alone: dropout, and the chunks that are drawn.
+OF_TRAINING: Dict[str, Any] = {
+    "encoder_conf": {
+        "main_conf": {
+            "short_chunk_size": lambda where, value: whole_number(where, value, 1),
+            "short_chunk_threshold": _rate,
+            "num_left_chunks": whole_number,
+            "blockdrop_rate": _rate,
+        }
+    },
+    "decoder_conf": {"embed_dropout_rate": _rate, "dropout_rate": _rate},
+    "joint_network_conf": {},
 }
 
 
@@ -58,19 +69,25 @@ class TrainingConfig:
     @property
     def chunks(self) -> Dict[str, Any]:
         """Return what it says of the chunks that are drawn in training."""
-        return dict(self.options.get("encoder_conf", {}).get("main_conf", {}))
+        main = self.options.get("encoder_conf", {}).get("main_conf", {})
+        return {key: value for key, value in main.items() if "chunk" in key}
 
     def with_chunks_of(self, *others: "TrainingConfig") -> "TrainingConfig":
         """Return the same with the chunks of other configs, each over those before."""
         chunks = {key: value for other in others for key, value in other.chunks.items()}
         if not chunks:
             return self
-        conf = {"encoder_conf": {"main_conf": chunks}}
+        main = self.options.get("encoder_conf", {}).get("main_conf", {})
+        conf = {"encoder_conf": {"main_conf": {**main, **chunks}}}
         return dataclasses.replace(self, options={**self.options, **conf})
 
 
-def read_config(path: Optional[str]) -> TrainingConfig:
-    """Read the students' training config; no path: an empty one.
+def read_config(path: Optional[str], of_student: bool = True) -> TrainingConfig:
+    """Read a training config; no path: an empty one.
+
+    Args:
+        path: The file.
+        of_student: Whether it is the students', which makes no model.
 
     Raises:
         UserError: no such file, no YAML, a wrong value of an option that we know, or one that
@@ -80,7 +97,8 @@ def read_config(path: Optional[str]) -> TrainingConfig:
         return TrainingConfig()
     options, lines = read_document(path, "a training config for students is needed")
     with lines_in_messages(path, lines):
-        check_model(options, f"{path}: ")
+        if of_student:
+            check_model(options, f"{path}: ")
         # Options of the command line may overrule the loggers that it asks for.
         return read_training(options, path, f"{path}: ", loggers=False)
 
@@ -122,14 +140,14 @@ def read_training(
 
 
 def check_model(options: Mapping[str, Any], prefix: str) -> None:
-    """Check that a training of a student says no more of the model than its chunks.
+    """Check that a training of a student says no more of the model than `OF_TRAINING`.
 
     Args:
         options: Options of a training.
         prefix: Beginning of their names in messages, such as `plan.yaml: stages[0].train.`.
 
     Raises:
-        UserError: an option that makes a model, or a wrong value of the chunks.
+        UserError: an option that makes a model, or a wrong value of another.
     """
     for key in MAKES_MODEL:
         if key in options:
@@ -140,23 +158,21 @@ def check_model(options: Mapping[str, Any], prefix: str) -> None:
                 f"{prefix}{key}: is written by derivation; a method's options stand in the stage, "
                 "beside its `train`"
             )
-    where, conf = _below(prefix, "encoder_conf", options)
-    for key in conf:
-        if key != "main_conf":
-            raise UserError(f"{where}.{key}: {THE_TEACHERS}")
-    where, conf = _below(f"{where}.", "main_conf", conf)
+    for key in OF_TRAINING:
+        if key in options:
+            _check_section(f"{prefix}{key}", options[key], OF_TRAINING[key])
+
+
+def _check_section(where: str, conf: Any, known: Mapping[str, Any]) -> None:
+    if not isinstance(conf, Mapping):
+        raise UserError(f"{where}: expected options by name, found {shown(conf)}")
     for key, value in conf.items():
-        if key not in CHUNKS:
+        if key not in known:
             raise UserError(f"{where}.{key}: {THE_TEACHERS}")
-        CHUNKS[key](f"{where}.{key}", value)
-
-
-def _below(prefix: str, key: str, options: Mapping[str, Any]) -> Tuple[str, Mapping[str, Any]]:
-    """Return the name of an option for messages, and the options below it; none: empty."""
-    below = options.get(key, {})
-    if not isinstance(below, Mapping):
-        raise UserError(f"{prefix}{key}: expected options by name, found {shown(below)}")
-    return f"{prefix}{key}", below
+        if isinstance(known[key], Mapping):
+            _check_section(f"{where}.{key}", value, known[key])
+        else:
+            known[key](f"{where}.{key}", value)
 
 
 def check_loggers(options: Mapping[str, Any], prefix: str) -> None:

@@ -79,13 +79,11 @@ def words(where: str, value: Any, choices: Iterable[str]) -> List[str]:
     """Return words of a list, each of which is one of some choices and stands there once.
 
     Raises:
-        UserError: no list, an empty one, another word, or one twice.
+        UserError: no list, another word, or one twice.
     """
     choices = list(choices)
     if not isinstance(value, (list, tuple)):
         raise UserError(f"{where}: expected a list of {', '.join(choices)}, found {shown(value)}")
-    if not value:
-        raise UserError(f"{where}: the list is empty; name {', '.join(choices)}, or leave it out")
     for word in value:
         check_choice(where, word, choices)
     if len(set(value)) < len(value):

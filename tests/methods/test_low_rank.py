@@ -105,7 +105,6 @@ def test_whole_rank_is_the_teacher_trained_on(here, tmp_path):
     """Neutral settings: file by file what `retrain`, and what today's stage, makes."""
     stages = {
         "neutral": {"method": "low_rank", "method_conf": {"rank": 1}},
-        "nowhere": {"method": "low_rank", "method_conf": {"rank": 0.5, "where": []}},
         "retrain": {"method": "retrain"},
         "today": {"student": {}},
     }

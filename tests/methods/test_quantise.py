@@ -144,10 +144,9 @@ def logits_sum(model):
     return model.decoder(labels).square().sum()
 
 
-def test_32_bits_or_no_matrix_is_the_teacher_trained_on(here, tmp_path):
+def test_32_bits_are_the_teacher_trained_on(here, tmp_path):
     stages = {
         "neutral": {"method": "quantise", "method_conf": {"bits": 32}},
-        "nowhere": {"method": "quantise", "method_conf": {"bits": 4, "where": []}},
         "retrain": {"method": "retrain"},
     }
     toy_students.assert_derived_alike(tmp_path, stages)

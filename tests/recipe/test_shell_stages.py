@@ -217,12 +217,12 @@ def test_other_options_are_refused_and_nothing_is_overwritten(recipe, options, s
 
 
 def test_an_edited_config_is_noticed(recipe):
-    recipe.write("conf/train_teacher.yaml", "frontend: default\noptim: sgd\n")
+    recipe.write("conf/train_teacher.yaml", "patience: 9\noptim: sgd\n")
     assert "exp/teacher with other options (optim (not set), now" in recipe.error(stage=11, **SAME)
     # The statistics hang on its front end only.
     recipe.ok(stage=10, stop_stage=10, **SAME)
     recipe.write("conf/train_teacher.yaml", "frontend: other\n")
-    assert "(frontend default, now frontend other)" in recipe.error(stage=10, **SAME)
+    assert "(frontend (not set), now frontend other)" in recipe.error(stage=10, **SAME)
 
 
 def test_force_redoes_the_stages_asked_for(recipe):

@@ -87,9 +87,18 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
             "main_conf.short_chunk_size: expected a whole number >= 1, found '0'",
         ),
         ("stages: [{target: 0.5, train: {encoder_conf: 4}}]", "encoder_conf: expected options by"),
+        ("stages: [{target: 0.5, train: {decoder: rnn}}]", "train.decoder: a student has its te"),
         (
-            "stages: [{target: 0.5, train: {decoder_conf: {}}}]",
-            "train.decoder_conf: a student has",
+            "stages: [{target: 0.5, train: {decoder_conf: {dropout_rate: 0.1, hidden_size: 8}}}]",
+            "train.decoder_conf.hidden_size: a student has its teacher's model",
+        ),
+        (
+            "stages: [{target: 0.5, train: {joint_network_conf: {joint_space_size: 8}}}]",
+            "joint_network_conf.joint_space_size: a student has",
+        ),
+        (
+            "stages: [{target: 0.5, train: {decoder_conf: {dropout_rate: 2}}}]",
+            "decoder_conf.dropout_rate: expected a number from 0 to 1, found 2",
         ),
         ("stages: [{target: 0.5, train: {token_list: t}}]", "train.token_list: a student has"),
         (
@@ -104,11 +113,10 @@ def test_a_fingerprint_tells_stages_apart(tmp_path):
             "method_conf.where: the list is empty; name feed_forward",
         ),
         (
-            "stages: [{target: 1, method: low_rank, method_conf: {where: [attention, attention]"
-            "}}]",
+            "stages: [{student: {}, method: low_rank, method_conf: {rank: 0.5, where: [attention, "
+            "attention]}}]",
             "where: a name stands twice",
         ),
-        ("stages: [{target: 0.5, method_conf: {freeze: []}}]", "freeze: the list is empty; name"),
         (
             "stages: [{target: 0.5, method_conf: {nested: {members: [{target: 0.3}], draw: 1}}}]",
             "nested.draw: found 1, and there are 0 members between",
