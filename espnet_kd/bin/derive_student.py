@@ -107,8 +107,20 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     print(
         f"{stage.name}: {facts['params']:,} parameters ({parts}), "
         f"{100 * facts['compression']:.1f} % smaller than the first teacher; {kept} of "
-        f"{args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml"
+        f"{args.teacher_exp}{_survives(facts)}; {args.out}/student.yaml{_too_early(args.out)}"
     )
+
+
+def _too_early(out: str) -> str:
+    """Say that the teacher may emit before the student has heard enough."""
+    from espnet_kd.espnet.plan_checks import taught_too_early
+
+    config = read_yaml(Path(out) / "student.yaml", "derivation has written it")
+    teacher = (config.get("kd_conf") or {}).get("teacher_config")
+    if teacher is None:
+        return ""
+    early = taught_too_early(config, read_yaml(teacher, "the student's config names it"))
+    return f"; warning: it {early}" if early else ""
 
 
 def _update_training(path: Path, stage: Student, base: TrainingConfig) -> None:

@@ -57,6 +57,31 @@ def check_chunks(
             )
 
 
+def taught_too_early(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
+    """Say that a student learns when to emit from a teacher of longer chunks; else nothing.
+
+    A teacher emits a word as soon as it has heard enough, which in a longer chunk is sooner than a
+    student can: on digit strings that begin with speech such students guess the first word before
+    they have heard it (docs/results/noisy_digits.md, 'Chunks of 160 ms').
+
+    Args:
+        student: Its training config.
+        teacher: Config of the model whose posteriors it learns.
+    """
+    ours, theirs = (
+        ((config.get("encoder_conf") or {}).get("main_conf") or {}).get("short_chunk_size")
+        for config in (student, teacher)
+    )
+    distils = (student.get("kd_conf") or {}).get("objective", "none") != "none"
+    if not (distils and ours and theirs and ours < theirs):
+        return ""
+    return (
+        f"trains for chunks of up to {ours} frames, and is taught by a model of up to {theirs}, "
+        "which may emit before such a student has heard enough; train that on for these chunks "
+        "first (docs/plan.md), or say 'objective: none'"
+    )
+
+
 def check_plan(
     stages: Sequence[Stage], first: Architecture, base: TrainingConfig, others: Beside = NOTHING
 ) -> None:

@@ -287,3 +287,15 @@ def test_chunks_of_a_teacher_that_is_trained_in_none_are_refused(here, tmp_path)
     words = [*WORDS, "--teacher_exp", str(tmp_path / "whole"), "--out", str(tmp_path / "out")]
     code, err = call("derive_student", words)
     assert code == 1 and "stages[1].train: encoder_conf.main_conf.short_chunk_size: no chu" in err
+
+
+@pytest.mark.parametrize(
+    "chunk, objective, warned", [(2, "full", True), (2, "none", False), (4, "full", False)]
+)
+def test_a_teacher_of_longer_chunks_is_warned_of(derive, chunk, objective, warned):
+    chunks = {"encoder_conf": {"main_conf": {"short_chunk_size": chunk}}}
+    _, printed = derive({"target": 0.5, "objective": objective, "train": chunks})
+    told = (
+        "; warning: it trains for chunks of up to 2 frames, and is taught by a model of up to 4,"
+    )
+    assert (told in printed) == warned
