@@ -77,8 +77,8 @@ def taught_too_early(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> 
         return ""
     return (
         f"trains for chunks of up to {ours} frames, and is taught by a model of up to {theirs}, "
-        "which may emit before such a student has heard enough; train that on for these chunks "
-        "first (docs/plan.md), or say 'objective: none'"
+        "which may emit before such a student has heard enough; compare with 'objective: none' "
+        "(docs/plan.md), or take a teacher that was trained for such chunks from the start"
     )
 
 
