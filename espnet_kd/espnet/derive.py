@@ -21,6 +21,7 @@ from espnet_kd.methods.additions import asked_for
 from espnet_kd.methods.protocol import Job
 from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 from espnet_kd.spec.training_config import TrainingConfig
 from espnet_kd.students.checkpoint_size import beside
@@ -264,7 +265,7 @@ def _check_first(stage: Stage) -> None:
     """
     plain = {"method": "cut", "blocks": "spaced", "units": "weight", "allocate": "rule"}
     for key, value in plain.items():
-        if getattr(stage, key) != value:
+        if getattr(stage, key) not in (value, *(SHAPES if key == "allocate" else ())):
             raise UserError(
                 f"{stage.at(key)}: '{getattr(stage, key)}' needs a teacher that can be cut; "
                 f"say '{value}' for its first student"

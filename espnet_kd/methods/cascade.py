@@ -25,7 +25,7 @@ from espnet_kd.spec.method import PlannedSibling
 from espnet_kd.spec.not_stock import CASCADE
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
-from espnet_kd.spec.size_table import PER_BLOCK
+from espnet_kd.spec.size_table import PER_BLOCK, SHAPES
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +164,7 @@ class Cascade(Addition):
                 f"{where}: the blocks that look ahead are the teacher's last, which method "
                 f"'{stage.method}' keeps in the streaming student; say 'method: cut'"
             )
-        if stage.allocate != "rule":
+        if stage.allocate not in SHAPES:
             raise UserError(
                 f"{where}: does not go with 'allocate: {stage.allocate}', which begins with all "
                 "of the teacher's blocks; say 'rule', or name sizes in 'student'"

@@ -6,7 +6,7 @@ import torch
 
 from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Model
-from espnet_kd.spec.size_table import PER_BLOCK
+from espnet_kd.spec.size_table import PER_BLOCK, SHAPES
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.target import FLOAT
 from espnet_kd.students.allocate import allocate
@@ -16,6 +16,8 @@ from espnet_kd.students.checkpoint_size import (
     Beside,
     checkpoint_bytes,
     filled,
+    filled_by_block,
+    fits_in,
     for_target,
 )
 from espnet_kd.students.hard_concrete import live_sizes
@@ -50,7 +52,7 @@ class Cutter:
     ) -> None:
         for key, plain in (("blocks", "spaced"), ("units", "weight"), ("allocate", "rule")):
             value = getattr(stage, key)
-            if value not in (plain, "learned") and sample is None:
+            if value not in (plain, "learned", *SHAPES) and sample is None:
                 raise UserError(
                     f"{stage.at(key)}: '{value}' is measured on utterances: name a data "
                     f"directory with --data, or say '{plain}'"
@@ -160,9 +162,11 @@ class Cutter:
                 )
                 if most is not None:
                     whole = teacher.with_blocks(self.kept_blocks(student.num_blocks))
-                    student = filled(student, whole, most, others)
+                    fits = fits_in(most, others)
+                    student = filled_by_block(filled(student, whole, fits), whole, fits)
                 return student
-            return for_target(teacher, stage.target, first.params, others, where, self.kept_blocks)
+            given = stage.target, first.params, others, where, self.kept_blocks
+            return for_target(teacher, *given, shape=SHAPES[stage.allocate])
         assert stage.sizes is not None  # where no target is
         student = teacher.with_sizes(stage.sizes, stage.at("student"), self.kept_blocks)
         trained_on = student == teacher and not stage.kd.distils

@@ -8,6 +8,7 @@ from espnet_kd.common.json_file import check_shape
 from espnet_kd.common.records import STUDENT
 from espnet_kd.errors import UserError
 from espnet_kd.plan.student import Student
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import Stage
 from espnet_kd.students.architecture import Architecture, Chooser
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, for_target
@@ -53,10 +54,12 @@ def sizes_of_way(
             sizes.append(_derived(step, "blocks", out, name))
         elif step.sizes is not None:
             sizes.append(sizes[-1].with_sizes(step.sizes, step.at("student"), kept))
-        elif step.target is not None and step.allocate == "rule":
+        elif step.target is not None and step.allocate in SHAPES:
             of_plan = step.target, first.params, others, step.at("target"), kept
             inside = step.method_conf.made_of is not None
-            sizes.append(for_target(sizes[-1], *of_plan, inside=inside))
+            sizes.append(
+                for_target(sizes[-1], *of_plan, inside=inside, shape=SHAPES[step.allocate])
+            )
         else:
             sizes.append(_derived(step, "allocate", out, name))
         if cascade is not None:

@@ -10,7 +10,7 @@ may differ from block to block.
 """
 
 import dataclasses
-from typing import Tuple, Union
+from typing import Mapping, Tuple, Union
 
 PerBlock = Union[int, Tuple[int, ...]]  # of all blocks, or of each
 PER_HEAD = 8  # channels of an attention head that sizes for a target keep where they can
@@ -117,6 +117,31 @@ AXES = (
     Axis("decoder.embed_size", "embed_size", "width of the label embedding", "label embedding", 8),
 )
 BY_NAME = {axis.name: axis for axis in AXES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How a target becomes sizes without a measurement, ours.
+
+    Attributes:
+        depth: Power of the wanted fraction of the parameters that depth is multiplied by.
+        powers: Powers of the common factor of all widths, by field of `Architecture`; of those
+            that are not named 1.
+        fills: Whether what the target leaves goes to units that are cheap one by one.
+    """
+
+    depth: float
+    powers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    fills: bool = False
+
+
+# `rule` shrinks all alike. `deep` keeps blocks and width and gives up feed-forward modules, as
+# sizes made by hand and measured descents in small steps do (docs/results/progressive.md).
+SHAPES = {
+    "rule": Shape(depth=1 / 2),
+    "deep": Shape(depth=1 / 6, powers={"linear_size": 3}, fills=True),
+}
+RULE = SHAPES["rule"]
 IN_BLOCK = tuple(axis for axis in AXES if axis.in_block)
 PER_BLOCK = tuple(axis for axis in AXES if axis.per_block)
 

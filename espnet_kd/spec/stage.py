@@ -12,6 +12,7 @@ from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
 from espnet_kd.spec.pseudo_labels import MEDIAN, VOTE, Select, read_select, read_set, read_teachers
 from espnet_kd.spec.reader import check_keys, read
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.target import Target, read_target
 from espnet_kd.spec.training_config import TrainingConfig, read_train
 
@@ -141,10 +142,11 @@ class Stage(Options):
     )
     allocate: str = option(
         "rule",
-        "how a target becomes sizes: by our rule, or step by step where a parameter saved "
-        "costs the least loss before training, measured anew after each factor of 2.6; or "
-        "`learned`: what the `gates` of the stage before have left",
-        choices=("rule", "sensitivity", "learned"),
+        "how a target becomes sizes: by our `rule`, which shrinks all alike; `deep`, which keeps "
+        "blocks and width and gives up feed-forward modules, for a large step at once; step by "
+        "step where a parameter saved costs the least loss before training, measured anew after "
+        "each factor of 2.6; or `learned`: what the `gates` of the stage before have left",
+        choices=(*SHAPES, "sensitivity", "learned"),
     )
     labels: str = option(
         "transcript",

@@ -8,7 +8,17 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import WIDE_AS_EMBEDDING, NamedSizes, check_depth
-from espnet_kd.spec.size_table import AXES, BY_NAME, PER_BLOCK, PER_HEAD, Axis, PerBlock, each
+from espnet_kd.spec.size_table import (
+    AXES,
+    BY_NAME,
+    PER_BLOCK,
+    PER_HEAD,
+    RULE,
+    Axis,
+    PerBlock,
+    Shape,
+    each,
+)
 from espnet_kd.spec.values import whole_number
 from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.parameter_counts import count
@@ -261,18 +271,22 @@ class Architecture:
         """Parameters in all (no auxiliary heads)."""
         return sum(self.count().values())
 
-    def shrink_to(self, params: int, where: str, kept: Optional[Chooser] = None) -> "Architecture":
-        """Find the largest student of our shape rule with at most `params` parameters.
+    def shrink_to(
+        self, params: int, where: str, kept: Optional[Chooser] = None, shape: Shape = RULE
+    ) -> "Architecture":
+        """Find the largest student of a shape with at most `params` parameters.
 
-        The rule (ours): with r the wanted fraction, depth is multiplied by the square root
-        of r, and one common factor, as large as fits, multiplies all widths, the front end's
-        channels included. A single block is avoided as long as two are wide enough
-        (`narrowest`). Heads and kernel are kept: neither is worth many parameters.
+        Ours: with r the wanted fraction, depth is multiplied by a power of r (`Shape.depth`; of
+        our rule the square root), and one common factor, as large as fits, multiplies all
+        widths, the front end's channels included, some of them more than once (`Shape.powers`).
+        A single block is avoided as long as two are wide enough (`narrowest`). Heads and kernel
+        are kept: neither is worth many parameters.
 
         Args:
             params: Parameters that the student has at most.
             where: Name of the place in the plan, for messages.
             kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+            shape: What shrinks how much.
 
         Raises:
             UserError: not even the smallest student is that small, or `params` is not less
@@ -282,9 +296,9 @@ class Architecture:
             raise UserError(
                 f"{where}: {params} parameters are not fewer than the teacher's {self.params}"
             )
-        wanted = max(1, round(self.num_blocks * (params / self.params) ** 0.5))
+        wanted = max(1, round(self.num_blocks * (params / self.params) ** shape.depth))
         for depth, shallow in self.shallower(wanted, kept):
-            students = (shallow.scaled(step / 64) for step in range(64, 3, -1))
+            students = (shallow.scaled(step / 64, shape) for step in range(64, 3, -1))
             student = next((s for s in students if s.params <= params), None)
             wide = student is not None and student.hidden_size >= self.narrowest
             if student is not None and (depth <= wanted or wide):
@@ -314,15 +328,15 @@ class Architecture:
                 continue
             yield depth, self.with_blocks(blocks)
 
-    def scaled(self, factor: float) -> "Architecture":
-        """Multiply all widths by a factor."""
+    def scaled(self, factor: float, shape: Shape = RULE) -> "Architecture":
+        """Multiply all widths by a factor, or by the power of it that a shape has for them."""
         sizes: Dict[str, PerBlock] = {}
         for axis in self.axes:
             if not axis.scaled or axis.field == "num_blocks":
                 continue
-            grid = self.grid(axis)
+            grid, share = self.grid(axis), factor ** shape.powers.get(axis.field, 1)
             widths = tuple(
-                min(size, max(grid, round(size * factor / grid) * grid))
+                min(size, max(grid, round(size * share / grid) * grid))
                 for size in self.of_blocks(axis)
             )
             sizes[axis.field] = widths if axis.per_block else widths[0]

@@ -1,10 +1,9 @@
 """Bytes of the file that a model of given sizes will be, and the largest model for so many."""
 
-import functools
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError
-from espnet_kd.spec.size_table import Axis
+from espnet_kd.spec.size_table import BY_NAME, RULE, Axis, Shape
 from espnet_kd.spec.target import FLOAT, Target
 from espnet_kd.students.architecture import Architecture, Chooser
 from espnet_kd.students.predictors import PREDICTORS
@@ -58,8 +57,9 @@ def for_target(
     where: str,
     kept: Optional[Chooser] = None,
     inside: bool = False,
+    shape: Shape = RULE,
 ) -> Architecture:
-    """Find the largest student of our shape rule for a stage's target.
+    """Find the largest student of a shape for a stage's target.
 
     Args:
         teacher: Sizes of the teacher; of a family's member those of the next larger one.
@@ -69,14 +69,20 @@ def for_target(
         where: Name of the place in the plan, for messages.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
         inside: Whether it is a member of a family, for messages.
+        shape: What shrinks how much.
 
     Raises:
         UserError: see `Architecture.shrink_to`.
     """
     try:
-        if target.bytes is None:
-            return teacher.shrink_to(target.params(first_params), where, kept)
-        return shrink_to_bytes(teacher, target.bytes, others, where, kept)
+        if target.bytes is not None:
+            return shrink_to_bytes(teacher, target.bytes, others, where, kept, shape)
+        params = target.params(first_params)
+        student = teacher.shrink_to(params, where, kept, shape)
+        if not shape.fills:
+            return student
+        whole = teacher.with_blocks((kept or teacher.spaced)(student.num_blocks))
+        return filled(student, whole, lambda model: model.params <= params)
     except UserError as e:
         if not inside:
             raise
@@ -119,6 +125,7 @@ def shrink_to_bytes(
     others: Beside,
     where: str,
     kept: Optional[Chooser] = None,
+    shape: Shape = RULE,
 ) -> Architecture:
     """Find the largest student whose checkpoint has at most `most` bytes.
 
@@ -132,11 +139,12 @@ def shrink_to_bytes(
         others: What is in it beside.
         where: Name of the place in the plan, for messages.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+        shape: What shrinks how much.
 
     Raises:
         UserError: not even the smallest student is that small, or the teacher is.
     """
-    fits = functools.partial(_fits, most, others)
+    fits = fits_in(most, others)
     if isinstance(teacher, StandIn):
         if fits(teacher.conformer):
             return teacher.conformer
@@ -147,32 +155,33 @@ def shrink_to_bytes(
             f"{where}: {most:,} bytes are not fewer than the {whole:,} of the teacher's checkpoint"
         )
     share = most / whole
-    wanted = max(1, round(teacher.num_blocks * share**0.5))
+    wanted = max(1, round(teacher.num_blocks * share**shape.depth))
     for depth, shallow in teacher.shallower(wanted, kept):
-        students = (shallow.scaled(step / STEPS) for step in range(STEPS, STEPS // 16 - 1, -1))
+        students = (
+            shallow.scaled(step / STEPS, shape) for step in range(STEPS, STEPS // 16 - 1, -1)
+        )
         student = next((s for s in students if fits(s)), None)
         wide = student is not None and student.hidden_size >= teacher.narrowest
         if student is not None and (depth <= wanted or wide):
-            return filled(student, shallow, most, others)
+            return filled_by_block(filled(student, shallow, fits), shallow, fits)
     raise UserError(f"{where}: no student whose checkpoint has at most {most:,} bytes is possible")
 
 
-def _fits(most: int, others: Beside, model: Architecture) -> bool:
-    return checkpoint_bytes(model, others) <= most
+def fits_in(most: int, others: Beside) -> Callable[[Architecture], bool]:
+    """Return what says whether a model's checkpoint has at most so many bytes."""
+    return lambda model: checkpoint_bytes(model, others) <= most
 
 
 def filled(
-    student: Architecture, shallow: Architecture, most: int, others: Beside
+    student: Architecture, shallow: Architecture, fits: Callable[[Architecture], bool]
 ) -> Architecture:
-    """Give what a checkpoint may still hold to units that are cheap one by one.
+    """Give what a target leaves to units that are cheap one by one.
 
     Args:
-        student: The student's sizes, whose checkpoint has at most `most` bytes.
+        student: The student's sizes, which fit.
         shallow: Sizes of the blocks that it is cut from, which nothing outgrows.
-        most: Bytes of the file.
-        others: What is in it beside.
+        fits: Says whether sizes are small enough.
     """
-    fits = functools.partial(_fits, most, others)
     axes = {axis.field: axis for axis in student.axes}
     names = ("linear_size", "joint_size", "embed_size", "decoder_size")
     growing = [axes[name] for name in names if name in axes]
@@ -183,12 +192,25 @@ def filled(
                 growing.remove(axis)
             else:
                 student = larger
-    if "linear_size" in axes:
-        for block in range(student.num_blocks):
-            larger = _larger(student, shallow, axes["linear_size"], [block], FINEST)
-            while larger is not None and fits(larger):
-                student = larger
-                larger = _larger(student, shallow, axes["linear_size"], [block], FINEST)
+    return student
+
+
+def filled_by_block(
+    student: Architecture, shallow: Architecture, fits: Callable[[Architecture], bool]
+) -> Architecture:
+    """Give what is still left to the feed-forward units of one block after the other.
+
+    Args:
+        student: See `filled`.
+        shallow: See `filled`.
+        fits: See `filled`.
+    """
+    units = BY_NAME["encoder.linear_size"]
+    for block in range(student.num_blocks):
+        larger = _larger(student, shallow, units, [block], FINEST)
+        while larger is not None and fits(larger):
+            student = larger
+            larger = _larger(student, shallow, units, [block], FINEST)
     return student
 
 

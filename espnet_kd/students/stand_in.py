@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Optional
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.size_table import RULE, Shape
 from espnet_kd.students.architecture import Architecture, Chooser
 
 
@@ -42,7 +43,9 @@ class StandIn(Architecture):
         """Return a conformer with another kind of predictor."""
         return self.conformer.with_predictor(kind, where, context)
 
-    def shrink_to(self, params: int, where: str, kept: Optional[Chooser] = None) -> Architecture:
+    def shrink_to(
+        self, params: int, where: str, kept: Optional[Chooser] = None, shape: Shape = RULE
+    ) -> Architecture:
         """Return the template's conformer if it is small enough, or shrink it.
 
         Raises:
@@ -55,4 +58,4 @@ class StandIn(Architecture):
         conformer = self.conformer
         if conformer.params <= params:
             return conformer
-        return conformer.shrink_to(params, where, kept)
+        return conformer.shrink_to(params, where, kept, shape)

@@ -13,7 +13,9 @@ from espnet_kd.espnet.encode import encode
 from espnet_kd.espnet.measure import BATCH, Sample, only_blocks
 from espnet_kd.espnet.stock import build, read_model
 from espnet_kd.methods.cutter import Cutter
+from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.target import parse_target
 from tests.espnet.tiny import build as build_ours
 from tests.espnet.tiny import tiny_config
@@ -113,6 +115,16 @@ def test_sizes_by_sensitivity(derive):
     assert 0.45 * facts["teacher_params"] < facts["params"] <= 0.6 * facts["teacher_params"]
     again, _ = derive({"target": 0.6, "allocate": "sensitivity"}, *DATA)
     assert again == facts
+
+
+@pytest.mark.parametrize("way", SHAPES)
+def test_a_shape_needs_no_utterances_and_is_what_was_planned(derive, way):
+    stage = {"target": 0.4, "allocate": way}
+    facts, _ = derive(stage)
+    teacher = read_model(Path("teacher"), "model.pth").sizes
+    (planned,) = sizes_of_way(load_plan("plan.yaml").stages, teacher)
+    assert facts["sizes"] == dataclasses.asdict(planned)
+    assert (planned == teacher.shrink_to(int(0.4 * teacher.params), "plan")) == (way == "rule")
 
 
 def test_a_stateless_student(derive, tmp_path):

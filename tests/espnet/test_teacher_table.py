@@ -26,7 +26,7 @@ from tests.espnet.tiny import build, tiny_config
 QUICK = ("gru", "vgg", "conv1d", "mega", "asr e_branchformer", "asr conformer")
 PLAN = """
 stages:
-  - {name: small, target: 0.8, objective: full, weight: 0.5}
+  - {name: small, target: 0.8, allocate: deep, objective: full, weight: 0.5}
   - {name: smaller, target: 0.4, objective: collapsed, weight: 0.5}
 """
 

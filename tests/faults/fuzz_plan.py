@@ -20,6 +20,7 @@ from espnet_kd.spec.distillation import IN_STAGE, Distillation
 from espnet_kd.spec.gate import Gate
 from espnet_kd.spec.option import known_options
 from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import read_config
 from espnet_kd.students.architecture import Architecture
@@ -70,7 +71,7 @@ stages:
       kd_conf: {weight: 2.0, top_k: 4}
   - name: stage3
     target: 300 kB
-    allocate: rule
+    allocate: deep
     objective: top_k
     top_k: 8
     frame_shift: 1
@@ -193,7 +194,7 @@ def _read(rng: random.Random, path: Path) -> None:
         assert student.fingerprint() and student.last_epoch(3) > 0
     if rng.random() < 0.5:
         check_cacheable(students, read_config("train.yaml"), rng.choice((0, 5)))
-    if all(stage.allocate == "rule" for stage in load_plan(str(path)).stages):
+    if all(stage.allocate in SHAPES for stage in load_plan(str(path)).stages):
         sizes_of_way(load_plan(str(path)).stages, FIRST)
 
 

@@ -1,6 +1,7 @@
 """egs2/mboshi: a made-up corpus of that layout through stages 1 to 5; the arms of evidence.sh."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -207,14 +208,25 @@ def test_an_arm_begins_with_a_copy_of_another_arms_student(tmp_path):
     assert run("d").returncode == 0 and (folder / "exp/d/seed1/kd_half/.done.manifest").exists()
 
 
-@pytest.mark.parametrize("way", ["rule", "sensitivity"])
-@pytest.mark.parametrize("stage, smaller, params", [(3, 92, 103_231), (4, 96, 50_731)])
-def test_ways_to_sizes_differ_from_the_hand_made_plan_in_sizes_alone(way, stage, smaller, params):
-    conf = REPO / "egs2/mboshi/asr_kd/conf"
-    (student,) = load_plan(str(conf / f"sizes/{way}_{smaller}.yaml")).stages
-    by_hand = load_plan(str(conf / "family_thin.yaml")).stages[stage - 1]
+@pytest.mark.parametrize("way", ["rule", "deep", "sensitivity"])
+@pytest.mark.parametrize(
+    "recipe, name, hand, stage, params",
+    [
+        ("mboshi", "{}_92", "family_thin", 3, 103_231),
+        ("mboshi", "{}_96", "family_thin", 4, 50_731),
+        ("noisy_digits", "{}", "sizes/hand_96", 1, 53_554),
+    ],
+)
+def test_ways_to_sizes_differ_from_the_hand_made_plan_in_sizes_alone(
+    way, recipe, name, hand, stage, params
+):
+    conf, arm = REPO / f"egs2/{recipe}/asr_kd/conf", name.format(way)
+    (line,) = re.findall(
+        rf"^{arm} +--compression_config (\S+)$", (conf / "sizes.txt").read_text(), re.M
+    )
+    (student,) = load_plan(str(conf.parent / line)).stages
+    by_hand = load_plan(str(conf / f"{hand}.yaml")).stages[stage - 1]
     assert student.target.params(0) == params and student.allocate == way
-    for name in ("epochs", "blocks", "units", "kd", "taught_by", "init"):
-        assert getattr(student, name) == getattr(by_hand, name), name
+    for field in ("epochs", "blocks", "units", "kd", "taught_by", "init"):
+        assert getattr(student, field) == getattr(by_hand, field), field
     assert student.train.options == by_hand.train.options
-    assert f"{way}_{smaller} " in (conf / "sizes.txt").read_text()

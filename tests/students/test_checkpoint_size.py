@@ -9,9 +9,11 @@ from espnet_kd.espnet.exports import for_device
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cutter import Cutter
 from espnet_kd.methods.protocol import Job, Model
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import read_stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.checkpoint_size import (
+    NOTHING,
     beside,
     checkpoint_bytes,
     for_target,
@@ -47,13 +49,14 @@ def written(config, student, folder):
 @pytest.mark.parametrize("vocabulary", [20, 500, 5000])
 @pytest.mark.parametrize("share", [0.3, 0.62])
 @pytest.mark.parametrize("ctc", [0.0, 0.3])
-def test_the_file_keeps_the_promise_and_uses_it(tmp_path, vocabulary, share, ctc):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_file_keeps_the_promise_and_uses_it(tmp_path, vocabulary, share, ctc, shape):
     config = teacher_of(vocabulary, model_conf={"auxiliary_ctc_weight": ctc})
     net, teacher = build(config), sizes(config)
     others = beside(net.state_dict(), config)
     size = round(checkpoint_bytes(teacher, others) * share / 1e6, 2)
     target = parse_target(f"{size} MB", "plan")
-    student = for_target(teacher, target, 0, others, "plan")
+    student = for_target(teacher, target, 0, others, "plan", shape=SHAPES[shape])
     got = written(config, student, tmp_path)
     assert 0.98 * target.bytes <= got <= target.bytes
 
@@ -122,6 +125,25 @@ def test_what_cannot_be_is_refused():
         shrink_to_bytes(teacher, 99_000_000, others, "plan")
     with pytest.raises(UserError, match="plan: no student whose checkpoint has at most 5,000"):
         shrink_to_bytes(teacher, 5_000, others, "plan")
+
+
+@pytest.mark.parametrize("share", [0.04, 0.08, 0.2, 0.5, 0.8])
+def test_deep_keeps_blocks_and_width_and_gives_up_feed_forward_units(share):
+    teacher = sizes(teacher_of(30, blocks=4, width=128))
+    target = parse_target(share, "plan")
+    deep, rule = (
+        for_target(teacher, target, teacher.params, NOTHING, "plan", shape=SHAPES[name])
+        for name in ("deep", "rule")
+    )
+    deep.check("plan")
+    assert 0.96 * share * teacher.params < deep.params <= share * teacher.params
+    assert deep.num_blocks >= rule.num_blocks and not deep.blocks_differ
+    assert deep.linear_size / teacher.linear_size < rule.linear_size / teacher.linear_size
+    if deep.num_blocks == rule.num_blocks:
+        assert deep.hidden_size >= rule.hidden_size
+    assert deep == for_target(
+        teacher, target, teacher.params, NOTHING, "plan", shape=SHAPES["deep"]
+    )
 
 
 def test_parameters_are_counted_as_they_were():
