@@ -4,11 +4,15 @@ import math
 from typing import Any, List, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.target import BYTES, parse_target
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes, for_target
 
 LAMBDA = 0.5  # our choice
+# Of its teacher: down to this, sizes are those of our rule, which small steps were tried with; in
+# larger steps those that keep blocks and width lost less (docs/results/progressive.md).
+LARGE_STEP = 0.5
 RATIO = 2.25  # a student's size to the next one's, if nobody says how many there are
 # Rates of students, in their teacher's: fitted to those of noisy_digits' seven steps (a quarter of
 # it at 62 % of the size, as much at 10 %, twice at 4 %), which mattered more than objectives.
@@ -127,14 +131,16 @@ def draft(
         "# gate: {margin: 1.0, otherwise: longer, epochs: 2, at_most: 1}",
         "stages:",
     ]
-    student = first
+    student, way = first, "deep" if share <= LARGE_STEP else "rule"
     for k, target in enumerate(targets, 1):
         where = f"stage{k}"
-        student = for_target(student, parse_target(target, where), first.params, others, where)
+        given = parse_target(target, where), first.params, others, where
+        student = for_target(student, *given, shape=SHAPES[way])
         lines += [
             f"-   name: stage{k}",
             f"    # {student.params:,} parameters: {student.in_words()}",
             f"    target: {target}",
+            *([f"    allocate: {way}"] if way != "rule" else []),
             f"    objective: {objective}",
         ]
         if objective != "none":

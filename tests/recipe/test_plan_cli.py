@@ -10,7 +10,7 @@ from toy import TRAINING, call, inside, write_data, write_teacher, write_yaml
 
 from espnet_kd.errors import UserError
 from espnet_kd.plan.draft import geometric, rate_for, stages_for
-from espnet_kd.spec.plan import load_plan
+from espnet_kd.spec.plan import load_plan, parse_plan
 
 WORDS = "--teacher_exp teacher --teacher_model model.pth --target 0.5 --stages 2 --threads 1"
 WORDS = f"{WORDS} --device cpu --train_config train.yaml".split()
@@ -198,6 +198,18 @@ def test_a_draft_of_a_size_in_bytes_says_the_sizes_of_its_table(place, capsys):
     assert code == 0, err
     row = next(line for line in out.splitlines() if line.startswith("stage1 "))
     assert f" {re.search('# ([0-9,]+) parameters: ', out)[1]} " in row
+
+
+@pytest.mark.parametrize("target, stages, way", [("0.35", "1", "deep"), ("0.35", "3", "rule")])
+def test_large_steps_keep_blocks_and_width(place, capsys, target, stages, way):
+    code, out, err = plan(place, capsys, "--target", target, "--stages", stages, "--no_estimate")
+    assert code == 0, err
+    assert [s.allocate for s in parse_plan(out[out.index("# Made") :], "p").stages] == [way] * int(
+        stages
+    )
+    said = re.findall("# ([0-9,]+) parameters: ", out)
+    table = [columns(out, f"stage{k}")["parameters"] for k in range(1, int(stages) + 1)]
+    assert said == table
 
 
 def test_a_draft_has_rates_where_a_student_s_ends_at_zero_and_says_whose_they_are(place, capsys):
