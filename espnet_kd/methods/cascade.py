@@ -167,7 +167,7 @@ class Cascade(Addition):
         if stage.allocate not in SHAPES:
             raise UserError(
                 f"{where}: does not go with 'allocate: {stage.allocate}', which begins with all "
-                "of the teacher's blocks; say 'rule', or name sizes in 'student'"
+                "of the teacher's blocks; say 'rule' or 'deep', or name sizes in 'student'"
             )
         if getattr(stage.method_conf, "gates", None) is not None:
             raise UserError(f"{where}: does not go with 'gates', which would close units of both")

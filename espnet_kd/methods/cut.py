@@ -3,8 +3,8 @@
 What a stage of the plan says of it:
 
     target, student   the size (`spec.target`), or sizes by name
-    allocate          how a target becomes sizes: `rule` (`Architecture.shrink_to`) or
-                      `sensitivity` (`students.allocate`)
+    allocate          how a target becomes sizes: `rule` or `deep` (`spec.size_table`),
+                      `sensitivity` (`students.allocate`), or `learned` by gates
     blocks            which blocks are kept: `spaced`, or those of most `influence` or
                       `skip_loss` (`students.importance`)
     units             which units: by `weight`, by `taylor`, or by `taylor_change`

@@ -27,6 +27,7 @@ from espnet_kd.methods.protocol import Attached, Job, Prepared, Term
 from espnet_kd.spec.family_plan import MOST_MEMBERS, Size, check_draw, read_members
 from espnet_kd.spec.option import Options, option
 from espnet_kd.spec.reader import read
+from espnet_kd.spec.size_table import RULE, SHAPES
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +189,8 @@ def _members(job: Job, prepared: Prepared, value: Nested) -> List[Member]:
 
         if size.target is not None:
             given = size.target, job.first.params, job.others or NOTHING
-            sizes = for_target(before.sizes, *given, f"{where}.target", choose, inside=True)
+            shape = SHAPES.get(job.stage.allocate, RULE)
+            sizes = for_target(before.sizes, *given, f"{where}.target", choose, True, shape)
         else:
             assert size.sizes is not None  # `read_members` wants one of the two
             sizes = before.sizes.with_sizes(size.sizes, f"{where}.student", choose)

@@ -10,8 +10,9 @@ from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside, checkpoint_bytes, for_target
 
 LAMBDA = 0.5  # our choice
-# Of its teacher: down to this, sizes are those of our rule, which small steps were tried with; in
-# larger steps those that keep blocks and width lost less (docs/results/progressive.md).
+# Share of its teacher that a student is cut to with `allocate: deep`, or less. Our rule was tried
+# in smaller steps; in one large step its sizes lose more, and those of the chain whose steps were
+# of a factor of 2 to 2.5 are nearly the deep ones (docs/results/progressive.md).
 LARGE_STEP = 0.5
 RATIO = 2.25  # a student's size to the next one's, if nobody says how many there are
 # Rates of students, in their teacher's: fitted to those of noisy_digits' seven steps (a quarter of
@@ -131,16 +132,16 @@ def draft(
         "# gate: {margin: 1.0, otherwise: longer, epochs: 2, at_most: 1}",
         "stages:",
     ]
-    student, way = first, "deep" if share <= LARGE_STEP else "rule"
+    student, allocate = first, "deep" if share <= LARGE_STEP else "rule"
     for k, target in enumerate(targets, 1):
         where = f"stage{k}"
         given = parse_target(target, where), first.params, others, where
-        student = for_target(student, *given, shape=SHAPES[way])
+        student = for_target(student, *given, shape=SHAPES[allocate])
         lines += [
             f"-   name: stage{k}",
             f"    # {student.params:,} parameters: {student.in_words()}",
             f"    target: {target}",
-            *([f"    allocate: {way}"] if way != "rule" else []),
+            *([f"    allocate: {allocate}"] if allocate != "rule" else []),
             f"    objective: {objective}",
         ]
         if objective != "none":

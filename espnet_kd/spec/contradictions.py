@@ -8,7 +8,7 @@ from espnet_kd.spec.gate import LONGER, OF_LONGER, Gate
 from espnet_kd.spec.method import DEFAULT
 from espnet_kd.spec.named_sizes import check_together
 from espnet_kd.spec.option import known_options
-from espnet_kd.spec.size_table import each
+from espnet_kd.spec.size_table import SHAPES, each
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
 from espnet_kd.spec.training_config import ADAMS, TO_ZERO, TrainingConfig
 
@@ -129,6 +129,8 @@ def check_cutting(stages: Sequence[Stage]) -> None:
     for i, stage in enumerate(stages):
         for key, plain in (("allocate", "rule"), ("blocks", "spaced"), ("units", "weight")):
             value, why = getattr(stage, key), ""
+            if key == "allocate" and stage.method_conf.made_of is not None and value in SHAPES:
+                continue  # a family's members have the shape of their largest
             if stage.method != DEFAULT:
                 why = f"method '{stage.method}' cuts nothing"
                 if key in known_options(type(stage.method_conf)):

@@ -24,6 +24,7 @@ from espnet_kd.spec.distillation import IN_STAGE
 from espnet_kd.spec.named_sizes import NamedSizes, read_sizes
 from espnet_kd.spec.option import Options, known_options, option
 from espnet_kd.spec.reader import check_keys, read
+from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import Stage, read_stage
 from espnet_kd.spec.target import Target, read_target
 
@@ -158,6 +159,8 @@ def read_family(
     inside = {f"method_conf.nested.members[{i - 1}]": f"{where}.members[{i}]" for i in behind}
     largest = read_stage(where, number, first, None, {**sizes, **inside})
     alone = {key: rest[key] for key in rest if key not in OF_LARGEST}
+    if rest.get("allocate") in tuple(SHAPES):  # what is measured is measured on the largest alone
+        alone["allocate"] = rest["allocate"]
     if isinstance(alone.get("train"), Mapping):  # 'finish' is theirs
         alone["train"] = {k: v for k, v in alone["train"].items() if k != "max_epoch"}
     of_all = {key: f"{where}.{key}" for key in ("name", *alone)}

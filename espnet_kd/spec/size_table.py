@@ -135,8 +135,9 @@ class Shape:
     fills: bool = False
 
 
-# `rule` shrinks all alike. `deep` keeps blocks and width and gives up feed-forward modules, as
-# sizes made by hand and measured descents in small steps do (docs/results/progressive.md).
+# `rule` shrinks all alike. `deep` keeps more blocks and gives up feed-forward units first, as
+# sizes made by hand (egs2/mboshi, conf/family_thin.yaml) and descents measured in small steps
+# (egs2/noisy_digits, conf/compression.yaml) do; docs/results/progressive.md compares them.
 SHAPES = {
     "rule": Shape(depth=1 / 2),
     "deep": Shape(depth=1 / 6, powers={"linear_size": 3}, fills=True),

@@ -72,8 +72,8 @@ class Stage(Options):
             block `influence`; those whose absence costs the largest loss (`skip_loss`).
         units: Choice of the units that are inherited, by the norm of their `weight` or by
             `taylor`, or by `taylor_change`, whose frames count by how much they change.
-        allocate: Rule by which a target becomes sizes: our `rule`, measured `sensitivity`, or what
-            was `learned` by the gates of the stage before.
+        allocate: Way in which a target becomes sizes: our `rule`, `deep` (`spec.size_table`),
+            measured `sensitivity`, or what was `learned` by the gates of the stage before.
         labels: Labels of the student's RNN-T loss: the `transcript`, or what
             the `teacher` makes of the training set (hard labels).
         label_set: Set that it is trained on in place of the training set; empty: that.
@@ -143,9 +143,10 @@ class Stage(Options):
     allocate: str = option(
         "rule",
         "how a target becomes sizes: by our `rule`, which shrinks all alike; `deep`, which keeps "
-        "blocks and width and gives up feed-forward modules, for a large step at once; step by "
-        "step where a parameter saved costs the least loss before training, measured anew after "
-        "each factor of 2.6; or `learned`: what the `gates` of the stage before have left",
+        "more blocks and gives up feed-forward units first, for steps to half or less; "
+        "`sensitivity`: step by step where a parameter saved costs the least loss before "
+        "training, measured anew after each factor of 2.6; or `learned`: what the `gates` of the "
+        "stage before have left",
         choices=(*SHAPES, "sensitivity", "learned"),
     )
     labels: str = option(

@@ -279,8 +279,9 @@ class Architecture:
         Ours: with r the wanted fraction, depth is multiplied by a power of r (`Shape.depth`; of
         our rule the square root), and one common factor, as large as fits, multiplies all
         widths, the front end's channels included, some of them more than once (`Shape.powers`).
-        A single block is avoided as long as two are wide enough (`narrowest`). Heads and kernel
-        are kept: neither is worth many parameters.
+        No block more than our rule wants is kept at the price of heads that are too narrow
+        (`narrowest`), nor is there a single one where two are wide enough. Heads and kernel are
+        kept: neither is worth many parameters.
 
         Args:
             params: Parameters that the student has at most.
@@ -296,37 +297,44 @@ class Architecture:
             raise UserError(
                 f"{where}: {params} parameters are not fewer than the teacher's {self.params}"
             )
-        wanted = max(1, round(self.num_blocks * (params / self.params) ** shape.depth))
-        for depth, shallow in self.shallower(wanted, kept):
+        for shallow, last in self.shallower(params / self.params, kept, shape):
             students = (shallow.scaled(step / 64, shape) for step in range(64, 3, -1))
             student = next((s for s in students if s.params <= params), None)
-            wide = student is not None and student.hidden_size >= self.narrowest
-            if student is not None and (depth <= wanted or wide):
+            if student is not None and (last or student.hidden_size >= self.narrowest):
                 return student
         raise UserError(f"{where}: no student of at most {params} parameters can be derived")
 
     def shallower(
-        self, wanted: int, kept: Optional[Chooser] = None
-    ) -> Iterator[Tuple[int, "Architecture"]]:
-        """Yield depths that a student for a target may have, in order, and a model of so many.
+        self, share: float, kept: Optional[Chooser] = None, shape: Shape = RULE
+    ) -> Iterator[Tuple["Architecture", bool]]:
+        """Yield models of so many blocks as a student may have, in order, widths as here.
 
-        Two blocks come before a single one that is `wanted`, if there are two to choose from.
+        The deepest first: so many as the shape wants, two in the place of a single one if there
+        are two to choose from. No shape wants fewer than our rule.
 
         Args:
-            wanted: Depth by the rule.
+            share: Wanted fraction of the parameters.
             kept: Chooser of the blocks that are kept; None: evenly spaced.
+            shape: What shrinks how much.
+
+        Yields:
+            The model, and whether it is to be taken however narrow its student is: it is no
+            deeper than our rule wants.
 
         Raises:
             UserError: the chooser has not so many as are wanted (a cascade needs the last ones).
         """
+        wanted, least = (
+            max(1, round(self.num_blocks * share**power)) for power in (shape.depth, RULE.depth)
+        )
         for depth in range(max(wanted, min(2, self.num_blocks)), 0, -1):
             try:
                 blocks = (kept or self.spaced)(depth)
             except UserError:
-                if depth <= wanted:
+                if depth <= least:
                     raise
                 continue
-            yield depth, self.with_blocks(blocks)
+            yield self.with_blocks(blocks), depth <= least
 
     def scaled(self, factor: float, shape: Shape = RULE) -> "Architecture":
         """Multiply all widths by a factor, or by the power of it that a shape has for them."""

@@ -154,15 +154,11 @@ def shrink_to_bytes(
         raise UserError(
             f"{where}: {most:,} bytes are not fewer than the {whole:,} of the teacher's checkpoint"
         )
-    share = most / whole
-    wanted = max(1, round(teacher.num_blocks * share**shape.depth))
-    for depth, shallow in teacher.shallower(wanted, kept):
-        students = (
-            shallow.scaled(step / STEPS, shape) for step in range(STEPS, STEPS // 16 - 1, -1)
-        )
+    for shallow, last in teacher.shallower(most / whole, kept, shape):
+        steps = range(STEPS, STEPS // 16 - 1, -1)
+        students = (shallow.scaled(step / STEPS, shape) for step in steps)
         student = next((s for s in students if fits(s)), None)
-        wide = student is not None and student.hidden_size >= teacher.narrowest
-        if student is not None and (depth <= wanted or wide):
+        if student is not None and (last or student.hidden_size >= teacher.narrowest):
             return filled_by_block(filled(student, shallow, fits), shallow, fits)
     raise UserError(f"{where}: no student whose checkpoint has at most {most:,} bytes is possible")
 

@@ -171,10 +171,11 @@ def test_all_blocks_but_one_may_look_ahead(target):
     stages = parse_plan(f"stages: [{{target: 0.6, {cascade}}}]", "plan").stages
     with pytest.raises(UserError, match="the streaming student is to keep 3 of those below"):
         sizes_of_way(stages, first)
-    one = f"allocate: deep, {cascade}".replace("3", "1")
-    stages = parse_plan(f"stages: [{{target: {target}, {one}}}]", "plan").stages
-    (sizes,) = sizes_of_way(stages, first)
-    assert sizes.num_blocks == 3
+    for above in (1, 3):
+        deep = f"allocate: deep, {cascade}".replace("3", str(above))
+        stages = parse_plan(f"stages: [{{target: {target}, {deep}}}]", "plan").stages
+        (sizes,) = sizes_of_way(stages, first)
+        assert sizes.num_blocks == 4 - above
 
 
 def test_a_schedule_goes_on_with_the_moments_of_the_streaming_student(here):

@@ -22,6 +22,7 @@ from espnet_kd.methods.nested import MembersLoss, give_weights, members_of
 from espnet_kd.methods.protocol import Job, Model, kept_file
 from espnet_kd.plan.baselines import all_students
 from espnet_kd.plan.effective import effective
+from espnet_kd.plan.planned_sizes import sizes_of_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.plan import parse_plan
 from espnet_kd.students.axes import block_number, rename_block
@@ -348,6 +349,22 @@ PLAN += "[{{target: 0.7}}, {{target: 0.5}}, {{target: 0.3}}]}}"
 def students(text, paths=("progressive",), at=()):
     plan = parse_plan(text, "plan")
     return all_students(plan, effective(plan, lambda name: []), list(paths), list(at), 9)
+
+
+def test_members_have_the_shape_of_their_largest():
+    config = tiny_config()
+    config["encoder_conf"]["body_conf"][0].update(linear_size=64, num_blocks=4)
+    sizes = sizes_of(build(config), config)
+    smallest = {}
+    for way in ("rule", "deep"):
+        members = "[{target: 0.8}, {target: 0.5}, {target: 0.3}]"
+        text = f"family: {{allocate: {way}, members: {members}}}"
+        planned = sizes_of_way(parse_plan(text, "p").stages, sizes)
+        largest, others = members_of(prepared(config, text)[1])
+        assert [largest, *(member.sizes for member in others)] == planned
+        smallest[way] = planned[-1]
+    assert smallest["deep"].num_blocks > smallest["rule"].num_blocks
+    assert smallest["deep"].linear_size < smallest["rule"].linear_size
 
 
 def test_members_come_from_their_family_and_other_ways_from_the_first_teacher():
