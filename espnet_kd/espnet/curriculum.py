@@ -42,7 +42,8 @@ class TeacherEpochs(Callback):
         if missing is not None:
             raise UserError(
                 f"{missing}: no such file, which {_place(run)} asks for; train the teacher with "
-                "keep_nbest_models of as many as its epochs (--asr_args '--keep_nbest_models 10')"
+                "keep_nbest_models of as many as its epochs, beside those whose mean it is "
+                "(--asr_args '--keep_nbest_models 3 10'; docs/plan.md, curriculum)"
             )
 
     def on_begin(self, run: Run, epoch: int) -> None:
