@@ -1,7 +1,8 @@
 """The plot of WER against parameters."""
 
+import math
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
 from espnet_kd.report.figures import TEACHER, Look, legend_below, marks, panels, save
@@ -10,18 +11,57 @@ from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
 
 STEP = 0.022  # between points of (nearly) the same size, in widths of the axis
+FAR = 10  # times smaller than the teacher: the axis is logarithmic, or small sizes would collide
+
+
+class _Sizes(NamedTuple):
+    """The axis of parameters.
+
+    Attributes:
+        low: Its left end, in parameters.
+        high: Its right end.
+        log: Whether it is logarithmic.
+    """
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "_Sizes":
+        """Choose it for models, the teacher the first."""
+        sizes = [row.params for row in rows]
+        if rows[0].params > FAR * min(sizes):
+            return cls(min(sizes) / 1.5, 1.5 * max(sizes), True)
+        return cls(0.0, 1.2 * max(sizes), False)
+
+    def share(self, params: float) -> float:
+        """Return where a size stands, in widths of the axis from the left."""
+        if self.log:
+            return math.log(params / self.low) / math.log(self.high / self.low)
+        return params / self.high
+
+    def at(self, share: float) -> float:
+        """Return the size that stands at a place."""
+        if self.log:
+            return self.low * math.exp(share * math.log(self.high / self.low))
+        return share * self.high
 
 
 def wer_against_params(content: Content, path: Path) -> Path:
     """One panel a test set: the paths from the teacher down, with the intervals."""
     rows, test_sets = content.rows, content.test_sets
     fig, axes = panels(len(test_sets), (4.8, 4.4))
-    scale, unit = (1e6, "million") if rows[0].params >= 1e6 else (1e3, "thousand")
-    right = 1.2 * max(row.params for row in rows) / scale
-    clusters = _clusters(rows, STEP * right * scale)
+    sizes = _Sizes.of(rows)
+    million = rows[0].params >= 1e6 and not sizes.log
+    scale, unit = (1e6, "million") if million else (1e3, "thousand")
+    clusters = _clusters(rows, sizes)
     x = {
-        row.name: sum(r.params for r in cluster) / len(cluster) / scale
-        + STEP * right * (k - (len(cluster) - 1) / 2)
+        row.name: sizes.at(
+            sum(sizes.share(r.params) for r in cluster) / len(cluster)
+            + STEP * (k - (len(cluster) - 1) / 2)
+        )
+        / scale
         for cluster in clusters
         for k, row in enumerate(cluster)
     }
@@ -44,19 +84,32 @@ def wer_against_params(content: Content, path: Path) -> Path:
                 tops.append(top)
         ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
         # Sizes stand on an axis of their own, straight above their points.
-        places, texts = zip(*_labels(clusters, x))
+        _scale(ax, sizes, scale)
+        places, texts = zip(*_labels(clusters, sizes, scale))
         above = ax.secondary_xaxis("top")
         above.set_xticks(places, texts, rotation=30, ha="left", rotation_mode="anchor")
         above.tick_params(length=3, labelsize=8.5)
+        above.minorticks_off()
         for place in places:
             ax.axvline(place, color="#BBBBBB", linestyle=":", linewidth=0.8, zorder=0)
         ax.set_title(test_set)
-        ax.set_xlim(0, right)
         ax.set_ylim(min(lows), 1.08 * max(tops) or 1.0)
         ax.set_xlabel(f"Parameters used in decoding ({unit})")
         ax.set_ylabel("WER (%), lower is better")
     legend_below(fig, _handles({name: looks[name] for name in groups}))
     return save(fig, path)
+
+
+def _scale(ax: Any, sizes: _Sizes, scale: float) -> None:
+    """Set the axis of parameters up."""
+    if sizes.log:
+        from matplotlib.ticker import LogLocator, ScalarFormatter
+
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.minorticks_off()
+    ax.set_xlim(sizes.low / scale, sizes.high / scale)
 
 
 def _point(
@@ -75,19 +128,21 @@ def _point(
     return min(low, wer), max(high, wer)
 
 
-def _clusters(rows: Sequence[Row], apart: float) -> List[List[Row]]:
-    """Group models whose sizes are closer than `apart`: they are drawn side by side."""
+def _clusters(rows: Sequence[Row], sizes: _Sizes) -> List[List[Row]]:
+    """Group models that would stand closer than `STEP`: they are drawn side by side."""
     order = [rows[0], *(row for group in by_path(rows[1:]).values() for row in group)]
     clusters: List[List[Row]] = []
     for row in sorted(order, key=lambda row: row.params):
-        if clusters and row.params - clusters[-1][-1].params < apart:
+        if clusters and sizes.share(row.params) - sizes.share(clusters[-1][-1].params) < STEP:
             clusters[-1].append(row)
         else:
             clusters.append([row])
     return [sorted(cluster, key=order.index) for cluster in clusters]
 
 
-def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tuple[float, str]]:
+def _labels(
+    clusters: Sequence[Sequence[Row]], sizes: _Sizes, scale: float
+) -> List[Tuple[float, str]]:
     """Name models that stand alone, and of the others the size: the legend names paths."""
     labels = []
     for cluster in clusters:
@@ -95,8 +150,8 @@ def _labels(clusters: Sequence[Sequence[Row]], x: Dict[str, float]) -> List[Tupl
         saved = [f"{share:.0f}" for share in shares]
         size = f"−{' to '.join(dict.fromkeys((saved[0], saved[-1])))} %" if saved else ""
         name = cluster[0].name if len(cluster) == 1 or not cluster[0].path else ""
-        middle = sum(x[row.name] for row in cluster) / len(cluster)
-        labels.append((middle, ", ".join(filter(None, (name, size)))))
+        middle = sum(sizes.share(row.params) for row in cluster) / len(cluster)
+        labels.append((sizes.at(middle) / scale, ", ".join(filter(None, (name, size)))))
     return labels
 
 

@@ -1,5 +1,7 @@
 """What the plots show: points with their names, scales that fit, legends that can be read."""
 
+import dataclasses
+
 import pytest
 from fake_run import TAG, add_paths
 
@@ -52,6 +54,20 @@ def test_sizes_stand_straight_above_their_points(content, figure, tmp_path):
     texts = [text.get_text() for text in legend.get_texts()]
     assert "significantly different from the teacher" in texts
     assert not any(text.startswith(("empty", "filled")) for text in texts)
+
+
+def test_small_sizes_beside_a_large_teacher_stand_apart(content, figure, tmp_path):
+    params = iter((1_250_000, 606_000, 246_000, 103_000, 51_000))
+    rows = [dataclasses.replace(row, params=next(params)) for row in content.rows[:5]]
+    few = dataclasses.replace(content, rows=rows)
+    fig = figure(plot_wer, plot_wer.wer_against_params, few, tmp_path / "x.png")
+    fig.canvas.draw()
+    for ax in fig.axes[:2]:
+        assert ax.get_xscale() == "log" and ax.get_xlabel().endswith("(thousand)")
+        (above,) = ax.child_axes
+        assert [round(place) for place in above.get_xticks()] == [51, 103, 246, 606, 1250]
+        lefts = [text.get_window_extent().x0 for text in above.get_xticklabels()]
+        assert min(b - a for a, b in zip(lefts, lefts[1:])) > above.get_xticklabels()[0].get_size()
 
 
 def test_each_model_has_the_scale_of_its_own_validation(content, figure, tmp_path):
