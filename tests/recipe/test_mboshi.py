@@ -146,9 +146,9 @@ def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):
     assert run("--stock_wer", "false", "--seeds", "4", "--arms", "double half")[1] == calls
     done, _ = run("--arms", "thick")
     assert done.returncode == 1 and done.stderr == (
-        "evidence.sh: error: --arms: 'thick' is not in conf/arms.txt; there are thin ample double "
-        "total half scratch mixed_thin mixed_ample curve_117k curve_299k curve_1255k "
-        "curve_4800k curriculum\n"
+        "evidence.sh: error: --arms: 'thick' is not in conf/arms.txt; there are thin ample "
+        "ample_total double total half scratch mixed_thin mixed_ample curve_117k curve_299k "
+        "curve_1255k curve_4800k curriculum\n"
     )
     for words, message in [
         (("--arms", " "), "--arms is empty; name arms of conf/arms.txt, or all"),
