@@ -89,6 +89,17 @@ def legend_below(fig: Any, handles: List[Any], width: float = 2.6) -> None:
     fig.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
+def logarithmic(ax: Any, low: float, high: float) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers even if it spans no decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
 def save(fig: Any, path: Path) -> Path:
     """Write a PNG and forget the figure."""
     import matplotlib.pyplot as plt

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from espnet_kd.report.figures import TEACHER, legend_below, marks, panels, save
+from espnet_kd.report.figures import TEACHER, legend_below, logarithmic, marks, panels, save
 from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import by_path
 from espnet_kd.report.variants import ESPNET, Variant, pareto_front
@@ -45,8 +45,8 @@ def _draw(content: Content, points: Sequence[Point], axis: str, path: Path) -> O
     within = [point for point in points if not point[0].beyond]
     front = [within[k] for k in pareto_front([(x, y) for _, x, y in within])]
     _staircase(ax, front)
-    ax.set_xscale("log")
-    _plain_ticks(ax, [x for _, x, _ in points])
+    xs = [x for _, x, _ in points]
+    logarithmic(ax, min(xs) / 1.35, max(xs) * 1.6)
     ax.set_ylim(min(0.0, *tops), 1.1 * max(tops) or 1.0)
     ax.set_xlabel(f"{axis}: less is better (logarithmic)")
     ax.set_ylabel("WER (%) of greedy search, all test sets: less is better")
@@ -67,16 +67,6 @@ def _staircase(ax: Any, front: Sequence[Point]) -> None:
     xs, ys = [x for _, x, _ in front], [y for *_, y in front]
     ax.step([*xs, 1e9], [*ys, ys[-1]], where="post", color="#777777", linewidth=1.2, zorder=2)
     ax.plot([xs[0], xs[0]], [ys[0], 1e9], color="#777777", linewidth=1.2, zorder=2)
-
-
-def _plain_ticks(ax: Any, xs: Sequence[float]) -> None:
-    """Label a logarithmic axis, which may span less than a decade, with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    ax.set_xlim(min(xs) / 1.35, max(xs) * 1.6)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _names(ax: Any, points: Sequence[Point], front: Any) -> None:
@@ -102,6 +92,7 @@ def _names(ax: Any, points: Sequence[Point], front: Any) -> None:
             textcoords="axes fraction",
             fontsize=8.5,
             fontweight="bold" if id(variant) in front else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
 
 

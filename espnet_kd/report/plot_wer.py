@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from espnet_kd.report.comparisons import SIGNIFICANT, Comparison
-from espnet_kd.report.figures import TEACHER, Look, legend_below, marks, panels, save
+from espnet_kd.report.figures import TEACHER, Look, legend_below, logarithmic, marks, panels, save
 from espnet_kd.report.findings import Content
 from espnet_kd.report.paths import PROGRESSIVE, by_path, spoken
 from espnet_kd.report.rows import Row
@@ -84,7 +84,11 @@ def wer_against_params(content: Content, path: Path) -> Path:
                 tops.append(top)
         ax.plot(x[rows[0].name], teacher, **TEACHER, markersize=15)
         # Sizes stand on an axis of their own, straight above their points.
-        _scale(ax, sizes, scale)
+        ends = sizes.low / scale, sizes.high / scale
+        if sizes.log:
+            logarithmic(ax, *ends)
+        else:
+            ax.set_xlim(*ends)
         places, texts = zip(*_labels(clusters, sizes, scale))
         above = ax.secondary_xaxis("top")
         above.set_xticks(places, texts, rotation=30, ha="left", rotation_mode="anchor")
@@ -98,18 +102,6 @@ def wer_against_params(content: Content, path: Path) -> Path:
         ax.set_ylabel("WER (%), lower is better")
     legend_below(fig, _handles({name: looks[name] for name in groups}))
     return save(fig, path)
-
-
-def _scale(ax: Any, sizes: _Sizes, scale: float) -> None:
-    """Set the axis of parameters up."""
-    if sizes.log:
-        from matplotlib.ticker import LogLocator, ScalarFormatter
-
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.minorticks_off()
-    ax.set_xlim(sizes.low / scale, sizes.high / scale)
 
 
 def _point(
