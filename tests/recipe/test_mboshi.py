@@ -82,6 +82,7 @@ def test_letters_go_through_stages_1_to_5(corpus, tmp_path):
         ("--corpus /nowhere", "'/nowhere': no checkout of besacier/mboshi"),
         ("--speakers martian", "nobody is called 'martian'; there are abiayi, kouarata, martial"),
         ("--dev_utts 99", "--dev_utts 99: "),
+        ("--dev_utts 0", "argument --dev_utts: '0' is not a whole number of at least 1"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(options, words, corpus, prepare, tmp_path, capsys):
@@ -110,11 +111,30 @@ def test_what_cannot_be_used_is_told(corpus, prepare, tmp_path, capsys):
     write_utterance(corpus / "train", "abiayi", "Dico18", 80, "a", rate=8000)
     assert "8000 Hz; the corpus is of 16000 Hz" in refused()
     write_utterance(corpus / "train", "abiayi", "Dico18", 80, "a", seconds=0.3)
+    write_utterance(corpus / "dev", "abiayi", "Dico18", 80, "a", seconds=0.3)
+    assert "1 utterances of train are in dev, too, which is the test set (e.g. abiayi-" in refused()
     write_utterance(corpus / "train", "abiayi", "dico18", 80, "a", seconds=0.3)
     assert "a second 'abiayi-20150908113357-dico18-80'" in refused()
     for file in corpus.glob("train/*"):
         file.unlink()
     assert "no *.wav in it" in refused()
+
+
+@pytest.mark.parametrize("recipe", ["mboshi", "noisy_digits", "mini_speech", "librispeech"])
+def test_a_word_that_is_no_option_is_refused(recipe, tmp_path):
+    # A list without its quotes: two of three people would have been passed over in silence.
+    words = ["./local/data.sh", "--corpus", str(tmp_path), "--python", sys.executable, "martial"]
+    done = subprocess.run(
+        words[:3] + words[5:] if recipe == "mini_speech" else words,
+        cwd=copy_recipe(recipe, tmp_path),
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr == (
+        "data.sh: error: no positional arguments are taken, but 'martial' was given; values with "
+        "spaces need quotes\n"
+    )
 
 
 def test_arms_of_the_evidence_are_runs_with_their_options(tmp_path):

@@ -136,8 +136,7 @@ unknown_options=() # of ESPnet's asr.sh, perhaps: espnet_kd/run/espnet_options.p
 # shellcheck source=scripts/messages.sh
 . scripts/messages.sh
 
-[ $# -eq 0 ] ||
-    die "no positional arguments are taken, but '$1' was given; values with spaces need quotes"
+no_words "$@"
 . ./path.sh
 . ./cmd.sh
 

@@ -98,3 +98,9 @@ while [ $# -gt 0 ]; do
     printf -v "${_variable}" '%s' "${_value}"
 done
 unset _options _name _variable _value _nearest _given
+
+# no_words "$@": refuse what is left, for scripts that take options alone.
+no_words() {
+    [ $# -eq 0 ] || _option_error "no positional arguments are taken, but '$1' was given;" \
+        "values with spaces need quotes"
+}

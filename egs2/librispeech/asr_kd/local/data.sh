@@ -60,11 +60,8 @@ EOF
 . ./path.sh
 # shellcheck disable=SC1091
 . scripts/parse_options.sh
+no_words "$@"
 
-if [ $# -ne 0 ]; then
-    echo "${0##*/}: error: no positional arguments are required: $*" >&2
-    exit 2
-fi
 if [ -z "${train_parts}" ]; then
     train_parts=${train_set}
     [ "${train_set}" != train_960 ] || train_parts="train-clean-100 train-clean-360 train-other-500"

@@ -36,6 +36,7 @@ EOM
 . ./path.sh
 # shellcheck disable=SC1091
 . scripts/parse_options.sh
+no_words "$@"
 
 # shellcheck disable=SC2086  # names, separated by spaces
 ${python} local/prepare_mboshi.py --corpus "${corpus}" --speakers ${speakers} \

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from espnet_kd.cli import new_parser, seconds, share, str2bool, whole
+from espnet_kd.cli import new_parser, positive_int, seconds, share, str2bool
 from espnet_kd.data.audio import BadAudio, read_header
 from espnet_kd.data.bad_items import BadItems
 from espnet_kd.data.kaldi_dir import write_data_dir
@@ -57,7 +57,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--corpus", required=True, help=f"checkout of the repository, which holds {FOLDER}")
     add("--speakers", nargs="+", default=["abiayi", "kouarata"], help="people to take")
     add("--max_seconds", type=seconds, default=3.6, help="longest utterances of train and dev")
-    add("--dev_utts", type=whole, default=120, help="utterances that are held out of train")
+    add("--dev_utts", type=positive_int, default=120, help="utterances that are held out of train")
     add("--tones", type=str2bool, default=False, help="keep the tone marks")
     add("--max_bad_share", type=share, default=0.02, help="share that may be unusable")
     add("--out", type=Path, default=Path("data"), help="folder of the data directories")
@@ -72,11 +72,17 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     if not args.corpus or not root.is_dir():
         raise UserError(
             f"'{args.corpus}': no checkout of besacier/mboshi-french-parallel-corpus ({FOLDER} is "
-            "not in it); name yours with MBOSHI=DIR or --corpus DIR"
+            "not in it); name yours with MBOSHI=DIR"
         )
     options = (args.speakers, args.tones, args.max_bad_share)
     given, bad_given = read(root / "train", *options)
     test, bad_test = read(root / "dev", *options)
+    both = sorted({utt.name for utt in given} & {utt.name for utt in test})
+    if both:
+        raise UserError(
+            f"{root}: {len(both)} utterances of train are in dev, too, which is the test set (e.g. "
+            f"{both[0]}); remove one of each"
+        )
     given = [utt for utt in given if utt.seconds <= args.max_seconds]
     # Whose text occurs once, chosen by it: the same whatever else is taken.
     often = collections.Counter(utt.letters for utt in given)

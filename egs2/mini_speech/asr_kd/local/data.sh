@@ -61,11 +61,8 @@ EOF
 . ./path.sh
 # shellcheck disable=SC1091
 . scripts/parse_options.sh
+no_words "$@"
 
-if [ $# -ne 0 ]; then
-    echo "${0##*/}: error: no positional arguments are required: $*" >&2
-    exit 2
-fi
 
 opts=()
 for name in seed train_utts dev_utts test_utts voices new_voices snr_low snr_high nj; do

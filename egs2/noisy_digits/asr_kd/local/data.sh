@@ -37,10 +37,11 @@ EOM
 . ./path.sh
 # shellcheck disable=SC1091
 . scripts/parse_options.sh
+no_words "$@"
 
 if [ ! -d "${corpus}" ]; then
     echo "${0##*/}: error: '${corpus}': no such corpus folder; name the one that holds" \
-        "${train_part} with --corpus DIR or DIGITS=DIR" >&2
+        "${train_part} with DIGITS=DIR" >&2
     exit 1
 fi
 
