@@ -112,7 +112,9 @@ def test_what_cannot_be_used_is_told(corpus, prepare, tmp_path, capsys):
     assert "8000 Hz; the corpus is of 16000 Hz" in refused()
     write_utterance(corpus / "train", "abiayi", "Dico18", 80, "a", seconds=0.3)
     write_utterance(corpus / "dev", "abiayi", "Dico18", 80, "a", seconds=0.3)
-    assert "1 utterances of train are in dev, too, which is the test set (e.g. abiayi-" in refused()
+    assert (
+        "1 utterances of train are in dev, too, which is the test set (e.g. abiayi-" in refused()
+    )
     write_utterance(corpus / "train", "abiayi", "dico18", 80, "a", seconds=0.3)
     assert "a second 'abiayi-20150908113357-dico18-80'" in refused()
     for file in corpus.glob("train/*"):
