@@ -80,8 +80,8 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     both = sorted({utt.name for utt in given} & {utt.name for utt in test})
     if both:
         raise UserError(
-            f"{root}: {len(both)} utterances of train are in dev, too, which is the test set (e.g. "
-            f"{both[0]}); remove one of each"
+            f"{root}: {len(both)} utterances of train are in dev, too, which is the test set "
+            f"(e.g. {both[0]}); remove one of each"
         )
     given = [utt for utt in given if utt.seconds <= args.max_seconds]
     # Whose text occurs once, chosen by it: the same whatever else is taken.
