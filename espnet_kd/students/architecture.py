@@ -250,8 +250,11 @@ class Architecture:
 
     @property
     def narrowest(self) -> int:
-        """Width below which sizes for a target do not go if they need not."""
-        return min(self.hidden_size // 2, PER_HEAD * self.heads)
+        """Width below which sizes for a target do not go if they need not.
+
+        Not a share of the width here: down a chain that would halve at each step.
+        """
+        return min(self.hidden_size, PER_HEAD * self.heads)
 
     @property
     def front_end_bins(self) -> int:

@@ -353,7 +353,7 @@ def students(text, paths=("progressive",), at=()):
 
 def test_members_have_the_shape_of_their_largest():
     config = tiny_config()
-    config["encoder_conf"]["body_conf"][0].update(linear_size=64, num_blocks=4)
+    config["encoder_conf"]["body_conf"][0].update(linear_size=64, num_blocks=4, hidden_size=32)
     sizes = sizes_of(build(config), config)
     smallest = {}
     for way in ("rule", "deep"):

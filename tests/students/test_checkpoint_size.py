@@ -9,7 +9,7 @@ from espnet_kd.espnet.exports import for_device
 from espnet_kd.methods import method_named
 from espnet_kd.methods.cutter import Cutter
 from espnet_kd.methods.protocol import Job, Model
-from espnet_kd.spec.size_table import SHAPES
+from espnet_kd.spec.size_table import PER_HEAD, SHAPES
 from espnet_kd.spec.stage import read_stage
 from espnet_kd.spec.target import parse_target
 from espnet_kd.students.checkpoint_size import (
@@ -147,6 +147,24 @@ def test_deep_keeps_more_blocks_and_gives_up_feed_forward_units_first(share, blo
     assert deep == for_target(
         teacher, target, teacher.params, NOTHING, "plan", shape=SHAPES["deep"]
     )
+
+
+@pytest.mark.parametrize("unit", ["", " kB"])
+def test_a_way_of_many_steps_leaves_no_splinters_either(unit):
+    # Each step might halve the width, and kept its blocks: four blocks of width 8, two a head.
+    config = teacher_of(30, blocks=4, width=128)
+    student = teacher = sizes(config)
+    others = beside(build(config).state_dict(), config)
+    for share in (0.46, 0.21, 0.1, 0.046, 0.022, 0.01):
+        size = int(share * checkpoint_bytes(teacher, others) / 1000)
+        target = parse_target(f"{size}{unit}" if unit else share, "plan")
+        above = student
+        student, rule = (
+            for_target(above, target, teacher.params, others, "plan", shape=SHAPES[name])
+            for name in ("deep", "rule")
+        )
+        narrow = student.hidden_size < min(PER_HEAD * student.heads, above.hidden_size)
+        assert not narrow or student.num_blocks <= rule.num_blocks
 
 
 def test_parameters_are_counted_as_they_were():
