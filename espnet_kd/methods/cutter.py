@@ -8,13 +8,12 @@ from espnet_kd.errors import UserError
 from espnet_kd.methods.protocol import Model
 from espnet_kd.spec.size_table import PER_BLOCK, SHAPES
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.target import FLOAT
 from espnet_kd.students.allocate import allocate
-from espnet_kd.students.architecture import Architecture
+from espnet_kd.students.architecture import PARAMETERS, Architecture
 from espnet_kd.students.checkpoint_size import (
     NOTHING,
     Beside,
-    checkpoint_bytes,
+    bytes_of_file,
     filled,
     filled_by_block,
     fits_in,
@@ -153,12 +152,16 @@ class Cutter:
             if stage.allocate == "learned":
                 return self._learned(stage.target.params(first.params))
             if stage.allocate == "sensitivity":
-                params, most = stage.target.params(first.params), stage.target.bytes
-                if most is not None:
-                    # With all that the teacher's file holds beside, which is more.
-                    params -= checkpoint_bytes(teacher, others) // FLOAT - teacher.params
+                most = stage.target.bytes
+                wanted = stage.target.params(first.params) if most is None else most
+                counted = PARAMETERS if most is None else bytes_of_file(others)
                 student = allocate(
-                    teacher, params, self._untrained_loss, where, kept=self.kept_blocks
+                    teacher,
+                    wanted,
+                    self._untrained_loss,
+                    where,
+                    kept=self.kept_blocks,
+                    counted=counted,
                 )
                 if most is not None:
                     whole = teacher.with_blocks(self.kept_blocks(student.num_blocks))

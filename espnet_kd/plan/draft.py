@@ -134,7 +134,7 @@ def draft(
     ]
     student, allocate = first, "deep" if share <= LARGE_STEP else "rule"
     for k, target in enumerate(targets, 1):
-        where = f"stage{k}"
+        where = f"--target {targets[-1]}: stage{k} of {len(targets)}"
         given = parse_target(target, where), first.params, others, where
         student = for_target(student, *given, shape=SHAPES[allocate])
         lines += [

@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 from espnet_kd.errors import UserError
 from espnet_kd.spec.size_table import PER_BLOCK, Axis, PerBlock
-from espnet_kd.students.architecture import Architecture, Chooser
+from espnet_kd.students.architecture import PARAMETERS, Architecture, Chooser, Counted
 from espnet_kd.students.importance import spaced_blocks
 
 STEPS = 8  # a step takes about this part of the size that a leg of the way starts from
@@ -46,13 +46,14 @@ def axes_of(teacher: Architecture) -> List[Axis]:
 
 def allocate(
     teacher: Architecture,
-    params: int,
+    most: int,
     loss: Callable[[Architecture], float],
     where: str,
     measurements: int = 40,
     kept: Optional[Chooser] = None,
+    counted: Counted = PARAMETERS,
 ) -> Architecture:
-    """Shrink step by step where a parameter saved costs the least loss.
+    """Shrink step by step where a parameter (or byte) saved costs the least loss.
 
     A greedy descent: from the teacher down, each step is taken along the axis on which the
     loss of the untrained student (inherited weights) grows least for each parameter saved.
@@ -67,55 +68,57 @@ def allocate(
 
     Args:
         teacher: The sizes to start from.
-        params: Parameters that the result has at most.
+        most: Size of the result, at most.
         loss: Measures a student without training; called at most `measurements` times a leg.
         where: Name of the place in the plan, for messages.
         measurements: Largest number of measurements of a leg, at least one an axis and one more.
         kept: Chooser of the blocks that a shallower student keeps; None: evenly spaced.
+        counted: What a size is: parameters, or the bytes of a checkpoint.
 
     Returns:
         The student's sizes; the same for the same losses.
 
     Raises:
-        UserError: `params` is not less than the teacher's, or cannot be reached.
+        UserError: `most` is not less than the teacher's size, or cannot be reached.
     """
-    teacher.shrink_to(params, where, kept)  # refuses what cannot be
+    teacher.check_reach(most, where, counted)
     choose = kept or functools.partial(spaced_blocks, teacher.num_blocks)
-    ratio = teacher.params / params
+    unit, size = counted
+    whole = size(teacher)
+    ratio = whole / most
     legs = max(1, math.ceil(math.log(ratio) / math.log(LEG)))
-    floors = floors_of(teacher, params) if legs > 1 else {}
-    current = teacher
+    floors = floors_of(teacher, most / whole) if legs > 1 else {}
+    current, of_all = teacher, (loss, choose, measurements, counted)
     for leg in range(1, legs + 1):
-        goal = params if leg == legs else round(teacher.params / ratio ** (leg / legs))
+        goal = most if leg == legs else round(whole / ratio ** (leg / legs))
         if legs > 1:
-            logging.info(f"sensitivity, leg {leg} of {legs}: to {goal:,} parameters")
-        if current.params <= goal:  # the leg before has ended lower than it had to
+            logging.info(f"sensitivity, leg {leg} of {legs}: to {goal:,} {unit}")
+        if size(current) <= goal:  # the leg before has ended lower than it had to
             continue
         try:
-            current = _Descent(teacher, current, goal, floors, loss, choose, measurements).run()
+            current = _Descent(teacher, current, goal, floors, *of_all).run()
         except _OutOfReach:
             logging.warning(
-                f"{where}: sensitivity cannot reach {goal:,} parameters above its floors "
+                f"{where}: sensitivity cannot reach {goal:,} {unit} above its floors "
                 f"({', '.join(f'{name} {least}' for name, least in floors.items())}); it goes "
                 "below them: look at the sizes"
             )
             floors = {}
             try:
-                current = _Descent(teacher, current, goal, {}, loss, choose, measurements).run()
+                current = _Descent(teacher, current, goal, {}, *of_all).run()
             except _OutOfReach:
                 raise UserError(
-                    f"{where}: no student of at most {params} parameters can be derived"
+                    f"{where}: no student of at most {most:,} {unit} can be derived"
                 ) from None
     return current
 
 
-def floors_of(teacher: Architecture, params: int) -> Dict[str, int]:
+def floors_of(teacher: Architecture, share: float) -> Dict[str, int]:
     """Return the least sizes of a student, by the label of the axis.
 
     Two blocks; heads that are wide enough (`narrowest`); and powers (`FLOORS`) of the wanted
     share: the square root is what would be left if all matrices shrank alike.
     """
-    share = params / teacher.params
     floors = {"depth": min(2, teacher.num_blocks)}
     for axis in axes_of(teacher):
         if axis.label in FLOORS:
@@ -136,27 +139,30 @@ class _Descent:
     Args:
         teacher: The sizes that the way starts from.
         start: The sizes that this leg starts from.
-        params: Parameters that the result has at most.
+        most: Size of the result, at most.
         floors: Least sizes, by the label of the axis.
         loss: Measures a student without training.
         kept: Chooser of blocks.
         measurements: Largest number of measurements.
+        counted: See `allocate`.
     """
 
     def __init__(
         self,
         teacher: Architecture,
         start: Architecture,
-        params: int,
+        most: int,
         floors: Dict[str, int],
         loss: Callable[[Architecture], float],
         kept: Chooser,
         measurements: int,
+        counted: Counted,
     ) -> None:
-        self.teacher, self.current, self.params, self.kept = teacher, start, params, kept
+        self.teacher, self.current, self.most, self.kept = teacher, start, most, kept
         self.start, self.floors = start, floors
+        self.unit, self.size = counted
         self.loss, self.left, self.measurements = loss, measurements, measurements
-        self.measured = start.params  # of the smallest model that was measured and taken
+        self.measured = self.size(start)  # of the smallest model that was measured and taken
 
     def measure(self, what: str, student: Architecture) -> float:
         """Measure a student; a loss that is no number is infinite."""
@@ -164,7 +170,7 @@ class _Descent:
         value = self.loss(student)
         logging.info(
             f"sensitivity, measurement {self.measurements - self.left} of at most "
-            f"{self.measurements}: {what}, {student.params:,} parameters, loss {value:.3f}"
+            f"{self.measurements}: {what}, {self.size(student):,} {self.unit}, loss {value:.3f}"
         )
         return value if math.isfinite(value) else math.inf
 
@@ -176,7 +182,7 @@ class _Descent:
         """
         now = self.measure("the start", self.current)
         trials: Dict[str, _Trial] = {}
-        while self.current.params > self.params:
+        while self.size(self.current) > self.most:
             offers = {axis.label: self.step(axis) for axis in axes_of(self.teacher)}
             steps = {name: student for name, student in offers.items() if student is not None}
             if not steps:
@@ -190,23 +196,23 @@ class _Descent:
                     break
                 value = self.measure(f"{best} smaller", student)
                 # What is saved beyond the target is worth nothing.
-                saved = self.current.params - max(student.params, self.params)
+                saved = self.size(self.current) - max(self.size(student), self.most)
                 cost = (value - now) / saved if math.isfinite(value) else math.inf
                 trials[best] = _Trial(cost, self.current, value)
             if trials[best].base == self.current:
-                self.measured = student.params
+                self.measured = self.size(student)
             now = trials[best].loss
-            logging.info(f"sensitivity: {best} is taken, {student.params:,} parameters")
+            logging.info(f"sensitivity: {best} is taken, {self.size(student):,} {self.unit}")
             self.current = student
-        if self.measured > UNMEASURED * self.current.params:
+        if self.measured > UNMEASURED * self.size(self.current):
             logging.warning(
-                f"sensitivity: the way from {self.measured:,} to {self.current.params:,} "
-                f"parameters was not measured, {self.measurements} measurements were too few; "
+                f"sensitivity: the way from {self.measured:,} to {self.size(self.current):,} "
+                f"{self.unit} was not measured, {self.measurements} measurements were too few; "
                 "look at the sizes"
             )
         for name in sorted(trials, key=lambda name: -trials[name].cost):
             axis = next(axis for axis in axes_of(self.teacher) if axis.label == name)
-            self.current = _grown(self.current, axis, self.teacher, self.params, self.kept)
+            self.current = self.grown(axis)
         return self.current
 
     def step(self, axis: Axis) -> Optional[Architecture]:
@@ -216,25 +222,23 @@ class _Descent:
         least = max(self.floors.get(axis.label, 0), axis.least or grid)
         for smaller in range(size - grid, max(size - step, least) - 1, -grid):
             student = _with_size(self.current, axis, smaller, self.teacher, self.kept)
-            if student.params <= self.params:
+            if self.size(student) <= self.most:
                 break
         return student
 
-
-def _grown(
-    current: Architecture, axis: Axis, teacher: Architecture, params: int, kept: Chooser
-) -> Architecture:
-    """Grow along an axis, not beyond the teacher, as far as the target allows."""
-    whole = teacher.with_blocks(kept(current.num_blocks))
-    if axis.field == "num_blocks":
-        whole = teacher
-    size, full, grid = _largest(current, axis), _largest(whole, axis), teacher.grid(axis)
-    for larger in range(size + grid, full + 1, grid):
-        student = _with_size(current, axis, larger, teacher, kept)
-        if student.params > params:
-            break
-        current = student
-    return current
+    def grown(self, axis: Axis) -> Architecture:
+        """Grow along an axis, not beyond the teacher, as far as the target allows."""
+        current, teacher = self.current, self.teacher
+        whole = teacher.with_blocks(self.kept(current.num_blocks))
+        if axis.field == "num_blocks":
+            whole = teacher
+        size, full, grid = _largest(current, axis), _largest(whole, axis), teacher.grid(axis)
+        for larger in range(size + grid, full + 1, grid):
+            student = _with_size(current, axis, larger, teacher, self.kept)
+            if self.size(student) > self.most:
+                break
+            current = student
+        return current
 
 
 def _largest(model: Architecture, axis: Axis) -> int:

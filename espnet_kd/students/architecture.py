@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError, check_choice
 from espnet_kd.spec.named_sizes import WIDE_AS_EMBEDDING, NamedSizes, check_depth
@@ -24,6 +24,8 @@ from espnet_kd.students.importance import spaced_blocks
 from espnet_kd.students.parameter_counts import count
 from espnet_kd.students.predictors import PREDICTORS
 
+LEAST = 1 / 16  # factor of all widths that sizes for a target go down to
+
 # Chooses so many of a model's blocks: their numbers, rising.
 Chooser = Callable[[int], Sequence[int]]
 
@@ -33,6 +35,21 @@ CHOICES = {
     "decoder": tuple(PREDICTORS),
     "rnn_type": ("lstm", "gru"),
 }
+
+
+class Counted(NamedTuple):
+    """What a target counts.
+
+    Attributes:
+        unit: Its name, for messages.
+        size: Counts it.
+    """
+
+    unit: str
+    size: Callable[["Architecture"], int]
+
+
+PARAMETERS = Counted("parameters", lambda model: model.params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,16 +313,41 @@ class Architecture:
             UserError: not even the smallest student is that small, or `params` is not less
                 than this model's.
         """
-        if params >= self.params:
-            raise UserError(
-                f"{where}: {params} parameters are not fewer than the teacher's {self.params}"
-            )
+        self.check_reach(params, where, PARAMETERS, shape)
         for shallow, last in self.shallower(params / self.params, kept, shape):
-            students = (shallow.scaled(step / 64, shape) for step in range(64, 3, -1))
+            students = (shallow.scaled(k / 64, shape) for k in range(64, int(64 * LEAST) - 1, -1))
             student = next((s for s in students if s.params <= params), None)
             if student is not None and (last or student.hidden_size >= self.narrowest):
                 return student
-        raise UserError(f"{where}: no student of at most {params} parameters can be derived")
+        raise UserError(f"{where}: no student of at most {params:,} parameters can be derived")
+
+    def check_reach(
+        self,
+        most: int,
+        where: str,
+        counted: Counted,
+        shape: Shape = RULE,
+    ) -> None:
+        """Refuse a size that this model has already, or that no student can have.
+
+        Args:
+            most: Size that the student has at most.
+            where: Name of the place in the plan, for messages.
+            counted: What a size is.
+            shape: What shrinks how much.
+
+        Raises:
+            UserError: that is so.
+        """
+        unit, size = counted
+        whole, least = size(self), size(self.with_blocks(self.spaced(1)).scaled(LEAST, shape))
+        if most >= whole:
+            raise UserError(f"{where}: {most:,} {unit} are not fewer than the teacher's {whole:,}")
+        if most < least:
+            raise UserError(
+                f"{where}: no student of at most {most:,} {unit} can be derived; the smallest has "
+                f"{least:,}"
+            )
 
     def shallower(
         self, share: float, kept: Optional[Chooser] = None, shape: Shape = RULE

@@ -5,7 +5,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 from espnet_kd.errors import UserError
 from espnet_kd.spec.size_table import BY_NAME, RULE, Axis, Shape
 from espnet_kd.spec.target import FLOAT, Target
-from espnet_kd.students.architecture import Architecture, Chooser
+from espnet_kd.students.architecture import LEAST, Architecture, Chooser, Counted
 from espnet_kd.students.predictors import PREDICTORS
 from espnet_kd.students.stand_in import StandIn
 
@@ -149,18 +149,20 @@ def shrink_to_bytes(
         if fits(teacher.conformer):
             return teacher.conformer
         teacher = teacher.conformer
-    whole = checkpoint_bytes(teacher, others)
-    if whole <= most:
-        raise UserError(
-            f"{where}: {most:,} bytes are not fewer than the {whole:,} of the teacher's checkpoint"
-        )
-    for shallow, last in teacher.shallower(most / whole, kept, shape):
-        steps = range(STEPS, STEPS // 16 - 1, -1)
+    counted = bytes_of_file(others)
+    teacher.check_reach(most, where, counted, shape)
+    for shallow, last in teacher.shallower(most / counted.size(teacher), kept, shape):
+        steps = range(STEPS, int(STEPS * LEAST) - 1, -1)
         students = (shallow.scaled(step / STEPS, shape) for step in steps)
         student = next((s for s in students if fits(s)), None)
         if student is not None and (last or student.hidden_size >= teacher.narrowest):
             return filled_by_block(filled(student, shallow, fits), shallow, fits)
-    raise UserError(f"{where}: no student whose checkpoint has at most {most:,} bytes is possible")
+    raise UserError(f"{where}: no student of at most {most:,} {counted.unit} can be derived")
+
+
+def bytes_of_file(others: Beside) -> Counted:
+    """Return what counts the bytes of a model's checkpoint."""
+    return Counted("bytes of the checkpoint", lambda model: checkpoint_bytes(model, others))
 
 
 def fits_in(most: int, others: Beside) -> Callable[[Architecture], bool]:

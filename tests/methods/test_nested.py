@@ -458,7 +458,7 @@ def test_mistakes_are_told_in_one_line(text, message):
         ("{student: {encoder: {heads: 1}}}", "heads of 12 channels .* no part of those of 6"),
         ("{student: {decoder: {type: stateless}}}", "'stateless' is no part of the next larger"),
         ("{target: 0.01}", "no member of 0.01 fits inside .* which has 14,203 parameters"),
-        ("{target: 14203}", "which has 14,203 parameters .*not fewer than the teacher's 14203"),
+        ("{target: 14203}", "which has 14,203 parameters .*not fewer than the teacher's 14,203"),
     ],
 )
 def test_members_that_cannot_nest_are_told_before_anything_is_trained(
@@ -472,7 +472,7 @@ def test_members_that_cannot_nest_are_told_before_anything_is_trained(
 
 def test_sizes_are_named_where_they_are_written(here, tmp_path):
     code, err = derive(tmp_path / "s", 1, family={"members": [{"target": 99999999}]})
-    assert code == 1 and re.search(r"plan.yaml:\d+: family.members\[0\].target: 99999999", err)
+    assert code == 1 and re.search(r"plan.yaml:\d+: family.members\[0\].target: 99,999,999", err)
     (stage,) = parse_plan("stages: [{student: {}, objective: none}]", "plan").stages
     member = "method_conf.nested.members[0].target"
     assert stage.at(member) == f"plan: stages[0].{member}"

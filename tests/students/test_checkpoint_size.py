@@ -98,6 +98,20 @@ def test_measured_sizes_use_the_promise_too(tmp_path, share, monkeypatch):
     assert 0.98 * stage.target.bytes <= got <= stage.target.bytes
 
 
+@pytest.mark.parametrize("most", [0.1, 0.27])
+def test_measured_sizes_of_a_large_step_are_steered_by_bytes(most, monkeypatch):
+    # What a file holds beside goes with the blocks: as much as the teacher's was taken off a
+    # student's, which left the descent a number below zero, or a whole predictor to be filled in.
+    config = teacher_of(7, blocks=12, width=64)
+    net, teacher = build(config), sizes(config)
+    others = beside(net.state_dict(), config)
+    stage = stage_of(target=f"{most} MB", allocate="sensitivity")
+    monkeypatch.setattr(Cutter, "_untrained_loss", lambda self, s: teacher.params / s.params)
+    student = Cutter(stage, Model(config, net, teacher), object(), build).sizes(teacher, others)
+    assert 0.9e6 * most <= checkpoint_bytes(student, others) <= 1e6 * most
+    assert student.count()["encoder"] > 0.5 * student.params
+
+
 @pytest.mark.parametrize("share", [0.4, 0.7])
 def test_factors_use_the_promise_of_the_file_for_a_device(tmp_path, share):
     config = teacher_of(500, model_conf={"auxiliary_ctc_weight": 0.3})
@@ -121,10 +135,14 @@ def test_factors_use_the_promise_of_the_file_for_a_device(tmp_path, share):
 def test_what_cannot_be_is_refused():
     config = teacher_of(20)
     teacher, others = sizes(config), beside(build(config).state_dict(), config)
-    with pytest.raises(UserError, match="plan: 99,000,000 bytes are not fewer than the"):
+    with pytest.raises(UserError, match="plan: 99,000,000 bytes of the checkpoint are not fewer"):
         shrink_to_bytes(teacher, 99_000_000, others, "plan")
-    with pytest.raises(UserError, match="plan: no student whose checkpoint has at most 5,000"):
+    with pytest.raises(UserError, match="at most 5,000 bytes .* can be derived; the smallest has"):
         shrink_to_bytes(teacher, 5_000, others, "plan")
+    with pytest.raises(UserError) as told:
+        teacher.shrink_to(9, "plan")
+    least = int(str(told.value).rpartition(" ")[2].replace(",", ""))
+    assert teacher.shrink_to(least, "plan").params == least
 
 
 @pytest.mark.parametrize("blocks", [4, 12])
