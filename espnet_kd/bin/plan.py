@@ -127,7 +127,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     models = [teacher, *students]
     lengths = [_lengths(m.config, teacher.config, args) for m in students]
     notes = _add_device_form(rows, models)
-    notes += _add_counts(rows, stages, models, lengths)
+    notes += _add_counts(rows, stages, models, lengths, base)
     if not args.no_estimate:
         notes += _add_costs(rows, stages, models, lengths, args)
     for row, planned in zip(rows, [teacher, *students]):
@@ -214,6 +214,11 @@ def _taught_by(stage: Stage, above: Any, students: Mapping[str, Any], first: Any
     return first if stage.taught_by == FIRST else students[stage.taught_by]
 
 
+def _first_too(stage: Stage, by_first: bool, base: TrainingConfig) -> bool:
+    """Return whether the first teacher teaches a stage beside another one."""
+    return not by_first and bool(stage.kd_conf(base).first_weight)
+
+
 def _second_exit(stage: Stage, above: Any, student: Any) -> int:
     """Return the parameters of a second student that an update trains, too; 0: there is none."""
     from espnet_kd.methods.cascade import second_exit_params
@@ -252,6 +257,7 @@ def _add_counts(
     stages: Sequence[Stage],
     models: Sequence[Any],
     lengths: Sequence[Any],
+    base: TrainingConfig,
 ) -> List[str]:
     """Add the costs that are known without a measurement, in the units of the report."""
     first = models[0].sizes.params
@@ -262,6 +268,8 @@ def _add_counts(
         teacher = _taught_by(stage, above, students, models[0])
         kd = model.config.get("kd_conf") or {}
         forward = FORWARD * teacher.sizes.params if teacher else 0
+        if teacher is not None and _first_too(stage, teacher is models[0], base):
+            forward += FORWARD * first
         epochs, second = _epochs(model), _second_exit(stage, above, model)
         trained = modes_of(kd) * model.params + second + _inside(stage, stages, students)
         if second and kd.get("teacher_context", "shared") == "shared":
@@ -282,6 +290,8 @@ def _add_counts(
     notes = []
     if any(stage.label_set for stage in stages):
         notes.append("A stage with a 'label_set' is counted as if that were the training set.")
+    if any(stage.labels == "teacher" for stage in stages):
+        notes.append("The decoding of hard labels comes on top.")
     return [
         *notes,
         f"All students together: {known}{totals['teacher-epochs']:.2f} epochs of the teacher's "
@@ -302,13 +312,15 @@ def _add_costs(
     from espnet_kd.espnet.estimate import estimate
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    total, busy = 0.0, os.getloadavg()[0]
+    total, busy, first_too = 0.0, os.getloadavg()[0], False
+    base = read_config(args.train_config)
     threads = args.threads
     progress = Progress("estimate", len(stages), "student", interval=0)
     rows[0].update(dict.fromkeys(("s/update", "min/epoch", "min", "peak GB"), ""))
     students = {stage.name: model for stage, model in zip(stages, models[1:])}
     for row, stage, above, model, batches in zip(rows[1:], stages, models, models[1:], lengths):
         teacher = _taught_by(stage, above, students, models[0])
+        first_too |= teacher is not None and _first_too(stage, teacher is models[0], base)
         config = teacher.config if teacher else None
         cost = estimate(model.config, config, batches, device, threads)
         minutes = [cost.minutes(batches.count, n) for n in (1, _epochs(model))]
@@ -321,9 +333,8 @@ def _add_costs(
     place = "cuda" if device == "cuda" else f"{threads} thread(s) of a CPU"
     notes = [f"Measured on {place} with {batches.source}; online distillation."]
     notes.append("Reading of audio, validation and decoding come on top.")
-    base = read_config(args.train_config)
-    if len(stages) > 1 and base.kd.first_weight:
-        notes.append("So does the first teacher beside the current one (kd_conf.first_weight).")
+    if first_too:
+        notes.append("So does the first teacher beside the current one (first_weight).")
     if any(s.kd.distils and s.kd_conf(base).lattice == "band" for s in stages):
         notes.append(
             "Students in a band are counted as on the whole lattice: random weights have no paths."

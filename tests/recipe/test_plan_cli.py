@@ -98,8 +98,26 @@ def test_without_data_a_batch_is_stated(place, capsys):
     with inside(place):
         write_yaml("mixed.yaml", {**TRAINING, "kd_conf": {"first_weight": 0.5, "lattice": "band"}})
     out = plan(place, capsys, *stated[:6], "--train_config", "mixed.yaml")[1]
-    assert "So does the first teacher beside the current one (kd_conf.first_weight)." in out
+    assert "So does the first teacher beside the current one (first_weight)." in out
     assert "Students in a band are counted as on the whole lattice" in out
+
+
+def test_the_first_teacher_beside_another_and_hard_labels_are_in_the_cost(place, capsys):
+    words = "--teacher_exp teacher --teacher_model model.pth --no_estimate --train_config"
+    words = f"{words} train.yaml --plan half.yaml".split()
+
+    def printed(**more):
+        with inside(place):
+            stages = [{"name": "a", "target": 0.7}, {"name": "b", "target": 0.5, **more}]
+            write_yaml("half.yaml", {"stages": stages})
+            assert call("plan", words)[0] == 0
+        out = capsys.readouterr().out
+        return float(columns(out, "b")["teacher-epochs"]), out
+
+    epochs = TRAINING["max_epoch"]
+    assert printed(first_weight=0.5)[0] == pytest.approx(printed()[0] + epochs / 3, abs=0.01)
+    assert printed(first_weight=0.5, teacher="first") == printed(teacher="first")
+    assert "The decoding of hard labels comes on top." in printed(labels="teacher")[1]
 
 
 def test_no_way_leads_from_the_teacher_to_a_larger_size(place, capsys):
