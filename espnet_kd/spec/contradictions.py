@@ -102,7 +102,7 @@ def check_teachers(stages: Sequence[Stage]) -> None:
     """Refuse teachers that are not there when they are needed.
 
     Raises:
-        UserError: a stage is to be taught by one that is none, or comes later.
+        UserError: a stage is to be taught by one that is none, comes later, or teaches nothing.
     """
     for i, stage in enumerate(stages):
         known = [PREVIOUS, FIRST, *(before.name for before in stages[:i])]
@@ -112,10 +112,17 @@ def check_teachers(stages: Sequence[Stage]) -> None:
                 f"{stage.at('teacher')}: '{stage.taught_by}' may be the stage of that name or "
                 f"another model; rename the stage"
             )
-        if stage.taught_by != PREVIOUS and not stage.kd.distils and stage.labels != "teacher":
+        labels = stage.labels == "teacher" and stage.label_teachers is None
+        if stage.taught_by != PREVIOUS and not stage.kd.distils and not labels:
+            who = "nobody teaches" if stage.labels != "teacher" else "its 'label_teachers' teach"
             raise UserError(
-                f"{stage.at('teacher')}: '{stage.taught_by}' with objective 'none': nobody "
-                "teaches it; leave it out"
+                f"{stage.at('teacher')}: '{stage.taught_by}' with objective 'none': {who} it; "
+                "leave it out"
+            )
+        if stage.taught_by == FIRST and stage.kd.first_weight:
+            raise UserError(
+                f"{stage.at('first_weight')}: found {stage.kd.first_weight:g} beside 'teacher: "
+                f"{FIRST}', which are one model; leave one of them out"
             )
 
 

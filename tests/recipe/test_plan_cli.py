@@ -116,7 +116,6 @@ def test_the_first_teacher_beside_another_and_hard_labels_are_in_the_cost(place,
 
     epochs = TRAINING["max_epoch"]
     assert printed(first_weight=0.5)[0] == pytest.approx(printed()[0] + epochs / 3, abs=0.01)
-    assert printed(first_weight=0.5, teacher="first") == printed(teacher="first")
     assert "The decoding of hard labels comes on top." in printed(labels="teacher")[1]
 
 
