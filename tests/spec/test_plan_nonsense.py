@@ -67,7 +67,10 @@ CASES = [
     ),
     ("{target: 0.5, weight_schedule: [[0, 0]]}", "λ is 0 throughout; say 'weight: 0'"),
     ("{target: 0.5, weight: 0, first_weight: 0.5}", "first_weight: found '0.5'; it is a share of"),
-    ("{target: 0.5, teacher: first, first_weight: 0.5}", "first_weight: found 0.5 beside 'teacher"),
+    (
+        "{target: 0.5, teacher: first, first_weight: 0.5}",
+        "first_weight: found 0.5 beside 'teacher",
+    ),
     (
         "{target: 0.5, teacher: first, objective: none, labels: teacher, label_teachers: [a/b]}",
         "teacher: 'first' with objective 'none': its 'label_teachers' teach it; leave it out",
