@@ -56,9 +56,10 @@ def parse_pairs(options: Sequence[str]) -> List[Pair]:
         if len(sides) != 2 or any(len(side.parts) < 2 for side in sides):
             raise UserError(f"--pair {option}: not of the form ARM/STUDENT=ARM/STUDENT")
         first, second = (Place(side.parent, side.name) for side in sides)
-        if first == second:
+        if (first.arm.resolve(), first.model) == (second.arm.resolve(), second.model):
             raise UserError(f"--pair {option}: one student on both sides; name another one")
-        result.append((first, second))
+        if (first, second) not in result:
+            result.append((first, second))
     return result
 
 

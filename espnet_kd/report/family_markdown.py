@@ -45,13 +45,13 @@ def family_section(
                 body.append([*cells, UNKNOWN, "the same step"])
             else:
                 body.append([*cells, *_compared(next(intervals), margin, result.sound)])
-        number = len(family.compared)
-        label = f"**mean of the {number} that differ**" if family.shared else "**mean**"
+        label = f"**mean of {_that_differ(family)}**" if family.shared else "**mean**"
         body.append([label, "", "", *_compared(result.mean, margin, result.sound)])
         lines += [f"{spoken(PROGRESSIVE).capitalize()} against {other}, {result.test_set}:", ""]
         lines += [*table(head, body), ""]
     once = any(result.family.shared for result in results)
-    lines += [*_cost_table(results, costs), "", *_legend(margin, runs, once), ""]
+    took = _cost_table(results, costs)
+    lines += [*took, *[""] * bool(took), *_legend(margin, runs, once, bool(took)), ""]
     return lines
 
 
@@ -72,7 +72,7 @@ def family_sentences(
     for path in others[:most]:
         of_one = [result for result in results if result.family.against == path]
         names, number = (spoken(PROGRESSIVE), spoken(path)), len(of_one[0].family.sizes)
-        differ = f" over the {len(of_one[0].family.compared)} that differ"
+        differ = f" over {_that_differ(of_one[0].family)}"
         changes = "; on ".join(
             f"{r.test_set}, {signed(r.mean.diff, 2)} points ({interval(r.mean, 2)}): "
             + verdict(r.mean, margin, r.sound)
@@ -86,6 +86,11 @@ def family_sentences(
             lead = f"Of all {number} sizes together, between"
             sentences.append(held_equal(*costs[path], (None, None), names, lead))
     return sentences
+
+
+def _that_differ(family: Family) -> str:
+    number = len(family.compared)
+    return f"the {number} that differ" if number > 1 else "the one that differs"
 
 
 def _compared(i: Interval, margin: Margin, sound: bool) -> List[str]:
@@ -108,7 +113,7 @@ def _cost_table(results: Sequence[FamilyResult], costs: Costs) -> List[str]:
     return table(["All trainings of a family", *(c.title for c in used)], body) if body else []
 
 
-def _legend(margin: Margin, runs: int, once: bool) -> List[str]:
+def _legend(margin: Margin, runs: int, once: bool, took: bool) -> List[str]:
     seeds = (
         f"over other speakers and other trainings ({runs} of each model were made), as *95 %, and "
         "seeds* above"
@@ -120,6 +125,11 @@ def _legend(margin: Margin, runs: int, once: bool) -> List[str]:
         "- *The same step*: one training, from the first teacher, with which both ways begin; its "
         "cost is in both, and the mean is without it.",
     ]
+    costs = [
+        "- *All trainings of a family*: those of all sizes that both ways have made, and of the "
+        "students between them, each once. *Teacher-epochs*: operations, in epochs of the first "
+        "teacher's own training (docs/results.md).",
+    ]
     return [
         *(lines if once else []),
         "- *Difference*: WER of the steps minus that of the other way, in points, below 0 is "
@@ -127,7 +137,5 @@ def _legend(margin: Margin, runs: int, once: bool) -> List[str]:
         f"- *Verdict*, at a margin of {margin.says()}: *better*: the interval is below 0; "
         "*non-inferior*: it ends below the margin; *worse*: it is above 0, or above the margin; "
         "*not shown*: none of these. Each row is looked at alone; the claim is that of the mean.",
-        "- *All trainings of a family*: those of all sizes that both ways have made, and of the "
-        "students between them, each once. *Teacher-epochs*: operations, in epochs of the first "
-        "teacher's own training (docs/results.md).",
+        *(costs if took else []),
     ]

@@ -38,6 +38,7 @@ class SeedModel:
         device_bytes: Bytes on a device, in the first run; None: it has no form for one.
         also_on: Further paths of which it is a student, in any run.
         stepwise: See `paths.Lineage`; in any run.
+        epochs: Epochs in each run; None: not recorded.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SeedModel:
     device_bytes: Optional[float] = None
     also_on: Tuple[str, ...] = ()
     stepwise: bool = False
+    epochs: Tuple[Optional[int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def read_runs(
         words,
         groupings,
         faults,
-        _family_costs(list(runs.values())),
+        _family_costs(list(runs.values()), models),
         margin or _margin(runs),
     )
 
@@ -330,6 +332,7 @@ def _shared_models(
             path_cost=Cost.mean(path),
             also_on=tuple(dict.fromkeys(itertools.chain(*also))),
             stepwise=any(run[m.name].get("stepwise", False) for run in entries.values()),
+            epochs=tuple(run[m.name].get("epochs") for run in entries.values()),
         )
     return models
 
@@ -349,10 +352,20 @@ def _model(run: Dict[str, ReportedModel], name: str) -> SeedModel:
     return SeedModel(name, path, params, (params, params), device_bytes=size)
 
 
-def _family_costs(runs: Sequence[Results]) -> Dict[str, Tuple[Cost, Cost]]:
-    """Return the mean cost of each family that all runs report."""
+def _family_costs(
+    runs: Sequence[Results], models: Sequence[SeedModel]
+) -> Dict[str, Tuple[Cost, Cost]]:
+    """Return the mean cost of each family that all runs report, of the sizes that all have."""
     by_run = [{f["against"]: f for f in run.get("families", [])} for run in runs]
-    shared = [against for against in by_run[0] if all(against in named for named in by_run)]
+    pooled = {f.against: [pair[0] for pair in f.sizes] for f in families(models[1:])}
+    shared = [
+        against
+        for against, sizes in pooled.items()
+        if all(
+            against in named and [pair[0] for pair in named[against]["sizes"]] == sizes
+            for named in by_run
+        )
+    ]
     return {
         against: (
             Cost.mean([Cost.from_json(named[against]["cost"]) for named in by_run]),

@@ -83,6 +83,10 @@ def warnings_of(runs: Runs, models: Mapping[str, str], labels: Sequence[str]) ->
             "say nothing."
             for what, numbers in runs_by_fault.items()
         ]
+    for m in runs.models:
+        if m.name in models and len({*m.epochs} - {None}) > 1:
+            each = ", ".join(f"{n} ({label})" for label, n in zip(labels, m.epochs))
+            sentences.append(f"{models[m.name]} was not trained alike, its epochs are {each}.")
     for test_set, words in runs.words.items():
         if len(words) < FEW:
             sentences.append(f"{test_set} has {len(words)} utterances, too few for an interval.")

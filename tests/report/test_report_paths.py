@@ -193,8 +193,10 @@ def test_families_are_the_same_in_words_and_numbers(report):
         f"({interval(Interval(d['diff'], d['low'], d['high']), 2)}): {d['verdict']}"
         for d in means
     )
-    family_of = "The family of 2 sizes, progressive against one shot: in the mean over the 1 that"
-    assert f"{family_of} differ, on {on}. Of all 2 sizes together, between progressive" in first
+    family_of = (
+        "The family of 2 sizes, progressive against one shot: in the mean over the one that"
+    )
+    assert f"{family_of} differs, on {on}. Of all 2 sizes together, between progressive" in first
     cost, other = family["cost"]["updates"], family["cost_against"]["updates"]
     assert f"updates ({cost} against {other})" in first.partition("together, ")[2]
 

@@ -122,6 +122,23 @@ def test_models_of_some_runs_are_left_out_and_named(runs, tmp_path):
     assert "| one_shot_stage1 |" not in text and "SEEDS.png" not in text
 
 
+def test_a_size_that_one_run_lacks_is_in_no_cost_and_other_epochs_are_told(runs, tmp_path):
+    def of_three_sizes(data):
+        data["families"][0]["sizes"].append(["stage3", "one_shot_stage3"])
+
+    edit(runs / "seed1", of_three_sizes)
+    edit(runs / "seed2", lambda data: data["models"][2].update(epochs=7))
+    assert run() == 0
+    text = (tmp_path / "SEEDS.md").read_text()
+    # Of a run with three sizes and two with two: a mean of both is the cost of neither.
+    assert "The family of 2 sizes" in text and "Of all 2 sizes together" not in text
+    assert "All trainings of a family" not in text
+    (family,) = json.loads((tmp_path / "SEEDS.json").read_text())["families"]
+    assert family["cost"]["updates"] is None
+    said = "- **stage2 was not trained alike, its epochs are 6 (run 1), 7 (run 2), 6 (run 3).**"
+    assert said in text.splitlines()
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_a_first_step_that_some_runs_made_once_is_of_both_ways(runs, tmp_path, older):
     def once(data):
@@ -331,6 +348,7 @@ def test_a_student_of_an_arm_that_says_nothing_is_told_of(runs, tmp_path):
         ("runs/stage2", "not of the form ARM/STUDENT=ARM/STUDENT"),
         ("runs/stage2=stage2", "not of the form"),
         ("runs/stage2=./runs/stage2", "one student on both sides"),
+        ("runs/stage2=few/../runs/stage2", "one student on both sides"),
         ("runs/stage3=runs/stage2", "did you mean 'stage"),
         ("runs/stage2=few/stage2", "arms need two seeds in common that are reported, not runs: "),
         ("runs/stage2=apart/runs/stage2", "have one name"),
