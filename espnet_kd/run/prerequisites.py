@@ -13,6 +13,7 @@ from espnet_kd.run.training_options import TrainingOptions
 from espnet_kd.spec.conditions_file import load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import check_model, read_training
+from espnet_kd.spec.values import check_exponents
 
 # Configs by the stages that read them. Stage 17 reads the plan only.
 CONFIGS = {
@@ -194,6 +195,14 @@ def _check_training(path: str, option: str, words: str) -> Iterator[str]:
             read_training(values, path or option, prefix)
         except UserError as e:
             yield str(e)
+    for word in words.split():
+        name, _, value = word.rpartition("=")
+        # A number that stands alone (--grad_clip=1e1) is no YAML.
+        if name and ("=" in name or not name.startswith("--")):
+            try:
+                check_exponents(f"{option}: {name}", value)
+            except UserError as e:
+                yield str(e)
     if options.epochs is not None and not re.fullmatch("0*[1-9][0-9]*", options.epochs):
         yield f"{option}: --max_epoch {options.epochs}: expected a whole number >= 1"
 

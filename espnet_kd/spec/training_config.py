@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping, Optional
 from espnet_kd.common.yaml_file import lines_in_messages, read_document
 from espnet_kd.errors import UserError, shown
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
-from espnet_kd.spec.values import number, whole_number
+from espnet_kd.spec.values import check_exponents, number, whole_number
 
 # What `anneal: through` and drafted rates are for: optimizers with moments, and the scheduler
 # whose rates end at zero.
@@ -25,6 +25,8 @@ THE_TEACHERS = (
     "a student has its teacher's model, with the sizes that `student` or `target` of its stage "
     "says; leave it out"
 )
+# Whole numbers that ESPnet does not take as 1e6; of others that stand alone it does.
+WHOLE = ("batch_bins", "batch_size", "valid_batch_bins", "valid_batch_size", "accum_grad")
 OF_STAGE = ("method_conf", "init_moments")  # derivation writes them
 
 
@@ -133,6 +135,9 @@ def read_training(
     """
     if options.get("max_epoch") is not None:
         whole_number(f"{prefix}max_epoch", options["max_epoch"], 1)
+    for key, value in options.items():
+        if key.endswith("_conf") or key in WHOLE:
+            check_exponents(f"{prefix}{key}", value)
     kd = read_kd_conf(options.get("kd_conf"), f"{prefix}kd_conf")
     if loggers:
         check_loggers(options, prefix)

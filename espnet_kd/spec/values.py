@@ -2,12 +2,14 @@
 
 import contextlib
 import math
+import re
 import sys
 from fractions import Fraction
-from typing import Any, Iterable, List, Optional, Tuple
+from typing import Any, Iterable, List, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError, check_choice, shown
 
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 MOST = 10**6  # of whatever a plan counts or weighs
 
 
@@ -106,8 +108,32 @@ def _written(value: Any) -> str:
     """Tell how a number must be written that YAML has read as text."""
     with contextlib.suppress(ValueError, TypeError):
         if isinstance(value, str) and math.isfinite(float(value)):
-            return f" (text for YAML; write {float(value)!r:.40})"
+            number = float(value)
+            text = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+            # With a point, or YAML reads 1e-09 as text again.
+            text = text if "." in text else text.replace("e", ".0e")
+            return f" (text for YAML; write {text:.40})"
     return ""
+
+
+def check_exponents(where: str, value: Any) -> None:
+    """Refuse numbers such as 1e-3, which YAML reads as text, wherever they stand in a value.
+
+    Args:
+        where: Name of the field.
+        value: Value of the field: options by name, a list, or what stands in them.
+
+    Raises:
+        UserError: there is one; training would fail for it hours later.
+    """
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            check_exponents(f"{where}.{key}", below)
+    elif isinstance(value, (list, tuple)):
+        for i, below in enumerate(value):
+            check_exponents(f"{where}[{i}]", below)
+    elif isinstance(value, str) and _EXPONENT.fullmatch(value):
+        number(where, value)
 
 
 def schedule(where: str, value: Any) -> Optional[List[List[float]]]:
