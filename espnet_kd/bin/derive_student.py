@@ -18,9 +18,10 @@ from espnet_kd.cli import new_parser, positive_int, str2bool
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import run_main
 from espnet_kd.fileio import atomic_open
+from espnet_kd.plan.baselines import scheduled
 from espnet_kd.plan.selection import add_plan_options, student_of
 from espnet_kd.plan.student import Student
-from espnet_kd.run.training_options import update_config
+from espnet_kd.run.training_options import ESPNET_EPOCHS, update_config
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import TrainingConfig, read_config
 
@@ -70,11 +71,13 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     """Derive and print the sizes."""
     args = get_parser().parse_args(cmd)
     plan = load_plan(args.plan)
+    base = read_config(args.train_config)
     if args.student is not None:
         stage = student_of(args, args.student, plan)
     else:
-        stage = Student.of(plan.stage(args.stage))
-    base = read_config(args.train_config)
+        number = plan.stage(args.stage).number
+        chain = [Student.of(stage) for stage in plan.stages]
+        stage = scheduled(chain, base.max_epoch or ESPNET_EPOCHS)[number - 1]
     if args.training_only:
         _update_training(Path(args.out) / "student.yaml", stage, base)
         print(f"{stage.name}: epochs and batches of {args.out}/student.yaml are up to date")

@@ -257,7 +257,7 @@ def all_students(
     students: List[Student] = []
     rows: List[List[Student]] = []
     if PLANNED in paths:
-        students += _scheduled(progressive.students, default_epochs)
+        students += scheduled(progressive.students, default_epochs)
     for name in paths:
         if name == PLANNED:
             continue
@@ -266,7 +266,7 @@ def all_students(
             check_steps(name, longest)
             chain = _chain(name, longest, plan, default_epochs)
             check_annealing(chain)  # which the path may ask for, whatever the stages say
-            rows.append(_scheduled(chain, default_epochs))
+            rows.append(scheduled(chain, default_epochs))
             continue
         for how_long in epochs:
             row: List[Student] = []
@@ -310,8 +310,13 @@ def _ends(
     return ends
 
 
-def _scheduled(chain: Sequence[Student], default_epochs: int) -> List[Student]:
-    """Tell students in a row that say `anneal: through` where in their schedule they are."""
+def scheduled(chain: Sequence[Student], default_epochs: int) -> List[Student]:
+    """Tell students in a row that say `anneal: through` where in their schedule they are.
+
+    Args:
+        chain: Students that follow one another.
+        default_epochs: `max_epoch` of the students' training config.
+    """
     students: List[Student] = []
     for _, group in itertools.groupby(chain, key=lambda student: student.anneal == THROUGH):
         row = list(group)

@@ -265,8 +265,8 @@ def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
         base: The recipe's training config for students.
 
     Raises:
-        UserError: a stage with `anneal: through` has another optimizer or scheduler, or an
-            optimizer with groups of parameters.
+        UserError: a stage with `anneal: through` has another optimizer or scheduler, an optimizer
+            with groups of parameters, or may end early.
     """
     for stage in stages:
         if stage.anneal != THROUGH:
@@ -279,11 +279,14 @@ def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
                     f"{stage.at('anneal')}: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
                     f"{options.get(key, 'not named')} {where}"
                 )
-        if options.get("exclude_weight_decay"):
-            raise UserError(
-                f"{stage.at('anneal')}: '{THROUGH}' needs an optimizer without groups of "
-                f"parameters; leave exclude_weight_decay out {where}"
-            )
+        for key, needed in (
+            ("exclude_weight_decay", "an optimizer without groups of parameters"),
+            ("patience", "a length that is known before"),
+        ):
+            if options.get(key):
+                raise UserError(
+                    f"{stage.at('anneal')}: '{THROUGH}' needs {needed}; leave {key} out {where}"
+                )
 
 
 def check_sizes_fall(stages: Sequence[Stage]) -> None:

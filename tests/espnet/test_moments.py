@@ -65,9 +65,9 @@ def train(config, out, *more):
     assert code == 0, err
 
 
-def derive(number, stages, teacher, out):
+def derive(number, stages, teacher, out, *which):
     write_yaml("plan.yaml", {"stages": stages})
-    words = ["--plan", "plan.yaml", "--student", stages[number - 1]["name"]]
+    words = ["--plan", "plan.yaml", *(which or ("--student", stages[number - 1]["name"]))]
     words += ["--teacher_exp", teacher]
     words += ["--teacher_model", "latest.pth", "--train_config", "train.yaml", "--out", out]
     words += ["--first_teacher_exp", "teacher", "--first_teacher_model", "latest.pth"]
@@ -121,6 +121,9 @@ def test_a_chain_of_the_same_sizes_is_one_long_training(place, monkeypatch):
     assert derive(2, chain, "exp/s1", "exp/s2")[0] == 0
     config = yaml.safe_load(Path("exp/s2/student.yaml").read_text())
     assert config["scheduler_conf"] == {"warmup_steps": 2, "epochs_before": 2, "epochs_after": 0}
+    by_number = derive(2, chain, "exp/s1", "exp/s2_again", "--stage", "2")
+    again = yaml.safe_load(Path("exp/s2_again/student.yaml").read_text())
+    assert by_number[0] == 0 and again["scheduler_conf"] == config["scheduler_conf"]
     train("exp/s2/student.yaml", "exp/s2", "--init_param", "exp/s2/init.pth")
 
     assert derive(1, [{**chain[0], "epochs": 4}], "teacher", "exp/long")[0] == 0
@@ -183,6 +186,7 @@ def test_another_optimizer_or_scheduler_is_refused(place, monkeypatch):
         ({"optim": "sgd"}, "needs optim: adam or adamw; it is sgd"),
         ({"scheduler": "warmuplr"}, "needs scheduler: warmupanneal; it is warmuplr"),
         ({"exclude_weight_decay": True}, "needs an optimizer without groups"),
+        ({"patience": 2}, "needs a length that is known before; leave patience out in the"),
     ):
         code, err = derive(1, [{**stage, "train": train_conf}], "teacher", "exp/refused")
         assert code == 1 and words in err
