@@ -186,7 +186,7 @@ def test_another_optimizer_or_scheduler_is_refused(place, monkeypatch):
         ({"optim": "sgd"}, "needs optim: adam or adamw; it is sgd"),
         ({"scheduler": "warmuplr"}, "needs scheduler: warmupanneal; it is warmuplr"),
         ({"exclude_weight_decay": True}, "needs an optimizer without groups"),
-        ({"patience": 2}, "needs a length that is known before; leave patience out in the"),
+        ({"patience": 2}, "needs a length that is known before; leave patience out in"),
     ):
         code, err = derive(1, [{**stage, "train": train_conf}], "teacher", "exp/refused")
         assert code == 1 and words in err
