@@ -163,6 +163,21 @@ def derive(
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)
     first_files = files if same and first_model == teacher_model else first_files
+    taught_files = files
+    if taught_by is not None:
+        taught_files = (taught_by / "config.yaml", taught_by / teacher_model)
+        for file in taught_files:
+            if not file.is_file():
+                raise UserError(
+                    f"--taught_by_exp {taught_by}: {file}: no such file; name the experiment of "
+                    "the model that teaches"
+                )
+    elif stage.taught_by == FIRST:
+        taught_files = first_files
+    elif stage.taught_by != PREVIOUS:
+        raise UserError(
+            f"{stage.at('teacher')}: '{stage.taught_by}': name its experiment with --taught_by_exp"
+        )
     if teacher.taught_by is not None:
         _check_first(stage)
     sample = None
@@ -180,15 +195,6 @@ def derive(
     prepared = method_named(stage.method).prepare(job)
     student = prepared.sizes
     student_config = config_of(student, teacher.config, prepared.kept)
-    taught_files = files
-    if taught_by is not None:
-        taught_files = (taught_by / "config.yaml", taught_by / teacher_model)
-    elif stage.taught_by == FIRST:
-        taught_files = first_files
-    elif stage.taught_by != PREVIOUS:
-        raise UserError(
-            f"{stage.at('teacher')}: '{stage.taught_by}': name its experiment with --taught_by_exp"
-        )
     config = train_config(stage, teacher.config, student_config, base, taught_files, first_files)
     moments = None
     if stage.anneal == THROUGH:

@@ -73,6 +73,14 @@ def test_without_data_nothing_is_measured(derive):
     assert "before training" not in said
 
 
+def test_a_teacher_that_is_not_there_is_told_before_anything_is_written(here, tmp_path):
+    write_yaml("plan.yaml", {"stages": [{"name": "s", "target": 0.6}]})
+    out = tmp_path / "out"
+    code, err = call("derive_student", [*WORDS, "--taught_by_exp", "no", "--out", str(out)])
+    assert code == 1 and "--taught_by_exp no: no/config.yaml: no such file; name the" in err
+    assert not out.exists()
+
+
 def test_what_survives_is_measured_and_said(derive):
     facts, said = derive({"target": 0.6}, *DATA)
     found = facts["before_training"]
