@@ -104,9 +104,12 @@ def _derived(step: Stage, key: str, out: Optional[Path], name: str) -> Architect
         student = STUDENT.read_if_there(exp)
         if student is not None:
             return _architecture(student.get("sizes"), f"{exp}/{STUDENT.file}")
+    what = "derive it before a student of its size on another path"
+    if out is None:
+        plain = {"allocate": "'rule' or 'deep'", "blocks": "'spaced'"}[key]
+        what = f"for an estimate before that say {plain}"
     raise NotMeasured(
-        f"{step.at(key)}: the sizes of '{step.name}' are measured when it is derived; "
-        "derive it before a student of its size on another path"
+        f"{step.at(key)}: the sizes of '{step.name}' are measured when it is derived; {what}"
     )
 
 

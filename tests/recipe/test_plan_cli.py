@@ -119,6 +119,16 @@ def test_the_first_teacher_beside_another_and_hard_labels_are_in_the_cost(place,
     assert "The decoding of hard labels comes on top." in printed(labels="teacher")[1]
 
 
+def test_sizes_that_are_measured_cannot_be_told_before(place, capsys):
+    words = "--teacher_exp teacher --teacher_model model.pth --no_estimate --plan measured.yaml"
+    with inside(place):
+        stages = [{"name": "a", "target": 0.7, "allocate": "sensitivity"}]
+        write_yaml("measured.yaml", {"stages": stages})
+        code, err = call("plan", words.split())
+    assert code == 1 and "allocate: the sizes of 'a' are measured when it is derived" in err
+    assert err.endswith("for an estimate before that say 'rule' or 'deep'\n")
+
+
 def test_no_way_leads_from_the_teacher_to_a_larger_size(place, capsys):
     code, _, err = plan(place, capsys, "--target", "0.3 MB", "--no_estimate")
     assert code == 1 and "--target: 0.3 MB is not smaller than the teacher, which" in err
