@@ -35,13 +35,13 @@ class Grouping:
         by: `speakers`, `recordings` or `utterances`: kind of the groups.
         index: Number of each utterance's group, from 0. (utterances,)
         speakers: Number of speakers.
-        chosen: Whether somebody has asked for this kind of group.
+        chosen: Kind of group that somebody has asked for; empty: nobody has.
     """
 
     by: str
     index: np.ndarray
     speakers: int
-    chosen: bool = False
+    chosen: str = ""
 
     @property
     def count(self) -> int:
@@ -61,6 +61,8 @@ class Grouping:
         if self.by == SPEAKERS:
             return f"its {people}, each with all utterances"
         why = "as asked for" if self.chosen else f"{people} would be too few to draw"
+        if self.chosen not in ("", self.by):
+            why = f"{self.chosen} were asked for, and no two are known to be of one"
         if not self.chosen and self.speakers == len(self.index):
             versions = ", each with all versions" if self.by == RECORDINGS else ""
             label = "each utterance has a speaker label of its own"
@@ -90,7 +92,7 @@ def group(
     """
     people = people_of([speakers[utt] for utt in utterances])
     number = len(set(people))
-    chosen = by != AUTO
+    chosen = by if by != AUTO else ""
     if not chosen:
         by = SPEAKERS if number >= LEAST_SPEAKERS else RECORDINGS
         if number == len(utterances):  # no speaker was named, or there are no two of one

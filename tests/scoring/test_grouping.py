@@ -42,8 +42,10 @@ def test_few_speakers_leave_recordings_with_all_their_versions():
 def test_what_was_asked_for():
     utts, speakers = names(4, 2)
     asked = group(utts, speakers, {}, "speakers")
-    assert (asked.by, asked.count, asked.chosen) == ("speakers", 4, True)
+    assert (asked.by, asked.count, asked.chosen) == ("speakers", 4, "speakers")
     assert group(utts, speakers, {}, "utterances").count == 24
+    none = group(utts, speakers, {}, "recordings").describe()
+    assert "24 utterances (recordings were asked for, and no two are known to be of one)" in none
 
 
 def test_chapters_of_librispeech_are_of_one_reader():

@@ -21,5 +21,5 @@ exec ./asr_kd.sh \
     --test_sets test \
     --asr_args "--max_epoch 10" \
     --use_streaming true \
-    --report_note "Mboshi letters: a word of these tables is a letter, WER the error rate of letters." \
+    --report_note "Mboshi letters: a word of these tables is a letter, WER the error rate of letters; its speakers are recording sessions, of two people unless --speakers names others." \
     "$@"
