@@ -15,7 +15,7 @@ from espnet_kd.methods.protocol import Prepared
 from espnet_kd.plan.student import Student
 from espnet_kd.saved import read_saved
 from espnet_kd.spec.stage import THROUGH
-from espnet_kd.spec.training_config import ADAMS
+from espnet_kd.spec.training_config import ADAMS, PLACE
 
 SLOTS = ("exp_avg", "exp_avg_sq")  # in both
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a batch norm
@@ -25,7 +25,7 @@ Moments = Dict[str, Dict[str, torch.Tensor]]  # slot, or `step` -> parameter -> 
 def place_in_schedule(stage: Student, conf: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """Return a stage's `scheduler_conf` with its place in the schedule of its chain."""
     before, after = stage.epochs_around or (0, 0)
-    return {**(conf or {}), "epochs_before": before, "epochs_after": after}
+    return {**(conf or {}), **dict(zip(PLACE, (before, after)))}
 
 
 def moments_for(

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
-from espnet_kd.common.yaml_file import Document, parse_yaml, read_document, read_yaml
+from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
 from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
 from espnet_kd.run.places import check_folders
-from espnet_kd.run.training_options import TrainingOptions
+from espnet_kd.run.training_options import TrainingOptions, typed
 from espnet_kd.spec.conditions_file import load_robustness
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import check_model, read_training
@@ -160,19 +160,9 @@ def _check_students_model(words: str) -> Iterator[str]:
         yield "--kd_args: --encoder_conf: chunks stand in `train` of a stage of the plan"
         del options.options["encoder_conf"]
     try:
-        check_model(_typed(options.options), "--kd_args: --")
+        check_model(typed(options.options), "--kd_args: --")
     except UserError as e:
         yield str(e)
-
-
-def _typed(value: Any) -> Any:
-    """Return values of a command line as a file would hold them."""
-    if isinstance(value, dict):
-        return {key: _typed(below) for key, below in value.items()}
-    try:
-        return parse_yaml(value, "--kd_args").data if isinstance(value, str) else value
-    except UserError:
-        return value
 
 
 def _check_training(path: str, option: str, words: str) -> Iterator[str]:

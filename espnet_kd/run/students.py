@@ -10,6 +10,8 @@ from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
+from espnet_kd.run.training_options import TrainingOptions, typed
+from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.method import PlannedSibling
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
@@ -109,13 +111,18 @@ def read_students(settings: Settings) -> List[StudentInRun]:
         UserError: a mistake in the plan, or a student that no teacher cache can serve.
     """
     plans = students_of(_plan_options(settings))
+    given = TrainingOptions()
+    given.add_words(settings.kd_args)
+    with lines_of_plan(settings):
+        base = read_config(settings.student_config)
+        check_annealed_by(plans, base, typed({**given.options, **given.neutral}))
     # Options of the command line overrule the plan's, and are checked with the cache.
     if (
         settings.use_teacher_cache
         and "--kd_conf" not in settings.kd_args.replace("=", " ").split()
     ):
         with lines_of_plan(settings):
-            check_cacheable(plans, read_config(settings.student_config), settings.cache_band)
+            check_cacheable(plans, base, settings.cache_band)
     numbers = {plan.name: number for number, plan in enumerate(plans, 1)}
 
     def made(name: Optional[str]) -> Made:

@@ -6,6 +6,8 @@ is learnt for stand apart, and so does the number of epochs, which may grow.
 
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from espnet_kd.errors import UserError
+
 ESPNET_EPOCHS = 40  # ESPnet's own `max_epoch`, where nobody names another
 
 # How fast the same is learnt, on what, and what is said of it meanwhile. Batches are among
@@ -118,6 +120,18 @@ def _nested(pairs: List[str], old: Any) -> Dict[str, Any]:
             place = place[name]
         place[last] = _plain(value)
     return conf
+
+
+def typed(value: Any) -> Any:
+    """Return values of a command line as a file would hold them."""
+    from espnet_kd.common.yaml_file import parse_yaml
+
+    if isinstance(value, dict):
+        return {key: typed(below) for key, below in value.items()}
+    try:
+        return parse_yaml(value, "a command line").data if isinstance(value, str) else value
+    except UserError:
+        return value
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Contradictions in a plan, told before any teacher is trained."""
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from espnet_kd.errors import UserError, check_choice, shown
 from espnet_kd.spec.distillation import Distillation
@@ -257,12 +257,15 @@ def check_annealing(stages: Sequence[Stage]) -> None:
             )
 
 
-def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
+def check_annealed_by(
+    stages: Sequence[Stage], base: TrainingConfig, given: Optional[Mapping[str, Any]] = None
+) -> None:
     """Refuse a schedule over several stages that cannot be told its length.
 
     Args:
         stages: Stages of a plan.
         base: The recipe's training config for students.
+        given: Options of the command line (--kd_args), which overrule both.
 
     Raises:
         UserError: a stage with `anneal: through` has another optimizer or scheduler, an optimizer
@@ -271,21 +274,26 @@ def check_annealed_by(stages: Sequence[Stage], base: TrainingConfig) -> None:
     for stage in stages:
         if stage.anneal != THROUGH:
             continue
-        options = {**base.options, **stage.train.options}
-        where = f"in {base.where} or the stage's train"
+        options = {**base.options, **stage.train.options, **(given or {})}
+
+        def where(key: str) -> str:
+            overruled = given is not None and key in given
+            return "in --kd_args" if overruled else f"in {base.where} or the stage's train"
+
         for key, wanted in (("optim", ADAMS), ("scheduler", (TO_ZERO,))):
             if options.get(key) not in wanted:
                 raise UserError(
                     f"{stage.at('anneal')}: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
-                    f"{options.get(key, 'not named')} {where}"
+                    f"{options.get(key, 'not named')} {where(key)}"
                 )
         for key, needed in (
             ("exclude_weight_decay", "an optimizer without groups of parameters"),
             ("patience", "a length that is known before"),
         ):
-            if options.get(key):
+            if options.get(key) not in (None, False, 0, "none"):
                 raise UserError(
-                    f"{stage.at('anneal')}: '{THROUGH}' needs {needed}; leave {key} out {where}"
+                    f"{stage.at('anneal')}: '{THROUGH}' needs {needed}; leave {key} out "
+                    f"{where(key)}"
                 )
 
 

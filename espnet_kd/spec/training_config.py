@@ -28,6 +28,7 @@ THE_TEACHERS = (
 # Whole numbers that ESPnet does not take as 1e6; of others that stand alone it does.
 WHOLE = ("batch_bins", "batch_size", "valid_batch_bins", "valid_batch_size", "accum_grad")
 OF_STAGE = ("method_conf", "init_moments")  # derivation writes them
+PLACE = ("epochs_before", "epochs_after")  # of a training in a schedule, in `scheduler_conf`
 
 
 def _rate(where: str, value: Any) -> float:
@@ -162,6 +163,12 @@ def check_model(options: Mapping[str, Any], prefix: str) -> None:
             raise UserError(
                 f"{prefix}{key}: is written by derivation; a method's options stand in the stage, "
                 "beside its `train`"
+            )
+    for key in PLACE:
+        if key in (options.get("scheduler_conf") or {}):
+            raise UserError(
+                f"{prefix}scheduler_conf.{key}: is written by derivation, where a stage says "
+                "'anneal: through'; leave it out"
             )
     for key in OF_TRAINING:
         if key in options:

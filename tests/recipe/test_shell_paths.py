@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from shell_recipe import value
 
 PLAN = """stages:
@@ -104,6 +105,21 @@ def test_a_baseline_that_a_cache_cannot_serve_hears_its_teacher(recipe):
 )
 def test_refuses(recipe, options, message):
     assert message in recipe.error(**STAGE, **options)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--optim sgd", "needs optim: adam or adamw; it is sgd in --kd_args"),
+        ("--scheduler warmuplr", "needs scheduler: warmupanneal; it is warmuplr in --kd_args"),
+        ("--patience 3", "a length that is known before; leave patience out in --kd_args"),
+        ("--exclude_weight_decay true", "leave exclude_weight_decay out in --kd_args"),
+    ],
+)
+def test_options_that_a_schedule_over_a_chain_does_not_go_with(recipe, words, message):
+    config = {"optim": "adam", "scheduler": "warmupanneal"}
+    (recipe.dir / "conf/train_student.yaml").write_text(yaml.safe_dump(config))
+    assert message in recipe.error(paths="progressive_through", kd_args=words, **STAGE)
 
 
 def test_all_students_pass(recipe):
