@@ -79,6 +79,7 @@ def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
     from espnet_kd.run.label_sets import check_label_sets
     from espnet_kd.run.students import (
         check_checkpoint,
+        check_curriculum,
         check_decoding,
         read_students,
         student_at,
@@ -90,6 +91,7 @@ def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
         if compresses:
             check_checkpoint(settings, students)
             check_decoding(settings, students)
+            check_curriculum(settings, students)
             student_at(students, settings.compression_stage, settings)
     except UserError as e:
         return [str(e)]

@@ -3,14 +3,17 @@
 import argparse
 import contextlib
 import re
+from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 
+from espnet_kd.common.records import FACTS
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.errors import UserError
 from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
 from espnet_kd.run.settings import Settings
-from espnet_kd.run.training_options import TrainingOptions, typed
+from espnet_kd.run.training_options import ESPNET_EPOCHS, ESPNET_KEPT, TrainingOptions, typed
 from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.method import PlannedSibling
 from espnet_kd.spec.plan import load_plan
@@ -175,6 +178,51 @@ def check_decoding(settings: Settings, students: List[StudentInRun]) -> None:
                         "goes on from another student's chunks, which ESPnet's own streaming "
                         "cannot; take --decoding aligned, or 'strict: false'"
                     )
+
+
+def check_curriculum(settings: Settings, students: List[StudentInRun]) -> None:
+    """Refuse a curriculum of epochs that the first teacher will not have kept.
+
+    Raises:
+        UserError: its training keeps fewer epochs than it has, or a student has fewer epochs than
+            teachers.
+    """
+    base = read_config(settings.student_config)
+    for plan in (student.plan for student in students):
+        shares = plan.kd_conf(base).curriculum
+        if not shares or not plan.kd_conf(base).distils:
+            continue
+        with lines_of_plan(settings):
+            epochs = plan.last_epoch(base.max_epoch or ESPNET_EPOCHS)
+            if epochs <= len(shares):
+                raise UserError(
+                    f"{plan.at('curriculum')}: '{plan.name}' has {len(shares) + 1} teachers in "
+                    f"turn, but {epochs} epochs; name fewer, or train longer"
+                )
+        if plan.taught_by_student is None and not settings.teacher_exp:
+            _check_epochs_kept(settings, plan)
+
+
+def _check_epochs_kept(settings: Settings, plan: Student) -> None:
+    """Refuse a first teacher that keeps fewer epochs than it has, if it is yet to be trained."""
+    if Path(settings.asr_exp, FACTS.file).is_file():
+        return  # that it has kept them is seen when the student's training begins
+    given = TrainingOptions()
+    given.add_words(settings.asr_args)
+    config = read_yaml(settings.asr_config, "the teacher's training config is needed")
+    options = {**config, **typed(given.options)}
+    epochs = int(given.epochs or config.get("max_epoch") or ESPNET_EPOCHS)
+    kept = options.get("keep_nbest_models") or ESPNET_KEPT
+    try:
+        most = max(map(int, kept if isinstance(kept, list) else [kept]))
+    except (TypeError, ValueError):  # which the training tells
+        return
+    if most < epochs:
+        raise UserError(
+            f"'{plan.name}' is taught by epochs of the first teacher (curriculum), whose training "
+            f"keeps {kept} of {epochs}: keep all beside those whose mean it is "
+            f'(--asr_args "--keep_nbest_models 3 {epochs}"; docs/plan.md, curriculum)'
+        )
 
 
 def student_at(students: List[StudentInRun], number: int, settings: Settings) -> StudentInRun:

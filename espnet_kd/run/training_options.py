@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from espnet_kd.errors import UserError
 
 ESPNET_EPOCHS = 40  # ESPnet's own `max_epoch`, where nobody names another
+ESPNET_KEPT = 10  # and `keep_nbest_models`
 
 # How fast the same is learnt, on what, and what is said of it meanwhile. Batches are among
 # them: after out-of-memory a training goes on with smaller ones.

@@ -122,6 +122,20 @@ def test_options_that_a_schedule_over_a_chain_does_not_go_with(recipe, words, me
     assert message in recipe.error(paths="progressive_through", kd_args=words, **STAGE)
 
 
+def test_a_curriculum_wants_a_teacher_that_keeps_its_epochs(recipe):
+    (recipe.dir / "conf/train_teacher.yaml").write_text("max_epoch: 10\nkeep_nbest_models: 3\n")
+    words = {"asr_exp": "exp/fresh", "paths": "curriculum_random", **STAGE}
+    told = recipe.error(**words)
+    assert "'curriculum_random' is taught by epochs of the first teacher (curriculum), who" in told
+    assert 'keeps 3 of 10: keep all beside those whose mean it is (--asr_args "--keep_nb' in told
+    for given in ("--keep_nbest_models 3 10", "--max_epoch 3"):
+        assert "exp/fresh/config.yaml, which stage 11" in recipe.error(asr_args=given, **words)
+    in_stage = "stages: [{name: a, target: 0.5, epochs: 2, curriculum: [0.2, 0.4]}]"
+    (recipe.dir / "conf/compression.yaml").write_text(in_stage)
+    told = recipe.error(**{**words, "paths": "progressive"})
+    assert "stages[0].curriculum: 'a' has 3 teachers in turn, but 2 epochs; name fewer" in told
+
+
 def test_all_students_pass(recipe):
     gated(recipe, "stop")
     wer = {"STUB_WER": "teacher=5 kd_big=6 kd_mid=6 kd_small=7"}
