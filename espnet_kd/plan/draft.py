@@ -123,8 +123,8 @@ def draft(
     of_what = "bytes" if parse_target(targets[0], "target").bytes is not None else "parameters"
     lines = [
         f"# Made by espnet_kd.bin.plan for {teacher} ({first.params:,} parameters).",
-        f"# Each target is about {100 * share:.0f} % of the {of_what} before; a student has at most",
-        "# so many. Epochs, weights and objective are a beginning, to be changed.",
+        f"# Each target is about {100 * share:.0f} % of the {of_what} before, the most that a",
+        "# student may have. Epochs, weights and objective are a beginning, to be changed.",
         *([RATES] if rate else []),
         "#",
         "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",
