@@ -118,7 +118,8 @@ def read_students(settings: Settings) -> List[StudentInRun]:
     given.add_words(settings.kd_args)
     with lines_of_plan(settings):
         base = read_config(settings.student_config)
-        check_annealed_by(plans, base, typed({**given.options, **given.neutral}))
+        until = {} if given.epochs is None else {"max_epoch": given.epochs}
+        check_annealed_by(plans, base, typed({**given.options, **given.neutral, **until}))
     # Options of the command line overrule the plan's, and are checked with the cache.
     if (
         settings.use_teacher_cache

@@ -286,6 +286,11 @@ def check_annealed_by(
                     f"{stage.at('anneal')}: '{THROUGH}' needs {key}: {' or '.join(wanted)}; it is "
                     f"{options.get(key, 'not named')} {where(key)}"
                 )
+        if given is not None and "max_epoch" in given:
+            raise UserError(
+                f"{stage.at('anneal')}: '{THROUGH}' goes by the epochs of its stages, which "
+                "--kd_args --max_epoch overrules; say 'epochs' there"
+            )
         for key, needed in (
             ("exclude_weight_decay", "an optimizer without groups of parameters"),
             ("patience", "a length that is known before"),

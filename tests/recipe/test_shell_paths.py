@@ -122,6 +122,14 @@ def test_options_that_a_schedule_over_a_chain_does_not_go_with(recipe, words, me
     assert message in recipe.error(paths="progressive_through", kd_args=words, **STAGE)
 
 
+def test_a_schedule_over_a_chain_goes_by_the_epochs_of_its_stages(recipe):
+    config = {"optim": "adam", "scheduler": "warmupanneal"}
+    (recipe.dir / "conf/train_student.yaml").write_text(yaml.safe_dump(config))
+    (recipe.dir / "conf/compression.yaml").write_text("stages: [{target: 0.5, anneal: through}]")
+    told = recipe.error(kd_args="--max_epoch 5", **STAGE)
+    assert "goes by the epochs of its stages, which --kd_args --max_epoch overrules; say" in told
+
+
 def test_a_curriculum_wants_a_teacher_that_keeps_its_epochs(recipe):
     (recipe.dir / "conf/train_teacher.yaml").write_text("max_epoch: 10\nkeep_nbest_models: 3\n")
     words = {"asr_exp": "exp/fresh", "paths": "curriculum_random", **STAGE}
