@@ -81,6 +81,7 @@ def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
         check_checkpoint,
         check_curriculum,
         check_decoding,
+        check_training,
         read_students,
         student_at,
     )
@@ -92,6 +93,7 @@ def _plan_problems(settings: Settings, compresses: bool) -> "list[str]":
             check_checkpoint(settings, students)
             check_decoding(settings, students)
             check_curriculum(settings, students)
+            check_training(settings, students)
             student_at(students, settings.compression_stage, settings)
     except UserError as e:
         return [str(e)]

@@ -8,9 +8,12 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
-from typing import FrozenSet, Iterable, Iterator, Optional
+from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from espnet_kd.spec.training_config import TO_ZERO
 
 OURS = Path(__file__).parents[1] / "espnet" / "task.py"
+_LINES = re.DOTALL | re.MULTILINE
 FEWEST = 20  # names that a file with a parser has
 
 
@@ -26,6 +29,30 @@ def training_names() -> Optional[FrozenSet[str]]:
 def decoding_names() -> Optional[FrozenSet[str]]:
     """Return the options of decoding, without dashes; None: unknown."""
     return _names("bin/asr_transducer_inference.py", "utils/config_argparse.py")
+
+
+def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[str]]]:
+    """Yield optimizers and schedulers of a training that ESPnet has not.
+
+    Args:
+        options: Options of a training.
+
+    Yields:
+        The option, its value, and what it may be.
+    """
+    text = _source("tasks/abs_task.py")
+    for key in ("optim", "scheduler"):
+        value, classes = (
+            options.get(key),
+            re.search(rf"^{key}_classes = dict\(.*?^\)", text, _LINES),
+        )
+        if not isinstance(value, str) or classes is None or value == TO_ZERO:
+            continue
+        if not re.search(
+            rf"\b{re.escape(value)}\b", text, re.I
+        ):  # a word too many, never one too few
+            known = [TO_ZERO] * (key == "scheduler")
+            yield key, value, [*re.findall(r"^\s+(\w+)=", classes[0], re.M), *known]
 
 
 def unknown_names(
@@ -46,19 +73,26 @@ def unknown_names(
             yield name
 
 
-def _names(*files: str) -> Optional[FrozenSet[str]]:
+def _source(file: str) -> str:
+    """Return the text of a file of ESPnet's; empty: it is not found."""
     try:
         spec = importlib.util.find_spec("espnet2")
     except ValueError:
         spec = None
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    root = Path(spec.submodule_search_locations[0])
+    folders = getattr(spec, "submodule_search_locations", None)
+    if not folders:
+        return ""
+    try:
+        return Path(folders[0], file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _names(*files: str) -> Optional[FrozenSet[str]]:
     names = set()
     for file in files:
-        try:
-            text = (root / file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+        text = _source(file)
+        if not text:
             return None
         names.update(re.findall(r'"--([a-z]\w*)"', text))
         # The choices of classes: --frontend and --frontend_conf.

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
-from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names
+from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names, unknown_words
 from espnet_kd.run.places import check_folders
 from espnet_kd.run.training_options import TrainingOptions, typed
 from espnet_kd.spec.conditions_file import load_robustness
@@ -115,6 +115,8 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     known = decoding_names() if name == "inference_config" else training_names()
     for key in unknown_names(document.data, known):
         yield f"{document.place(path, key)}: unknown key '{key}'{nearest(key, known or ())}"
+    for key, value, classes in unknown_words(document.data):
+        yield f"{document.place(path, key)}: {key} '{value}' is unknown{nearest(value, classes)}"
 
 
 def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:

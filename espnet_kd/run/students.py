@@ -8,10 +8,11 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from espnet_kd.common.records import FACTS
 from espnet_kd.common.yaml_file import read_yaml
-from espnet_kd.errors import UserError
+from espnet_kd.errors import UserError, nearest
 from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
+from espnet_kd.run.espnet_names import training_names, unknown_names, unknown_words
 from espnet_kd.run.settings import Settings
 from espnet_kd.run.training_options import ESPNET_EPOCHS, ESPNET_KEPT, TrainingOptions, typed
 from espnet_kd.spec.contradictions import check_annealed_by
@@ -179,6 +180,24 @@ def check_decoding(settings: Settings, students: List[StudentInRun]) -> None:
                         "goes on from another student's chunks, which ESPnet's own streaming "
                         "cannot; take --decoding aligned, or 'strict: false'"
                     )
+
+
+def check_training(settings: Settings, students: List[StudentInRun]) -> None:
+    """Refuse options of the plan's trainings that ESPnet has not.
+
+    Raises:
+        UserError: a stage's `train` has such a name, optimizer or scheduler.
+    """
+    known = training_names()
+    with lines_of_plan(settings):
+        for plan in (student.plan for student in students):
+            options, where = plan.train.options, plan.at("train")
+            for key in unknown_names(options, known):
+                raise UserError(
+                    f"{where}.{key}: unknown training option{nearest(key, known or ())}"
+                )
+            for key, value, classes in unknown_words(options):
+                raise UserError(f"{where}.{key}: '{value}' is unknown{nearest(value, classes)}")
 
 
 def check_curriculum(settings: Settings, students: List[StudentInRun]) -> None:

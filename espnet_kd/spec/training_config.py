@@ -137,8 +137,13 @@ def read_training(
     if options.get("max_epoch") is not None:
         whole_number(f"{prefix}max_epoch", options["max_epoch"], 1)
     for key, value in options.items():
+        if key.endswith("_conf") and not isinstance(value, (Mapping, type(None))):
+            raise UserError(f"{prefix}{key}: expected options by name, found {shown(value)}")
         if key.endswith("_conf") or key in WHOLE:
             check_exponents(f"{prefix}{key}", value)
+    optim = options.get("optim_conf") or {}
+    if "lr" in optim:
+        number(f"{prefix}optim_conf.lr", optim["lr"], 0)
     kd = read_kd_conf(options.get("kd_conf"), f"{prefix}kd_conf")
     if loggers:
         check_loggers(options, prefix)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from espnet2.tasks.abs_task import scheduler_classes
+from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 
 from espnet_kd.espnet.annealing import WarmupAnneal, tell_length
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.run.espnet_names import unknown_words
 from espnet_kd.spec.training_config import TO_ZERO
 
 
@@ -61,3 +62,11 @@ def test_espnet_knows_it_by_name():
     parser = DistilTransducerTask.get_parser()
     args = parser.parse_args(["--scheduler", TO_ZERO, "--scheduler_conf", "warmup_steps=7"])
     assert (args.scheduler, args.scheduler_conf) == (TO_ZERO, {"warmup_steps": 7})
+
+
+def test_optimizers_and_schedulers_of_espnet_are_known_by_its_source():
+    for key, classes in (("optim", optim_classes), ("scheduler", scheduler_classes)):
+        for name in classes:
+            assert not list(unknown_words({key: name})), name
+    ((key, value, known),) = unknown_words({"optim": "adam", "scheduler": "warmup"})
+    assert (key, value) == ("scheduler", "warmup") and {TO_ZERO, "warmuplr"} <= set(known)

@@ -130,6 +130,22 @@ def test_a_schedule_over_a_chain_goes_by_the_epochs_of_its_stages(recipe):
     assert "goes by the epochs of its stages, which --kd_args --max_epoch overrules; say" in told
 
 
+@pytest.mark.parametrize(
+    "train, message",
+    [
+        ("{optm: adam}", "train.optm: unknown training option (did you mean 'optim'?)"),
+        ("{optim: adamm}", "train.optim: 'adamm' is unknown (did you mean 'adam'?)"),
+        ("{scheduler: warmup_anneal}", "'warmup_anneal' is unknown (did you mean 'warmupanneal'?"),
+    ],
+)
+def test_options_of_a_stages_training_are_known_before_the_teacher_is_trained(
+    recipe, train, message
+):
+    plan = f"stages: [{{target: 0.5, train: {train}}}]"
+    (recipe.dir / "conf/compression.yaml").write_text(plan)
+    assert message in recipe.error(**STAGE)
+
+
 def test_a_curriculum_wants_a_teacher_that_keeps_its_epochs(recipe):
     (recipe.dir / "conf/train_teacher.yaml").write_text("max_epoch: 10\nkeep_nbest_models: 3\n")
     words = {"asr_exp": "exp/fresh", "paths": "curriculum_random", **STAGE}

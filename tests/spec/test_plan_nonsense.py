@@ -62,6 +62,8 @@ CASES = [
         "{target: 0.5, train: {scheduler_conf: {epochs_before: 5}}}",
         "train.scheduler_conf.epochs_before: is written by derivation, where a stage says",
     ),
+    ("{target: 0.5, train: {optim_conf: 0.1}}", "train.optim_conf: expected options by name, fou"),
+    ("{target: 0.5, train: {optim_conf: {lr: -1}}}", "optim_conf.lr: expected a number from 0"),
     ("{target: 0.5, train: {batch_bins: 1e6}}", "batch_bins: expected a number, found '1e6' (te"),
     ("{target: 0.5, weight: 1.0e+200}", "weight: expected a number from 0 to 1e+06"),
     ("{target: 0.5, weight: [1]}", "weight: expected a number, found '[1]'"),
