@@ -107,3 +107,24 @@ def test_audio_that_cannot_be_used_is_one_line(spoil, noise, clean, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert end.value.code == 1 and len(lines) == 1
     assert f"error: {path}: " in lines[0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--utts 0", "argument --utts: '0' is not a whole number of at least 1"),  # was: all
+        ("--utts -1", "argument --utts: '-1' is not"),
+        ("--talkers 0", "argument --talkers: '0' is not"),
+        ("--seed -1", "argument --seed: '-1' is not"),
+        ("--but {held}", "clean: no utterance is left beside those of {held}; hold out less"),
+    ],
+)
+def test_numbers_that_leave_nothing_are_one_line(options, message, noise, clean, capsys):
+    run(noise, clean, "all", "--snr_range", "0", "5")
+    held, out = clean.parent / "all", clean.parent / "out"
+    words = ["--data", clean, "--babble", clean, "--out", out, "--audio", out / "audio"]
+    words += ["--snr_range", "0", "5", *options.format(held=held).split()]
+    with pytest.raises(SystemExit):
+        noise.main([*map(str, words)])
+    assert message.format(held=held) in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()

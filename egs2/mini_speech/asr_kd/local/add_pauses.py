@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 from pauses import FAINT_DB
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import new_parser, whole
 from espnet_kd.data.audio import decode_or_refuse, encode
 from espnet_kd.data.kaldi_dir import Tables, invert, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
@@ -43,7 +43,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     add("--audio", type=Path, required=True, help="folder of the new sound files")
     add("--conditions", nargs="+", default=DEFAULT, help="treatments of each utterance")
     add("--utts", type=int, default=10**9, help="utterances to take at most, evenly spaced")
-    add("--seed", type=int, default=1, help="seed of the faint noise")
+    add("--seed", type=whole, default=1, help="seed of the faint noise")
     args = parser.parse_args(cmd)
     for condition in args.conditions:
         if not CONDITION.fullmatch(condition):

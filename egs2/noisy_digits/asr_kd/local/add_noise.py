@@ -17,7 +17,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from espnet_kd.cli import new_parser
+from espnet_kd.cli import new_parser, positive_int, whole
 from espnet_kd.data.audio import decode_or_refuse, encode
 from espnet_kd.data.kaldi_dir import Tables, read_data_dir, write_data_dir
 from espnet_kd.errors import UserError, run_main
@@ -38,10 +38,11 @@ def get_parser() -> argparse.ArgumentParser:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--snr", type=int, nargs="+", help="every utterance at each ratio, in dB")
     how.add_argument("--snr_range", type=int, nargs=2, help="every utterance at a ratio between")
-    add("--talkers", type=int, default=6, help="people who babble at a time")
-    add("--utts", type=int, help="take that many utterances, evenly spaced (default: all)")
+    add("--talkers", type=positive_int, default=6, help="people who babble at a time")
+    of_some = "take that many utterances, evenly spaced (default: all)"
+    add("--utts", type=positive_int, help=of_some)
     add("--but", type=Path, help="leave out the utterances of this data directory")
-    add("--seed", type=int, default=1, help="seed of everything that is drawn")
+    add("--seed", type=whole, default=1, help="seed of everything that is drawn")
     return parser
 
 
@@ -54,6 +55,10 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
     if "segments" in {*clean, *babble_data}:
         raise UserError(f"{args.data} or {args.babble} has segments; whole files are needed")
     names = sorted(set(clean["wav.scp"]) - _taken(args.but))
+    if not names:
+        raise UserError(
+            f"{args.data}: no utterance is left beside those of {args.but}; hold out less"
+        )
     if args.utts:
         if args.utts > len(names):
             raise UserError(f"--utts {args.utts}: {args.data} has {len(names)} utterances")
