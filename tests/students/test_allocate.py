@@ -87,6 +87,7 @@ def test_what_seems_to_cost_nothing_is_not_cut_to_pieces(share, cheap, caplog):
     assert student.decoder_size > root * 128 - 8 and student.joint_size > root * 128 - 8
     # Measured all the way down, not on the first third of it alone.
     assert min(calls) < 1.5 * student.params and "was not measured" not in caplog.text
+    assert "is large for 'allocate: sensitivity'" in caplog.text
 
 
 def test_the_rule_keeps_two_blocks_while_they_are_wide_enough():
