@@ -25,6 +25,10 @@ RATES = """#
 # little of it survives the cut (`before_training` in student.json), or epochs are few, 2 to
 # 4 times as much was best (docs/results/progressive.md): try that on one stage first."""
 
+EPOCHS = """#
+# As many epochs for each are for who wants all sizes. For the last one alone --stages 2 with most
+# epochs at the last was better than one stage, or four (docs/results/progressive.md)."""
+
 
 def share_of(target: Any, params: int, size: int = 0) -> float:
     """Return a target's share of the first teacher.
@@ -126,6 +130,7 @@ def draft(
         f"# Each target is about {100 * share:.0f} % of the {of_what} before, the most that a",
         "# student may have. Epochs, weights and objective are a beginning, to be changed.",
         *([RATES] if rate else []),
+        *([EPOCHS] if len(targets) > 1 else []),
         "#",
         "# A gate keeps a student that lost too much from becoming a teacher (points of WER on",
         "# the validation set); remove the # to use it:",
