@@ -40,6 +40,7 @@ In reading order:
     exportable_model  a model to be exported, or why it cannot be
     derive           a student's experiment from its teacher's
     import_teacher   a transducer that the user trained
+    training_parts   what a training names, built to see that it can be
     plan_checks      what of a plan needs ESPnet to be checked
     batches          the batches of a training, by their lengths
     estimate         what a training will cost

@@ -23,7 +23,7 @@ from espnet_kd.plan.planned_sizes import sizes_by_way
 from espnet_kd.plan.student import Student
 from espnet_kd.spec.size_table import SHAPES
 from espnet_kd.spec.stage import FIRST, PREVIOUS, THROUGH, Stage
-from espnet_kd.spec.training_config import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig, overruled
 from espnet_kd.students.checkpoint_size import beside
 from espnet_kd.students.model_config import config_of
 
@@ -91,29 +91,6 @@ def train_config(
     kd.complete(stage.where)
     config["kd_conf"] = kd.written
     return config
-
-
-def overruled(config: Mapping[str, Any], *parts: TrainingConfig) -> Dict[str, Any]:
-    """Lay training configs over a config, each over those before.
-
-    Args:
-        config: The config.
-        parts: The training configs; in options by name, such as `model_conf`, they overrule those
-            that they name.
-    """
-    config = dict(config)
-    for part in parts:
-        config = _laid_over(config, part.options)
-    return config
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            value = _laid_over(merged[key], value)
-        merged[key] = value
-    return merged
 
 
 def derive(

@@ -1,36 +1,63 @@
 """Checks of a plan that need ESPnet or a teacher, before the first student is trained."""
 
 import contextlib
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.espnet.training_parts import check_parts
 from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
 from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.family_plan import DECIDED
+from espnet_kd.spec.option_values import check_values
 from espnet_kd.spec.stage import Stage
-from espnet_kd.spec.training_config import TrainingConfig
+from espnet_kd.spec.training_config import TrainingConfig, overruled
 from espnet_kd.students.architecture import Architecture
 from espnet_kd.students.checkpoint_size import NOTHING, Beside
 
 
 def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
-    """Check the names of training options.
+    """Check training options: names, values, and whether the parts that they name can be built.
 
     Args:
         stages: Stages of a plan.
         base: The recipe's training config for students.
 
     Raises:
-        UserError: training has no such option (naming the nearest right one).
+        UserError: training has no such option (naming the nearest right one), or ESPnet would
+            refuse a value.
     """
-    known = {action.dest for action in DistilTransducerTask.get_parser()._actions}
-    parts = [(base.where, base), *((stage.where, stage.train) for stage in stages)]
-    for where, part in parts:
+    parser = DistilTransducerTask.get_parser()
+    actions = [action for action in parser._actions if action.option_strings]
+    known = {action.dest for action in actions}
+    for part in (base, *(stage.train for stage in stages)):
         for key in part.options:
             if key not in known:  # hundreds are known: not listed
-                raise UserError(f"{where}: unknown training option '{key}'{nearest(key, known)}")
+                hint = nearest(key, known)
+                raise UserError(f"{part.where}: unknown training option '{key}'{hint}")
+        check_values(part.options, actions, _place_in(part))
+    for part in [stage.train for stage in stages] or [base]:
+        options = overruled({}, base, part)
+        check_parts(options, parser.get_default("model_conf"), _place_in(base, part))
+
+
+def _place_in(*parts: TrainingConfig) -> Callable[[str], str]:
+    """Return a function that says where an option stands: in the last part that has it."""
+
+    def place(name: str) -> str:
+        part = next((part for part in reversed(parts) if _has(part.options, name)), parts[-1])
+        return f"{part.where}: {name}"
+
+    return place
+
+
+def _has(options: Any, name: str) -> bool:
+    for key in name.split("."):
+        if not isinstance(options, Mapping) or key not in options:
+            return False
+        options = options[key]
+    return True
 
 
 def check_chunks(

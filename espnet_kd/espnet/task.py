@@ -24,19 +24,14 @@ from espnet_kd.espnet.reading import DataBatches, in_one_line
 from espnet_kd.espnet.stock import attach
 from espnet_kd.espnet.teacher import FrozenTeacher, load_transducer
 from espnet_kd.espnet.trainer import DistilTrainer
+from espnet_kd.espnet.training_parts import check_parts
 from espnet_kd.fileio import read_table
 from espnet_kd.saved import check_finite, checked_loads
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.option import known_options
+from espnet_kd.spec.option_values import check_numbers
 from espnet_kd.spec.training_config import check_loggers
 
-# Smallest numbers that mean something; with fewer ESPnet trains nothing, or fails later.
-LEAST = {
-    "seed": 0, "max_epoch": 1, "accum_grad": 1, "batch_size": 1, "valid_batch_size": 1,
-    "batch_bins": 1, "valid_batch_bins": 1, "num_workers": 0, "patience": 0, "wer_utterances": 0,
-    "num_iters_per_epoch": 1, "ngpu": 0,
-}  # fmt: skip
-LARGEST_SEED = 2**32 - 1
 AGAIN = "put back a copy of it, or make it again"
 
 
@@ -102,12 +97,10 @@ class DistilTransducerTask(ASRTransducerTask):
         """
         super().check_required_command_args(args)
         check_loggers(vars(args), "--")
-        for name, least in LEAST.items():
-            value = getattr(args, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name} {value}: at least {least} is needed")
-        if args.seed > LARGEST_SEED:
-            raise UserError(f"--seed {args.seed}: at most {LARGEST_SEED} is possible")
+        check_numbers(vars(args), "--{}".format)
+        file = getattr(args, "config", None)
+        place = f"{file}: {{}}" if file else "--{}"
+        check_parts(vars(args), cls.get_parser().get_default("model_conf"), place.format)
         most = max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0
         if args.ngpu > most:
             raise UserError(

@@ -1,17 +1,25 @@
-"""Names of ESPnet's options, read off its source: importing it takes ten seconds.
+"""ESPnet's options, read off its source: importing it takes ten seconds.
 
 The lists may hold a name too many, never one too few, so that only what ESPnet would refuse
 hours later is refused. Where the source is not found, or looks different, nothing is known.
 """
 
+import argparse
+import ast
+import contextlib
 import functools
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
 
+from espnet_kd.cli import str2bool
 from espnet_kd.spec.training_config import TO_ZERO
 
+TRAINING = ("tasks/abs_task.py", "tasks/asr_transducer.py", "utils/config_argparse.py")
+DECODING = ("bin/asr_transducer_inference.py", "utils/config_argparse.py")
+# Types by their names in ESPnet's source; any value is taken of others.
+TYPES = {"int": int, "float": float, "str": str, "str2bool": str2bool}
 OURS = Path(__file__).parents[1] / "espnet" / "task.py"
 _LINES = re.DOTALL | re.MULTILINE
 FEWEST = 20  # names that a file with a parser has
@@ -20,7 +28,7 @@ FEWEST = 20  # names that a file with a parser has
 @functools.lru_cache(maxsize=None)
 def training_names() -> Optional[FrozenSet[str]]:
     """Return the options of the trainer, without dashes; None: unknown."""
-    names = _names("tasks/abs_task.py", "tasks/asr_transducer.py", "utils/config_argparse.py")
+    names = _names(*TRAINING)
     ours = set(re.findall(r'"--([a-z]\w+)"', OURS.read_text(encoding="utf-8")))
     return None if names is None else names | ours
 
@@ -28,7 +36,54 @@ def training_names() -> Optional[FrozenSet[str]]:
 @functools.lru_cache(maxsize=None)
 def decoding_names() -> Optional[FrozenSet[str]]:
     """Return the options of decoding, without dashes; None: unknown."""
-    return _names("bin/asr_transducer_inference.py", "utils/config_argparse.py")
+    return _names(*DECODING)
+
+
+@functools.lru_cache(maxsize=None)
+def declared(files: Tuple[str, ...]) -> List[argparse.Action]:
+    """Return the options that ESPnet's files declare, with their types and choices.
+
+    Args:
+        files: `TRAINING` or `DECODING`.
+    """
+    trees = []
+    for file in files:
+        with contextlib.suppress(SyntaxError):
+            trees.append(ast.parse(_source(file)))
+    calls = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [action for call in calls if (action := _action(call)) is not None]
+
+
+def _action(call: ast.Call) -> Optional[argparse.Action]:
+    """Return what `add_argument("--name", ...)` declares; None: another call."""
+    name = call.args[0] if call.args else None
+    if getattr(call.func, "attr", "") != "add_argument" or not isinstance(name, ast.Constant):
+        return None
+    words = {word.arg: word.value for word in call.keywords}
+    kind = getattr(words.get("type"), "id", "")
+    read: Any = TYPES.get(kind.removesuffix("_or_none"))
+    if read is not None and kind.endswith("_or_none"):
+        read = _or_none(read)
+    written = {}
+    for key in ("choices", "nargs", "action"):
+        with contextlib.suppress(ValueError, KeyError):  # what is computed is not known
+            written[key] = ast.literal_eval(words[key])
+    several = "+" if written.get("action") == "append" else written.get("nargs")
+    return argparse.Action(
+        [str(name.value)],
+        str(name.value).lstrip("-"),
+        nargs=several,
+        type=read,
+        choices=written.get("choices"),
+    )
+
+
+def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def or_none(text: str) -> Any:
+        return None if text.lower() in ("none", "null", "nil") else read(text)
+
+    or_none.__name__ = read.__name__
+    return or_none
 
 
 def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[str]]]:

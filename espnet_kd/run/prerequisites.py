@@ -2,15 +2,24 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.machine import gpus, torch_is_cpu_build
-from espnet_kd.run.espnet_names import decoding_names, training_names, unknown_names, unknown_words
+from espnet_kd.run.espnet_names import (
+    DECODING,
+    TRAINING,
+    declared,
+    decoding_names,
+    training_names,
+    unknown_names,
+    unknown_words,
+)
 from espnet_kd.run.places import check_folders
-from espnet_kd.run.training_options import TrainingOptions, typed
+from espnet_kd.run.training_options import TrainingOptions, not_kept, typed
 from espnet_kd.spec.conditions_file import load_robustness
+from espnet_kd.spec.option_values import check_values
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import check_model, read_training
 from espnet_kd.spec.values import check_exponents
@@ -68,7 +77,8 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         ("student_config", "kd_args", (16,)),
     ):
         if wanted(numbers):
-            yield from _check_training(values[config], f"--{words}", values[words])
+            name = values["inference_asr_model"]
+            yield from _check_training(values[config], f"--{words}", values[words], name)
             if words == "kd_args":
                 yield from _check_students_model(values[words])
     trains = wanted((10, 16) if imports else (10, 11, 16))
@@ -117,6 +127,8 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
         yield f"{document.place(path, key)}: unknown key '{key}'{nearest(key, known or ())}"
     for key, value, classes in unknown_words(document.data):
         yield f"{document.place(path, key)}: {key} '{value}' is unknown{nearest(value, classes)}"
+    if name == "inference_config":
+        yield from _wrong_value(document.data, DECODING, f"{path}: ")
 
 
 def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:
@@ -146,6 +158,7 @@ def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:
     except UserError:  # is told elsewhere
         config = {}
     streams = values["use_streaming"] == "true"
+    yield from _wrong_value(typed(words.options), DECODING, "--inference_args: --")
     if "decoding" in words.options:
         yield "--inference_args: --decoding is an option of the recipe; give it alone"
     if not streams and "streaming" in words.options:  # for ESPnet any value is true
@@ -167,26 +180,34 @@ def _check_students_model(words: str) -> Iterator[str]:
         yield str(e)
 
 
-def _check_training(path: str, option: str, words: str) -> Iterator[str]:
+def _check_training(path: str, option: str, words: str, decoded: str) -> Iterator[str]:
     """Check what we know of a training, whose options overrule its config."""
     options = TrainingOptions()
     options.add_words(words)
     given = {**options.options, **options.neutral}
-    try:
-        config = _config(path) if path and Path(path).is_file() else {}
-    except UserError:  # is told elsewhere
-        config = {}
-    for values, prefix in (
-        ({k: v for k, v in config.items() if k not in given}, f"{path}: "),
-        (
-            {k: v == "true" for k, v in given.items() if k.startswith("use_")},
-            f"{option}: --",
-        ),
+    config, problem = {}, ""
+    if path and Path(path).is_file():
+        try:
+            config = _config(path)
+            criteria = typed(given.get("best_model_criterion"))
+            criteria = criteria or config.get("best_model_criterion")
+            problem = not_kept({"best_model_criterion": criteria}, decoded)
+        except UserError:  # is told elsewhere
+            pass
+    if problem:
+        yield f"{path}: best_model_criterion: {problem}"
+    left = {key: value for key, value in config.items() if key not in given}
+    loggers = {key: value == "true" for key, value in given.items() if key.startswith("use_")}
+    for read, values, prefix in (
+        (left, left, f"{path}: "),
+        (loggers, typed(given), f"{option}: --"),
     ):
         try:
-            read_training(values, path or option, prefix)
+            read_training(read, path or option, prefix)
         except UserError as e:
             yield str(e)
+        else:
+            yield from _wrong_value(values, TRAINING, prefix)
     for word in words.split():
         name, _, value = word.rpartition("=")
         # A number that stands alone (--grad_clip=1e1) is no YAML.
@@ -197,6 +218,13 @@ def _check_training(path: str, option: str, words: str) -> Iterator[str]:
                 yield str(e)
     if options.epochs is not None and not re.fullmatch("0*[1-9][0-9]*", options.epochs):
         yield f"{option}: --max_epoch {options.epochs}: expected a whole number >= 1"
+
+
+def _wrong_value(options: Mapping[str, Any], files: Tuple[str, ...], prefix: str) -> Iterator[str]:
+    try:
+        check_values(options, declared(files), lambda name: f"{prefix}{name}")
+    except UserError as e:
+        yield str(e)
 
 
 def _document(path: str) -> Document:

@@ -12,11 +12,24 @@ from espnet_kd.errors import UserError, nearest
 from espnet_kd.plan.baselines import path_named
 from espnet_kd.plan.selection import check_cacheable, students_of
 from espnet_kd.plan.student import PLANNED, Student
-from espnet_kd.run.espnet_names import training_names, unknown_names, unknown_words
+from espnet_kd.run.espnet_names import (
+    TRAINING,
+    declared,
+    training_names,
+    unknown_names,
+    unknown_words,
+)
 from espnet_kd.run.settings import Settings
-from espnet_kd.run.training_options import ESPNET_EPOCHS, ESPNET_KEPT, TrainingOptions, typed
+from espnet_kd.run.training_options import (
+    ESPNET_EPOCHS,
+    ESPNET_KEPT,
+    TrainingOptions,
+    not_kept,
+    typed,
+)
 from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.method import PlannedSibling
+from espnet_kd.spec.option_values import Place, check_values
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
 
@@ -186,7 +199,8 @@ def check_training(settings: Settings, students: List[StudentInRun]) -> None:
     """Refuse options of the plan's trainings that ESPnet has not.
 
     Raises:
-        UserError: a stage's `train` has such a name, optimizer or scheduler.
+        UserError: a stage's `train` has such a name, optimizer or scheduler, or a value of
+            the wrong kind, or keeps no checkpoint of the name that is decoded with.
     """
     known = training_names()
     with lines_of_plan(settings):
@@ -198,6 +212,17 @@ def check_training(settings: Settings, students: List[StudentInRun]) -> None:
                 )
             for key, value, classes in unknown_words(options):
                 raise UserError(f"{where}.{key}: '{value}' is unknown{nearest(value, classes)}")
+            check_values(options, declared(TRAINING), _in(where))
+            criteria = "best_model_criterion"
+            problem = (
+                not_kept(options, settings.inference_asr_model) if criteria in options else ""
+            )
+            if problem:
+                raise UserError(f"{where}.{criteria}: {problem}")
+
+
+def _in(where: str) -> Place:
+    return lambda name: f"{where}.{name}"
 
 
 def check_curriculum(settings: Settings, students: List[StudentInRun]) -> None:

@@ -4,12 +4,15 @@ Comments, the order of keys and the file's name do not count. Options that do no
 is learnt for stand apart, and so does the number of epochs, which may grow.
 """
 
+import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from espnet_kd.errors import UserError
 
 ESPNET_EPOCHS = 40  # ESPnet's own `max_epoch`, where nobody names another
 ESPNET_KEPT = 10  # and `keep_nbest_models`
+# By what ESPnet chooses the checkpoints that it keeps, where nobody says.
+ESPNET_CRITERIA = [[phase, what] for what in ("loss", "acc") for phase in ("train", "valid")]
 
 # How fast the same is learnt, on what, and what is said of it meanwhile. Batches are among
 # them: after out-of-memory a training goes on with smaller ones.
@@ -80,6 +83,26 @@ class TrainingOptions:
             self.neutral[name] = value
         else:
             self.options[name] = value
+
+
+def not_kept(options: Mapping[str, Any], checkpoint: str) -> str:
+    """Say that a training keeps no checkpoint of the name that is decoded with; else nothing.
+
+    Args:
+        options: Options of the training, as a config file has them.
+        checkpoint: `valid.loss_transducer.ave.pth`; names without a criterion are always kept.
+    """
+    of = re.match(r"(train|valid)\.(\w+)\.(ave|best)\b", checkpoint)
+    criteria = options.get("best_model_criterion") or ESPNET_CRITERIA
+    criteria = [criteria] if isinstance(criteria, str) else criteria  # of a command line
+    rows = [row.split(",") if isinstance(row, str) else row for row in criteria]
+    if of is None or any(list(row[:2]) == [of[1], of[2]] for row in rows):
+        return ""
+    kept = ", ".join(".".join(map(str, row[:2])) for row in rows)
+    return (
+        f"keeps checkpoints by {kept}, and {checkpoint} is decoded with (--inference_asr_model); "
+        f"write [[{of[1]}, {of[2]}, min]]"
+    )
 
 
 def update_config(config: Dict[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:

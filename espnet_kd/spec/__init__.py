@@ -16,6 +16,7 @@ In reading order:
     teacher_kinds    what a teacher may be, and which teachers are cut
     distillation     `kd_conf`
     heard            options of it that nothing listens to
+    option_values    values of ESPnet's own options
     training_config  the students' training config, of which ESPnet knows most
     gate             when a student may become a teacher
     method           compression methods and the options that they add

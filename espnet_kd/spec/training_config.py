@@ -211,3 +211,26 @@ def check_loggers(options: Mapping[str, Any], prefix: str) -> None:
                 f"{prefix}use_{package}: the package {package} is not installed; "
                 f"pip install {package}, or say false"
             )
+
+
+def overruled(config: Mapping[str, Any], *parts: TrainingConfig) -> Dict[str, Any]:
+    """Lay training configs over a config, each over those before.
+
+    Args:
+        config: The config.
+        parts: The training configs; in options by name, such as `model_conf`, they overrule those
+            that they name.
+    """
+    config = dict(config)
+    for part in parts:
+        config = _laid_over(config, part.options)
+    return config
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            value = _laid_over(merged[key], value)
+        merged[key] = value
+    return merged

@@ -44,6 +44,8 @@ OPTIONS = {
     "kd_tag": "kd",
     "inference_tag": "decode",
 }
+# What is decoded with is kept.
+KEPT = "best_model_criterion: [[valid, loss_transducer, min]]\n"
 
 
 class Recipe:
@@ -63,7 +65,7 @@ class Recipe:
         (self.dir / "x").symlink_to(root / "sound")
         self.write("conf/compression.yaml", PLAN)
         for name in "train_teacher", "train_student":
-            self.write(f"conf/{name}.yaml", "patience: 9\n")
+            self.write(f"conf/{name}.yaml", f"patience: 9\n{KEPT}")
         self.write("conf/decode.yaml", "beam_size: 2\n")
         self.calls_file = root / "calls"
         # A machine on which nothing is missing that options may ask for.

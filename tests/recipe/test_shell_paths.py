@@ -3,8 +3,7 @@
 import json
 
 import pytest
-import yaml
-from shell_recipe import value
+from shell_recipe import KEPT, value
 
 PLAN = """stages:
 - {name: big, target: 0.7, epochs: 2}
@@ -117,14 +116,14 @@ def test_refuses(recipe, options, message):
     ],
 )
 def test_options_that_a_schedule_over_a_chain_does_not_go_with(recipe, words, message):
-    config = {"optim": "adam", "scheduler": "warmupanneal"}
-    (recipe.dir / "conf/train_student.yaml").write_text(yaml.safe_dump(config))
+    config = f"optim: adam\nscheduler: warmupanneal\n{KEPT}"
+    (recipe.dir / "conf/train_student.yaml").write_text(config)
     assert message in recipe.error(paths="progressive_through", kd_args=words, **STAGE)
 
 
 def test_a_schedule_over_a_chain_goes_by_the_epochs_of_its_stages(recipe):
-    config = {"optim": "adam", "scheduler": "warmupanneal"}
-    (recipe.dir / "conf/train_student.yaml").write_text(yaml.safe_dump(config))
+    config = f"optim: adam\nscheduler: warmupanneal\n{KEPT}"
+    (recipe.dir / "conf/train_student.yaml").write_text(config)
     (recipe.dir / "conf/compression.yaml").write_text("stages: [{target: 0.5, anneal: through}]")
     told = recipe.error(kd_args="--max_epoch 5", **STAGE)
     assert "goes by the epochs of its stages, which --kd_args --max_epoch overrules; say" in told
@@ -147,7 +146,8 @@ def test_options_of_a_stages_training_are_known_before_the_teacher_is_trained(
 
 
 def test_a_curriculum_wants_a_teacher_that_keeps_its_epochs(recipe):
-    (recipe.dir / "conf/train_teacher.yaml").write_text("max_epoch: 10\nkeep_nbest_models: 3\n")
+    config = f"max_epoch: 10\nkeep_nbest_models: 3\n{KEPT}"
+    (recipe.dir / "conf/train_teacher.yaml").write_text(config)
     words = {"asr_exp": "exp/fresh", "paths": "curriculum_random", **STAGE}
     told = recipe.error(**words)
     assert "'curriculum_random' is taught by epochs of the first teacher (curriculum), who" in told

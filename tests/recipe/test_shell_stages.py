@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from shell_recipe import PLAN, STUB, Recipe, value
+from shell_recipe import KEPT, PLAN, STUB, Recipe, value
 
 SETS = ["test_a", "test_b"]
 DATA_VERBS = ["format_audio"] * 4 + ["filter_lengths"] * 2 + ["make_tokens"]
@@ -217,11 +217,11 @@ def test_other_options_are_refused_and_nothing_is_overwritten(recipe, options, s
 
 
 def test_an_edited_config_is_noticed(recipe):
-    recipe.write("conf/train_teacher.yaml", "patience: 9\noptim: sgd\n")
+    recipe.write("conf/train_teacher.yaml", f"patience: 9\noptim: sgd\n{KEPT}")
     assert "exp/teacher with other options (optim (not set), now" in recipe.error(stage=11, **SAME)
     # The statistics hang on its front end only.
     recipe.ok(stage=10, stop_stage=10, **SAME)
-    recipe.write("conf/train_teacher.yaml", "frontend: other\n")
+    recipe.write("conf/train_teacher.yaml", f"frontend: other\n{KEPT}")
     assert "(frontend (not set), now frontend other)" in recipe.error(stage=10, **SAME)
 
 

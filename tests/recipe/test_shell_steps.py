@@ -1,7 +1,7 @@
 """Finished work is used again, done again, or refused: what users change, what is damaged."""
 
 import pytest
-from shell_recipe import value
+from shell_recipe import KEPT, value
 
 AVE = "valid.loss_transducer.ave.pth"
 STUDENT = {"stage": 16, "stop_stage": 16, "stop_compression_stage": 1}
@@ -42,7 +42,7 @@ def test_smaller_batches_after_out_of_memory(recipe):
     assert recipe.run(fail, **STUDENT).returncode == 1
     recipe.calls()
     # In the config, which is brought up to date, or on the command line.
-    recipe.write("conf/train_student.yaml", "# smaller\nbatch_size: 4\npatience: 9\n")
+    recipe.write("conf/train_student.yaml", f"# smaller\nbatch_size: 4\npatience: 9\n{KEPT}")
     recipe.write("exp/kd_big/epoch1", "finished")
     printed = recipe.ok(**STUDENT, kd_args="--accum_grad 2")
     assert "batch_size (not set), now batch_size 4: does not change what is learnt" in printed
@@ -52,10 +52,10 @@ def test_smaller_batches_after_out_of_memory(recipe):
     assert value(derived, "--training_only") == "true" and value(trained, "--accum_grad") == "2"
     assert (recipe.dir / "exp/kd_big/epoch1").exists()
     # A finished student does not become stale by it.
-    recipe.write("conf/train_student.yaml", "patience: 9\nbatch_size: 2\n")
+    recipe.write("conf/train_student.yaml", f"patience: 9\nbatch_size: 2\n{KEPT}")
     assert "already done, skipped (exp/kd_big)" in recipe.ok(**STUDENT, kd_args="--num_workers 9")
     assert recipe.verbs() == ["derive_student"]
-    recipe.write("conf/train_student.yaml", "patience: 9\nbatch_size: 2\noptim: sgd\n")
+    recipe.write("conf/train_student.yaml", f"patience: 9\nbatch_size: 2\noptim: sgd\n{KEPT}")
     assert "with other options (optim (not set), now optim sgd)" in recipe.error(**STUDENT)
 
 

@@ -33,6 +33,10 @@ GOOD = {
     "kd_tag": "kd_x",
     "inference_tag": "decode_x",
 }
+KEPT = (
+    "best_model_criterion: "
+    "[[valid, loss_transducer, min], [valid, loss, min], [valid, wer_transducer, min]]\n"
+)
 PLAN = "stages: [{name: half, target: 0.5}, {name: third, target: 0.3, gate: {margin: 1}}]\n"
 
 
@@ -44,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(prerequisites, "gpus", lambda: 1)
     Path("conf").mkdir()
     for name in "train_teacher", "train_student":
-        Path(f"conf/{name}.yaml").write_text("optim: adam\nmax_epoch: 3\n")
+        Path(f"conf/{name}.yaml").write_text(f"optim: adam\nmax_epoch: 3\n{KEPT}")
     Path("conf/decode.yaml").write_text("beam_size: 2\n")
     Path("conf/compression.yaml").write_text(PLAN)
     Path("theirs").mkdir()
@@ -100,6 +104,66 @@ def test_what_is_made_of_averages_is_decoded_from_one(stage, refused, told):
         )
     for name in ("valid.loss.ave.pth", "valid.wer_transducer.ave_10best.pth"):
         assert told(inference_asr_model=name) == []
+
+
+def test_what_is_decoded_with_is_kept(told):
+    """Configs of ESPnet mostly name other criteria, whose checkpoints the recipe passes over."""
+    config = Path("conf/train_teacher.yaml")
+    wanted = "is decoded with (--inference_asr_model); write [[valid, loss_transducer, min]]"
+    for criteria, kept in (
+        ("", "train.loss, valid.loss, train.acc, valid.acc"),
+        ("best_model_criterion:\n-   - valid\n    - loss\n    - min\n", "valid.loss"),
+        ("best_model_criterion: [valid, loss_transducer, min]", "valid, loss_transducer, min"),
+    ):
+        config.write_text(f"optim: adam\n{criteria}")
+        assert told() == [
+            f"conf/train_teacher.yaml: best_model_criterion: keeps checkpoints by {kept}, and "
+            f"valid.loss_transducer.ave.pth {wanted}"
+        ]
+        assert told(asr_args="--best_model_criterion valid,loss_transducer,min") == []
+        assert told(inference_asr_model="latest.pth") == []
+    config.write_text(f"optim: adam\n{KEPT}")
+    assert len(told(kd_args="--best_model_criterion valid,loss,min")) == 1
+    Path("conf/compression.yaml").write_text(
+        "stages: [{target: 0.5, train: {best_model_criterion: [[valid, los, min]]}}]"
+    )
+    (problem,) = told()
+    assert problem.startswith(
+        "conf/compression.yaml:1: stages[0].train.best_model_criterion: keeps"
+    )
+
+
+@pytest.mark.parametrize(
+    "name, content, problem",
+    [
+        ("train_teacher", "seed: x", "seed: expected a whole number, found 'x'"),
+        ("train_teacher", "grad_clip: [1, 2]", "grad_clip: expected one value, found '[1, 2]'"),
+        ("train_student", "use_amp: maybe", "use_amp: expected true or false, found 'maybe'"),
+        ("train_student", "sort_batch: up", "sort_batch: 'up' is not one of descending, ascend"),
+        ("train_student", "accum_grad: 0", "accum_grad 0: at least 1 is needed"),
+        ("decode", "beam_size: five", "beam_size: expected a whole number, found 'five'"),
+        ("decode", "nbest: 1.5", "nbest: expected a whole number, found '1.5'"),
+    ],
+)
+def test_values_of_espnets_options_are_told_before_anything_is_made(told, name, content, problem):
+    """Else of a student after its teacher's training, and of decoding after that."""
+    Path(f"conf/{name}.yaml").write_text(f"{content}\n{'' if name == 'decode' else KEPT}")
+    (line,) = told()
+    assert line.startswith(f"conf/{name}.yaml: {problem}")
+
+
+def test_values_on_command_lines_and_in_plans_are_told_too(told):
+    for words, problem in (
+        ({"asr_args": "--seed x"}, "--asr_args: --seed: expected a whole number, found 'x'"),
+        ({"kd_args": "--use_amp=no --grad_clip high"}, "--kd_args: --grad_clip: expected a num"),
+        ({"inference_args": "--beam_size 2.5"}, "--inference_args: --beam_size: expected a whole"),
+    ):
+        (line,) = told(**words)
+        assert line.startswith(problem)
+    Path("conf/compression.yaml").write_text("stages: [{target: 0.5, train: {patience: soon}}]")
+    assert told() == [
+        "conf/compression.yaml:1: stages[0].train.patience: expected a whole number, found 'soon'"
+    ]
 
 
 def test_torch_is_not_imported(told):
@@ -242,7 +306,7 @@ def test_one_mistake(told, values, message):
 def test_values_that_are_not_mistakes(told):
     assert (
         told(
-            kd_args="--kd_conf weight_schedule=[[0,0.0],[9,1.0]] --batch_size -1",
+            kd_args="--kd_conf weight_schedule=[[0,0.0],[9,1.0]] --wandb_model_log_interval -1",
             inference_args="--beam_siz 2",  # argparse takes beginnings of names
             pack_models="teacher third third_half one_shot",
             speed_perturb_factors="0.9 1.0 1.1",
@@ -277,13 +341,15 @@ def test_configs(told):
         Path(f"conf/{name}.yaml").write_bytes(content)
         return told()
 
-    assert told_of("train_teacher", b"max_epohc: 3\n") == [
+    assert told_of("train_teacher", b"max_epohc: 3\n" + KEPT.encode()) == [
         "conf/train_teacher.yaml:1: unknown key 'max_epohc' (did you mean 'max_epoch'?)"
     ]
     assert "not valid YAML" in told_of("train_teacher", b"a: [\n")[0]
     assert "not UTF-8" in told_of("train_teacher", b"a: \xe9\n")[0]
     assert "expected options by name" in told_of("train_teacher", b"- a\n")[0]
-    assert told_of("train_teacher", b"") == []
+    assert told_of("train_teacher", KEPT.encode()) == []
+    assert len(told_of("train_teacher", b"")) == 1  # nothing that is decoded with is kept
+    told_of("train_teacher", KEPT.encode())
     assert "unknown key 'beam'" in told_of("decode", b"beam: 3\n")[0]
 
 
@@ -409,12 +475,12 @@ def test_a_logger_that_is_not_installed_is_told_for_teacher_and_student(
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, package, raising=False)
-    Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n")
+    Path(f"conf/{config}.yaml").write_text(f"use_{package}: true\n{KEPT}")
     (line,) = told()
     assert f"conf/{config}.yaml: use_{package}: the package {package} is not installed" in line
     args = "asr_args" if "teacher" in config else "kd_args"
     assert told(**{args: f"--use_{package} false"}) == []
-    Path(f"conf/{config}.yaml").write_text("max_epoch: 2\n")
+    Path(f"conf/{config}.yaml").write_text(f"max_epoch: 2\n{KEPT}")
     (line,) = told(**{args: f"--use_{package} true"})
     assert f"--{args}: --use_{package}: the package" in line
     assert told(stop_stage="10", **{args: f"--use_{package} true"}) == []
@@ -426,5 +492,5 @@ def test_a_training_of_no_epochs_is_told(told, args):
         (line,) = told(**{args: f"--max_epoch {epochs}"})
         assert f"--{args}: --max_epoch {epochs}: expected a whole number >= 1" in line
     name = "teacher" if args == "asr_args" else "student"
-    Path(f"conf/train_{name}.yaml").write_text("max_epoch: 0\n")
+    Path(f"conf/train_{name}.yaml").write_text(f"max_epoch: 0\n{KEPT}")
     assert any("max_epoch: expected a whole number >= 1" in line for line in told())

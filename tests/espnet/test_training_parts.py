@@ -1,0 +1,140 @@
+"""What ESPnet would refuse of a training's options, told before any student is trained."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from espnet2.bin import asr_transducer_inference
+
+from espnet_kd.errors import UserError
+from espnet_kd.espnet.plan_checks import check_options
+from espnet_kd.espnet.task import DistilTransducerTask
+from espnet_kd.run import espnet_names
+from espnet_kd.spec.plan import parse_plan
+from espnet_kd.spec.training_config import TrainingConfig, read_config
+from tests.recipe.toy import TRAINING, write_yaml
+
+BASE = TrainingConfig("train.yaml", TRAINING)
+RECIPES = sorted(Path(__file__).parents[2].glob("egs2/*/asr_kd/conf/train_student.yaml"))
+
+
+def told(train, base=BASE):
+    """Return what is said of the `train` of a second stage, without its place."""
+    plan = parse_plan(f"stages: [{{target: 0.5}}, {{target: 0.3, train: {train}}}]", "plan.yaml")
+    with pytest.raises(UserError) as e:
+        check_options(plan.stages, base)
+    return str(e.value)
+
+
+@pytest.mark.parametrize(
+    "train, problem",
+    [
+        ("{seed: x}", "seed: expected a whole number, found 'x'"),
+        ("{num_workers: 1.5}", "num_workers: expected a whole number, found '1.5'"),
+        ("{num_workers: true}", "num_workers: expected a whole number, found 'true'"),
+        ("{grad_clip: high}", "grad_clip: expected a number, found 'high'"),
+        ("{use_amp: maybe}", "use_amp: expected true or false, found 'maybe'"),
+        ("{grad_clip: [1, 2]}", "grad_clip: expected one value, found '[1, 2]'; write one"),
+        ("{keep_nbest_models: x}", "keep_nbest_models: expected a whole number, found 'x'"),
+        ("{accum_grad: 0}", "accum_grad 0: at least 1 is needed"),
+        ("{seed: 4294967296}", "seed 4294967296: at most 4294967295 is possible"),
+        ("{sort_in_batch: up}", "sort_in_batch: 'up' is not one of descending, ascending"),
+        ("{amp_dtype: half}", "amp_dtype: 'half' is not one of auto, bfloat16"),
+        ("{optim_conf: {beta: 1}}", "optim_conf.beta: not an option of adamw, which train.yaml: "),
+        ("{optim_conf: {betas: 1}}", "optim_conf: adamw with '{'lr': 0.002, 'betas': 1}': "),
+        ("{optim_conf: {weight_decay: -1}}", "Invalid weight_decay value: -1"),
+        ("{scheduler_conf: {warmup: 3}}", "(did you mean 'warmup_steps'?); it takes warmup_steps"),
+        ("{scheduler_conf: {warmup_steps: x}}", "scheduler_conf: warmuplr with "),
+        ("{specaug: mask}", "specaug: 'mask' is not one of specaug"),
+        (
+            "{specaug: specaug, specaug_conf: {num_mask: 2}}",
+            "specaug_conf.num_mask: not an option of specaug, which plan.yaml: stages[1].train: "
+            "specaug names (did you mean 'num_time_mask'?)",
+        ),
+        (
+            "{model_conf: {auxilary_ctc_weight: 0.3}}",
+            "model_conf.auxilary_ctc_weight: unknown option of the model (did you mean "
+            "'auxiliary_ctc_weight'?)",
+        ),
+        ("{model_conf: {fastemit_lambda: y}}", "model_conf.fastemit_lambda: expected a number"),
+        ("{model_conf: {report_cer: 2}}", "model_conf.report_cer: '2' is not one of True, False"),
+    ],
+)
+def test_a_later_stages_wrong_value_is_told_with_its_place(train, problem):
+    message = told(train)
+    assert message.startswith("plan.yaml: stages[1].train: ") and problem in message
+
+
+@pytest.mark.parametrize(
+    "train, problem",
+    [
+        ("{optim: lbfgs}", "train.yaml: optim_conf: lbfgs with "),
+        (
+            "{scheduler: steplr}",
+            "train.yaml: scheduler_conf.warmup_steps: not an option of steplr",
+        ),
+    ],
+)
+def test_what_a_stage_leaves_in_the_config_below_it_is_told_there(train, problem):
+    assert told(train).startswith(problem)
+
+
+def test_the_students_config_is_checked_too():
+    base = TrainingConfig("train.yaml", {**TRAINING, "use_amp": "maybe"})
+    assert told("{}", base) == "train.yaml: use_amp: expected true or false, found 'maybe'"
+
+
+def test_what_espnet_takes_is_taken():
+    """As YAML has them: no text, no value, a round number with a point, other letters."""
+    for train in (
+        "{patience: null, num_workers: 2, use_amp: true, grad_clip: 5, batch_bins: 2.0e+6}",
+        "{optim: Adam, optim_conf: {betas: [0.9, 0.98]}, keep_nbest_models: [3, 10]}",
+        "{scheduler: none, specaug: null, optim_conf: {fused: true}, seed: 3}",
+        "{scheduler: reducelronplateau, scheduler_conf: {patience: 2}}",
+    ):
+        base = {k: v for k, v in TRAINING.items() if not k.startswith("scheduler")}
+        plan = parse_plan(f"stages: [{{target: 0.5, train: {train}}}]", "plan.yaml")
+        check_options(plan.stages, TrainingConfig("train.yaml", base))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parts[-4])
+def test_the_recipes_own_are_right(file):
+    check_options([], read_config(str(file)))
+
+
+def test_a_teachers_config_is_checked_before_its_data_are_read(tmp_path):
+    required = "--output_dir exp --token_list tokens.txt --print_config".split()
+    for key, value, problem in (
+        ("optim_conf", {"lr": 0.1, "beta": 2}, "optim_conf.beta: not an option of adamw, which"),
+        ("model_conf", {"transducer_wait": 1}, "model_conf.transducer_wait: unknown option of"),
+    ):
+        write_yaml(tmp_path / "teacher.yaml", {**TRAINING, key: value})
+        words = ["--config", str(tmp_path / "teacher.yaml"), *required]
+        args = DistilTransducerTask.get_parser().parse_args(words)
+        with pytest.raises(UserError) as e:
+            DistilTransducerTask.check_required_command_args(args)
+        assert str(e.value).startswith(f"{tmp_path}/teacher.yaml: {problem}")
+
+
+@pytest.mark.parametrize(
+    "files, parser",
+    [
+        (espnet_names.TRAINING, DistilTransducerTask.get_parser()),
+        (espnet_names.DECODING, asr_transducer_inference.get_parser()),
+    ],
+)
+def test_what_is_read_off_espnets_source_is_what_it_parses(files, parser):
+    """Or what is checked before stage 1 would refuse what ESPnet takes."""
+    parsed = {action.dest: action for action in parser._actions}
+    checked = 0
+    for action in espnet_names.declared(files):
+        theirs = parsed[action.dest]
+        if action.choices is not None:
+            assert list(action.choices) == list(theirs.choices), action.dest
+        if action.type is not None:
+            assert action.type.__name__ == theirs.type.__name__.removesuffix("_or_none")
+            assert action.type.__name__ in espnet_names.TYPES
+            checked += 1
+        one = theirs.nargs in (None, 0) and not isinstance(theirs, argparse._AppendAction)
+        assert (action.nargs is None) == one, action.dest
+    assert checked >= 20
