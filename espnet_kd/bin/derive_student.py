@@ -62,6 +62,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--utterances", type=positive_int, default=48, help="utterances of --data that are used"
     )
+    parser.add_argument(
+        "--overruled",
+        default="",
+        help="names of options, without dashes, that the training's command line will give: the "
+        "config's and the plan's are not checked",
+    )
     parser.add_argument("--out", required=True, help="experiment of the student")
     return parser
 
@@ -100,6 +106,7 @@ def main(cmd: Optional[Sequence[str]] = None) -> None:
             plan.stages,
             Path(args.template) if args.template else None,
             Path(args.taught_by_exp) if args.taught_by_exp else None,
+            args.overruled.split(),
         )
     parts = ", ".join(f"{k} {v:,}" for k, v in facts["params_by_part"].items())
     if "effective_params" in facts:

@@ -106,6 +106,7 @@ def derive(
     planned: Sequence[Stage] = (),
     template: Optional[Path] = None,
     taught_by: Optional[Path] = None,
+    overruled_by: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Write `student.yaml`, `init.pth` and `student.json` into `out`, and perhaps `moments.pth`.
 
@@ -124,6 +125,7 @@ def derive(
             cut is as it says.
         taught_by: Experiment of the model that teaches; None: the teacher, or what the stage
             says of the first one.
+        overruled_by: Names of options that the training's command line gives.
 
     Returns:
         The contents of `student.json`.
@@ -135,7 +137,7 @@ def derive(
     same = teacher_exp.resolve() == first_exp.resolve()
     first = teacher if same else read_model(first_exp, first_model, template)
     others = beside(first.net.state_dict(), first.config).trained_with(base.options)
-    check_plan(planned, first.sizes, base, others)
+    check_plan(planned, first.sizes, base, others, overruled_by)
     check_chunks(planned, base, teacher.config)
     files = (teacher_exp / "config.yaml", teacher_exp / teacher_model)
     first_files = (first_exp / "config.yaml", first_exp / first_model)

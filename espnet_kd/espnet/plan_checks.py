@@ -1,16 +1,16 @@
 """Checks of a plan that need ESPnet or a teacher, before the first student is trained."""
 
 import contextlib
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from espnet_kd.errors import UserError, nearest
 from espnet_kd.espnet.task import DistilTransducerTask
-from espnet_kd.espnet.training_parts import check_parts
+from espnet_kd.espnet.training_parts import Place, check_parts
 from espnet_kd.methods import method_named
 from espnet_kd.plan.planned_sizes import NotMeasured, sizes_of_way
 from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.family_plan import DECIDED
-from espnet_kd.spec.option_values import check_values
+from espnet_kd.spec.option_values import wrong_values
 from espnet_kd.spec.stage import Stage
 from espnet_kd.spec.training_config import TrainingConfig, overruled
 from espnet_kd.students.architecture import Architecture
@@ -18,36 +18,61 @@ from espnet_kd.students.checkpoint_size import NOTHING, Beside
 
 
 def check_options(stages: Sequence[Stage], base: TrainingConfig) -> None:
-    """Check training options: names, values, and whether the parts that they name can be built.
+    """Check the names of training options.
 
     Args:
         stages: Stages of a plan.
         base: The recipe's training config for students.
 
     Raises:
-        UserError: training has no such option (naming the nearest right one), or ESPnet would
-            refuse a value.
+        UserError: training has no such option (naming the nearest right one).
     """
-    parser = DistilTransducerTask.get_parser()
-    actions = [action for action in parser._actions if action.option_strings]
-    known = {action.dest for action in actions}
+    known = {action.dest for action in DistilTransducerTask.get_parser()._actions}
     for part in (base, *(stage.train for stage in stages)):
         for key in part.options:
             if key not in known:  # hundreds are known: not listed
                 hint = nearest(key, known)
                 raise UserError(f"{part.where}: unknown training option '{key}'{hint}")
-        check_values(part.options, actions, _place_in(part))
-    for part in [stage.train for stage in stages] or [base]:
-        options = overruled({}, base, part)
-        check_parts(options, parser.get_default("model_conf"), _place_in(base, part))
 
 
-def _place_in(*parts: TrainingConfig) -> Callable[[str], str]:
-    """Return a function that says where an option stands: in the last part that has it."""
+def check_trainings(
+    stages: Sequence[Stage], base: TrainingConfig, overruled_by: Sequence[str] = ()
+) -> None:
+    """Check values of training options, and whether the parts that they name can be built.
+
+    Args:
+        stages: Stages of a plan; none: the base alone is checked.
+        base: The recipe's training config for students.
+        overruled_by: Names of options that the trainings' command line gives.
+
+    Raises:
+        UserError: ESPnet would refuse a value.
+    """
+    parser = DistilTransducerTask.get_parser()
+    actions = [action for action in parser._actions if action.option_strings]
+    left_out = {*overruled_by, *(key.removesuffix("_conf") for key in overruled_by)}
+    for part in (base, *(stage.train for stage in stages)):
+        given = {key: value for key, value in part.options.items() if key not in overruled_by}
+        for key, problem in wrong_values(given, actions):
+            raise UserError(f"{part.where}: {key}: {problem}")
+    for train in [stage.train for stage in stages] or [TrainingConfig()]:
+        options = overruled({}, base, train)
+        options = {key: value for key, value in options.items() if key not in left_out}
+        check_parts(options, parser.get_default("model_conf"), place_in(base, train))
+
+
+def place_in(*parts: TrainingConfig) -> Place:
+    """Return a function that says where an option stands: in the last part that has it.
+
+    An option that none has belongs to the place of what it is of: `optim_conf` to that of `optim`.
+    """
 
     def place(name: str) -> str:
-        part = next((part for part in reversed(parts) if _has(part.options, name)), parts[-1])
-        return f"{part.where}: {name}"
+        for wanted in (name, name.partition(".")[0].removesuffix("_conf")):
+            for part in reversed(parts):
+                if _has(part.options, wanted):
+                    return f"{part.where}: {name}"
+        return f"{parts[0].where}: {name}"
 
     return place
 
@@ -110,7 +135,11 @@ def taught_too_early(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> 
 
 
 def check_plan(
-    stages: Sequence[Stage], first: Architecture, base: TrainingConfig, others: Beside = NOTHING
+    stages: Sequence[Stage],
+    first: Architecture,
+    base: TrainingConfig,
+    others: Beside = NOTHING,
+    overruled_by: Sequence[str] = (),
 ) -> None:
     """Find mistakes in later stages before the first student is trained.
 
@@ -119,13 +148,15 @@ def check_plan(
         first: Sizes of the run's first teacher.
         base: The recipe's training config for students.
         others: What a checkpoint of the first teacher, trained by `base`, holds beside.
+        overruled_by: Names of options that the trainings' command line gives.
 
     Raises:
-        UserError: an option that training does not have, methods in an order that undoes
-            one of them, more likeliest tokens than there are, two modes of a family, or sizes
-            that cannot be.
+        UserError: an option that training does not have or a value that it refuses, methods in
+            an order that undoes one of them, more likeliest tokens than there are, two modes of
+            a family, or sizes that cannot be.
     """
     check_options(stages, base)
+    check_trainings(stages, base, overruled_by)
     check_annealed_by(stages, base)
     for stage in stages:
         kd = stage.kd_conf(base)

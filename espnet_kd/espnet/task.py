@@ -15,6 +15,7 @@ from espnet2.tasks.asr_transducer import ASRTransducerTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 from torch.multiprocessing import ProcessExitedException
 
+from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.data.coverage import read_token_list
 from espnet_kd.errors import UserError, run_main, shown
 from espnet_kd.espnet.cached import NAME, check_cache
@@ -29,7 +30,7 @@ from espnet_kd.fileio import read_table
 from espnet_kd.saved import check_finite, checked_loads
 from espnet_kd.spec.distillation import Distillation, read_kd_conf
 from espnet_kd.spec.option import known_options
-from espnet_kd.spec.option_values import check_numbers
+from espnet_kd.spec.option_values import wrong_values
 from espnet_kd.spec.training_config import check_loggers
 
 AGAIN = "put back a copy of it, or make it again"
@@ -97,10 +98,7 @@ class DistilTransducerTask(ASRTransducerTask):
         """
         super().check_required_command_args(args)
         check_loggers(vars(args), "--")
-        check_numbers(vars(args), "--{}".format)
-        file = getattr(args, "config", None)
-        place = f"{file}: {{}}" if file else "--{}"
-        check_parts(vars(args), cls.get_parser().get_default("model_conf"), place.format)
+        _check_options(args, cls.get_parser())
         most = max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0
         if args.ngpu > most:
             raise UserError(
@@ -184,6 +182,23 @@ class DistilTransducerTask(ASRTransducerTask):
         if trains:
             check_cache(args, options, student)
         return student
+
+
+def _check_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Check values of whatever kind, and build the small parts that they name.
+
+    Raises:
+        UserError: ESPnet would refuse one, hours later perhaps.
+    """
+    file = getattr(args, "config", None)
+    of_file = read_yaml(file, "an option names it") if file else {}
+
+    def place(name: str) -> str:
+        return f"{file}: {name}" if name.partition(".")[0] in of_file else f"--{name}"
+
+    for name, problem in wrong_values(vars(args), parser._actions):
+        raise UserError(f"{place(name)}: {problem}")
+    check_parts(vars(args), parser.get_default("model_conf"), place)
 
 
 def _check_tables(args: argparse.Namespace) -> None:

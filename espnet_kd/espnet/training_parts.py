@@ -4,15 +4,24 @@ ESPnet builds them when it trains, which for a plan's later stage may be days af
 """
 
 import inspect
+from argparse import Namespace
 from typing import Any, Callable, Dict, Mapping, Optional
 
 import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
-from espnet2.tasks.asr_transducer import specaug_choices
+from espnet2.tasks.asr_transducer import ASRTransducerTask, specaug_choices
 
 from espnet_kd.errors import UserError, check_choice, nearest, shown
-from espnet_kd.spec.option_values import Place
-from espnet_kd.spec.values import number
+
+# `optim_conf.lr` in, `plan.yaml: stages[0].train: optim_conf.lr` out, for messages.
+Place = Callable[[str], str]
+NONE = ("none", "null", "nil")
+# What ESPnet's `build_optimizers` asks for beside the optimizer.
+OF_OPTIMIZER: Dict[str, Any] = {
+    "exclude_weight_decay": False,
+    "exclude_weight_decay_conf": {},
+    "sharded_ddp": False,
+}
 
 
 def check_parts(options: Mapping[str, Any], model_conf: Mapping[str, Any], place: Place) -> None:
@@ -26,58 +35,104 @@ def check_parts(options: Mapping[str, Any], model_conf: Mapping[str, Any], place
     Raises:
         UserError: one has no such option, refuses a value, or cannot be used in this training.
     """
+    if options.get("init") is not None:
+        raise UserError(f"{place('init')}: ESPnet initialises no transducer; leave it out")
     _check_model_conf(options.get("model_conf") or {}, model_conf, place)
-    weight = torch.nn.Parameter(torch.zeros(1))
-    weight.grad = torch.zeros(1)
-    optimizer = _built("optim", optim_classes, options, place, [weight])
-    if optimizer is not None:
-        _refused(optimizer.step, "optim", options, place)
-        _built("scheduler", scheduler_classes, options, place, optimizer)
-    _built("specaug", specaug_choices.classes, options, place)
+    parts = _Parts(options, place)
+    net = torch.nn.Linear(1, 1)  # with a bias, which decays apart with `exclude_weight_decay`
+    for weight in net.parameters():
+        weight.grad = torch.zeros_like(weight)
+    wanted = {"optim_conf": {}, **OF_OPTIMIZER, **options}
+    wanted["optim"] = str(options.get("optim")).lower()
+    build = ASRTransducerTask.build_optimizers
+    optimizers = parts.built(
+        "optim", optim_classes, lambda _, **conf: build(Namespace(**wanted), net), taken=1
+    )
+    if optimizers:
+        scheduler = parts.built(
+            "scheduler", scheduler_classes, lambda cls, **conf: cls(optimizers[0], **conf), taken=1
+        )
+        parts.told("optim", optimizers[0].step)
+        if scheduler is not None:
+            asked = inspect.signature(scheduler.step).parameters.values()
+            losses = [1.0 for p in asked if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+            parts.told("scheduler", lambda: scheduler.step(*losses))
+    parts.built("specaug", specaug_choices.classes, lambda cls, **conf: cls(**conf))
 
 
-def _built(
-    key: str, classes: Mapping[str, type], options: Mapping[str, Any], place: Place, *args: Any
-) -> Optional[Any]:
-    """Return the object that an option names; None: none, or none that could be made here."""
-    name = options.get(key)
-    if not isinstance(name, str) or name.lower() in ("none", "null"):
-        return None
-    check_choice(place(key), name.lower(), classes)
-    made = classes[name.lower()]
-    conf: Dict[str, Any] = options.get(f"{key}_conf") or {}
-    taken = inspect.signature(made).parameters
-    known = list(taken)[len(args) :]
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    for word in conf:
-        if word not in known and not takes_all:
+class _Parts:
+    """Builds what options name.
+
+    Args:
+        options: Options of a training.
+        place: Where an option stands.
+    """
+
+    def __init__(self, options: Mapping[str, Any], place: Place) -> None:
+        self.options, self.place = options, place
+
+    def built(
+        self, key: str, classes: Mapping[str, type], make: Callable[..., Any], taken: int = 0
+    ) -> Optional[Any]:
+        """Return what an option names; None: nothing, or what only another machine can make.
+
+        Args:
+            key: Name of the option: `optim`.
+            classes: Classes by the values of the option.
+            make: Function of the class and its options.
+            taken: Arguments of the class that are no options.
+        """
+        name = self.options.get(key)
+        if name is None or str(name).strip().lower() in NONE:
+            return None
+        if not isinstance(name, str):
+            raise UserError(f"{self.place(key)}: expected a name, found {shown(name)}")
+        check_choice(self.place(key), name.lower(), classes)
+        part = classes[name.lower()]
+        conf = self.options.get(f"{key}_conf", {})
+        if not isinstance(conf, Mapping):
+            where = self.place(f"{key}_conf")
+            raise UserError(f"{where}: expected options by name, found {shown(conf)}")
+        signature = inspect.signature(part).parameters
+        known = list(signature)[taken:]
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+        for word in conf:
+            if word not in known and not takes_all:
+                raise UserError(
+                    f"{self.place(f'{key}_conf.{word}')}: not an option of {name}, which "
+                    f"{self.place(key)} names{nearest(str(word), known)}; it takes "
+                    f"{', '.join(known)}"
+                )
+        return self.told(key, lambda: make(part, **conf))
+
+    def told(self, key: str, do: Callable[[], Any]) -> Any:
+        """Return what a function returns; None: it asks for another machine.
+
+        Raises:
+            UserError: it fails.
+        """
+        try:
+            return do()
+        except Exception as e:  # whatever torch, ESPnet or typeguard finds wrong
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
+            if isinstance(e, (RuntimeError, AssertionError)) and "device" in reason:
+                return None
+            conf = self.options.get(f"{key}_conf") or {}
+            where = self.place(f"{key}_conf") if conf else self.place(key)
             raise UserError(
-                f"{place(f'{key}_conf.{word}')}: not an option of {name}, which {place(key)} names"
-                f"{nearest(word, known)}; it takes {', '.join(known)}"
-            )
-    return _refused(lambda: made(*args, **conf), key, options, place)
+                f"{where}: {self.options[key]} cannot be used with {shown(conf)} ({reason}); "
+                "see its documentation"
+            ) from None
 
 
-def _refused(make: Callable[[], Any], key: str, options: Mapping[str, Any], place: Place) -> Any:
-    try:
-        return make()
-    except (RuntimeError, AssertionError):
-        return None  # of what this machine is not, as a GPU may be
-    except Exception as e:  # whatever torch, ESPnet or typeguard finds wrong
-        reason = (str(e).splitlines() or [""])[0]
-        conf = options.get(f"{key}_conf") or {}
-        raise UserError(
-            f"{place(f'{key}_conf')}: {options[key]} with {shown(conf)}: {reason}"
-        ) from None
-
-
-def _check_model_conf(conf: Mapping[str, Any], defaults: Mapping[str, Any], place: Place) -> None:
+def _check_model_conf(conf: Any, defaults: Mapping[str, Any], place: Place) -> None:
+    if not isinstance(conf, Mapping):
+        raise UserError(f"{place('model_conf')}: expected options by name, found {shown(conf)}")
     for key, value in conf.items():
         where = place(f"model_conf.{key}")
         if key not in defaults:
-            raise UserError(f"{where}: unknown option of the model{nearest(key, defaults)}")
+            raise UserError(f"{where}: unknown option of the model{nearest(str(key), defaults)}")
         default = defaults[key]
-        if isinstance(default, bool):
-            check_choice(where, value, (True, False))
-        elif isinstance(default, (int, float)):
-            number(where, value)
+        counted = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if counted and not isinstance(value, (int, float)):
+            raise UserError(f"{where}: expected a number, found {shown(value)}")

@@ -13,13 +13,10 @@ import re
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
 
-from espnet_kd.cli import str2bool
 from espnet_kd.spec.training_config import TO_ZERO
 
 TRAINING = ("tasks/abs_task.py", "tasks/asr_transducer.py", "utils/config_argparse.py")
 DECODING = ("bin/asr_transducer_inference.py", "utils/config_argparse.py")
-# Types by their names in ESPnet's source; any value is taken of others.
-TYPES = {"int": int, "float": float, "str": str, "str2bool": str2bool}
 OURS = Path(__file__).parents[1] / "espnet" / "task.py"
 _LINES = re.DOTALL | re.MULTILINE
 FEWEST = 20  # names that a file with a parser has
@@ -47,9 +44,11 @@ def declared(files: Tuple[str, ...]) -> List[argparse.Action]:
         files: `TRAINING` or `DECODING`.
     """
     trees = []
-    for file in files:
+    texts = [_source(file) for file in files]
+    texts += [OURS.read_text(encoding="utf-8")] if files == TRAINING else []
+    for text in texts:
         with contextlib.suppress(SyntaxError):
-            trees.append(ast.parse(_source(file)))
+            trees.append(ast.parse(text))
     calls = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [action for call in calls if (action := _action(call)) is not None]
 
@@ -60,30 +59,29 @@ def _action(call: ast.Call) -> Optional[argparse.Action]:
     if getattr(call.func, "attr", "") != "add_argument" or not isinstance(name, ast.Constant):
         return None
     words = {word.arg: word.value for word in call.keywords}
-    kind = getattr(words.get("type"), "id", "")
-    read: Any = TYPES.get(kind.removesuffix("_or_none"))
-    if read is not None and kind.endswith("_or_none"):
-        read = _or_none(read)
+    read = _type(getattr(words.get("type"), "id", ""))
     written = {}
     for key in ("choices", "nargs", "action"):
         with contextlib.suppress(ValueError, KeyError):  # what is computed is not known
             written[key] = ast.literal_eval(words[key])
-    several = "+" if written.get("action") == "append" else written.get("nargs")
     return argparse.Action(
         [str(name.value)],
         str(name.value).lstrip("-"),
-        nargs=several,
+        nargs="+" if written.get("action") == "append" else written.get("nargs"),
         type=read,
-        choices=written.get("choices"),
+        # A type that is not known may make one of them of other words: log_level.
+        choices=written.get("choices") if read or "type" not in words else None,
     )
 
 
-def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    def or_none(text: str) -> Any:
-        return None if text.lower() in ("none", "null", "nil") else read(text)
-
-    or_none.__name__ = read.__name__
-    return or_none
+def _type(name: str) -> Optional[Callable[[str], Any]]:
+    """Return a type by its name in ESPnet's source; None: not known."""
+    builtin = {"int": int, "float": float, "str": str, "dict": dict}
+    try:
+        theirs = importlib.import_module("espnet2.utils.types")
+    except ImportError:
+        theirs = None
+    return builtin.get(name) or getattr(theirs, name, None)
 
 
 def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[str]]]:
@@ -100,6 +98,8 @@ def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[s
         value = options.get(key)
         classes = re.search(rf"^{key}_classes = dict\(.*?^\)", text, _LINES)
         if not isinstance(value, str) or classes is None or value == TO_ZERO:
+            continue
+        if value.strip().lower() in ("none", "null", "nil"):
             continue
         # Anywhere in the file: a word too many may pass, none of ESPnet's is refused.
         if not re.search(rf"\b{re.escape(value)}\b", text, re.I):
@@ -153,3 +153,15 @@ def _names(*files: str) -> Optional[FrozenSet[str]]:
         if 'f"--optim{suf}"' in text:  # of a model with one optimizer, no number follows
             names.update(("optim", "optim_conf", "scheduler", "scheduler_conf"))
     return frozenset(names) if len(names) >= FEWEST else None
+
+
+def whole_names(
+    words: Iterable[Tuple[str, List[str]]], known: Optional[FrozenSet[str]]
+) -> List[Tuple[str, List[str]]]:
+    """Write abbreviated names of a command line out, as argparse does."""
+    written_out = []
+    for name, values in words:
+        like = [whole for whole in known or () if whole.startswith(name)]
+        whole = like[0] if len(like) == 1 and name not in (known or ()) else name
+        written_out.append((whole, values))
+    return written_out

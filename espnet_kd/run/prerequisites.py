@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
@@ -15,11 +15,12 @@ from espnet_kd.run.espnet_names import (
     training_names,
     unknown_names,
     unknown_words,
+    whole_names,
 )
 from espnet_kd.run.places import check_folders
-from espnet_kd.run.training_options import TrainingOptions, not_kept, typed
+from espnet_kd.run.training_options import TrainingOptions, kept_by, not_kept, typed, words_of
 from espnet_kd.spec.conditions_file import load_robustness
-from espnet_kd.spec.option_values import check_values
+from espnet_kd.spec.option_values import wrong_values, wrong_words
 from espnet_kd.spec.teacher_kinds import check_teacher
 from espnet_kd.spec.training_config import check_model, read_training
 from espnet_kd.spec.values import check_exponents
@@ -77,8 +78,10 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         ("student_config", "kd_args", (16,)),
     ):
         if wanted(numbers):
-            name = values["inference_asr_model"]
-            yield from _check_training(values[config], f"--{words}", values[words], name)
+            decoded = values["inference_asr_model"] if wanted((12, 13, 16)) else ""
+            # Of the students' each stage may say otherwise: `check_training` of run/students.py.
+            decoded = "" if config == "student_config" else decoded
+            yield from _check_training(values[config], f"--{words}", values[words], decoded)
             if words == "kd_args":
                 yield from _check_students_model(values[words])
     trains = wanted((10, 16) if imports else (10, 11, 16))
@@ -128,7 +131,8 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     for key, value, classes in unknown_words(document.data):
         yield f"{document.place(path, key)}: {key} '{value}' is unknown{nearest(value, classes)}"
     if name == "inference_config":
-        yield from _wrong_value(document.data, DECODING, f"{path}: ")
+        for key, problem in wrong_values(document.data, declared(DECODING)):
+            yield f"{document.place(path, key)}: {key}: {problem}"
 
 
 def _check_conditions(path: str, makes_data: bool) -> Iterator[str]:
@@ -158,7 +162,11 @@ def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:
     except UserError:  # is told elsewhere
         config = {}
     streams = values["use_streaming"] == "true"
-    yield from _wrong_value(typed(words.options), DECODING, "--inference_args: --")
+    known = decoding_names()
+    known = known and known | {"decoding"}  # ours, no beginning of ESPnet's decoding_window
+    raw = whole_names(words_of(values["inference_args"]), known)
+    for key, problem in wrong_words(raw, declared(DECODING)):
+        yield f"--inference_args: --{key}: {problem}"
     if "decoding" in words.options:
         yield "--inference_args: --decoding is an option of the recipe; give it alone"
     if not streams and "streaming" in words.options:  # for ESPnet any value is true
@@ -181,33 +189,47 @@ def _check_students_model(words: str) -> Iterator[str]:
 
 
 def _check_training(path: str, option: str, words: str, decoded: str) -> Iterator[str]:
-    """Check what we know of a training, whose options overrule its config."""
+    """Check what we know of a training, whose options overrule its config.
+
+    Args:
+        path: The config.
+        option: Name of the option that has the words.
+        words: Options of its command line.
+        decoded: Checkpoint that is decoded with; none: it is not checked that there is one.
+    """
     options = TrainingOptions()
     options.add_words(words)
     given = {**options.options, **options.neutral}
-    config, problem = {}, ""
-    if path and Path(path).is_file():
-        try:
-            config = _config(path)
-            criteria = typed(given.get("best_model_criterion"))
-            criteria = criteria or config.get("best_model_criterion")
-            problem = not_kept({"best_model_criterion": criteria}, decoded)
-        except UserError:  # is told elsewhere
-            pass
-    if problem:
-        yield f"{path}: best_model_criterion: {problem}"
-    left = {key: value for key, value in config.items() if key not in given}
+    document = Document({}, {})
+    try:
+        document = _document(path) if path and Path(path).is_file() else document
+    except UserError:  # is told elsewhere
+        decoded = ""
+    raw = whole_names(words_of(words), training_names())
+    overruled = {*given, *(name for name, _ in raw)}
+    left = {key: value for key, value in document.data.items() if key not in overruled}
     loggers = {key: value == "true" for key, value in given.items() if key.startswith("use_")}
-    for read, values, prefix in (
-        (left, left, f"{path}: "),
-        (loggers, typed(given), f"{option}: --"),
-    ):
+    wrong = []
+    for values, prefix in ((left, f"{path}: "), (loggers, f"{option}: --")):
         try:
-            read_training(read, path or option, prefix)
+            read_training(values, path or option, prefix)
         except UserError as e:
-            yield str(e)
-        else:
-            yield from _wrong_value(values, TRAINING, prefix)
+            wrong.append(str(e))
+    if not wrong:
+        for key, problem in wrong_values(left, declared(TRAINING)):
+            wrong.append(f"{document.place(path, key)}: {key}: {problem}")
+    # Of epochs below.
+    counted = [(name, values) for name, values in raw if name != "max_epoch"]
+    for key, problem in wrong_words(counted, declared(TRAINING)):
+        wrong.append(f"{option}: --{key}: {problem}")
+    for key, value, classes in unknown_words({name: v[-1] for name, v in raw if v}):
+        wrong.append(f"{option}: --{key} {value}: unknown{nearest(value, classes)}")
+    yield from wrong
+    if decoded and not wrong and Path(path).is_file():
+        problem = not_kept({**left, **kept_by(raw)}, decoded)
+        by_words = "best_model_criterion" in kept_by(raw)
+        where = f"{option}: --" if by_words else f"{path}: "
+        yield from [f"{where}best_model_criterion: {problem}"] if problem else []
     for word in words.split():
         name, _, value = word.rpartition("=")
         # A number that stands alone (--grad_clip=1e1) is no YAML.
@@ -218,13 +240,6 @@ def _check_training(path: str, option: str, words: str, decoded: str) -> Iterato
                 yield str(e)
     if options.epochs is not None and not re.fullmatch("0*[1-9][0-9]*", options.epochs):
         yield f"{option}: --max_epoch {options.epochs}: expected a whole number >= 1"
-
-
-def _wrong_value(options: Mapping[str, Any], files: Tuple[str, ...], prefix: str) -> Iterator[str]:
-    try:
-        check_values(options, declared(files), lambda name: f"{prefix}{name}")
-    except UserError as e:
-        yield str(e)
 
 
 def _document(path: str) -> Document:

@@ -18,18 +18,21 @@ from espnet_kd.run.espnet_names import (
     training_names,
     unknown_names,
     unknown_words,
+    whole_names,
 )
 from espnet_kd.run.settings import Settings
 from espnet_kd.run.training_options import (
     ESPNET_EPOCHS,
     ESPNET_KEPT,
     TrainingOptions,
+    kept_by,
     not_kept,
     typed,
+    words_of,
 )
 from espnet_kd.spec.contradictions import check_annealed_by
 from espnet_kd.spec.method import PlannedSibling
-from espnet_kd.spec.option_values import Place, check_values
+from espnet_kd.spec.option_values import wrong_values
 from espnet_kd.spec.plan import load_plan
 from espnet_kd.spec.training_config import read_config
 
@@ -196,33 +199,33 @@ def check_decoding(settings: Settings, students: List[StudentInRun]) -> None:
 
 
 def check_training(settings: Settings, students: List[StudentInRun]) -> None:
-    """Refuse options of the plan's trainings that ESPnet has not.
+    """Refuse options of the plan's trainings that ESPnet has not, and values that it refuses.
 
     Raises:
-        UserError: a stage's `train` has such a name, optimizer or scheduler, or a value of
-            the wrong kind, or keeps no checkpoint of the name that is decoded with.
+        UserError: a stage's `train` has such a name, optimizer, scheduler or value, or keeps no
+            checkpoint of the name that is decoded with.
     """
     known = training_names()
+    raw = whole_names(words_of(settings.kd_args), known)
+    kept, base = kept_by(raw), read_config(settings.student_config)
     with lines_of_plan(settings):
         for plan in (student.plan for student in students):
-            options, where = plan.train.options, plan.at("train")
-            for key in unknown_names(options, known):
+            train, where = plan.train.options, plan.at("train")
+            for key in unknown_names(train, known):
                 raise UserError(
                     f"{where}.{key}: unknown training option{nearest(key, known or ())}"
                 )
+            options = {key: train[key] for key in train if key not in dict(raw)}
             for key, value, classes in unknown_words(options):
                 raise UserError(f"{where}.{key}: '{value}' is unknown{nearest(value, classes)}")
-            check_values(options, declared(TRAINING), _in(where))
-            criteria = "best_model_criterion"
-            problem = (
-                not_kept(options, settings.inference_asr_model) if criteria in options else ""
-            )
+            for key, problem in wrong_values(options, declared(TRAINING)):
+                raise UserError(f"{where}.{key}: {problem}")
+            problem = not_kept({**base.options, **train, **kept}, settings.inference_asr_model)
+            places = {"--kd_args: --": kept, f"{where}.": train}
+            by = (place for place, part in places.items() if "best_model_criterion" in part)
             if problem:
-                raise UserError(f"{where}.{criteria}: {problem}")
-
-
-def _in(where: str) -> Place:
-    return lambda name: f"{where}.{name}"
+                of_config = f"{settings.student_config or '--kd_args'}: "
+                raise UserError(f"{next(by, of_config)}best_model_criterion: {problem}")
 
 
 def check_curriculum(settings: Settings, students: List[StudentInRun]) -> None:

@@ -5,14 +5,16 @@ is learnt for stand apart, and so does the number of epochs, which may grow.
 """
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.errors import UserError
+from espnet_kd.spec.option_values import criteria_of
 
 ESPNET_EPOCHS = 40  # ESPnet's own `max_epoch`, where nobody names another
 ESPNET_KEPT = 10  # and `keep_nbest_models`
 # By what ESPnet chooses the checkpoints that it keeps, where nobody says.
 ESPNET_CRITERIA = [[phase, what] for what in ("loss", "acc") for phase in ("train", "valid")]
+NO_TRANSDUCERS = "acc"  # which of them a transducer does not have
 
 # How fast the same is learnt, on what, and what is said of it meanwhile. Batches are among
 # them: after out-of-memory a training goes on with smaller ones.
@@ -61,7 +63,8 @@ class TrainingOptions:
 
     def add_words(self, words: str) -> None:
         """Merge options of a command line, split at blanks as the shell does it."""
-        for name, values in _options(words.split()):
+        for name, written in words_of(words):
+            values = [_plain(value) for value in written] if name else written
             if name in REPEATED:
                 old = self.options.get(name)
                 self._set(name, [*(old if isinstance(old, list) else []), *values])
@@ -90,19 +93,51 @@ def not_kept(options: Mapping[str, Any], checkpoint: str) -> str:
 
     Args:
         options: Options of the training, as a config file has them.
-        checkpoint: `valid.loss_transducer.ave.pth`; names without a criterion are always kept.
+        checkpoint: `valid.loss_transducer.ave.pth`, or `...ave_3best.pth`; names without a
+            criterion are always kept.
     """
-    of = re.match(r"(train|valid)\.(\w+)\.(ave|best)\b", checkpoint)
-    criteria = options.get("best_model_criterion") or ESPNET_CRITERIA
-    criteria = [criteria] if isinstance(criteria, str) else criteria  # of a command line
-    rows = [row.split(",") if isinstance(row, str) else row for row in criteria]
-    if of is None or any(list(row[:2]) == [of[1], of[2]] for row in rows):
+    of = re.fullmatch(r"(train|valid)\.(\w+)\.(?:ave|best)(?:_(\d+)best)?\.pth", checkpoint)
+    if of is None:
         return ""
-    kept = ", ".join(".".join(map(str, row[:2])) for row in rows)
-    return (
-        f"keeps checkpoints by {kept}, and {checkpoint} is decoded with (--inference_asr_model); "
-        f"write [[{of[1]}, {of[2]}, min]]"
-    )
+    rows = options.get("best_model_criterion") or ESPNET_CRITERIA
+    kept = [tuple(row[:2]) for row in rows if row[1] != NO_TRANSDUCERS]
+    decoded = f"{checkpoint} is decoded with (--inference_asr_model)"
+    if (of[1], of[2]) not in kept:
+        names = ", ".join(".".join(pair) for pair in kept) or "none that a transducer has"
+        if of[2] == NO_TRANSDUCERS:
+            return f"{decoded}, and a transducer has no {of[2]}; name another checkpoint"
+        return f"checkpoints are kept by {names}, and {decoded}; add [{of[1]}, {of[2]}, min]"
+    means = options.get("keep_nbest_models") or ESPNET_KEPT
+    means = list(means) if isinstance(means, (list, tuple)) else [means]
+    if of[3] and int(of[3]) not in means:
+        several = " and ".join(map(str, means))
+        return f"means of {several} are kept (keep_nbest_models), and {decoded}; add {of[3]} there"
+    return ""
+
+
+def kept_by(words: Sequence[Tuple[str, List[str]]]) -> Dict[str, Any]:
+    """Return what options of a command line say of checkpoints, as a config file has it."""
+    options = dict(words)
+    kept: Dict[str, Any] = {}
+    if "best_model_criterion" in options:
+        kept["best_model_criterion"] = criteria_of(options["best_model_criterion"])
+    if "keep_nbest_models" in options:
+        kept["keep_nbest_models"] = [int(word) for word in options["keep_nbest_models"]]
+    return kept
+
+
+def words_of(words: str) -> List[Tuple[str, List[str]]]:
+    """Split options of a command line: names without dashes, and values as they are written."""
+    options: List[Tuple[str, List[str]]] = []
+    for word in words.split():
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options.append((name.replace("-", "_"), [_unquoted(value)] if equals else []))
+        elif options:
+            options[-1][1].append(_unquoted(word))
+        else:
+            options.append(("", [word]))
+    return options
 
 
 def update_config(config: Dict[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
@@ -112,23 +147,8 @@ def update_config(config: Dict[str, Any], wanted: Mapping[str, Any]) -> Dict[str
     return {**kept, **{name: wanted[name] for name in wanted if name in changing}}
 
 
-def _options(words: List[str]) -> List[Tuple[str, List[str]]]:
-    """Options and their values; `--name=value` is `--name value`."""
-    options: List[Tuple[str, List[str]]] = []
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            options.append((name.replace("-", "_"), [_value(value)] if equals else []))
-        elif options:
-            options[-1][1].append(_value(word))
-        else:
-            options.append(("", [word]))
-    return options
-
-
-def _value(word: str) -> str:
-    quoted = len(word) > 1 and word[0] == word[-1] == "'"
-    return _plain(word[1:-1] if quoted else word)
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] == "'" else word
 
 
 def _nested(pairs: List[str], old: Any) -> Dict[str, Any]:

@@ -24,6 +24,7 @@ from espnet_kd.run.students import (
     student_at,
 )
 from espnet_kd.run.training import is_trained, train_model
+from espnet_kd.run.training_options import words_of
 from espnet_kd.spec.stage import PREVIOUS
 from espnet_kd.spec.teacher_kinds import only_teaches
 
@@ -149,6 +150,9 @@ class Turn:
             command += ["--taught_by_exp", taught_by]
         if template:
             command += ["--template", template]
+        given = " ".join(name for name, _ in words_of(settings.kd_args))
+        if given:
+            command += ["--overruled", given]
         if verdict == "refresh":
             command += ["--training_only", "true"]
         log = f"{folder}/derive.log"

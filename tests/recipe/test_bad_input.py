@@ -124,7 +124,7 @@ MODEL_CASES = [
     (stages({"target": 0.5, "objective": "ful"}), [DERIVE], "(did you mean 'full'?)"),
     (stages({"target": 0.5, "train": {"optimm": 1}}), [DERIVE], "(did you mean 'optim'?)"),
     # --- in a stage that comes later, after a training of its own
-    (stages({"target": 0.5}, {"target": 0.4, "train": {"optimm": 1}}), [DERIVE], "stages[1]: unk"),
+    (stages({"target": 0.5}, {"target": 0.4, "train": {"optimm": 1}}), [DERIVE], "[1].train: unk"),
     (stages({"target": 0.5}, {"target": 0.001}), [DERIVE], "stages[1].target: no student of at m"),
     (stages({"target": 0.5}, STUDENT_LARGER), [DERIVE], "stages[1].student.encoder.num_blocks: 5"),
     (change("train.yaml", max_epohc=3), [DERIVE], "(did you mean 'max_epoch'?)"),
