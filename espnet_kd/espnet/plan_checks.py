@@ -50,13 +50,16 @@ def check_trainings(
     """
     parser = DistilTransducerTask.get_parser()
     actions = [action for action in parser._actions if action.option_strings]
-    left_out = {*overruled_by, *(key.removesuffix("_conf") for key in overruled_by)}
+    # Of the others derivation builds the student.
+    left_out = {f"{key}{end}" for key in ("optim", "scheduler") for end in ("", "_conf")}
+    left_out = {key for key in left_out if key.removesuffix("_conf") in overruled_by}
+    default = {"optim": parser.get_default("optim")}
     for part in (base, *(stage.train for stage in stages)):
         given = {key: value for key, value in part.options.items() if key not in overruled_by}
         for key, problem in wrong_values(given, actions):
             raise UserError(f"{part.where}: {key}: {problem}")
     for train in [stage.train for stage in stages] or [TrainingConfig()]:
-        options = overruled({}, base, train)
+        options = overruled(default, base, train)
         options = {key: value for key, value in options.items() if key not in left_out}
         check_parts(options, parser.get_default("model_conf"), place_in(base, train))
 

@@ -5,7 +5,7 @@ ESPnet builds them when it trains, which for a plan's later stage may be days af
 
 import inspect
 from argparse import Namespace
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
@@ -16,12 +16,6 @@ from espnet_kd.errors import UserError, check_choice, nearest, shown
 # `optim_conf.lr` in, `plan.yaml: stages[0].train: optim_conf.lr` out, for messages.
 Place = Callable[[str], str]
 NONE = ("none", "null", "nil")
-# What ESPnet's `build_optimizers` asks for beside the optimizer.
-OF_OPTIMIZER: Dict[str, Any] = {
-    "exclude_weight_decay": False,
-    "exclude_weight_decay_conf": {},
-    "sharded_ddp": False,
-}
 
 
 def check_parts(options: Mapping[str, Any], model_conf: Mapping[str, Any], place: Place) -> None:
@@ -35,29 +29,48 @@ def check_parts(options: Mapping[str, Any], model_conf: Mapping[str, Any], place
     Raises:
         UserError: one has no such option, refuses a value, or cannot be used in this training.
     """
-    if options.get("init") is not None:
+    if not _is_none(options.get("init")):
         raise UserError(f"{place('init')}: ESPnet initialises no transducer; leave it out")
     _check_model_conf(options.get("model_conf") or {}, model_conf, place)
     parts = _Parts(options, place)
-    net = torch.nn.Linear(1, 1)  # with a bias, which decays apart with `exclude_weight_decay`
+    parts.built("specaug", specaug_choices.classes, lambda cls, **conf: cls(**conf))
+    optimizer = parts.built("optim", optim_classes, lambda _, **conf: _optimizer(options), 1)
+    if optimizer is not None and options.get("exclude_weight_decay"):
+        optimizer = parts.told("exclude_weight_decay", lambda: _optimizer(options, apart=True))
+    if optimizer is None:  # any will do for its scheduler
+        optimizer = _optimizer({"optim": "adamw"})
+    scheduler = parts.built(
+        "scheduler", scheduler_classes, lambda cls, **conf: cls(optimizer, **conf), 1
+    )
+    parts.told("optim", optimizer.step)
+    if scheduler is not None:
+        asked = inspect.signature(scheduler.step).parameters.values()
+        losses = [1.0 for p in asked if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        parts.told("scheduler", lambda: scheduler.step(*losses))
+
+
+def _optimizer(options: Mapping[str, Any], apart: bool = False) -> torch.optim.Optimizer:
+    """Build the optimizer of a small net as ESPnet does.
+
+    Args:
+        options: Options of a training.
+        apart: Whether what does not decay is a group of its own (`exclude_weight_decay`).
+    """
+    net = torch.nn.Linear(1, 1)
     for weight in net.parameters():
         weight.grad = torch.zeros_like(weight)
-    wanted = {"optim_conf": {}, **OF_OPTIMIZER, **options}
-    wanted["optim"] = str(options.get("optim")).lower()
-    build = ASRTransducerTask.build_optimizers
-    optimizers = parts.built(
-        "optim", optim_classes, lambda _, **conf: build(Namespace(**wanted), net), taken=1
+    words = Namespace(
+        optim=str(options["optim"]).lower(),
+        optim_conf=options.get("optim_conf") or {},
+        exclude_weight_decay=apart,
+        exclude_weight_decay_conf=options.get("exclude_weight_decay_conf") or {},
+        sharded_ddp=False,
     )
-    if optimizers:
-        scheduler = parts.built(
-            "scheduler", scheduler_classes, lambda cls, **conf: cls(optimizers[0], **conf), taken=1
-        )
-        parts.told("optim", optimizers[0].step)
-        if scheduler is not None:
-            asked = inspect.signature(scheduler.step).parameters.values()
-            losses = [1.0 for p in asked if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-            parts.told("scheduler", lambda: scheduler.step(*losses))
-    parts.built("specaug", specaug_choices.classes, lambda cls, **conf: cls(**conf))
+    return ASRTransducerTask.build_optimizers(words, net)[0]
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in NONE
 
 
 class _Parts:
@@ -83,7 +96,7 @@ class _Parts:
             taken: Arguments of the class that are no options.
         """
         name = self.options.get(key)
-        if name is None or str(name).strip().lower() in NONE:
+        if _is_none(name):
             return None
         if not isinstance(name, str):
             raise UserError(f"{self.place(key)}: expected a name, found {shown(name)}")
@@ -98,9 +111,12 @@ class _Parts:
         takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.values())
         for word in conf:
             if word not in known and not takes_all:
+                where, by = self.place(f"{key}_conf.{word}"), self.place(key)
+                hint = nearest(str(word), known)
+                if ".train" in by and ".train" not in where:  # no stage can take it back
+                    hint += "; say it in the `train` of the stages that it is for"
                 raise UserError(
-                    f"{self.place(f'{key}_conf.{word}')}: not an option of {name}, which "
-                    f"{self.place(key)} names{nearest(str(word), known)}; it takes "
+                    f"{where}: not an option of {name}, which {by} names{hint}; it takes "
                     f"{', '.join(known)}"
                 )
         return self.told(key, lambda: make(part, **conf))

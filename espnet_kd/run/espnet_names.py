@@ -59,7 +59,7 @@ def _action(call: ast.Call) -> Optional[argparse.Action]:
     if getattr(call.func, "attr", "") != "add_argument" or not isinstance(name, ast.Constant):
         return None
     words = {word.arg: word.value for word in call.keywords}
-    read = _type(getattr(words.get("type"), "id", ""))
+    read = _type(ast.unparse(words["type"]) if "type" in words else "")
     written = {}
     for key in ("choices", "nargs", "action"):
         with contextlib.suppress(ValueError, KeyError):  # what is computed is not known
@@ -77,11 +77,15 @@ def _action(call: ast.Call) -> Optional[argparse.Action]:
 def _type(name: str) -> Optional[Callable[[str], Any]]:
     """Return a type by its name in ESPnet's source; None: not known."""
     builtin = {"int": int, "float": float, "str": str, "dict": dict}
+    if name in builtin:
+        return builtin[name]
+    module, _, function = name.rpartition(".")
+    if not function.isidentifier() or module not in ("", "humanfriendly"):
+        return None
     try:
-        theirs = importlib.import_module("espnet2.utils.types")
+        return getattr(importlib.import_module(module or "espnet2.utils.types"), function, None)
     except ImportError:
-        theirs = None
-    return builtin.get(name) or getattr(theirs, name, None)
+        return None
 
 
 def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[str]]]:

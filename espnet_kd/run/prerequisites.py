@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Container, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from espnet_kd.common.yaml_file import Document, read_document, read_yaml
 from espnet_kd.errors import UserError, nearest
@@ -72,7 +72,9 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
             numbers = (10,)
         stage = wanted(numbers)
         if stage and values[name]:
-            yield from _check_config(name, values[name], stage)
+            decodes = name == "inference_config"
+            by_words = dict(_decoding_words(values)) if decodes else {}
+            yield from _check_config(name, values[name], stage, by_words)
     for config, words, numbers in (
         ("asr_config", "asr_args", () if imports else (11,)),
         ("student_config", "kd_args", (16,)),
@@ -113,7 +115,15 @@ def check_needs(values: Mapping[str, str], stages: Sequence[int], backend: str) 
         yield from _check_gpus(values, trains, wanted((12, 16, 22)))
 
 
-def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
+def _decoding_words(values: Mapping[str, str]) -> List[Tuple[str, List[str]]]:
+    known = decoding_names()
+    known = known and known | {"decoding"}  # ours, no beginning of ESPnet's decoding_window
+    return whole_names(words_of(values["inference_args"]), known)
+
+
+def _check_config(
+    name: str, path: str, stage: int, overruled: Container[str] = ()
+) -> Iterator[str]:
     if not Path(path).is_file():
         kind = "a folder, not a file" if Path(path).is_dir() else "no such file"
         yield f"--{name} {path}: {kind} (stage {stage} reads it)"
@@ -131,7 +141,8 @@ def _check_config(name: str, path: str, stage: int) -> Iterator[str]:
     for key, value, classes in unknown_words(document.data):
         yield f"{document.place(path, key)}: {key} '{value}' is unknown{nearest(value, classes)}"
     if name == "inference_config":
-        for key, problem in wrong_values(document.data, declared(DECODING)):
+        options = {key: value for key, value in document.data.items() if key not in overruled}
+        for key, problem in wrong_values(options, declared(DECODING)):
             yield f"{document.place(path, key)}: {key}: {problem}"
 
 
@@ -162,10 +173,7 @@ def _check_decoding(values: Mapping[str, str]) -> Iterator[str]:
     except UserError:  # is told elsewhere
         config = {}
     streams = values["use_streaming"] == "true"
-    known = decoding_names()
-    known = known and known | {"decoding"}  # ours, no beginning of ESPnet's decoding_window
-    raw = whole_names(words_of(values["inference_args"]), known)
-    for key, problem in wrong_words(raw, declared(DECODING)):
+    for key, problem in wrong_words(_decoding_words(values), declared(DECODING)):
         yield f"--inference_args: --{key}: {problem}"
     if "decoding" in words.options:
         yield "--inference_args: --decoding is an option of the recipe; give it alone"
@@ -226,10 +234,12 @@ def _check_training(path: str, option: str, words: str, decoded: str) -> Iterato
         wrong.append(f"{option}: --{key} {value}: unknown{nearest(value, classes)}")
     yield from wrong
     if decoded and not wrong and Path(path).is_file():
-        problem = not_kept({**left, **kept_by(raw)}, decoded)
-        by_words = "best_model_criterion" in kept_by(raw)
-        where = f"{option}: --" if by_words else f"{path}: "
-        yield from [f"{where}best_model_criterion: {problem}"] if problem else []
+        missing = not_kept({**left, **kept_by(raw)}, decoded)
+        if missing is not None:
+            key, reason = missing
+            by_words = key in kept_by(raw)
+            where = f"{option}: --" if by_words else f"{document.place(path, key)}: "
+            yield f"{where}{key}: {reason}"
     for word in words.split():
         name, _, value = word.rpartition("=")
         # A number that stands alone (--grad_clip=1e1) is no YAML.

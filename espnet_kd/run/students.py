@@ -220,12 +220,13 @@ def check_training(settings: Settings, students: List[StudentInRun]) -> None:
                 raise UserError(f"{where}.{key}: '{value}' is unknown{nearest(value, classes)}")
             for key, problem in wrong_values(options, declared(TRAINING)):
                 raise UserError(f"{where}.{key}: {problem}")
-            problem = not_kept({**base.options, **train, **kept}, settings.inference_asr_model)
-            places = {"--kd_args: --": kept, f"{where}.": train}
-            by = (place for place, part in places.items() if "best_model_criterion" in part)
-            if problem:
+            missing = not_kept({**base.options, **train, **kept}, settings.inference_asr_model)
+            if missing is not None:
+                key, reason = missing
+                places = {"--kd_args: --": kept, f"{where}.": train}
+                by = (place for place, part in places.items() if key in part)
                 of_config = f"{settings.student_config or '--kd_args'}: "
-                raise UserError(f"{next(by, of_config)}best_model_criterion: {problem}")
+                raise UserError(f"{next(by, of_config)}{key}: {reason}")
 
 
 def check_curriculum(settings: Settings, students: List[StudentInRun]) -> None:

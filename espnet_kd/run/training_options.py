@@ -88,31 +88,35 @@ class TrainingOptions:
             self.options[name] = value
 
 
-def not_kept(options: Mapping[str, Any], checkpoint: str) -> str:
-    """Say that a training keeps no checkpoint of the name that is decoded with; else nothing.
+def not_kept(options: Mapping[str, Any], checkpoint: str) -> Optional[Tuple[str, str]]:
+    """Say that a training keeps no checkpoint of the name that is decoded with.
 
     Args:
-        options: Options of the training, as a config file has them.
+        options: Options of the training, as a config file has them; right ones.
         checkpoint: `valid.loss_transducer.ave.pth`, or `...ave_3best.pth`; names without a
             criterion are always kept.
+
+    Returns:
+        The option that it is due to, and what is wrong; None: it is kept.
     """
     of = re.fullmatch(r"(train|valid)\.(\w+)\.(?:ave|best)(?:_(\d+)best)?\.pth", checkpoint)
     if of is None:
-        return ""
+        return None
     rows = options.get("best_model_criterion") or ESPNET_CRITERIA
     kept = [tuple(row[:2]) for row in rows if row[1] != NO_TRANSDUCERS]
     decoded = f"{checkpoint} is decoded with (--inference_asr_model)"
+    if of[2] == NO_TRANSDUCERS:
+        return "best_model_criterion", f"{decoded}, and a transducer has no {of[2]}; name another"
     if (of[1], of[2]) not in kept:
         names = ", ".join(".".join(pair) for pair in kept) or "none that a transducer has"
-        if of[2] == NO_TRANSDUCERS:
-            return f"{decoded}, and a transducer has no {of[2]}; name another checkpoint"
-        return f"checkpoints are kept by {names}, and {decoded}; add [{of[1]}, {of[2]}, min]"
-    means = options.get("keep_nbest_models") or ESPNET_KEPT
-    means = list(means) if isinstance(means, (list, tuple)) else [means]
-    if of[3] and int(of[3]) not in means:
-        several = " and ".join(map(str, means))
-        return f"means of {several} are kept (keep_nbest_models), and {decoded}; add {of[3]} there"
-    return ""
+        advice = f"add {of[1]}, {of[2]}, min"
+        return "best_model_criterion", f"checkpoints are kept by {names}, and {decoded}; {advice}"
+    counts = options.get("keep_nbest_models") or ESPNET_KEPT
+    means = [str(count) for count in (counts if isinstance(counts, list) else [counts])]
+    if of[3] and of[3] not in means:
+        several = " and ".join(means)
+        return "keep_nbest_models", f"means of {several} are kept, and {decoded}; add {of[3]}"
+    return None
 
 
 def kept_by(words: Sequence[Tuple[str, List[str]]]) -> Dict[str, Any]:
@@ -122,7 +126,7 @@ def kept_by(words: Sequence[Tuple[str, List[str]]]) -> Dict[str, Any]:
     if "best_model_criterion" in options:
         kept["best_model_criterion"] = criteria_of(options["best_model_criterion"])
     if "keep_nbest_models" in options:
-        kept["keep_nbest_models"] = [int(word) for word in options["keep_nbest_models"]]
+        kept["keep_nbest_models"] = options["keep_nbest_models"]
     return kept
 
 

@@ -12,6 +12,7 @@ from typing import Callable, List, Optional
 
 from espnet_kd.common.yaml_file import read_yaml
 from espnet_kd.run.decoding import decode_model, score_model
+from espnet_kd.run.espnet_names import training_names, whole_names
 from espnet_kd.run.judgement import judge
 from espnet_kd.run.label_sets import TrainingSet, check_label_sets, training_set
 from espnet_kd.run.lock import PATIENCE, held
@@ -150,7 +151,8 @@ class Turn:
             command += ["--taught_by_exp", taught_by]
         if template:
             command += ["--template", template]
-        given = " ".join(name for name, _ in words_of(settings.kd_args))
+        words_given = whole_names(words_of(settings.kd_args), training_names())
+        given = " ".join(name for name, _ in words_given)
         if given:
             command += ["--overruled", given]
         if verdict == "refresh":

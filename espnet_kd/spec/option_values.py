@@ -5,6 +5,7 @@ student days after the run has begun.
 """
 
 import argparse
+import re
 from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from espnet_kd.errors import nearest, shown
@@ -17,12 +18,17 @@ LEAST = {
     "beam_size": 1, "nbest": 1,
 }  # fmt: skip
 MOST = {"seed": 2**32 - 1}
-# Those that no training does without: nothing in their place is an error of ESPnet's.
+# Those that no training or decoding does without: ESPnet fails where they are null.
 NEEDED = (
-    "seed", "grad_clip", "max_epoch", "num_workers", "accum_grad", "keep_nbest_models",
-    "batch_size", "optim", "optim_conf", "best_model_criterion",
+    "seed", "grad_clip", "grad_clip_type", "max_epoch", "num_workers", "accum_grad",
+    "keep_nbest_models", "best_model_criterion", "batch_size", "batch_type", "sort_in_batch",
+    "train_dtype", "use_amp", "max_cache_size", "optim", "optim_conf", "scheduler_conf",
+    "model_conf", "encoder_conf", "decoder_conf", "joint_network_conf", "frontend_conf",
     "beam_size", "nbest",
 )  # fmt: skip
+# Whole numbers that ESPnet takes as 2000000.0, too, and words that it takes as a list.
+AS_FLOATS = ("batch_bins", "valid_batch_bins", "accum_grad", "patience")
+AS_LISTS = ("token_list", "chunk_length")
 PHASES, MODES = ("train", "valid"), ("min", "max")
 # Words of an entry that names a statistic, and how many entries there are.
 CRITERIA = {
@@ -48,11 +54,13 @@ def wrong_values(
     Yields:
         Name of the option, and what is wrong with its value.
     """
-    for action in {action.dest: action for action in actions}.values():
-        if action.dest in options:
-            problem = _problem(action, options[action.dest])
-            if problem:
-                yield action.dest, problem
+    known = {action.dest: action for action in actions}
+    for name, value in options.items():
+        # Some of them are declared in a way that is not read off ESPnet's source.
+        action = known.get(name, argparse.Action([], name))
+        problem = _problem(action, value) if name in known or name.endswith("_conf") else ""
+        if problem:
+            yield name, problem
 
 
 def wrong_words(
@@ -74,18 +82,34 @@ def wrong_words(
         action = known.get(name)
         if action is None:
             continue
-        value: Any = values[0] if len(values) == 1 and action.nargs is None else values
-        if name in CRITERIA and CRITERIA[name][1]:
-            value = criteria_of(values)
-        problem = _problem(action, value)
+        several = action.nargs is not None or isinstance(action.default, list)
+        if not values or len(values) > 1 and not several:
+            expected = _kind(action) + (" or several" if several else "")
+            yield name, f"expected {expected}, found {shown(' '.join(values) or None)}"
+            continue
+        if name == "best_model_criterion":
+            if _of_criteria(criteria_of(values), 3, True):
+                given = shown(" ".join(values))
+                yield name, f"expected such words as valid,loss_transducer,min, found {given}"
+            continue
+        problem = _problem(action, values if several else values[0])
         if problem:
             yield name, problem
 
 
 def criteria_of(words: Sequence[str]) -> List[List[str]]:
     """Return `best_model_criterion` of a command line as a config file has it."""
-    rows = [word.strip().strip("()[]").split(",") for word in words]
-    return [[part.strip().strip("'\"") for part in row] for row in rows]
+    rows = []
+    for word in words:
+        inside = re.fullmatch(r"\s*(?:\((.*)\)|\[(.*)\]|(.*?))\s*", word)
+        text = next((part for part in inside.groups() if part), "") if inside else word
+        rows.append([part.strip().strip("'\"") for part in text.split(",")])
+    return rows
+
+
+def _kind(action: argparse.Action) -> str:
+    name = getattr(action.type, "__name__", "").replace("_or_none", "")
+    return KINDS.get(name, "one value")
 
 
 def _problem(action: argparse.Action, value: Any) -> str:
@@ -95,26 +119,27 @@ def _problem(action: argparse.Action, value: Any) -> str:
         empty = value is None and name not in NEEDED
         by_name = empty or isinstance(value, Mapping)
         return "" if by_name else f"expected options by name, found {shown(value)}"
-    kind = KINDS.get(getattr(action.type, "__name__", "").replace("_or_none", ""), "one value")
+    kind, typed = _kind(action), action.type is not None or action.choices is not None
+    if name in CRITERIA and (value is not None or name in NEEDED):
+        return _of_criteria(value, *CRITERIA[name])
     if value is None:
         return f"expected {kind}, found 'null'; leave it out" if name in NEEDED else ""
-    if name in CRITERIA:
-        return _of_criteria(value, *CRITERIA[name])
     if isinstance(value, Mapping):
-        return f"expected {kind}, found {shown(value)}"
+        return f"expected {kind}, found {shown(value)}" if typed else ""
     if isinstance(value, (list, tuple)):
         several = action.nargs is not None or isinstance(action.default, list)
         if several:
             problems = (_of_one(action, part, kind) for part in value)
             missing = f"expected {kind} or several, found none" if name in NEEDED else ""
             return next(filter(None, problems), "" if value else missing)
-        return f"expected {kind}, found {shown(value)}" if kind != "one value" else ""
+        right = name in AS_LISTS or not typed
+        return "" if right else f"expected {kind}, found {shown(value)}"
     return _of_one(action, value, kind)
 
 
 def _of_one(action: argparse.Action, value: Any, kind: str) -> str:
     read, name = value, action.dest
-    whole = isinstance(value, float) and value.is_integer()  # 2e+6 counts where 2000000 does
+    whole = name in AS_FLOATS and isinstance(value, float) and value.is_integer()
     truth = isinstance(value, bool) and kind in ("a whole number", "a number")  # is 1 or 0
     if callable(action.type) and not (whole or truth):
         try:

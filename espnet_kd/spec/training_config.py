@@ -170,7 +170,8 @@ def check_model(options: Mapping[str, Any], prefix: str) -> None:
                 "beside its `train`"
             )
     for key in PLACE:
-        if key in (options.get("scheduler_conf") or {}):
+        conf = options.get("scheduler_conf")
+        if isinstance(conf, Mapping) and key in conf:
             raise UserError(
                 f"{prefix}scheduler_conf.{key}: is written by derivation, where a stage says "
                 "'anneal: through'; leave it out"

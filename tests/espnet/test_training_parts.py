@@ -69,6 +69,10 @@ def told(train, base=BASE):
         ("{max_cache_size: x}", "max_cache_size: expected a size such as 2G, found 'x'"),
         ("{val_scheduler_criterion: [valid]}", "such a list as [valid, loss_transducer], found"),
         ("{early_stopping_criterion: [valid, loss, mn]}", "[valid, loss_transducer, min], found"),
+        (
+            "{exclude_weight_decay: true, exclude_weight_decay_conf: {all: 1}}",
+            "unexpected keyword",
+        ),
         ("{init: chainer}", "init: ESPnet initialises no transducer; leave it out"),
         ("{optim_conf: {fused: true, foreach: true}}", "(`fused` and `foreach` cannot be"),
         ("{optim_conf: {differentiable: true}}", "optim_conf: adamw cannot be used with "),
@@ -111,7 +115,8 @@ def test_what_espnet_takes_is_taken():
         "{optim: Adam, optim_conf: {betas: [0.9, 0.98]}, keep_nbest_models: [3, 10]}",
         "{scheduler: none, specaug: null, optim_conf: {fused: true}, seed: 3}",
         "{scheduler: reducelronplateau, scheduler_conf: {patience: 2}}",
-        "{log_level: info, use_amp: 'off', resume: 'y', patience: ' none ', scheduler: nil}",
+        "{init: none, log_level: info, use_amp: 'off', resume: 'y', scheduler: nil}",
+        "{patience: ' none '}",
         "{chunk_length: [300, 400], num_workers: false, seed: true, max_cache_size: 2G}",
         "{model_conf: {warmup_steps: 2000000, report_cer: null}, optim_conf: {capturable: true}}",
         "{exclude_weight_decay: true, scheduler: cycliclr, optim: sgd, scheduler_conf: "
@@ -133,6 +138,9 @@ def test_what_the_command_line_overrules_is_not_checked():
         with pytest.raises(UserError):
             check_trainings(plan.stages, BASE, given)
     check_trainings(plan.stages, BASE, ["seed", "scheduler"])
+    # Of other options of an optimizer a scheduler is built all the same.
+    with pytest.raises(UserError, match="not an option of steplr"):
+        check_trainings(plan.stages, BASE, ["seed", "optim_conf"])
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parts[-4])

@@ -49,6 +49,7 @@ def test_smaller_batches_after_out_of_memory(recipe):
     assert "accum_grad (not set), now accum_grad 2: does not change what is learnt" in printed
     assert "going on with the interrupted run in exp/kd_big" in printed
     derived, trained = recipe.calls()[:2]
+    assert value(derived, "--overruled") == "accum_grad"
     assert value(derived, "--training_only") == "true" and value(trained, "--accum_grad") == "2"
     assert (recipe.dir / "exp/kd_big/epoch1").exists()
     # A finished student does not become stale by it.

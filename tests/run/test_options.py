@@ -110,15 +110,16 @@ def test_what_is_decoded_with_is_kept(told):
     """Configs of ESPnet mostly name other criteria, whose checkpoints the recipe passes over."""
     config = Path("conf/train_teacher.yaml")
     name = "valid.loss_transducer.ave.pth"
-    for criteria, kept in (
-        ("", "train.loss, valid.loss"),
-        ("best_model_criterion:\n-   - valid\n    - loss\n    - min\n", "valid.loss"),
-        ("best_model_criterion: [[valid, acc, max]]", "none that a transducer has"),
+    for criteria, line, kept in (
+        ("", "", "train.loss, valid.loss"),
+        ("best_model_criterion:\n-   - valid\n    - loss\n    - min\n", ":3", "valid.loss"),
+        ("best_model_criterion: [[valid, acc, max]]", ":2", "none that a transducer has"),
     ):
         config.write_text(f"optim: adam\n{criteria}")
         assert told() == [
-            f"conf/train_teacher.yaml: best_model_criterion: checkpoints are kept by {kept}, and "
-            f"{name} is decoded with (--inference_asr_model); add [valid, loss_transducer, min]"
+            f"conf/train_teacher.yaml{line}: best_model_criterion: checkpoints are kept by "
+            f"{kept}, and {name} is decoded with (--inference_asr_model); add valid, "
+            "loss_transducer, min"
         ]
         for word in ("valid,loss_transducer,min", "(valid,loss_transducer,min)"):
             assert told(asr_args=f"--best_model_crit {word}") == []
@@ -127,9 +128,9 @@ def test_what_is_decoded_with_is_kept(told):
     (problem,) = told(asr_args="--best_model_criterion valid,loss,min")
     assert problem.startswith("--asr_args: --best_model_criterion: checkpoints are kept by")
     (problem,) = told(inference_asr_model="valid.acc.best.pth")
-    assert "a transducer has no acc; name another checkpoint" in problem
+    assert "a transducer has no acc; name another" in problem
     (problem,) = told(inference_asr_model="valid.loss.ave_5best.pth")
-    assert "means of 10 are kept (keep_nbest_models), and valid.loss.ave_5best.pth is" in problem
+    assert "keep_nbest_models: means of 10 are kept, and valid.loss.ave_5best.pth is" in problem
     assert told(inference_asr_model="valid.loss.ave_10best.pth") == []
 
 
@@ -170,6 +171,13 @@ def test_criteria_of_other_shapes_are_told(told, value):
         ("train_student", "accum_grad: 0", "accum_grad: found 0, at least 1 is needed"),
         ("decode", "beam_size: five", "beam_size: expected a whole number, found 'five'"),
         ("decode", "nbest: 1.5", "nbest: expected a whole number, found '1.5'"),
+        ("decode", "beam_size: 2.0", "beam_size: expected a whole number, found '2.0'"),
+        ("train_student", "num_workers: 2.0", "num_workers: expected a whole number, found '2.0'"),
+        ("train_student", "batch_type: [numel]", "batch_type: expected one value, found"),
+        ("train_student", "max_cache_size: x", "max_cache_size: expected a size such as 2G"),
+        ("train_teacher", "use_amp: null", "use_amp: expected true or false, found 'null'; leav"),
+        ("train_teacher", "model_conf:", "model_conf: expected options by name, found 'null'"),
+        ("train_teacher", "scheduler_conf: null", "scheduler_conf: expected options by name"),
     ],
 )
 def test_values_of_espnets_options_are_told_before_anything_is_made(told, name, content, problem):
@@ -193,12 +201,29 @@ def test_values_of_espnets_options_are_told_before_anything_is_made(told, name, 
         ("--optim_conf x", "--optim_conf: expected options by name, found 'x'"),
         ("--scheduler nosuch", "--scheduler nosuch: unknown"),
         ("--optim adm", "--optim adm: unknown (did you mean 'adam'?)"),
+        ("--seed", "--seed: expected a whole number, found 'null'"),
+        ("--batch_type numel sorted", "--batch_type: expected one value, found 'numel sorted'"),
+        ("--best_model_criterion [[valid,loss,min]]", "--best_model_criterion: expected such"),
     ],
 )
 @pytest.mark.parametrize("args", ["asr_args", "kd_args"])
 def test_values_on_command_lines_are_told_as_argparse_would(told, args, words, problem):
     (line,) = told(**{args: words})
     assert line.startswith(f"--{args}: {problem}")
+
+
+def test_values_of_configs_that_espnet_takes(told):
+    for name, content in (
+        ("decode", "beam_search_config: {search_type: maes, nstep: 2}"),
+        ("train_student", "init: none\nchunk_length: [3, 4]"),
+        ("train_teacher", "token_list: [a]"),
+        ("train_student", "batch_bins: 2.0e+6\nuse_amp: 'off'\nlog_level: info\npatience: null"),
+        ("train_teacher", "keep_nbest_models: '10'\nseed: '3'\nnum_workers: false"),
+    ):
+        Path(f"conf/{name}.yaml").write_text(f"{content}\n{'' if name == 'decode' else KEPT}")
+        assert told(inference_asr_model="valid.loss.ave_10best.pth") == [], content
+    Path("conf/decode.yaml").write_text("beam_size: x\n")
+    assert told(inference_args="--beam_si 3") == []  # overrules it
 
 
 def test_values_on_command_lines_that_espnet_takes(told):
