@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.patience import PATIENCE
-from tests.recipe.shell_recipe import OPTIONS, PLAN, STUB, Recipe
+from tests.recipe.shell_recipe import KEPT, OPTIONS, PLAN, STUB, Recipe
 
 UNFINISHED = 75
 # Takes the place of LibriSpeech's: swallows `--data_scale mini`, names the sets of the stub.
@@ -32,7 +32,7 @@ def recipe(tmp_path):
     recipe.write("run.sh", RUN_SH.format(options=" ".join(words)))
     recipe.write("conf/mini/compression.yaml", PLAN)
     for name in "mini/train_teacher", "mini/train_student":
-        recipe.write(f"conf/{name}.yaml", "optim: adam\n")
+        recipe.write(f"conf/{name}.yaml", f"optim: adam\n{KEPT}")
     recipe.write("conf/small/decode.yaml", "beam_size: 2\n")
     (tmp_path / "corpus").mkdir()
     return recipe
