@@ -12,10 +12,10 @@ from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.tasks.asr_transducer import ASRTransducerTask, specaug_choices
 
 from espnet_kd.errors import UserError, check_choice, nearest, shown
+from espnet_kd.spec.option_values import NONE
 
 # `optim_conf.lr` in, `plan.yaml: stages[0].train: optim_conf.lr` out, for messages.
 Place = Callable[[str], str]
-NONE = ("none", "null", "nil")
 
 
 def check_parts(options: Mapping[str, Any], model_conf: Mapping[str, Any], place: Place) -> None:

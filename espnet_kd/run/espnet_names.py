@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
 
+from espnet_kd.spec.option_values import NONE
 from espnet_kd.spec.training_config import TO_ZERO
 
 TRAINING = ("tasks/abs_task.py", "tasks/asr_transducer.py", "utils/config_argparse.py")
@@ -103,7 +104,7 @@ def unknown_words(options: Mapping[str, Any]) -> Iterator[Tuple[str, Any, List[s
         classes = re.search(rf"^{key}_classes = dict\(.*?^\)", text, _LINES)
         if not isinstance(value, str) or classes is None or value == TO_ZERO:
             continue
-        if value.strip().lower() in ("none", "null", "nil"):
+        if value.strip().lower() in NONE:
             continue
         # Anywhere in the file: a word too many may pass, none of ESPnet's is refused.
         if not re.search(rf"\b{re.escape(value)}\b", text, re.I):

@@ -29,6 +29,7 @@ NEEDED = (
 # Whole numbers that ESPnet takes as 2000000.0, too, and words that it takes as a list.
 AS_FLOATS = ("batch_bins", "valid_batch_bins", "accum_grad", "patience")
 AS_LISTS = ("token_list", "chunk_length")
+NONE = ("none", "null", "nil")  # what ESPnet reads as nothing
 PHASES, MODES = ("train", "valid"), ("min", "max")
 # Words of an entry that names a statistic, and how many entries there are.
 CRITERIA = {
